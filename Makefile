@@ -1,0 +1,51 @@
+# make demo    train, evaluate and visualize experiments/demo on the embedded MNIST
+# make test    every test
+# make help    all targets
+
+PYTHON ?= python3
+
+# The same suite's short end-to-end run on the last TensorFlow that has tf.estimator itself.
+PYTHON215 ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.10) $(PYTHON))
+
+.DELETE_ON_ERROR:
+.PHONY: help install demo test test-tf215 lint format schema lock clean
+
+help: ## this list
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
+
+install: ## set up .venv from requirements.lock
+	@sh setup_venv.sh .venv requirements.lock "$(PYTHON)" 3.10 3.13
+
+demo: install ## train, evaluate and visualize experiments/demo; then open TensorBoard
+	@.venv/bin/python train.py --model_dir experiments/demo
+	@.venv/bin/python visualize.py --model_dir experiments/demo
+
+test: install ## every test
+	.venv/bin/python -m pytest
+
+test-tf215: ## a short end-to-end run on TensorFlow 2.15.1 (Python 3.10 or 3.11)
+	@sh setup_venv.sh .venv-tf215 requirements-tf215.lock "$(PYTHON215)" 3.10 3.11 PYTHON215
+	.venv-tf215/bin/python -m pytest tests/test_end_to_end.py tests/test_triplet_strategies.py
+
+lint: install ## style, format, types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: install ## put the code in the project's format
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+schema: install ## write experiments/params.schema.json anew
+	.venv/bin/python -m src.params
+
+# Needs uv. The lock files hold for every platform and Python from 3.10 on.
+LOCK = uv pip compile pyproject.toml --universal --python-version 3.10 --generate-hashes \
+	--no-emit-index-url --quiet --extra dev --custom-compile-command "make lock"
+lock: ## write the lock files anew
+	echo "tensorflow==2.21.*" | $(LOCK) --constraint - -o requirements.lock
+	printf "tensorflow==2.15.1\nsetuptools<81\n" | $(LOCK) --constraint - -o requirements-tf215.lock
+
+clean: ## remove what make and Python made; experiments stay
+	rm -rf .venv .venv-tf215 .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

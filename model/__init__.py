@@ -1,0 +1,1 @@
+"""Everything that builds TensorFlow ops."""

@@ -1,0 +1,80 @@
+"""The door to the Estimator API, on TensorFlow with `tf.estimator` (2.15) and without (2.16 on).
+
+Every module of `model/` imports `tf`, `keras` and `estimator` from here, so that the environment
+is set before TensorFlow is first imported. Why and how: docs/decisions/0001-estimator.md.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+import types
+
+# Layers of Keras 3 do not work in the Estimator's graph. TensorFlow reads this on import, and
+# where tf_keras is missing (it is optional with TensorFlow 2.15) following it recurses forever.
+if importlib.util.find_spec("tf_keras") is not None:
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+# TensorFlow's C++ log: errors only, unless the user asked for more.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tensorflow as tf
+from tensorflow.python.util import tf_export
+
+
+def _local_estimator_training() -> types.ModuleType:
+    """Stand in for `tensorflow.python.distribute.estimator_training`, which TensorFlow dropped.
+
+    It decides whether a run is driven by the distribute coordinator, and drives it. A run on one
+    machine never is, so that the decision, always "no", is all that is needed.
+    """
+
+    def init_run_config(config, tf_config):  # noqa: ANN001, ANN202
+        if tf_config.get("cluster"):
+            raise NotImplementedError(
+                "a distribution strategy over several machines (TF_CONFIG) is not supported "
+                f"with TensorFlow {tf.__version__}: unset TF_CONFIG, or use one machine"
+            )
+        config._distribute_coordinator_mode = None
+        config._init_distributed_setting_from_environment_var(tf_config)
+        config._maybe_overwrite_session_config_for_distributed_training()
+
+    module = types.ModuleType("tensorflow.python.distribute.estimator_training")
+    module.init_run_config = init_run_config
+    module.should_run_distribute_coordinator = lambda config: False
+    return module
+
+
+def _restored_estimator() -> types.SimpleNamespace:
+    """Put back what tensorflow-estimator 2.15 misses in later TensorFlow, then import it."""
+    tf_export.ESTIMATOR_API_NAME = "estimator"
+    for attributes, suffix in ((tf_export.API_ATTRS, ""), (tf_export.API_ATTRS_V1, "_v1")):
+        attributes["estimator"] = tf_export._Attributes(
+            f"_estimator_api_names{suffix}", f"_estimator_api_constants{suffix}"
+        )
+    training = _local_estimator_training()
+    sys.modules[training.__name__] = training
+
+    # The package's own __init__ imports every canned estimator, some of which cannot be imported
+    # any more. With a bare package in its place its modules are found, and only those wanted run.
+    package = types.ModuleType("tensorflow_estimator")
+    package.__path__ = list(importlib.util.find_spec(package.__name__).submodule_search_locations)
+    sys.modules[package.__name__] = package
+
+    names = {
+        "estimator": ["Estimator"],
+        "exporter": ["BestExporter", "Exporter", "FinalExporter", "LatestExporter"],
+        "mode_keys": ["ModeKeys"],
+        "model_fn": ["EstimatorSpec"],
+        "run_config": ["RunConfig"],
+        "training": ["EvalSpec", "TrainSpec", "train_and_evaluate"],
+    }
+    api = types.SimpleNamespace()
+    for module_name, exported in names.items():
+        module = importlib.import_module(f"{package.__name__}.python.estimator.{module_name}")
+        for name in exported:
+            setattr(api, name, getattr(module, name))
+    return api
+
+
+keras = tf.keras
+estimator = tf.estimator if hasattr(tf, "estimator") else _restored_estimator()

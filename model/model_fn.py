@@ -1,0 +1,57 @@
+"""The Estimator's model: network, triplet strategy, optimizer and metrics, in its three modes."""
+
+from model.distances import distance_percentiles, pairwise_distances
+from model.estimator import estimator, tf
+from model.split_metrics import SplitMetrics
+from src.params import Params
+from src.registry import NETWORKS, TRIPLET_STRATEGIES, look_up
+
+
+def model_fn(
+    features: tf.Tensor, labels: tf.Tensor | None, mode: str, params: Params
+) -> "estimator.EstimatorSpec":
+    """Build the graph of one mode.
+
+    Args:
+        features: images, float32 [B, H, W, C] in [0, 1].
+        labels: int32 [B]; None in PREDICT.
+        mode: TRAIN, EVAL or PREDICT of `estimator.ModeKeys`.
+        params: the experiment's params.
+
+    Returns:
+        The EstimatorSpec. PREDICT gives `embeddings`, float32 [B, D]. In TRAIN and EVAL hooks can
+        fetch `loss`, `fraction_positive` and `batch_size`, scalars in the scope `progress`.
+    """
+    is_training = mode == estimator.ModeKeys.TRAIN
+    network = look_up(NETWORKS, params.network)(params, tuple(features.shape[1:]))
+    embeddings = network(features, training=is_training)  # [B, D]
+    if mode == estimator.ModeKeys.PREDICT:
+        return estimator.EstimatorSpec(mode, predictions={"embeddings": embeddings})
+
+    strategy = look_up(TRIPLET_STRATEGIES, params.triplet_strategy)
+    triplets = strategy(labels, embeddings, margin=params.margin, squared=params.squared)
+    # For hooks. In a scope of their own: an op called `loss` would make the summary's tag `loss_1`.
+    with tf.name_scope("progress"):
+        loss = tf.identity(triplets.loss, name="loss")
+        fraction_positive = tf.identity(triplets.fraction_positive, name="fraction_positive")
+        tf.identity(tf.shape(features)[0], name="batch_size")
+
+    if mode == estimator.ModeKeys.EVAL:
+        metrics = SplitMetrics(squared=params.squared)
+        update_op, exact_loss = metrics.update_op(embeddings, labels, triplets)
+        return estimator.EstimatorSpec(
+            mode, loss=exact_loss, eval_metric_ops=metrics.value_ops(update_op)
+        )
+
+    tf.compat.v1.summary.scalar("fraction_positive", fraction_positive)
+    norms = tf.norm(embeddings, axis=1)
+    tf.compat.v1.summary.scalar("embedding_mean_norm", tf.reduce_mean(norms))
+    distances = pairwise_distances(tf.stop_gradient(embeddings), squared=params.squared)
+    for name, value in distance_percentiles(distances).items():
+        tf.compat.v1.summary.scalar(name, value)
+
+    optimizer = tf.compat.v1.train.AdamOptimizer(params.learning_rate)
+    # Keras leaves UPDATE_OPS empty: without these batch norm's moving statistics never move.
+    with tf.control_dependencies(network.get_updates_for(features)):
+        train_op = optimizer.minimize(loss, tf.compat.v1.train.get_or_create_global_step())
+    return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)

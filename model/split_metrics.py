@@ -1,0 +1,107 @@
+"""The metrics of an evaluation, exact over the whole split."""
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.estimator import tf
+from model.triplet_strategies import TripletLoss
+from src.retrieval import PERCENTILES, percentiles_of_distances, recall_at_1
+
+NAMES = (
+    "fraction_positive",
+    "embedding_mean_norm",
+    "recall_at_1_within",
+    *(f"distance_p{percentile}" for percentile in PERCENTILES),
+    "examples_per_second",
+)
+
+
+class SplitMetrics:
+    """Collects every batch's embeddings and triplet counts in NumPy, for one evaluation.
+
+    A mean of batch means is not the split's mean, for batches differ in how many triplets they
+    hold, and nearest neighbours need all embeddings at once. So ops only hand the batches over.
+    """
+
+    def __init__(self, *, squared: bool) -> None:
+        """Start with nothing collected; `squared` gives the unit of the distance percentiles."""
+        self._squared = squared
+        self._embeddings: list[NDArray[np.float32]] = []
+        self._labels: list[NDArray[np.int32]] = []
+        self._loss_sum = 0.0
+        self._num_averaged = 0
+        self._num_positive = 0
+        self._num_valid = 0
+        self._started = 0.0
+
+    @property
+    def loss(self) -> float:
+        """The mean loss over all triplets so far that it averages over; 0 where there is none."""
+        return self._loss_sum / self._num_averaged if self._num_averaged else 0.0
+
+    def update_op(
+        self, embeddings: tf.Tensor, labels: tf.Tensor, triplets: TripletLoss
+    ) -> tuple[tf.Operation, tf.Tensor]:
+        """Return the op that collects a batch, and a loss for the EstimatorSpec.
+
+        The Estimator makes the metric `loss` itself, as the mean over the batches of the spec's
+        loss. The loss returned here is the one by which that mean becomes the split's loss.
+
+        Args:
+            embeddings: float32 [B, D].
+            labels: int32 [B].
+            triplets: of this batch.
+
+        Returns:
+            An op, and a float32 scalar.
+        """
+        exact_loss = tf.numpy_function(self._collect, [embeddings, labels, *triplets], tf.float32)
+        exact_loss.set_shape([])
+        return exact_loss.op, exact_loss
+
+    def value_ops(self, update_op: tf.Operation) -> dict[str, tuple[tf.Tensor, tf.Operation]]:
+        """Return the Estimator's `eval_metric_ops`: each metric's value, and `update_op`."""
+        values = tf.numpy_function(self._compute, [], [tf.float32] * len(NAMES))
+        for value in values:
+            value.set_shape([])
+        return {name: (value, update_op) for name, value in zip(NAMES, values, strict=True)}
+
+    def _collect(
+        self,
+        embeddings: NDArray[np.float32],
+        labels: NDArray[np.int32],
+        loss: np.float32,
+        num_averaged: np.int64,
+        num_positive: np.int64,
+        num_valid: np.int64,
+    ) -> np.float32:
+        if not self._embeddings:
+            self._started = time.perf_counter()
+        num_batches = len(self._embeddings)
+        sum_of_returned = num_batches * self.loss
+        self._embeddings.append(embeddings)
+        self._labels.append(labels)
+        self._loss_sum += float(loss) * int(num_averaged)
+        self._num_averaged += int(num_averaged)
+        self._num_positive += int(num_positive)
+        self._num_valid += int(num_valid)
+        return np.float32((num_batches + 1) * self.loss - sum_of_returned)
+
+    def _compute(self) -> list[np.float32]:
+        # The clock starts at the end of the first batch, which also pays for the graph's start.
+        seconds = time.perf_counter() - self._started
+        embeddings = np.concatenate(self._embeddings)
+        labels = np.concatenate(self._labels)
+        num_timed = len(embeddings) - len(self._embeddings[0])
+        return [
+            np.float32(value)
+            for value in (
+                self._num_positive / self._num_valid if self._num_valid else 0.0,
+                np.linalg.norm(embeddings, axis=1).mean(),
+                recall_at_1(embeddings, labels),
+                *percentiles_of_distances(embeddings, squared=self._squared),
+                num_timed / seconds,
+            )
+        ]

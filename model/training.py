@@ -1,0 +1,139 @@
+"""Training, evaluating and embedding an experiment: the Estimator's runs over its splits."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.estimator import estimator
+from model.hooks import EvaluationReport, ProgressBar
+from model.input_fn import input_fn
+from model.model_fn import model_fn
+from src.experiment import Experiment
+from src.params import Params
+from src.retrieval import recall_at_1
+from src.sampling import ShuffledBatches, batches_in_order
+from src.split import Split
+
+# Images in a batch of `embed`, where no triplets are mined.
+_EMBED_BATCH_SIZE = 256
+
+
+def build_estimator(
+    experiment: Experiment, params: Params, steps_per_epoch: int = 1
+) -> "estimator.Estimator":
+    """Return the Estimator of an experiment; it builds no graph yet.
+
+    Args:
+        experiment: where checkpoints and summaries go.
+        params: of the network, loss and training.
+        steps_per_epoch: the default of `save_checkpoints_steps`.
+    """
+    config = estimator.RunConfig(
+        model_dir=str(experiment.model_dir),
+        tf_random_seed=params.seed,
+        save_summary_steps=params.save_summary_steps,
+        save_checkpoints_steps=params.save_checkpoints_steps or steps_per_epoch,
+        keep_checkpoint_max=params.keep_checkpoint_max,
+    )
+    return estimator.Estimator(model_fn, config=config, params=params)
+
+
+def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]) -> None:
+    """Train for `num_epochs`, evaluating on the validation split after every checkpoint.
+
+    Goes on from the latest checkpoint where there is one, with the batches that would have come.
+
+    Args:
+        experiment: where checkpoints and summaries go.
+        params: of the experiment.
+        splits: `train` and `validation`.
+    """
+    train, validation = splits["train"], splits["validation"]
+    batches = ShuffledBatches(len(train), params.batch_size, params.seed)
+    first_step = experiment.latest_step() or 0
+    train_spec = estimator.TrainSpec(
+        partial(input_fn, train, partial(batches.from_step, first_step)),
+        max_steps=params.num_epochs * batches.steps_per_epoch,
+        hooks=[
+            ProgressBar(
+                "train",
+                params.num_epochs * len(train),
+                seen=batches.examples_before(first_step),
+                model_dir=str(experiment.model_dir),
+                save_summary_steps=params.save_summary_steps,
+            )
+        ],
+    )
+    eval_spec = estimator.EvalSpec(
+        partial(input_fn, validation, _evaluation_batches(validation, params)),
+        steps=None,  # the whole split; the Estimator's default is 100 batches
+        name="validation",
+        exporters=[EvaluationReport(batches.steps_per_epoch)],
+        start_delay_secs=0,
+        throttle_secs=0,  # after every checkpoint; the default is at most every 10 minutes
+    )
+    estimator.train_and_evaluate(
+        build_estimator(experiment, params, batches.steps_per_epoch), train_spec, eval_spec
+    )
+
+
+def evaluate(
+    experiment: Experiment, params: Params, splits: Mapping[str, Split]
+) -> dict[str, dict[str, float | int]]:
+    """Evaluate the latest checkpoint on every split.
+
+    Args:
+        experiment: a trained one.
+        params: those it was trained with.
+        splits: `train`, which is also the gallery of every other split's recall, and others.
+
+    Returns:
+        The metrics of each split: `loss`, `fraction_positive`, ... (`model/split_metrics.py`), and
+        `recall_at_1`, where each image looks for its nearest neighbour in the training split,
+        itself left out.
+    """
+    trained = build_estimator(experiment, params)
+    metrics: dict[str, dict[str, float | int]] = {}
+    embeddings: dict[str, NDArray[np.float32]] = {}
+    for name, split in splits.items():
+        results = trained.evaluate(
+            partial(input_fn, split, _evaluation_batches(split, params)),
+            name=name,
+            hooks=[ProgressBar(f"evaluate {name}", len(split))],
+        )
+        embeddings[name] = embed(experiment, params, split)
+        metrics[name] = {
+            "num_examples": len(split),
+            **{key: value.item() for key, value in sorted(results.items()) if key != "global_step"},
+        }
+    for name, split in splits.items():
+        gallery = (embeddings["train"], splits["train"].labels) if name != "train" else ()
+        metrics[name]["recall_at_1"] = recall_at_1(embeddings[name], split.labels, *gallery)
+    return metrics
+
+
+def embed(experiment: Experiment, params: Params, split: Split) -> NDArray[np.float32]:
+    """Embed a split with the latest checkpoint.
+
+    Args:
+        experiment: a trained one.
+        params: those it was trained with.
+        split: the images.
+
+    Returns:
+        float32 [N, D], in the order of the split.
+    """
+    batches = partial(batches_in_order, len(split), _EMBED_BATCH_SIZE)
+    predictions = build_estimator(experiment, params).predict(
+        partial(input_fn, split, batches), yield_single_examples=False
+    )
+    return np.concatenate([batch["embeddings"] for batch in predictions])
+
+
+def _evaluation_batches(split: Split, params: Params) -> Any:
+    """Return the batches of an evaluation: the split once, in one fixed shuffled order."""
+    # In the order of the files, a batch of a sorted dataset would hold one class and no triplet.
+    return ShuffledBatches(len(split), params.batch_size, params.seed).one_epoch

@@ -1,0 +1,91 @@
+"""What the programs share on the command line: arguments, errors, a quiet console."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from src.errors import UserError
+
+
+def experiment_parser(description: str, examples: str) -> argparse.ArgumentParser:
+    """Return a parser with the arguments of every program that works on one experiment.
+
+    Args:
+        description: what the program does, one sentence.
+        examples: command lines, shown below the options.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--model_dir",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the experiment: a directory with a params.json, which also takes what is written",
+    )
+    parser.add_argument(
+        "--data_dir",
+        type=Path,
+        default=Path("data"),
+        metavar="DIR",
+        help="where the datasets are, each in a folder of its name (default: data)",
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="show TensorFlow's own log on the console"
+    )
+    return parser
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a program: bad input ends it with one line and exit code 2, a bug with its traceback."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+@contextmanager
+def quiet_console(log_path: Path, *, verbose: bool) -> Iterator[None]:
+    """Send what TensorFlow writes to the console to a file, for the length of the block.
+
+    Its C++ parts write to file descriptor 2, from TensorFlow 2.17 on whatever TF_CPP_MIN_LOG_LEVEL
+    says, so the descriptor itself is turned aside. Python's own `sys.stderr` (progress bars,
+    warnings, tracebacks) stays on the console.
+
+    Args:
+        log_path: the file to append to.
+        verbose: leave everything on the console, and log at level INFO.
+    """
+    logging.getLogger("tensorflow").setLevel(logging.INFO if verbose else logging.ERROR)
+    if verbose:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
+        yield
+        return
+    console = os.dup(2)
+    python_stderr = sys.stderr
+    try:
+        sys.stderr.flush()
+        with open(log_path, "ab") as log:
+            os.dup2(log.fileno(), 2)
+        if python_stderr is sys.__stderr__:
+            # With a descriptor of its own, open as long as a logger made in the block holds it.
+            sys.stderr = open(  # noqa: SIM115
+                os.dup(console), "w", buffering=1, errors="backslashreplace"
+            )
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stderr = python_stderr
+        os.dup2(console, 2)
+        os.close(console)

@@ -1,0 +1,152 @@
+"""MNIST: handwritten digits, in the four IDX files whose names other datasets have taken over."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.errors import UserError
+from src.idx import read_idx
+from src.registry import DATASETS
+from src.split import SPLITS, Split, validation_indices
+
+if TYPE_CHECKING:
+    from src.params import Params
+
+CLASS_NAMES = tuple("0123456789")
+
+
+def load(data_dir: Path, split: str, params: "Params") -> Split:
+    """Load a split of MNIST.
+
+    Args:
+        data_dir: the folder that holds `mnist/`, or `mnist/` itself.
+        split: "train" or "validation", both from the training file, or "test".
+        params: `validation_fraction` and `seed` say which examples are held out.
+
+    Returns:
+        images uint8 [N, 28, 28, 1], labels int32 [N], the digits as class names.
+
+    Raises:
+        UserError: a file is missing or damaged, or the split would be empty.
+    """
+    return load_mnist_layout(
+        dataset_folders("mnist", data_dir),
+        split,
+        params,
+        class_names=CLASS_NAMES,
+        advice="MNIST ships with the repository: `git checkout data/mnist` brings it back",
+    )
+
+
+def dataset_folders(dataset: str, data_dir: Path) -> list[Path]:
+    """Return the folders that may hold the files of `dataset`, the first to be looked in first.
+
+    `data_dir` itself is one of them unless it is named after another dataset: the files of
+    MNIST and Fashion-MNIST have the same names, and one must not be taken for the other.
+    """
+    own_name = Path(os.path.abspath(data_dir)).name.replace("-", "_")
+    if own_name != dataset and own_name in DATASETS:
+        return [data_dir / dataset]
+    return [data_dir / dataset, data_dir]
+
+
+def load_mnist_layout(
+    folders: Sequence[Path],
+    split: str,
+    params: "Params",
+    *,
+    class_names: tuple[str, ...],
+    advice: str,
+) -> Split:
+    """Load a split of a dataset that comes in MNIST's four files.
+
+    The files are `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two of `t10k-`,
+    raw or with `.gz`; `train-images.idx3-ubyte` is understood as well. Images and labels are
+    always taken from the same folder.
+
+    Args:
+        folders: where to look, in this order.
+        split: one of SPLITS.
+        params: `validation_fraction` and `seed` say which examples are held out.
+        class_names: the names of labels 0, 1, ...
+        advice: how to get the files, for the message when they are missing.
+
+    Returns:
+        images uint8 [N, H, W, 1], labels int32 [N], N at least 1.
+
+    Raises:
+        UserError: a file is missing or damaged, images and labels do not belong together, or
+            the split would be empty.
+    """
+    if split not in SPLITS:
+        raise UserError(f"split: {split!r}; one of {', '.join(SPLITS)} is accepted")
+    prefix = "t10k" if split == "test" else "train"
+    images_path, labels_path = _find_pair(folders, prefix, advice)
+    images, labels = _read_pair(images_path, labels_path, len(class_names))
+    examples = Split(images[..., np.newaxis], labels, class_names)
+    if split == "test":
+        return examples
+
+    train, validation = validation_indices(labels, params.validation_fraction, params.seed)
+    indices = train if split == "train" else validation
+    if len(indices) == 0:
+        raise UserError(
+            f"{images_path}: split {split}: 0 of {len(labels)} examples with "
+            f"validation_fraction {params.validation_fraction}; at least 1 is needed"
+        )
+    return examples.take(indices)
+
+
+def _find_pair(folders: Sequence[Path], prefix: str, advice: str) -> tuple[Path, Path]:
+    """Return the files of images and of labels from the first folder that has both."""
+    names = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
+    missing = set(names)
+    for folder in folders:
+        images_path, labels_path = (_find_file(folder, name) for name in names)
+        if images_path and labels_path:
+            return images_path, labels_path
+        missing -= {
+            name for name, path in zip(names, (images_path, labels_path), strict=True) if path
+        }
+    what = f"{' and '.join(sorted(missing))} missing" if missing else "no folder has both files"
+    raise UserError(
+        f"{', '.join(map(str, folders))}: {what}; images and labels in one folder are accepted, "
+        f"raw or as .gz; {advice}"
+    )
+
+
+def _find_file(folder: Path, name: str) -> Path | None:
+    """Return the file called `name` in one of its spellings, None where there is none."""
+    for spelling in (name, name.replace("-idx", ".idx")):
+        for suffix in (".gz", ""):
+            path = folder / (spelling + suffix)
+            if path.is_file():
+                return path
+    return None
+
+
+def _read_pair(
+    images_path: Path, labels_path: Path, num_classes: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Return images uint8 [N, H, W] and labels int32 [N] that belong together."""
+    images, labels = read_idx(images_path), read_idx(labels_path)
+    for path, array, axes in ((images_path, images, "N x H x W"), (labels_path, labels, "N")):
+        if array.ndim != len(axes.split(" x ")):
+            sizes = " x ".join(map(str, array.shape))
+            raise UserError(f"{path}: sizes {sizes}; {axes} is accepted")
+    if len(images) != len(labels):
+        raise UserError(
+            f"{labels_path}: {len(labels)} labels; {len(images)} are needed, one for each image "
+            f"of {images_path}"
+        )
+    unknown = np.flatnonzero(labels >= num_classes)
+    if len(unknown):
+        raise UserError(
+            f"{labels_path}: label {unknown[0]}: {labels[unknown[0]]}; "
+            f"0 to {num_classes - 1} are accepted"
+        )
+    return images, labels.astype(np.int32)

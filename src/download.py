@@ -1,0 +1,160 @@
+"""Fetch the files of a dataset: `python -m src.download fashion_mnist [--data_dir data]`."""
+
+import argparse
+import contextlib
+import hashlib
+import importlib
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.atomic import atomic_write
+from src.cli import run
+from src.errors import UserError
+from src.idx import read_content
+from src.registry import DATASETS
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a dataset, as its authors publish it.
+
+    Attributes:
+        url: its address; the last part is its name on disk.
+        size: bytes, as transferred.
+        md5: of the bytes as transferred, hexadecimal; what the authors publish.
+        content_sha256: of the bytes once unpacked, hexadecimal; holds for every copy, however
+            it was compressed.
+    """
+
+    url: str
+    size: int
+    md5: str
+    content_sha256: str
+
+    @property
+    def name(self) -> str:
+        """The name of the file on disk."""
+        return self.url.rpartition("/")[2]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line `argv`, sys.argv[1:] by default."""
+    parser = argparse.ArgumentParser(
+        prog="python -m src.download",
+        description="Fetch the files of a dataset, as far as they are not there yet.",
+    )
+    parser.add_argument("dataset", choices=sorted(DATASETS))
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="default: data")
+    arguments = parser.parse_args(argv)
+    download(arguments.dataset, arguments.data_dir)
+
+
+def download(dataset: str, data_dir: Path) -> None:
+    """Bring the files of `dataset` to `data_dir`/`dataset`, or to `data_dir` of that very name.
+
+    Args:
+        dataset: a key of DATASETS. Its module says in REMOTE_FILES what to fetch.
+        data_dir: the folder of all datasets.
+
+    Raises:
+        UserError: a file cannot be fetched or stored, or is not the published one.
+    """
+    module = importlib.import_module(DATASETS[dataset].partition(":")[0])
+    remote_files: Sequence[RemoteFile] = getattr(module, "REMOTE_FILES", ())
+    if not remote_files:
+        print(f"{dataset}: nothing to download; data/README.md says where it comes from")
+        return
+    folder = data_dir if data_dir.name == dataset else data_dir / dataset
+    absent = [remote for remote in remote_files if not _is_present(remote, folder)]
+    if not absent:
+        print(f"{dataset}: all {len(remote_files)} files are in {folder}, checksums right")
+        return
+    megabytes = sum(remote.size for remote in absent) / 1e6
+    print(f"{dataset}: {len(absent)} of {len(remote_files)} files to fetch, {megabytes:.1f} MB")
+    for remote in absent:
+        print(f"{remote.url} ({remote.size:,} bytes)", flush=True)
+        print(f"  -> {fetch(remote, folder)}, checksums right", flush=True)
+
+
+def fetch(remote: RemoteFile, folder: Path) -> Path:
+    """Fetch one file; it gets its name only once both checksums are right.
+
+    Args:
+        remote: what to fetch.
+        folder: where to; created where missing, and removed again if it stays empty.
+
+    Returns:
+        The path of the complete file.
+
+    Raises:
+        UserError: it cannot be fetched or stored, or a checksum differs.
+    """
+    import pooch  # type: ignore[import-untyped]  # slow, and needed here only
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    pooch.get_logger().setLevel(logging.WARNING)
+    path = folder / remote.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as staging,
+            # disable=None: no bar where stderr is not a terminal
+            tqdm(total=remote.size, unit="B", unit_scale=True, leave=False, disable=None) as bar,
+        ):
+            downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16)
+            staged = Path(
+                pooch.retrieve(
+                    remote.url,
+                    known_hash=f"md5:{remote.md5}",
+                    fname=remote.name,
+                    path=staging,
+                    downloader=downloader,
+                )
+            )
+            found = _content_sha256(staged)
+            if found != remote.content_sha256:
+                raise UserError(
+                    f"{remote.url}: sha256 {found} once unpacked; "
+                    f"{remote.content_sha256} is accepted"
+                )
+            # Not a rename: pooch's file can be read by its owner only.
+            with atomic_write(path) as file:
+                file.write(staged.read_bytes())
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:  # network and disk; pooch's checksum
+        reason = " ".join(str(_root_cause(error)).split()).rstrip(".")
+        raise UserError(
+            f"{remote.url}: not fetched to {folder}: {reason}; "
+            "once that is put right, the same command goes on from here"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # fails unless it is empty
+    return path
+
+
+def _is_present(remote: RemoteFile, folder: Path) -> bool:
+    """Whether the published file is there; a damaged one is not."""
+    try:
+        return _content_sha256(folder / remote.name) == remote.content_sha256
+    except UserError:
+        return False
+
+
+def _content_sha256(path: Path) -> str:
+    return hashlib.sha256(read_content(path)).hexdigest()
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """Return the error that started the chain: requests wraps a refused connection four times."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error
+
+
+if __name__ == "__main__":
+    run(main)

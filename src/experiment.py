@@ -1,0 +1,168 @@
+"""An experiment: a directory with `params.json`, and every file that a run adds to it.
+
+Committed: `params.json`. Written by `train.py`: `trained_params.json`, checkpoints, event files,
+`metrics.json`. Written by `visualize.py`: `projector/`.
+"""
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from src.atomic import atomic_write
+from src.errors import UserError
+from src.params import Params, load_params, save_params
+
+# What `--overwrite` removes: all that a run writes, and nothing else that may lie there.
+GENERATED = [
+    "trained_params.json",
+    "metrics.json",
+    "checkpoint",
+    "graph.pbtxt",
+    "tensorflow.log",
+    "model.ckpt-*",
+    "events.out.tfevents.*",
+    "eval_train",
+    "eval_validation",
+    "eval_test",
+    "projector",
+]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The files of one experiment.
+
+    Attributes:
+        model_dir: its directory.
+    """
+
+    model_dir: Path
+
+    @property
+    def params_path(self) -> Path:
+        """The params that the user wrote."""
+        return self.model_dir / "params.json"
+
+    @property
+    def trained_params_path(self) -> Path:
+        """The params that the checkpoints were trained with, every default spelt out."""
+        return self.model_dir / "trained_params.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        """What the finished training reached."""
+        return self.model_dir / "metrics.json"
+
+    @property
+    def log_path(self) -> Path:
+        """Where TensorFlow's own messages go, unless `--verbose`."""
+        return self.model_dir / "tensorflow.log"
+
+    def projector_dir(self, split: str) -> Path:
+        """Where the projector's files of a split go.
+
+        Two levels below the checkpoints: TensorBoard looks for checkpoints in a run's directory
+        and the one above, and would list every weight matrix beside the embeddings.
+        """
+        return self.model_dir / "projector" / split
+
+    def latest_step(self) -> int | None:
+        """Return the global step of the latest checkpoint; None where there is none."""
+        try:
+            state = (self.model_dir / "checkpoint").read_text()
+        except FileNotFoundError:
+            return None
+        match = re.search(r'^model_checkpoint_path: ".*?-(\d+)"$', state, re.MULTILINE)
+        return int(match[1]) if match else None
+
+    def metrics(self) -> dict[str, Any] | None:
+        """Return the content of `metrics.json`; None where the training has not finished."""
+        try:
+            metrics = json.loads(self.metrics_path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            metrics = None
+        if not isinstance(metrics, dict) or "status" not in metrics:
+            raise UserError(
+                f"{self.metrics_path}: damaged; accepted: the file that train.py writes "
+                "(remove it and run train.py to have it written again)"
+            )
+        return metrics
+
+    def save_metrics(self, metrics: dict[str, Any]) -> None:
+        """Write `metrics.json`."""
+        with atomic_write(self.metrics_path) as file:
+            file.write(json.dumps(metrics, indent=2).encode() + b"\n")
+
+    def overwrite(self) -> None:
+        """Remove all that earlier runs wrote; `params.json` and foreign files stay."""
+        for pattern in GENERATED:
+            for path in self.model_dir.glob(pattern):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
+    def check_resumable(self, params: Params) -> None:
+        """Refuse to go on with `params` where others have trained.
+
+        Raises:
+            UserError: the directory holds checkpoints of other params; the message names the keys
+                that differ and both values.
+        """
+        if self.latest_step() is None:
+            return
+        if not self.trained_params_path.exists():
+            raise UserError(
+                f"{self.model_dir}: found checkpoints without trained_params.json, so not of "
+                "this program; accepted: a directory without checkpoints, or --overwrite"
+            )
+        trained = load_params(self.trained_params_path)
+        if keys := params.differences(trained):
+            changes = ", ".join(
+                f"{key} (now {getattr(params, key)!r}, trained with {getattr(trained, key)!r})"
+                for key in keys
+            )
+            raise UserError(
+                f"{self.params_path}: changed since the training began: {changes}; accepted: "
+                "the params that trained, another directory, or --overwrite to start afresh"
+            )
+
+    def is_finished(self, params: Params) -> bool:
+        """Return whether a training of at least `params.num_epochs` has been finished here."""
+        metrics = self.metrics()
+        return (
+            metrics is not None
+            and metrics["status"] == "finished"
+            and self.latest_step() is not None
+            and self.trained_params().num_epochs >= params.num_epochs
+        )
+
+    def start(self, params: Params) -> float:
+        """Note that a training with `params` is running.
+
+        Returns:
+            The seconds that finished trainings here have taken before.
+        """
+        metrics = self.metrics() or {}
+        seconds: float = metrics.get("seconds", 0.0)
+        save_params(self.trained_params_path, params)
+        self.save_metrics({**metrics, "status": "running", "seconds": seconds})
+        return seconds
+
+    def trained_params(self) -> Params:
+        """Return the params of the checkpoints.
+
+        Raises:
+            UserError: nothing is trained here yet.
+        """
+        if self.latest_step() is None or not self.trained_params_path.exists():
+            raise UserError(
+                f"{self.model_dir}: no checkpoint found; accepted: an experiment that is trained "
+                f"(python train.py --model_dir {self.model_dir})"
+            )
+        return load_params(self.trained_params_path)

@@ -1,0 +1,39 @@
+"""The three places to extend: every dataset, network and triplet strategy by name.
+
+Each dict maps a name of `params.json` to where its function stands, `"module:function"`. The
+module is imported on use, so that names can be checked and listed without TensorFlow.
+"""
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+# load(data_dir, split, params) -> src.split.Split
+DATASETS = {
+    "fashion_mnist": "src.datasets.fashion_mnist:load",
+    "mnist": "src.datasets.mnist:load",
+}
+
+# build(params, image_shape) -> Keras model: float32 [B, H, W, C] -> float32 [B, D]
+NETWORKS = {
+    "naive_cnn": "model.networks.naive_cnn:build",
+}
+
+# strategy(labels, embeddings, *, margin, squared) -> model.triplet_strategies.TripletLoss
+TRIPLET_STRATEGIES = {
+    "batch_all": "model.triplet_strategies.batch_all:batch_all",
+    "batch_hard": "model.triplet_strategies.batch_hard:batch_hard",
+}
+
+
+def look_up(registry: dict[str, str], name: str) -> Callable[..., Any]:
+    """Import and return the function registered as `name`, a key of `registry`."""
+    module, function = registry[name].split(":")
+    return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Return `; did you mean 'margin'?` where a choice resembles `word`, else nothing."""
+    close = difflib.get_close_matches(word, list(choices), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,33 @@
+"""Metrics as text: one line of them, or a table."""
+
+from collections.abc import Mapping, Sequence
+
+
+def format_number(value: float | int) -> str:
+    """Return a number with four significant digits or, for an integer, all of them."""
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def format_metrics(metrics: Mapping[str, float | int]) -> str:
+    """Return `name value` of each metric, on one line."""
+    return "  ".join(f"{name} {format_number(value)}" for name, value in metrics.items())
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table for the terminal: the first column to the left, the others to the right."""
+    table = [header, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    )
+
+
+def format_splits(metrics: Mapping[str, Mapping[str, float | int]]) -> str:
+    """Return the metrics of an experiment as a table, a row for each split."""
+    names = ("loss", "fraction_positive", "embedding_mean_norm", "recall_at_1")
+    rows = [[split, *(format_number(m[name]) for name in names)] for split, m in metrics.items()]
+    return format_table(["split", *names], rows)

@@ -1,0 +1,175 @@
+"""Which way imports go, where TensorFlow 1 may stand, and that nothing unsafe is called."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.registry import DATASETS, NETWORKS, TRIPLET_STRATEGIES
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parent.parent
+PROGRAMS = sorted(ROOT.glob("*.py"))
+SRC = sorted((ROOT / "src").rglob("*.py"))
+MODEL = sorted((ROOT / "model").rglob("*.py"))
+ALL = [*PROGRAMS, *SRC, *MODEL]
+
+MAY_IMPORT_TENSORFLOW = {"model/estimator.py"}
+MAY_USE_TENSORFLOW_1 = {"model/estimator.py", "model/model_fn.py", "model/hooks.py"}
+
+
+def relative(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+each = pytest.mark.parametrize("path", ALL, ids=relative)
+
+
+def nodes(path):
+    return ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path)))
+
+
+def imported(path):
+    """Return the top-level packages that a file imports anywhere, also inside its functions."""
+    packages = set()
+    for node in nodes(path):
+        if isinstance(node, ast.Import):
+            packages |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{relative(path)}: a relative import"
+            packages.add(node.module.split(".")[0])
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func).split(".")[-1] in {"import_module", "__import__"}
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            packages.add(str(node.args[0].value).split(".")[0])
+    return packages
+
+
+def module_name(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_there_are_files_to_test():
+    assert {"train.py", "src/params.py", "model/estimator.py"} <= {relative(path) for path in ALL}
+
+
+@pytest.mark.parametrize("path", SRC, ids=relative)
+def test_src_imports_neither_tensorflow_nor_model_nor_programs(path):
+    programs = {program.stem for program in PROGRAMS}
+    forbidden = {"tensorflow", "tensorflow_estimator", "tf_keras", "keras", "model"} | programs
+    assert not imported(path) & forbidden
+
+
+@pytest.mark.parametrize("path", MODEL, ids=relative)
+def test_model_imports_no_program(path):
+    programs = {"train", "visualize", "compare", "sweep"} | {program.stem for program in PROGRAMS}
+    assert not imported(path) & programs
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=relative)
+def test_programs_are_joined_by_files_not_by_imports(path):
+    assert not imported(path) & {program.stem for program in PROGRAMS}
+
+
+@each
+def test_one_door_to_tensorflow(path):
+    if relative(path) not in MAY_IMPORT_TENSORFLOW:
+        packages = {"tensorflow", "tensorflow_estimator", "tf_keras", "keras"}
+        assert not imported(path) & packages
+
+
+@each
+def test_tensorflow_1_stands_where_it_belongs(path):
+    if relative(path) not in MAY_USE_TENSORFLOW_1:
+        assert not [
+            node.lineno
+            for node in nodes(path)
+            if isinstance(node, ast.Attribute) and node.attr == "compat"
+        ]
+        assert "compat.v1" not in path.read_text(encoding="utf-8")
+
+
+def test_importing_all_of_src_leaves_tensorflow_out():
+    names = [module_name(path) for path in SRC]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {names}: importlib.import_module(name)\n"
+        "print([name for name in sys.modules if name.split('.')[0] in "
+        "('tensorflow', 'tensorflow_estimator', 'tf_keras', 'keras', 'model')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("registry", "folder"),
+    [
+        (DATASETS, "src/datasets"),
+        (NETWORKS, "model/networks"),
+        (TRIPLET_STRATEGIES, "model/triplet_strategies"),
+    ],
+    ids=["DATASETS", "NETWORKS", "TRIPLET_STRATEGIES"],
+)
+def test_every_entry_of_a_registry_stands_in_a_file_of_its_name(registry, folder):
+    for name, place in registry.items():
+        module, function = place.split(":")
+        path = ROOT / folder / f"{name}.py"
+        assert module == module_name(path)
+        assert path.is_file()
+        defined = [node.name for node in nodes(path) if isinstance(node, ast.FunctionDef)]
+        assert function in defined
+    files = {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__"}
+    assert files == set(registry), "a file that no name stands for"
+
+
+def test_pyproject_lists_the_packages_and_the_programs():
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        setuptools = tomllib.load(file)["tool"]["setuptools"]
+    folders = {path.parent for top in ("src", "model") for path in (ROOT / top).rglob("*.py")}
+    assert sorted(setuptools["packages"]) == sorted(
+        ".".join(folder.relative_to(ROOT).parts) for folder in folders
+    )
+    assert sorted(setuptools["py-modules"]) == [path.stem for path in PROGRAMS]
+    assert all((folder / "__init__.py").is_file() for folder in folders)
+
+
+def test_no_other_folder_is_a_package():
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert packages == {"src", "model"}
+
+
+@each
+def test_nothing_runs_code_that_it_reads(path):
+    assert not imported(path) & {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal"}
+    assert not imported(path) & {"shelve", "code"}
+    for node in nodes(path):
+        if not isinstance(node, ast.Call):
+            continue
+        function = ast.unparse(node.func)
+        where = f"{relative(path)}:{node.lineno}: {function}"
+        assert function not in {"eval", "exec", "compile", "builtins.eval", "builtins.exec"}, where
+        assert function not in {"yaml.load", "yaml.unsafe_load", "yaml.full_load"}, where
+        assert function not in {"os.system", "os.popen"}, where
+        for keyword in node.keywords:
+            value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
+            assert keyword.arg not in {"allow_pickle", "shell"} or value is False, where
+
+
+@each
+def test_no_bare_except(path):
+    assert not [
+        node.lineno
+        for node in nodes(path)
+        if isinstance(node, ast.ExceptHandler) and node.type is None
+    ]

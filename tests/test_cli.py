@@ -1,0 +1,296 @@
+"""What the programs share: exit codes, one-line errors, a quiet console. In processes of their own,
+for it is exit codes and file descriptors that count."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.cli import experiment_parser
+
+ROOT = Path(__file__).parent.parent
+
+PREAMBLE = """
+import os, sys
+from pathlib import Path
+from src.cli import experiment_parser, quiet_console, run
+from src.errors import UserError
+LOG = Path(sys.argv[1])
+"""
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "tensorflow.log"
+
+
+def program(code, log, **variables):
+    return subprocess.run(
+        [sys.executable, "-c", PREAMBLE + code, str(log)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, **variables},
+    )
+
+
+def test_success(log):
+    done = program("run(lambda: print('fine'))", log)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+
+
+def test_bad_input_ends_with_one_line_and_exit_code_2(log):
+    done = program(
+        """
+def main():
+    raise UserError("params.json: margin: found -1; accepted: greater than 0")
+run(main)
+""",
+        log,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: params.json: margin: found -1; accepted: greater than 0\n"
+    assert done.stdout == ""
+
+
+def test_bad_input_in_the_quiet_block(log):
+    done = program(
+        """
+def main():
+    with quiet_console(LOG, verbose=False):
+        raise UserError("wrong")
+run(main)
+""",
+        log,
+    )
+    assert (done.returncode, done.stderr) == (2, "error: wrong\n")
+
+
+def test_keyboard_interrupt(log):
+    done = program(
+        """
+def main():
+    raise KeyboardInterrupt
+run(main)
+""",
+        log,
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+def test_interrupt_from_outside_in_the_quiet_block(log):
+    code = """
+import time
+def main():
+    with quiet_console(LOG, verbose=False):
+        print("ready", flush=True)
+        time.sleep(60)
+run(main)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", PREAMBLE + code, str(log)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("error", ["ValueError", "KeyError", "AssertionError"])
+def test_a_bug_keeps_its_traceback(log, error):
+    done = program(
+        f"""
+def main():
+    raise {error}("a bug")
+run(main)
+""",
+        log,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback (most recent call last):")
+    assert f"{error}: " in done.stderr and "a bug" in done.stderr
+
+
+def test_descriptor_2_goes_to_the_log_and_python_to_the_console(log):
+    done = program(
+        """
+with quiet_console(LOG, verbose=False):
+    os.write(2, b"from C++\\n")
+    print("from Python", file=sys.stderr)
+    os.system("echo from a child >&2")
+os.write(2, b"C++ afterwards\\n")
+print("Python afterwards", file=sys.stderr)
+""",
+        log,
+    )
+    assert done.returncode == 0
+    assert log.read_text() == "from C++\nfrom a child\n"
+    assert done.stderr == "from Python\nC++ afterwards\nPython afterwards\n"
+
+
+def test_what_was_written_before_the_block_stays_on_the_console(log):
+    done = program(
+        """
+sys.stderr.write("without a line's end, ")
+with quiet_console(LOG, verbose=False):
+    print("within", file=sys.stderr)
+""",
+        log,
+    )
+    assert done.stderr == "without a line's end, within\n"
+    assert log.read_text() == ""
+
+
+def test_standard_output_is_left_alone(log):
+    done = program(
+        """
+with quiet_console(LOG, verbose=False):
+    print("from Python", flush=True)
+    os.write(1, b"from C++\\n")
+""",
+        log,
+    )
+    assert done.stdout == "from Python\nfrom C++\n"
+
+
+def test_a_traceback_goes_to_the_console(log):
+    done = program(
+        """
+def main():
+    with quiet_console(LOG, verbose=False):
+        os.write(2, b"from C++\\n")
+        raise RuntimeError("a bug")
+run(main)
+""",
+        log,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback") and "RuntimeError: a bug" in done.stderr
+    assert log.read_text() == "from C++\n"
+
+
+@pytest.mark.parametrize("end", ["pass", "raise ValueError"])
+def test_everything_is_restored(log, end):
+    done = program(
+        f"""
+before = sys.stderr, os.fstat(2), sorted(os.listdir("/proc/self/fd") if LINUX else [])
+try:
+    with quiet_console(LOG, verbose=False):
+        assert not os.path.samestat(os.fstat(2), before[1])
+        assert sys.stderr is not before[0]
+        {end}
+except ValueError:
+    pass
+assert sys.stderr is before[0] is sys.__stderr__
+assert os.path.samestat(os.fstat(2), before[1])
+assert sorted(os.listdir("/proc/self/fd") if LINUX else []) == before[2]
+""".replace("LINUX", str(sys.platform == "linux")),
+        log,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_logger_made_in_the_block_can_log_afterwards(log):
+    # TensorFlow's own logger is: it keeps the sys.stderr that it found when it was imported.
+    done = program(
+        """
+import logging
+with quiet_console(LOG, verbose=False):
+    handler = logging.StreamHandler()
+    logging.getLogger().addHandler(handler)
+    logging.error("within")
+with open(LOG.with_name("other"), "w") as other:
+    logging.error("afterwards")
+""",
+        log,
+    )
+    assert done.stderr == "within\nafterwards\n"
+    assert log.with_name("other").read_text() == ""
+
+
+def test_the_log_is_appended_to(log):
+    log.write_text("of an earlier run\n")
+    program(
+        """
+for _ in range(2):
+    with quiet_console(LOG, verbose=False):
+        os.write(2, b"again\\n")
+""",
+        log,
+    )
+    assert log.read_text() == "of an earlier run\nagain\nagain\n"
+
+
+def test_a_stream_of_someone_else_in_place_of_stderr_is_kept(log):
+    done = program(
+        """
+import io
+sys.stderr = captured = io.StringIO()
+with quiet_console(LOG, verbose=False):
+    print("from Python", file=sys.stderr)
+assert sys.stderr is captured and captured.getvalue() == "from Python\\n"
+""",
+        log,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_character_that_the_console_lacks_stops_nothing(log):
+    done = program(
+        """
+with quiet_console(LOG, verbose=False):
+    print("\\u2588", file=sys.stderr)
+""",
+        log,
+        LC_ALL="C",
+        PYTHONCOERCECLOCALE="0",
+        PYTHONUTF8="0",
+    )
+    assert (done.returncode, done.stderr) == (0, "\\u2588\n")
+
+
+def test_verbose_leaves_descriptor_2_alone(log):
+    done = program(
+        """
+import logging
+before = sys.stderr, os.fstat(2)
+with quiet_console(LOG, verbose=True):
+    assert os.path.samestat(os.fstat(2), before[1]) and sys.stderr is before[0]
+    os.write(2, b"from C++\\n")
+    print("from Python", file=sys.stderr)
+    assert logging.getLogger("tensorflow").level == logging.INFO
+""",
+        log,
+    )
+    assert (done.returncode, done.stderr) == (0, "from C++\nfrom Python\n")
+    assert not log.exists()
+
+
+def test_the_shared_arguments():
+    parser = experiment_parser("Do it.", "  program --model_dir x")
+    args = parser.parse_args(["--model_dir", "experiments/x"])
+    assert args.model_dir == Path("experiments/x")
+    assert args.data_dir == Path("data")
+    assert args.verbose is False
+    args = parser.parse_args(["--model_dir", "x", "--data_dir", "/data", "--verbose"])
+    assert (args.data_dir, args.verbose) == (Path("/data"), True)
+
+
+def test_without_an_experiment(log):
+    done = program("experiment_parser('Do it.', '').parse_args([])", log)
+    assert done.returncode == 2
+    assert "--model_dir" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_help_shows_the_examples_as_they_are():
+    text = experiment_parser("Do it.", "  program a\n  program b").format_help()
+    assert text.endswith("examples:\n  program a\n  program b\n")

@@ -1,0 +1,179 @@
+"""The programs' own `main`, on a tiny dataset in a temporary directory."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import train
+import visualize
+from src.errors import UserError
+from src.registry import TRIPLET_STRATEGIES
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_train(model_dir, data_dir, *options):
+    train.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir), *options])
+    return json.loads((model_dir / "metrics.json").read_text())
+
+
+def run_visualize(model_dir, data_dir, *options):
+    visualize.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir), *options])
+
+
+def events(directory):
+    """Tag -> steps, of the scalars in the event files of a directory."""
+    from model.estimator import tf
+
+    found = {}
+    for path in directory.glob("events.out.tfevents.*"):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append(event.step)
+    return found
+
+
+@pytest.mark.parametrize("strategy", TRIPLET_STRATEGIES)
+def test_train_then_visualize(make_experiment, data_dir, capsys, strategy):
+    model_dir = make_experiment(triplet_strategy=strategy)
+    metrics = run_train(model_dir, data_dir)
+
+    # 200 images to train with, 32 a batch: 7 steps an epoch, 4 epochs
+    assert metrics["status"] == "finished"
+    assert metrics["global_step"] == 28
+    assert metrics["seconds"] > 0
+    assert {name: m["num_examples"] for name, m in metrics["splits"].items()} == {
+        "train": 200,
+        "validation": 40,
+        "test": 60,
+    }
+    for values in metrics["splits"].values():
+        assert 0 <= values["fraction_positive"] <= 1
+        assert values["loss"] >= 0
+        assert values["embedding_mean_norm"] == pytest.approx(1, rel=1e-4)
+    # It has learnt: chance is 0.25.
+    assert metrics["splits"]["test"]["recall_at_1"] > 0.8
+
+    out = capsys.readouterr().out
+    assert out.count("validation: loss") == 4  # a line per evaluation, one an epoch
+    assert (model_dir / "model.ckpt-28.index").exists()
+    training = events(model_dir)
+    for tag in ("loss", "fraction_positive", "embedding_mean_norm", "distance_p50"):
+        assert len(training[tag]) >= 10, tag
+    assert len(training["examples_per_second"]) == 14
+    evaluated = events(model_dir / "eval_validation")
+    for tag in ("loss", "fraction_positive", "embedding_mean_norm", "distance_p50"):
+        assert sorted(set(evaluated[tag])) == [7, 14, 21, 28], tag
+
+    run_visualize(model_dir, data_dir)
+    projector = model_dir / "projector" / "test"
+    tensor = np.fromfile(next(projector.glob("*.bytes")), "<f4").reshape(60, 8)
+    np.testing.assert_allclose(np.linalg.norm(tensor, axis=1), 1, rtol=1e-3)
+    lines = (projector / "metadata.tsv").read_text().splitlines()
+    assert lines[0].split("\t")[:2] == ["label", "index"]
+    assert [line.split("\t")[:2] for line in lines[1:4]] == [["0", "0"], ["1", "1"], ["2", "2"]]
+    assert "tensorboard --logdir" in capsys.readouterr().out
+
+
+def test_checkpoints_do_not_hold_the_data(make_experiment, data_dir):
+    model_dir = make_experiment(num_epochs=1)
+    run_train(model_dir, data_dir)
+    assert max(path.stat().st_size for path in model_dir.glob("*.meta")) < 500_000
+
+
+def test_finished_again_says_so_and_changes_nothing(make_experiment, data_dir, capsys):
+    model_dir = make_experiment(num_epochs=1)
+    first = run_train(model_dir, data_dir)
+    files = {path: path.stat().st_mtime_ns for path in model_dir.rglob("*")}
+    capsys.readouterr()
+    assert run_train(model_dir, data_dir) == first
+    assert "already finished at step 7" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in model_dir.rglob("*")} == files
+
+
+def test_more_epochs_go_on_where_it_stopped(make_experiment, data_dir):
+    model_dir = make_experiment(num_epochs=1)
+    first = run_train(model_dir, data_dir)
+    make_experiment(num_epochs=3)
+    second = run_train(model_dir, data_dir)
+    assert (first["global_step"], second["global_step"]) == (7, 21)
+    assert second["seconds"] > first["seconds"]
+    assert min(events(model_dir / "eval_validation")["loss"]) == 7
+
+
+def test_changed_params_are_refused_and_overwrite_starts_afresh(make_experiment, data_dir):
+    model_dir = make_experiment(num_epochs=1)
+    run_train(model_dir, data_dir)
+    make_experiment(num_epochs=1, margin=0.7, num_channels=5)
+    with pytest.raises(UserError) as error:
+        run_train(model_dir, data_dir)
+    assert "margin (now 0.7, trained with 0.5), num_channels (now 5, trained with 4)" in str(
+        error.value
+    )
+    assert run_train(model_dir, data_dir, "--overwrite")["global_step"] == 7
+
+
+def test_bad_data_loses_nothing(make_experiment, data_dir, tmp_path):
+    model_dir = make_experiment(num_epochs=1)
+    run_train(model_dir, data_dir)
+    files = sorted(model_dir.rglob("*"))
+    with pytest.raises(UserError, match="missing"):
+        run_train(model_dir, tmp_path / "nowhere", "--overwrite")
+    assert sorted(model_dir.rglob("*")) == files
+
+
+def test_facts_are_checked_against_the_data(make_experiment, data_dir, capsys):
+    with pytest.raises(UserError, match=r"image_size: found 28; .* 8 x 8"):
+        run_train(make_experiment("a", image_size=28), data_dir)
+    with pytest.raises(UserError, match=r"num_labels: found 4; .* 10"):
+        run_train(make_experiment("b", num_labels=4), data_dir)
+    run_train(make_experiment("c", num_epochs=1, train_size=50000, image_size=8), data_dir)
+    assert "train_size: found 50000, but the data has 200" in capsys.readouterr().out
+
+
+def test_visualize_before_training_is_refused(make_experiment, data_dir):
+    with pytest.raises(UserError, match="no checkpoint found"):
+        run_visualize(make_experiment(), data_dir)
+
+
+def test_the_console_is_quiet(make_experiment, data_dir):
+    """The program by itself, as the user runs it: nothing of TensorFlow's on the console."""
+    model_dir = make_experiment(num_epochs=2)
+    done = subprocess.run(
+        [sys.executable, "train.py", "--model_dir", model_dir, "--data_dir", data_dir],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0].endswith("mnist (200 train, 40 validation, 60 test), batch_all")
+    assert lines[1].startswith("epoch 1  step 7  validation: loss ")
+    assert lines[2].startswith("epoch 2  step 14  validation: loss ")
+    assert lines[3].split() == [
+        "split",
+        "loss",
+        "fraction_positive",
+        "embedding_mean_norm",
+        "recall_at_1",
+    ]
+    assert len(lines) == 8, done.stdout
+
+
+def test_bad_params_end_with_one_line_and_exit_code_2(make_experiment, data_dir):
+    model_dir = make_experiment(margn=1)
+    done = subprocess.run(
+        [sys.executable, "train.py", "--model_dir", model_dir, "--data_dir", data_dir],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: {model_dir}/params.json: unknown key 'margn'; did you mean 'margin'?\n"
+    )

@@ -1,0 +1,344 @@
+"""The files in an experiment's directory: refuse or resume, finished or not, overwrite."""
+
+import json
+import os
+
+import pytest
+
+from src.errors import UserError
+from src.experiment import Experiment
+from src.params import DURATION_KEYS, Params, save_params
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    model_dir = tmp_path / "experiment"
+    model_dir.mkdir()
+    (model_dir / "params.json").write_text("{}")
+    return Experiment(model_dir)
+
+
+def write_checkpoint(experiment, step, prefix=""):
+    """Write the file `checkpoint` as TensorFlow does, the latest first, then all that are kept."""
+    steps = sorted({0, step // 2, step})
+    lines = [f'model_checkpoint_path: "{prefix}model.ckpt-{step}"']
+    lines += [f'all_model_checkpoint_paths: "{prefix}model.ckpt-{kept}"' for kept in steps]
+    (experiment.model_dir / "checkpoint").write_text("\n".join(lines) + "\n")
+
+
+def train(experiment, params, step=782, seconds=1.0, finish=True):
+    """Write what `train.py` writes, up to the end or up to its being killed."""
+    experiment.start(params)
+    write_checkpoint(experiment, step)
+    if finish:
+        experiment.save_metrics(
+            {"status": "finished", "global_step": step, "seconds": seconds, "splits": {}}
+        )
+
+
+def refusal(experiment, params):
+    with pytest.raises(UserError) as caught:
+        experiment.check_resumable(params)
+    text = str(caught.value)
+    assert "\n" not in text and "accepted: " in text and "--overwrite" in text
+    return text
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_files(tmp_path):
+    experiment = Experiment(tmp_path)
+    assert experiment.params_path == tmp_path / "params.json"
+    assert experiment.trained_params_path == tmp_path / "trained_params.json"
+    assert experiment.metrics_path == tmp_path / "metrics.json"
+    assert experiment.log_path == tmp_path / "tensorflow.log"
+    assert experiment.projector_dir("test") == tmp_path / "projector" / "test"
+
+
+def test_no_checkpoint(experiment):
+    assert experiment.latest_step() is None
+    assert Experiment(experiment.model_dir / "nothing").latest_step() is None
+
+
+@pytest.mark.parametrize("prefix", ["", "/home/me/runs-12/margin_0.5-3/", "../model.ckpt-9/"])
+@pytest.mark.parametrize("step", [0, 1, 782, 1234567])
+def test_latest_step(experiment, step, prefix):
+    write_checkpoint(experiment, step, prefix)
+    assert experiment.latest_step() == step
+
+
+def test_the_latest_step_is_the_one_named_first_not_the_highest(experiment):
+    (experiment.model_dir / "checkpoint").write_text(
+        'model_checkpoint_path: "model.ckpt-782"\n'
+        'all_model_checkpoint_paths: "model.ckpt-0"\n'
+        'all_model_checkpoint_paths: "model.ckpt-782"\n'
+        'all_model_checkpoint_paths: "model.ckpt-9000"\n'
+        "all_model_checkpoint_timestamps: 1795351884.12-5\n"
+    )
+    assert experiment.latest_step() == 782
+
+
+def test_latest_step_of_an_empty_state(experiment):
+    (experiment.model_dir / "checkpoint").write_text("")
+    assert experiment.latest_step() is None
+
+
+def test_fresh_directory_is_resumable(experiment):
+    experiment.check_resumable(Params())
+
+
+def test_same_params_are_resumable(experiment):
+    train(experiment, Params(margin=2.0))
+    experiment.check_resumable(Params(margin=2.0))
+    experiment.check_resumable(Params(margin=2))
+
+
+def test_defaults_written_out_are_the_same_params(experiment):
+    train(experiment, Params())
+    experiment.check_resumable(Params(margin=0.5, dataset="mnist", seed=0))
+
+
+@pytest.mark.parametrize("key", sorted(DURATION_KEYS))
+def test_changed_durations_are_resumable(experiment, key):
+    train(experiment, Params())
+    experiment.check_resumable(Params(**{key: 7}))
+
+
+def test_changed_params_are_refused(experiment):
+    train(experiment, Params(margin=0.5, triplet_strategy="batch_all"), finish=False)
+    text = refusal(experiment, Params(margin=1.5, triplet_strategy="batch_hard", num_epochs=7))
+    assert text.startswith(f"{experiment.params_path}: ")
+    assert "margin (now 1.5, trained with 0.5)" in text
+    assert "triplet_strategy (now 'batch_hard', trained with 'batch_all')" in text
+    assert "num_epochs" not in text and "seed" not in text
+
+
+@pytest.mark.parametrize("key", sorted(set(Params.model_fields) - DURATION_KEYS))
+def test_every_other_key_makes_another_experiment(experiment, key):
+    train(experiment, Params())
+    changed = Params().model_copy(update={key: "another"})
+    assert f": {key} (now 'another', trained with " in refusal(experiment, changed)
+
+
+def test_checkpoints_of_another_program_are_refused(experiment):
+    write_checkpoint(experiment, 782)
+    text = refusal(experiment, Params())
+    assert text.startswith(f"{experiment.model_dir}: ") and "trained_params.json" in text
+
+
+def test_params_without_a_checkpoint_bind_nobody(experiment):
+    # Killed before the first checkpoint.
+    experiment.start(Params(margin=0.5))
+    experiment.check_resumable(Params(margin=1.5))
+
+
+def test_damaged_trained_params_are_named(experiment):
+    train(experiment, Params())
+    experiment.trained_params_path.write_text('{"margin": ')
+    with pytest.raises(UserError, match="trained_params.json: line 1, column "):
+        experiment.check_resumable(Params())
+
+
+def test_untouched_is_not_finished(experiment):
+    assert not experiment.is_finished(Params())
+
+
+def test_finished(experiment):
+    train(experiment, Params(num_epochs=10))
+    assert experiment.is_finished(Params(num_epochs=10))
+
+
+def test_with_fewer_epochs_it_is_still_finished(experiment):
+    train(experiment, Params(num_epochs=10))
+    assert experiment.is_finished(Params(num_epochs=9))
+
+
+def test_with_more_epochs_it_is_not_finished(experiment):
+    train(experiment, Params(num_epochs=10))
+    assert not experiment.is_finished(Params(num_epochs=11))
+
+
+def test_killed_while_running_is_not_finished(experiment):
+    train(experiment, Params(), finish=False)
+    assert not experiment.is_finished(Params())
+
+
+def test_killed_in_the_second_run_is_not_finished(experiment):
+    train(experiment, Params(num_epochs=10))
+    train(experiment, Params(num_epochs=20), finish=False)
+    assert not experiment.is_finished(Params(num_epochs=20))
+    assert not experiment.is_finished(Params(num_epochs=10))
+
+
+def test_without_its_checkpoints_it_is_not_finished(experiment):
+    train(experiment, Params())
+    (experiment.model_dir / "checkpoint").unlink()
+    assert not experiment.is_finished(Params())
+
+
+def test_without_metrics_it_is_not_finished(experiment):
+    train(experiment, Params())
+    experiment.metrics_path.unlink()
+    assert not experiment.is_finished(Params())
+
+
+@pytest.mark.parametrize("content", ["", '{"status": "fini', "[]", "{}", "null", "\x00\x00"])
+def test_damaged_metrics(experiment, content):
+    train(experiment, Params())
+    experiment.metrics_path.write_text(content)
+    for use in (experiment.is_finished, experiment.start):
+        with pytest.raises(UserError) as caught:
+            use(Params())
+        text = str(caught.value)
+        assert text.startswith(f"{experiment.metrics_path}: ") and "\n" not in text
+
+
+def test_metrics_round_trip(experiment):
+    assert experiment.metrics() is None
+    metrics = {"status": "finished", "seconds": 0.1, "splits": {"test": {"loss": 1e-9}}}
+    experiment.save_metrics(metrics)
+    assert experiment.metrics() == metrics
+    assert json.loads(experiment.metrics_path.read_text()) == metrics
+
+
+def test_start_notes_params_and_state(experiment):
+    assert experiment.start(Params(margin=2.0)) == 0
+    assert experiment.metrics()["status"] == "running"
+    write_checkpoint(experiment, 0)
+    assert experiment.trained_params() == Params(margin=2.0)
+    assert experiment.params_path.read_text() == "{}"
+
+
+def test_start_keeps_the_seconds(experiment):
+    train(experiment, Params(num_epochs=10), seconds=12.5)
+    assert experiment.start(Params(num_epochs=20)) == 12.5
+    assert experiment.metrics()["seconds"] == 12.5
+    assert experiment.start(Params(num_epochs=20)) == 12.5  # killed in between
+
+
+def test_start_creates_the_directory(tmp_path):
+    experiment = Experiment(tmp_path / "a" / "b")
+    experiment.start(Params())
+    assert names(experiment.model_dir) == ["metrics.json", "trained_params.json"]
+
+
+def test_trained_params_round_trip(experiment):
+    params = Params(margin=0.1 + 0.2, squared=True, image_size=28, num_epochs=3)
+    train(experiment, params)
+    assert experiment.trained_params() == params
+    assert set(json.loads(experiment.trained_params_path.read_text())) == set(Params.model_fields)
+
+
+def test_trained_params_of_nothing_trained(experiment):
+    save_params(experiment.trained_params_path, Params())
+    with pytest.raises(UserError, match="no checkpoint found; accepted: ") as caught:
+        experiment.trained_params()
+    assert f"train.py --model_dir {experiment.model_dir}" in str(caught.value)
+
+
+# The names as a run left them.
+GENERATED = [
+    "checkpoint",
+    "graph.pbtxt",
+    "metrics.json",
+    "model.ckpt-0.data-00000-of-00001",
+    "model.ckpt-0.index",
+    "model.ckpt-0.meta",
+    "model.ckpt-782.data-00000-of-00001",
+    "model.ckpt-782.index",
+    "model.ckpt-782.meta",
+    "events.out.tfevents.1795351884.vm",
+    "eval_train/events.out.tfevents.1795351909.vm",
+    "eval_validation/events.out.tfevents.1795351899.vm",
+    "eval_test/events.out.tfevents.1795351918.vm",
+    "projector/test/metadata.tsv",
+    "projector/test/deep/er",
+    "trained_params.json",
+    "tensorflow.log",
+]
+
+FOREIGN = [
+    "params.json",
+    "params.json.bak",
+    "README.md",
+    ".gitignore",
+    "my_metrics.json",
+    "metrics.json.bak",
+    "model.ckpt",
+    "checkpoint.bak",
+    "eval_notes.txt",
+    "eval_protocol/notes.txt",
+    "notes/metrics.json",
+    "margin_1/params.json",
+    "margin_1/metrics.json",
+    "margin_1/model.ckpt-9.index",
+    "margin_1/projector/metadata.tsv",
+]
+
+
+def files(folder):
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
+    )
+
+
+def test_overwrite_removes_what_a_run_writes_and_nothing_else(experiment):
+    for name in GENERATED + FOREIGN:
+        path = experiment.model_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    experiment.overwrite()
+    assert files(experiment.model_dir) == sorted(FOREIGN)
+    assert not (experiment.model_dir / "projector").exists()
+    assert not (experiment.model_dir / "eval_test").exists()
+
+
+def test_overwrite_does_not_follow_links_out_of_the_directory(experiment, tmp_path):
+    outside = tmp_path / "outside"
+    (outside / "test").mkdir(parents=True)
+    (outside / "test" / "precious").write_text("kept")
+    links = {
+        "projector": outside,
+        "eval_test": outside / "test",
+        "events.out.tfevents.1.vm": outside / "test" / "precious",
+    }
+    for name, target in links.items():
+        (experiment.model_dir / name).symlink_to(target)
+    (experiment.model_dir / "eval_train").mkdir()
+    (experiment.model_dir / "eval_train" / "link").symlink_to(outside)
+    experiment.overwrite()
+    assert names(experiment.model_dir) == ["params.json"]
+    assert (outside / "test" / "precious").read_text() == "kept"
+
+
+def test_overwrite_removes_links_that_lead_nowhere(experiment, tmp_path):
+    link = experiment.model_dir / "model.ckpt-1.index"
+    link.symlink_to(tmp_path / "nothing")
+    experiment.overwrite()
+    assert not os.path.lexists(link)
+
+
+def test_overwrite_of_a_directory_with_the_characters_of_a_pattern(tmp_path):
+    model_dir, neighbour = tmp_path / "margin[1]*", tmp_path / "margin1x"
+    for folder in (model_dir, neighbour):
+        folder.mkdir()
+        (folder / "metrics.json").write_text("{}")
+    Experiment(model_dir).overwrite()
+    assert names(model_dir) == []
+    assert names(neighbour) == ["metrics.json"]
+
+
+def test_overwrite_of_nothing(experiment):
+    experiment.overwrite()
+    assert names(experiment.model_dir) == ["params.json"]
+
+
+def test_after_overwrite_all_is_as_if_never_run(experiment):
+    train(experiment, Params(margin=0.5), seconds=99.0)
+    experiment.overwrite()
+    experiment.check_resumable(Params(margin=1.5))
+    assert not experiment.is_finished(Params(margin=0.5))
+    assert experiment.latest_step() is None
+    assert experiment.start(Params(margin=1.5)) == 0

@@ -1,0 +1,73 @@
+"""The metadata file: as many rows as points, whatever the values are."""
+
+import numpy as np
+import pytest
+
+from src.metadata import write_metadata
+
+
+def parse_as_the_browser_does(path):
+    """Column names and rows, by the rules of the projector's own parser (TensorBoard 2.21)."""
+    lines = [line for line in path.read_bytes().decode().split("\n") if line.strip(" \t\r\ufeff")]
+    if "\t" in lines[0]:
+        return lines[0].split("\t"), [line.split("\t") for line in lines[1:]]
+    return ["label"], [[line] for line in lines]
+
+
+def test_several_columns_have_a_header(tmp_path):
+    path = tmp_path / "metadata.tsv"
+    write_metadata(path, {"label": ["cat", "dog"], "index": np.array([3, 8]), "known": [True, 0.5]})
+    assert path.read_text() == "label\tindex\tknown\ncat\t3\tTrue\ndog\t8\t0.5\n"
+
+
+def test_one_column_has_no_header(tmp_path):
+    path = tmp_path / "metadata.tsv"
+    write_metadata(path, {"label": ["cat", "dog"]})
+    assert path.read_text() == "cat\ndog\n"
+
+
+@pytest.mark.parametrize(
+    "separator", ["\t", "\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85"]
+    + ["\u2028", "\u2029", "\t\n\t"],
+)  # fmt: skip
+def test_separators_in_values_and_names_become_one_space(tmp_path, separator):
+    path = tmp_path / "metadata.tsv"
+    write_metadata(path, {f"a{separator}b": [f"c{separator}d", "e"], "index": [0, 1]})
+    text = path.read_bytes().decode()
+    assert text == "a b\tindex\nc d\t0\ne\t1\n"
+    assert len(text.splitlines()) == 3
+    write_metadata(path, {"label": [f"c{separator}d", "e"]})
+    assert path.read_bytes().decode() == "c d\ne\n"
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t", "\n", "\u00a0", "\u3000", "\ufeff", " \ufeff"])
+def test_blank_values_are_made_visible_so_that_no_row_is_lost(tmp_path, blank):
+    path = tmp_path / "metadata.tsv"
+    write_metadata(path, {"label": ["a", blank, "b"]})
+    assert parse_as_the_browser_does(path) == (["label"], [["a"], ["(empty)"], ["b"]])
+    write_metadata(path, {"label": [blank, "b"], "more": [blank, "c"]})
+    assert parse_as_the_browser_does(path) == (
+        ["label", "more"],
+        [["(empty)", "(empty)"], ["b", "c"]],
+    )
+
+
+def test_names_in_any_script_and_quotes_are_kept(tmp_path):
+    names = ["7", "ꦲ", "日本 語", 'say "a, b"', "naïve 🙂", "עברית"]
+    path = tmp_path / "metadata.tsv"
+    write_metadata(path, {"label": names, "index": range(6)})
+    header, rows = parse_as_the_browser_does(path)
+    assert header == ["label", "index"]
+    assert rows == [[name, str(index)] for index, name in enumerate(names)]
+
+
+def test_undecodable_file_name_as_a_class_name_does_not_stop_the_writing(tmp_path):
+    path = tmp_path / "metadata.tsv"
+    write_metadata(path, {"label": [b"caf\xe9".decode(errors="surrogateescape")]})
+    assert path.read_text() == "caf\\udce9\n"
+
+
+def test_columns_of_different_length_are_refused_and_leave_no_file(tmp_path):
+    with pytest.raises(ValueError):
+        write_metadata(tmp_path / "metadata.tsv", {"label": ["a", "b"], "index": [0]})
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,122 @@
+"""The EstimatorSpec of each mode, for every strategy, run in a graph as the Estimator does."""
+
+import numpy as np
+import pytest
+import reference
+
+from model.estimator import estimator, tf
+from model.model_fn import model_fn
+from src.params import Params
+from src.registry import TRIPLET_STRATEGIES
+from src.retrieval import recall_at_1
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.random((40, 8, 8, 1)).astype(np.float32)
+LABELS = (np.arange(40) % 3).astype(np.int32)
+PARAMS = {"num_channels": 4, "embedding_size": 5, "margin": 1.0}
+
+
+def spec_in_graph(mode, params):
+    images = tf.compat.v1.placeholder(tf.float32, [None, *IMAGES.shape[1:]])
+    labels = tf.compat.v1.placeholder(tf.int32, [None])
+    tf.compat.v1.set_random_seed(0)
+    tf.compat.v1.train.get_or_create_global_step()
+    given = None if mode == estimator.ModeKeys.PREDICT else labels
+    return images, labels, model_fn(images, given, mode, params)
+
+
+def start(session):
+    session.run(
+        [tf.compat.v1.global_variables_initializer(), tf.compat.v1.local_variables_initializer()]
+    )
+
+
+@pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
+def test_train_steps_count_move_the_weights_and_lower_the_loss(name):
+    params = Params(triplet_strategy=name, use_batch_norm=True, learning_rate=1e-2, **PARAMS)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        images, labels, spec = spec_in_graph(estimator.ModeKeys.TRAIN, params)
+        start(session)
+        feed = {images: IMAGES, labels: LABELS}
+        moving = [v for v in tf.compat.v1.global_variables() if "moving_mean" in v.name]
+        moving_before = session.run(moving, feed)
+        first_loss = session.run(spec.loss, feed)
+        for _ in range(30):
+            session.run(spec.train_op, feed)
+        assert session.run(tf.compat.v1.train.get_global_step()) == 30
+        assert session.run(spec.loss, feed) < first_loss
+        for before, after in zip(moving_before, session.run(moving, feed), strict=True):
+            assert not np.allclose(before, after)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
+def test_evaluation_is_exact_over_batches_of_different_sizes(name, squared):
+    """Against the reference summed over the batches' triplets: not a mean of batch means."""
+    params = Params(triplet_strategy=name, squared=squared, **PARAMS)
+    batches = [slice(0, 17), slice(17, 20), slice(20, 21), slice(21, 40)]
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        images, labels, spec = spec_in_graph(estimator.ModeKeys.EVAL, params)
+        # The Estimator adds this metric itself.
+        loss_value, loss_update = tf.compat.v1.metrics.mean(spec.loss)
+        updates = [update for _, update in spec.eval_metric_ops.values()]
+        start(session)
+        for batch in batches:
+            session.run([updates, loss_update], {images: IMAGES[batch], labels: LABELS[batch]})
+        metrics = session.run({key: value for key, (value, _) in spec.eval_metric_ops.items()})
+        metrics["loss"] = session.run(loss_value)
+
+        predicted = session.graph.get_tensor_by_name("naive_cnn/embedding/BiasAdd:0")
+        embeddings = session.run(predicted, {images: IMAGES})
+
+    expected = [
+        getattr(reference, name)(LABELS[b], embeddings[b], margin=1.0, squared=squared)
+        for b in batches
+    ]
+    loss_sum = sum(e.loss * e.num_averaged_triplets for e in expected)
+    num_averaged = sum(e.num_averaged_triplets for e in expected)
+    assert metrics["loss"] == pytest.approx(loss_sum / num_averaged, rel=1e-5)
+    assert metrics["fraction_positive"] == pytest.approx(
+        sum(e.num_positive_triplets for e in expected)
+        / sum(e.num_valid_triplets for e in expected),
+        rel=1e-6,
+    )
+    # The data is such that a mean of batch means would be another number.
+    assert abs(np.mean([e.loss for e in expected]) / (loss_sum / num_averaged) - 1) > 1e-3
+    assert metrics["embedding_mean_norm"] == pytest.approx(
+        np.linalg.norm(embeddings, axis=1).mean(), rel=1e-5
+    )
+    assert metrics["recall_at_1_within"] == pytest.approx(recall_at_1(embeddings, LABELS))
+    distances = [
+        reference.distance(x, y, squared)
+        for i, x in enumerate(embeddings.astype(float))
+        for y in embeddings.astype(float)[:i]
+    ]
+    for percentile in (5, 50, 95):
+        assert metrics[f"distance_p{percentile}"] == pytest.approx(
+            np.percentile(distances, percentile), rel=1e-4
+        )
+    assert metrics["examples_per_second"] > 0
+
+
+def test_predict_gives_embeddings_without_labels():
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        images, _, spec = spec_in_graph(estimator.ModeKeys.PREDICT, Params(**PARAMS))
+        start(session)
+        embeddings = session.run(spec.predictions["embeddings"], {images: IMAGES})
+    assert embeddings.shape == (40, 5)
+
+
+def test_training_summaries():
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        images, labels, _ = spec_in_graph(estimator.ModeKeys.TRAIN, Params(**PARAMS))
+        start(session)
+        merged = session.run(tf.compat.v1.summary.merge_all(), {images: IMAGES, labels: LABELS})
+    tags = {value.tag for value in tf.compat.v1.Summary.FromString(merged).value}
+    assert tags == {
+        "fraction_positive",
+        "embedding_mean_norm",
+        "distance_p5",
+        "distance_p50",
+        "distance_p95",
+    }

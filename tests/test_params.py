@@ -1,0 +1,419 @@
+"""The schema of params.json: each way a file can be wrong and the line that says so."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from src.errors import UserError
+from src.params import DURATION_KEYS, SCHEMA_PATH, Params, json_schema, load_params, save_params
+
+ROOT = Path(__file__).parent.parent
+
+# Written by hand: per key the values just inside its range, and those just outside with the bound.
+POSITIVE = ([1e-9, 1, 1e6], [(0, "greater than 0"), (-0.5, "greater than 0")])
+AT_LEAST_ONE = ([1, 10**9], [(0, "greater than or equal to 1"), (-1, "greater than or equal to 1")])
+FLOATS = {
+    "validation_fraction": ([1e-6, 0.999], [(0, "greater than 0"), (1, "less than 1")]),
+    "bn_momentum": ([0, 0.999], [(-0.1, "greater than or equal to 0"), (1, "less than 1")]),
+    "margin": POSITIVE,
+    "learning_rate": POSITIVE,
+}
+INTEGERS = {
+    "seed": (
+        [0, 2147483647],
+        [(-1, "greater than or equal to 0"), (2147483648, "less than 2147483648")],
+    ),
+    "num_blocks": (
+        [1, 6],
+        [(0, "greater than or equal to 1"), (7, "less than or equal to 6")],
+    ),
+    "num_channels": (
+        [1, 1024],
+        [(0, "greater than or equal to 1"), (1025, "less than or equal to 1024")],
+    ),
+    "embedding_size": (
+        [1, 8192],
+        [(0, "greater than or equal to 1"), (8193, "less than or equal to 8192")],
+    ),
+    "batch_size": (
+        [2, 65536],
+        [(1, "greater than or equal to 2"), (65537, "less than or equal to 65536")],
+    ),
+    "num_epochs": AT_LEAST_ONE,
+    "save_summary_steps": AT_LEAST_ONE,
+    "keep_checkpoint_max": AT_LEAST_ONE,
+}
+OPTIONAL_INTEGERS = {
+    "save_checkpoints_steps": AT_LEAST_ONE,
+    "image_size": AT_LEAST_ONE,
+    "num_labels": AT_LEAST_ONE,
+    "train_size": AT_LEAST_ONE,
+    "eval_size": AT_LEAST_ONE,
+    "num_parallel_calls": AT_LEAST_ONE,
+}
+BOOLEANS = ("use_batch_norm", "l2_normalize", "squared")
+NAMES = {
+    "dataset": "'fashion_mnist' or 'mnist'",
+    "network": "'naive_cnn'",
+    "triplet_strategy": "'batch_all' or 'batch_hard'",
+}
+RANGES = {**FLOATS, **INTEGERS, **OPTIONAL_INTEGERS}
+
+# As the best known public implementations of this layout state them.
+PUBLIC = {
+    "learning_rate": 1e-3,
+    "batch_size": 64,
+    "num_epochs": 20,
+    "num_channels": 32,
+    "use_batch_norm": False,
+    "bn_momentum": 0.9,
+    "margin": 0.5,
+    "embedding_size": 64,
+    "triplet_strategy": "batch_all",
+    "squared": False,
+    "image_size": 28,
+    "num_labels": 10,
+    "train_size": 50000,
+    "eval_size": 10000,
+    "num_parallel_calls": 4,
+    "save_summary_steps": 50,
+}
+
+
+def committed_params():
+    """Return the params.json files that git knows, or all that are there where it knows none."""
+    listed = subprocess.run(
+        ["git", "ls-files", "experiments"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.splitlines()
+    paths = [ROOT / name for name in listed if Path(name).name == "params.json"]
+    return sorted(paths or ROOT.glob("experiments/**/params.json"))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "params.json"
+
+
+def load(path, content):
+    if isinstance(content, dict):
+        content = json.dumps(content)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return load_params(path)
+
+
+def message(path, content):
+    """Return what is said of a wrong file, less the file's name, which every line begins with."""
+    with pytest.raises(UserError) as caught:
+        load(path, content)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(f"{path}: ") for line in lines)
+    return "\n".join(line.removeprefix(f"{path}: ") for line in lines)
+
+
+def test_the_tables_of_this_file_name_every_key():
+    assert sorted([*RANGES, *BOOLEANS, *NAMES]) == sorted(Params.model_fields)
+
+
+def test_defaults_are_those_of_the_public_implementations(path):
+    params = load(path, {})
+    for key, value in PUBLIC.items():
+        assert getattr(params, key) == (None if key in OPTIONAL_INTEGERS else value), key
+
+
+@pytest.mark.parametrize("triplet_strategy", ["batch_all", "batch_hard"])
+@pytest.mark.parametrize("learning_rate", [1e-3, 1e-4])
+def test_public_files_load_unchanged(path, triplet_strategy, learning_rate):
+    stated = {**PUBLIC, "triplet_strategy": triplet_strategy, "learning_rate": learning_rate}
+    params = load(path, json.dumps(stated, indent=4))
+    assert {key: getattr(params, key) for key in stated} == stated
+
+
+def test_a_public_file_as_text(path):
+    params = load(path, '{"learning_rate": 1e-4, "squared": false, "margin": 0.5}')
+    assert (params.learning_rate, params.squared, params.margin) == (0.0001, False, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, (inside, _) in RANGES.items() for value in inside]
+)
+def test_inside_the_range(path, key, value):
+    assert getattr(load(path, {key: value}), key) == value
+
+
+@pytest.mark.parametrize("key", OPTIONAL_INTEGERS)
+def test_null_is_to_leave_out(path, key):
+    assert getattr(load(path, {key: None}), key) is None
+
+
+@pytest.mark.parametrize("key", ["margin", "learning_rate"])
+def test_an_integer_is_a_number(path, key):
+    value = getattr(load(path, f'{{"{key}": 1}}'), key)
+    assert value == 1 and isinstance(value, float)
+
+
+@pytest.mark.parametrize("key", BOOLEANS)
+@pytest.mark.parametrize("value", [True, False])
+def test_booleans(path, key, value):
+    assert getattr(load(path, {key: value}), key) is value
+
+
+def test_schema_key_is_passed_over(path):
+    assert load(path, {"$schema": "../params.schema.json", "margin": 2}) == load(
+        path, {"margin": 2}
+    )
+
+
+def test_byte_order_mark_is_accepted(path):
+    assert load(path, b'\xef\xbb\xbf{"margin": 2}').margin == 2
+
+
+def test_round_trip(path):
+    params = Params(margin=0.1 + 0.2, triplet_strategy="batch_hard", image_size=28)
+    save_params(path, params)
+    assert load_params(path) == params
+    assert set(json.loads(path.read_text())) == set(Params.model_fields)
+
+
+@pytest.mark.parametrize("key", [*Params.model_fields, "margn"])
+def test_frozen(key):
+    with pytest.raises(ValidationError):
+        setattr(Params(), key, 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "bound"),
+    [(key, value, bound) for key, (_, outside) in RANGES.items() for value, bound in outside],
+)
+def test_out_of_range(path, key, value, bound):
+    assert message(path, {key: value}) == f"{key}: found {value}; accepted: {bound}"
+
+
+@pytest.mark.parametrize("found", ['"1"', "true", "false", "[1]", '{"value": 1}', '"a\\nb"'])
+@pytest.mark.parametrize("key", RANGES)
+def test_not_a_number(path, key, found):
+    accepted = "a valid number" if key in FLOATS else "a valid integer"
+    expected = f"{key}: found {found}; accepted: {accepted}"
+    assert message(path, f'{{"{key}": {found}}}') == expected
+
+
+@pytest.mark.parametrize("found", ["2.0", "2.5", "10.0"])
+@pytest.mark.parametrize("key", [*INTEGERS, *OPTIONAL_INTEGERS])
+def test_float_for_an_integer(path, key, found):
+    expected = f"{key}: found {found}; accepted: a valid integer"
+    assert message(path, f'{{"{key}": {found}}}') == expected
+
+
+@pytest.mark.parametrize("key", [*FLOATS, *INTEGERS])
+def test_null_for_a_number(path, key):
+    accepted = "a valid number" if key in FLOATS else "a valid integer"
+    assert message(path, {key: None}) == f"{key}: found null; accepted: {accepted}"
+
+
+@pytest.mark.parametrize("found", ["0", "1", "0.0", '"true"', '"false"', "null", "[]"])
+@pytest.mark.parametrize("key", BOOLEANS)
+def test_not_a_boolean(path, key, found):
+    expected = f"{key}: found {found}; accepted: a valid boolean"
+    assert message(path, f'{{"{key}": {found}}}') == expected
+
+
+@pytest.mark.parametrize("found", ["0", "null", "true", '["mnist"]'])
+@pytest.mark.parametrize("key", NAMES)
+def test_not_a_name(path, key, found):
+    expected = f"{key}: found {found}; accepted: a valid string"
+    assert message(path, f'{{"{key}": {found}}}') == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "found", "meant"),
+    [
+        ("dataset", "minst", "mnist"),
+        ("dataset", "fashion-mnist", "fashion_mnist"),
+        ("network", "naive_cn", "naive_cnn"),
+        ("triplet_strategy", "batchall", "batch_all"),
+        ("triplet_strategy", "batch_hrd", "batch_hard"),
+    ],
+)
+def test_unknown_name_with_a_near_one(path, key, found, meant):
+    assert message(path, {key: found}) == (
+        f"{key}: found \"{found}\"; accepted: {NAMES[key]}; did you mean '{meant}'?"
+    )
+
+
+@pytest.mark.parametrize("key", NAMES)
+def test_unknown_name_like_no_other(path, key):
+    expected = f'{key}: found "zzz"; accepted: {NAMES[key]}'
+    assert message(path, {key: "zzz"}) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("margn", "margin"),
+        ("Margin", "margin"),
+        ("batchsize", "batch_size"),
+        ("triplet_stategy", "triplet_strategy"),
+        ("learning-rate", "learning_rate"),
+        ("num_epoch", "num_epochs"),
+    ],
+)
+def test_unknown_key_with_a_near_one(path, key, meant):
+    assert message(path, {key: 1}) == f"unknown key '{key}'; did you mean '{meant}'?"
+
+
+@pytest.mark.parametrize("key", ["zzzzzz", "a\nb", ""])
+def test_unknown_key_like_no_other(path, key):
+    keys = ", ".join(sorted([*RANGES, *BOOLEANS, *NAMES]))
+    assert message(path, {key: 1}) == f"unknown key {key!r}; accepted: {keys}"
+
+
+@pytest.mark.parametrize("found", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("key", FLOATS)
+def test_not_finite(path, key, found):
+    expected = f"{key}: found {found}; accepted: a finite number"
+    assert message(path, f'{{"{key}": {found}}}') == expected
+
+
+def test_too_large_to_be_finite(path):
+    expected = "margin: found Infinity; accepted: a finite number"
+    assert message(path, '{"margin": 1e999}') == expected
+
+
+@pytest.mark.parametrize("found", ["NaN", "Infinity"])
+def test_not_finite_for_an_integer(path, found):
+    line = message(path, f'{{"batch_size": {found}}}')
+    assert line.startswith(f"batch_size: found {found}; accepted: ")
+
+
+def test_key_there_twice(path):
+    expected = "key 'margin' is there twice; accepted: each key once"
+    assert message(path, '{"margin": 1, "batch_size": 8, "margin": 1}') == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", "line 1, column 1: Expecting value; accepted: JSON"),
+        ('{"margin": 1', "line 1, column 13: Expecting ',' delimiter; accepted: JSON"),
+        (
+            '{\n  "margin": 1\n  "seed": 2}',
+            "line 3, column 3: Expecting ',' delimiter; accepted: JSON",
+        ),
+        ('{\n  "margin": .5\n}', "line 2, column 13: Expecting value; accepted: JSON"),
+        ('{"squared": True}', "line 1, column 13: Expecting value; accepted: JSON"),
+        ("{} {}", "line 1, column 4: Extra data; accepted: JSON"),
+    ],
+)
+def test_syntax_error(path, content, expected):
+    assert message(path, content) == expected
+
+
+@pytest.mark.parametrize("content", ['{"margin": 1,}', '{"margin": 1} // why', "{'margin': 1}"])
+def test_other_dialects_of_json(path, content):
+    assert message(path, content).startswith("line 1, column ")
+
+
+@pytest.mark.parametrize(
+    ("content", "position"),
+    [(b'{"dataset": "\xe9"}', 13), (b"\xff\xfe{\x00}\x00", 0)],
+    ids=["latin-1", "utf-16"],
+)
+def test_not_utf_8(path, content, position):
+    assert message(path, content) == f"byte {position}: not UTF-8; accepted: JSON in UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [("[]", "list"), ("3", "int"), ('"margin"', "str"), ("null", "NoneType"), ("true", "bool")],
+)
+def test_top_level_is_no_object(path, content, found):
+    assert message(path, content) == f"found {found}; accepted: a JSON object {{...}}"
+
+
+def test_missing_file(path):
+    with pytest.raises(UserError) as caught:
+        load_params(path)
+    assert str(caught.value) == (f"{path}: not found; an experiment is a directory with this file")
+
+
+def test_directory_in_place_of_the_file(path):
+    path.mkdir()
+    with pytest.raises(UserError) as caught:
+        load_params(path)
+    assert str(caught.value) == f"{path}: Is a directory; accepted: a readable JSON file"
+
+
+def test_file_in_place_of_the_directory(path):
+    path.write_text("{}")
+    with pytest.raises(UserError) as caught:
+        load_params(path / "params.json")
+    assert str(caught.value) == (
+        f"{path}/params.json: Not a directory; accepted: a readable JSON file"
+    )
+
+
+def test_all_errors_in_one_pass(path):
+    content = {"margn": 1, "batch_size": "64", "margin": -1, "dataset": "minst", "squared": True}
+    assert sorted(message(path, content).splitlines()) == [
+        'batch_size: found "64"; accepted: a valid integer',
+        "dataset: found \"minst\"; accepted: 'fashion_mnist' or 'mnist'; did you mean 'mnist'?",
+        "margin: found -1; accepted: greater than 0",
+        "unknown key 'margn'; did you mean 'margin'?",
+    ]
+
+
+def test_duration_keys_are_keys():
+    assert set(Params.model_fields) > DURATION_KEYS
+
+
+def test_differences_are_none_between_equals():
+    assert Params(margin=2.0).differences(Params(margin=2.0)) == []
+
+
+def test_differences_are_sorted_and_without_durations():
+    one = Params()
+    other = Params(squared=True, margin=2.0, num_epochs=99, eval_size=7, batch_size=8)
+    assert one.differences(other) == other.differences(one) == ["batch_size", "margin", "squared"]
+
+
+def test_the_schema_is_up_to_date():
+    assert SCHEMA_PATH == ROOT / "experiments" / "params.schema.json"
+    assert SCHEMA_PATH.read_text() == json_schema(), "write it anew: make schema"
+
+
+def test_the_schema_describes_every_key():
+    properties = json.loads(json_schema())["properties"]
+    assert set(properties) == {"$schema", *Params.model_fields}
+    assert all(properties[key].get("description") for key in Params.model_fields)
+    assert properties["dataset"]["enum"] == ["fashion_mnist", "mnist"]
+    assert properties["margin"]["exclusiveMinimum"] == 0
+
+
+@pytest.mark.parametrize(
+    "path", committed_params(), ids=lambda path: path.parent.relative_to(ROOT).as_posix()
+)
+def test_committed_experiments_load_and_name_the_schema(path):
+    load_params(path)
+    schema = path.parent / json.loads(path.read_text())["$schema"]
+    assert schema.resolve() == SCHEMA_PATH
+
+
+def test_loading_imports_no_tensorflow(path):
+    path.write_text(json.dumps(PUBLIC))
+    code = (
+        "import sys; from pathlib import Path; from src.params import load_params; "
+        "load_params(Path(sys.argv[1])); "
+        "print([name for name in sys.modules if 'tensorflow' in name or 'keras' in name])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,  # it takes half a second; importing TensorFlow, on a slow machine, much more
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,360 @@
+"""The projector's files, as written and as the real TensorBoard serves them."""
+
+import json
+import logging
+import re
+import struct
+import subprocess
+import sys
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+
+from src.errors import UserError
+from src.projector import stratified_sample, write_projector
+from src.split import Split
+
+FILES = [
+    "events.out.tfevents.0.projector",
+    "metadata.tsv",
+    "projector_config.pbtxt",
+    "sprite.png",
+    "tensor.bytes",
+]
+
+
+def make_split(num_examples, class_names=("a", "b", "c"), seed=0):
+    """Examples whose picture is one grey: its position in the split."""
+    rng = np.random.default_rng(seed)
+    images = np.empty((num_examples, 28, 28, 1), np.uint8)
+    images[:] = (100 + np.arange(num_examples) % 150)[:, None, None, None]
+    labels = rng.integers(0, len(class_names), num_examples).astype(np.int32)
+    return Split(images, labels, class_names)
+
+
+def make_embeddings(num_examples, embedding_size, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((num_examples, embedding_size)).astype(np.float32)
+
+
+def read_config(directory):
+    return text_format.Parse((directory / "projector_config.pbtxt").read_text(), ProjectorConfig())
+
+
+def read_tensor(directory):
+    shape = read_config(directory).embeddings[0].tensor_shape
+    return np.fromfile(directory / "tensor.bytes", "<f4").reshape(shape)
+
+
+def test_config_names_the_files_and_the_shapes(tmp_path):
+    files = write_projector(
+        tmp_path, name="embeddings", embeddings=make_embeddings(50, 8), split=make_split(50)
+    )
+    assert sorted(file.name for file in tmp_path.iterdir()) == FILES
+    (tensor,) = read_config(tmp_path).embeddings
+    assert tensor.tensor_name == "embeddings"
+    assert tensor.tensor_path == "tensor.bytes"
+    assert list(tensor.tensor_shape) == [50, 8]
+    assert tensor.metadata_path == "metadata.tsv"
+    assert tensor.sprite.image_path == "sprite.png"
+    assert list(tensor.sprite.single_image_dim) == [28, 28]
+    with Image.open(tmp_path / "sprite.png") as sheet:
+        assert sheet.size == (8 * 28, 8 * 28)
+    assert (files.num_points, files.num_examples, files.tile_size) == (50, 50, (28, 28))
+    assert files.directory == tmp_path
+
+
+def test_tensor_is_raw_float32_that_no_one_takes_for_text(tmp_path):
+    for seed in range(20):
+        embeddings = make_embeddings(7, 5, seed)
+        write_projector(tmp_path, name="e", embeddings=embeddings, split=make_split(7))
+        raw = (tmp_path / "tensor.bytes").read_bytes()
+        assert len(raw) == 7 * 5 * 4
+        assert raw[0] == 0xFF
+        with pytest.raises(UnicodeDecodeError):
+            raw.decode()
+        written = read_tensor(tmp_path)
+        np.testing.assert_allclose(written, embeddings, rtol=255 / 2**23, atol=0)
+        np.testing.assert_array_equal(written.ravel()[1:], embeddings.ravel()[1:])
+
+
+def test_bytes_that_are_valid_text_become_a_tensor_that_is_not(tmp_path):
+    text = b"0.5\t1.5\t" * 6
+    embeddings = np.frombuffer(text, "<f4").reshape(4, 3)
+    write_projector(tmp_path, name="e", embeddings=embeddings, split=make_split(4))
+    with pytest.raises(UnicodeDecodeError):
+        (tmp_path / "tensor.bytes").read_bytes().decode()
+    assert embeddings.tobytes() == text  # the caller's array is untouched
+
+
+@pytest.mark.parametrize("first", [0.0, 1.0, -1.0, np.float32(3.4028235e38)])
+def test_first_number_stays_finite_and_close_in_the_worst_cases(tmp_path, first):
+    embeddings = np.full((2, 3), first, np.float32)
+    write_projector(tmp_path, name="e", embeddings=embeddings, split=make_split(2))
+    written = read_tensor(tmp_path)
+    np.testing.assert_allclose(written, embeddings, rtol=255 / 2**23, atol=1e-42)
+
+
+@pytest.mark.parametrize("embedding_size", [1, 2, 3])
+@pytest.mark.parametrize("num_examples", [2, 10])
+def test_fewer_than_three_columns_are_filled_up_with_zeros(tmp_path, num_examples, embedding_size):
+    embeddings = make_embeddings(num_examples, embedding_size)
+    write_projector(tmp_path, name="e", embeddings=embeddings, split=make_split(num_examples))
+    written = read_tensor(tmp_path)
+    assert written.shape == (num_examples, 3)
+    np.testing.assert_allclose(written[:, :embedding_size], embeddings, rtol=255 / 2**23)
+    assert (written[:, embedding_size:] == 0).all()
+
+
+def test_metadata_has_label_and_index_first_and_room_for_more(tmp_path):
+    split = make_split(4, class_names=("zero", "", "日本\t語"))
+    split = Split(split.images, np.array([0, 1, 2, 0], np.int32), split.class_names)
+    write_projector(
+        tmp_path,
+        name="e",
+        embeddings=make_embeddings(4, 8),
+        split=split,
+        columns={"nearest": ["w", "x", "y", "z"], "distance": np.array([0.5, 1, 2, 4])},
+    )
+    assert (tmp_path / "metadata.tsv").read_text(encoding="utf-8") == (
+        "label\tindex\tnearest\tdistance\n"
+        "zero\t0\tw\t0.5\n"
+        "(empty)\t1\tx\t1.0\n"
+        "日本 語\t2\ty\t2.0\n"
+        "zero\t3\tz\t4.0\n"
+    )
+
+
+@pytest.mark.parametrize("columns", [{"label": ["x"] * 4}, {"more": ["x"] * 3}])
+def test_columns_that_do_not_fit_are_refused(tmp_path, columns):
+    with pytest.raises(ValueError, match="column"):
+        write_projector(
+            tmp_path,
+            name="e",
+            embeddings=make_embeddings(4, 8),
+            split=make_split(4),
+            columns=columns,
+        )
+
+
+def test_large_split_is_sampled_alike_in_tensor_metadata_and_pictures(tmp_path):
+    split, embeddings = make_split(140), make_embeddings(140, 4)
+    files = write_projector(
+        tmp_path,
+        name="e",
+        embeddings=embeddings,
+        split=split,
+        columns={"twice": np.arange(140) * 2},
+        max_points=60,
+    )
+    assert (files.num_points, files.num_examples) == (60, 140)
+    chosen = files.indices
+    np.testing.assert_array_equal(chosen, stratified_sample(split.labels, 60, seed=0))
+    np.testing.assert_allclose(read_tensor(tmp_path), embeddings[chosen], rtol=255 / 2**23)
+    rows = [line.split("\t") for line in (tmp_path / "metadata.tsv").read_text().splitlines()[1:]]
+    assert [int(index) for _, index, _ in rows] == list(chosen)
+    assert [int(twice) for _, _, twice in rows] == list(2 * chosen)
+    assert [label for label, _, _ in rows] == [split.class_names[i] for i in split.labels[chosen]]
+    with Image.open(tmp_path / "sprite.png") as sheet:
+        greys = np.asarray(sheet)[14::28, 14::28].ravel()[:60]
+    np.testing.assert_array_equal(greys, split.images[chosen, 0, 0, 0])
+
+
+def test_stratified_sample_is_exact_proportional_ascending_and_seeded():
+    labels = np.repeat(np.arange(4), [1000, 500, 333, 3]).astype(np.int32)
+    labels = np.random.default_rng(0).permutation(labels).astype(np.int32)
+    for size in [0, 1, 7, 100, 1835, 1836]:
+        sample = stratified_sample(labels, size, seed=3)
+        assert len(np.unique(sample)) == len(sample) == size
+        assert (np.diff(sample) > 0).all()
+        counts = np.bincount(labels[sample], minlength=4)
+        exact = size / len(labels) * np.bincount(labels)
+        assert (np.abs(counts - exact) < 1 + 1e-9).all()
+        np.testing.assert_array_equal(sample, stratified_sample(labels, size, seed=3))
+    assert (stratified_sample(labels, 100, seed=3) != stratified_sample(labels, 100, seed=4)).any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_embeddings_that_are_not_finite_are_refused_and_nothing_is_written(tmp_path, value):
+    embeddings = make_embeddings(6, 4)
+    embeddings[[2, 5], 3] = value
+    with pytest.raises(UserError, match=r"row 2 has NaN or infinity, as have 2 of 6 rows"):
+        write_projector(tmp_path, name="e", embeddings=embeddings, split=make_split(6))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("num_examples", [0, 1])
+def test_split_too_small_for_the_projector_is_refused(tmp_path, num_examples):
+    with pytest.raises(UserError, match=f"has {num_examples} examples; .* no fewer than 2"):
+        write_projector(
+            tmp_path,
+            name="e",
+            embeddings=make_embeddings(num_examples, 4),
+            split=make_split(num_examples),
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_embeddings_of_another_split_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="do not fit"):
+        write_projector(tmp_path, name="e", embeddings=make_embeddings(3, 4), split=make_split(4))
+
+
+def test_writing_again_replaces_the_files_and_leaves_one_event_file(tmp_path):
+    for num_examples in (9, 4):
+        write_projector(
+            tmp_path,
+            name="e",
+            embeddings=make_embeddings(num_examples, 4),
+            split=make_split(num_examples),
+        )
+    assert sorted(file.name for file in tmp_path.iterdir()) == FILES
+    assert read_tensor(tmp_path).shape == (4, 4)
+
+
+def test_failure_half_way_leaves_no_config_beside_new_files(tmp_path, monkeypatch):
+    write_projector(tmp_path, name="e", embeddings=make_embeddings(9, 4), split=make_split(9))
+
+    def disk_full(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("src.projector.write_sprite", disk_full)
+    with pytest.raises(OSError, match="disk full"):
+        write_projector(tmp_path, name="e", embeddings=make_embeddings(4, 4), split=make_split(4))
+    assert not (tmp_path / "projector_config.pbtxt").exists()
+
+
+def test_event_file_holds_the_version_and_nothing_else(tmp_path):
+    write_projector(tmp_path, name="e", embeddings=make_embeddings(2, 4), split=make_split(2))
+    record = (tmp_path / FILES[0]).read_bytes()
+    (length,) = struct.unpack("<Q", record[:8])
+    assert len(record) == 8 + 4 + length + 4  # length, its checksum, event, its checksum
+    event = Event.FromString(record[12:-4])
+    assert event.file_version == "brain.Event:2"
+    assert abs(event.wall_time + time.time()) < 600
+
+
+def test_tensor_name_loses_what_the_projector_cannot_open(tmp_path):
+    write_projector(
+        tmp_path, name="a&b #+%:0", embeddings=make_embeddings(2, 4), split=make_split(2)
+    )
+    assert read_config(tmp_path).embeddings[0].tensor_name == "a_b_0"
+
+
+def test_run_that_the_projector_cannot_open_is_said(tmp_path, caplog):
+    directory = tmp_path / "lr+margin" / "projector" / "test"
+    with caplog.at_level(logging.WARNING):
+        write_projector(directory, name="e", embeddings=make_embeddings(2, 4), split=make_split(2))
+    assert "rename the folder" in caplog.text
+
+
+def test_tensorflow_is_not_imported(tmp_path):
+    program = (
+        "import sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from src.projector import write_projector\n"
+        "from src.split import Split\n"
+        "split = Split(np.zeros((2, 8, 8, 1), np.uint8), np.zeros(2, np.int32), ('a',))\n"
+        "write_projector(Path(sys.argv[1]), name='e', embeddings=np.ones((2, 3), np.float32),\n"
+        "                split=split)\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+
+
+@pytest.fixture(scope="module")
+def log_directory(tmp_path_factory):
+    """experiments/{a,b=0.5}: a checkpoint and event files as training leaves them, and points."""
+    experiments = tmp_path_factory.mktemp("log") / "experiments"
+    for experiment, num_examples, embedding_size in [("a", 40, 16), ("b=0.5", 25, 2)]:
+        directory = experiments / experiment / "projector" / "test"
+        write_projector(
+            directory,
+            name=experiment,
+            embeddings=make_embeddings(num_examples, embedding_size),
+            split=make_split(num_examples, class_names=("é", "日本", "c")),
+        )
+        event_file = (directory / FILES[0]).read_bytes()
+        for folder in (experiments / experiment, experiments / experiment / "eval"):
+            folder.mkdir(exist_ok=True)
+            (folder / "events.out.tfevents.1700000000.host").write_bytes(event_file)
+        model_dir = experiments / experiment
+        (model_dir / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-1"\n')
+        (model_dir / "model.ckpt-1.index").write_bytes(b"")
+        (model_dir / "model.ckpt-1.data-00000-of-00001").write_bytes(b"")
+    return experiments
+
+
+@pytest.fixture(scope="module")
+def tensorboard(log_directory, tmp_path_factory):
+    """The address of the projector's plugin in a real TensorBoard on `log_directory`."""
+    output = tmp_path_factory.mktemp("tensorboard") / "output.txt"
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(log_directory)]
+    with open(output, "wb") as file:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", "0"], stdout=file, stderr=file
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while not (found := re.search(r"http://127\.0\.0\.1:\d+", output.read_text())):
+            assert process.poll() is None and time.monotonic() < deadline, output.read_text()
+            time.sleep(0.1)
+        address = f"{found[0]}/data/plugin/projector"
+        while len(json.loads(get(f"{address}/runs"))) < 2:
+            assert process.poll() is None and time.monotonic() < deadline, output.read_text()
+            time.sleep(0.1)
+        yield address
+    finally:
+        process.kill()
+        process.wait()
+
+
+def get(address, **query):
+    """The body of an answer, whose status must be 200."""
+    # As the projector asks: what ends an address is not escaped.
+    parameters = "&".join(f"{key}={value}" for key, value in query.items())
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"{address}?{parameters}", timeout=60) as answer:
+        assert answer.status == 200
+        return answer.read()
+
+
+def test_tensorboard_lists_a_run_an_experiment_the_last_written_first(tensorboard):
+    runs = json.loads(get(f"{tensorboard}/runs"))
+    assert runs == ["b=0.5/projector/test", "a/projector/test"]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "num_points", "num_dimensions", "sheet_side"),
+    [("a", 40, 16, 7 * 28), ("b=0.5", 25, 3, 5 * 28)],
+)
+def test_tensorboard_serves_what_was_written(
+    tensorboard, log_directory, experiment, num_points, num_dimensions, sheet_side
+):
+    run = f"{experiment}/projector/test"
+    config = json.loads(get(f"{tensorboard}/info", run=run))
+    # No checkpoint was found: the run has the embeddings and no weights beside them.
+    assert "modelCheckpointPath" not in config
+    (tensor,) = config["embeddings"]
+    assert tensor["tensorName"] == experiment
+    assert tensor["tensorShape"] == [num_points, num_dimensions]
+    assert tensor["sprite"]["singleImageDim"] == [28, 28]
+
+    query = {"run": run, "name": experiment}
+    body = get(f"{tensorboard}/tensor", **query, num_rows=100_000)
+    assert body == (log_directory / run / "tensor.bytes").read_bytes()
+    assert len(body) == num_points * num_dimensions * 4
+    lines = get(f"{tensorboard}/metadata", **query, num_rows=100_000).decode().splitlines()
+    assert lines[0] == "label\tindex"
+    assert len(lines) == 1 + num_points
+    assert {line.split("\t")[0] for line in lines[1:]} == {"é", "日本", "c"}
+    sprite = get(f"{tensorboard}/sprite_image", **query)
+    assert sprite == (log_directory / run / "sprite.png").read_bytes()
+    with Image.open(log_directory / run / "sprite.png") as sheet:
+        assert sheet.size == (sheet_side, sheet_side)

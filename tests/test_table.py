@@ -1,0 +1,72 @@
+"""Metrics as text."""
+
+import pytest
+
+from src.table import format_metrics, format_number, format_splits, format_table
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0, "0"),
+        (1234567, "1234567"),
+        (0.0, "0"),
+        (1.0, "1"),
+        (0.5, "0.5"),
+        (0.123456, "0.1235"),
+        (-0.123456, "-0.1235"),
+        (99.996, "100"),
+        (1234.5, "1234"),  # the even neighbour of a half
+        (0.00001234567, "1.235e-05"),
+        (float("nan"), "nan"),
+        (float("inf"), "inf"),
+    ],
+)
+def test_number(value, expected):
+    assert format_number(value) == expected
+
+
+def test_metrics_on_one_line():
+    assert format_metrics({"loss": 0.25, "global_step": 782}) == "loss 0.25  global_step 782"
+    assert format_metrics({}) == ""
+
+
+def test_table():
+    rows = [["train", "0.5", "1"], ["validation", "0.25", "1234"]]
+    assert format_table(["split", "loss", "n"], rows).split("\n") == [
+        "split       loss     n",
+        "train        0.5     1",
+        "validation  0.25  1234",
+    ]
+
+
+def test_table_with_a_wide_header_and_without_rows():
+    assert format_table(["a", "wide"], [["1", "2"]]) == "a  wide\n1     2"
+    assert format_table(["a", "wide"], []) == "a  wide"
+
+
+def test_table_of_one_column_has_no_blanks_at_the_ends():
+    assert format_table(["name"], [["x"], [""]]) == "name\nx\n"
+
+
+def test_table_with_a_row_that_misses_a_cell():
+    with pytest.raises((ValueError, IndexError)):
+        format_table(["a", "b"], [["1"]])
+    with pytest.raises(ValueError):
+        format_table(["a"], [["1", "2"]])
+
+
+def test_splits():
+    metrics = {
+        "recall_at_1": 0.98764,
+        "loss": 0.25,
+        "fraction_positive": 0.0,
+        "embedding_mean_norm": 1.0,
+        "num_examples": 50000,  # in metrics.json, not in the table
+    }
+    table = format_splits({"train": metrics, "test": {**metrics, "loss": 0.5}})
+    assert table.split("\n") == [
+        "split  loss  fraction_positive  embedding_mean_norm  recall_at_1",
+        "train  0.25                  0                    1       0.9876",
+        "test    0.5                  0                    1       0.9876",
+    ]

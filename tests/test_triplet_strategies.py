@@ -1,0 +1,212 @@
+"""Every strategy against its definition as a NumPy loop, eagerly and in a v1 graph."""
+
+import numpy as np
+import pytest
+import reference
+
+from model.estimator import tf
+from model.triplet_loss import batch_all_triplet_loss, batch_hard_triplet_loss
+from src.registry import TRIPLET_STRATEGIES, look_up
+
+RNG = np.random.default_rng(0)
+
+
+def normal(size: int, dimension: int = 6) -> np.ndarray:
+    return RNG.normal(size=(size, dimension)).astype(np.float32)
+
+
+def with_duplicates() -> np.ndarray:
+    embeddings = normal(12)
+    embeddings[5] = embeddings[1]  # labels differ: distance 0 to a negative
+    embeddings[8] = embeddings[0]  # labels agree: distance 0 to a positive
+    return embeddings
+
+
+BATCHES = {
+    "shuffled": (RNG.integers(0, 4, 24), normal(24)),
+    "p_times_k": (np.repeat(np.arange(5), 4), normal(20)),
+    "partial": (RNG.integers(0, 4, 7), normal(7)),
+    "far from the origin": (np.arange(16) % 3, normal(16) + 20),
+    "duplicates": (np.arange(12) % 4, with_duplicates()),
+    "one class": (np.zeros(6, int), normal(6)),
+    "all labels distinct": (np.arange(6), normal(6)),
+    "one example": (np.array([3]), normal(1)),
+    "all embeddings equal": (np.arange(8) % 2, np.full((8, 3), 0.7, np.float32)),
+    "all embeddings zero": (np.arange(8) % 2, np.zeros((8, 3), np.float32)),
+    "one positive pair": (np.array([0, 0, 1, 2, 3]), normal(5)),
+    # Integers: losses of exactly 0, distances that tie, at margin 1
+    "on a line": (np.array([0, 0, 1, 1, 0, 1]), np.array([[0], [1], [2], [4], [2], [3]], "f")),
+}
+WITHOUT_TRIPLETS = ["one class", "all labels distinct", "one example"]
+
+
+def evaluate(run, name, labels, embeddings, margin, squared):
+    """The strategy's TripletLoss, its fraction_positive, and the gradient of its loss."""
+
+    def loss_and_gradient(labels, embeddings):
+        with tf.GradientTape() as tape:
+            tape.watch(embeddings)
+            triplets = look_up(TRIPLET_STRATEGIES, name)(
+                labels, embeddings, margin=margin, squared=squared
+            )
+        return triplets, triplets.fraction_positive, tape.gradient(triplets.loss, embeddings)
+
+    return run(loss_and_gradient, labels, embeddings)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("margin", [0.2, 1.0, 5.0])
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
+def test_agrees_with_the_loop(run, name, squared, margin, batch):
+    labels, embeddings = BATCHES[batch]
+    expected = getattr(reference, name)(labels, embeddings, margin=margin, squared=squared)
+    triplets, fraction, gradient = evaluate(run, name, labels, embeddings, margin, squared)
+
+    assert triplets.loss == pytest.approx(expected.loss, rel=1e-5)
+    assert triplets.num_averaged_triplets == expected.num_averaged_triplets
+    assert triplets.num_positive_triplets == expected.num_positive_triplets
+    assert triplets.num_valid_triplets == expected.num_valid_triplets
+    valid = expected.num_valid_triplets
+    assert fraction == pytest.approx(expected.num_positive_triplets / valid if valid else 0)
+    if name == "batch_hard" and batch in ("duplicates", "on a line"):
+        return  # several hardest examples: the gradient is any mixture of theirs; see below
+    scale = np.abs(expected.gradient).max()
+    np.testing.assert_allclose(gradient, expected.gradient, rtol=1e-5, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
+def test_gradient_is_finite(run, name, squared, batch):
+    _, _, gradient = evaluate(run, name, *BATCHES[batch], 1.0, squared)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("batch", WITHOUT_TRIPLETS)
+@pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
+def test_no_triplet_means_loss_0_and_gradient_0(run, name, batch):
+    triplets, fraction, gradient = evaluate(run, name, *BATCHES[batch], 1.0, False)
+    assert (*triplets, fraction) == (0, 0, 0, 0, 0)
+    assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
+def test_labels_of_shape_b_1_are_flattened(run, name):
+    labels, embeddings = BATCHES["shuffled"]
+    flat = evaluate(run, name, labels, embeddings, 1.0, False)
+    column = evaluate(run, name, labels[:, None], embeddings, 1.0, False)
+    assert tuple(column[0]) == tuple(flat[0])
+
+
+@pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
+def test_other_numbers_of_labels_are_refused(run, name):
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+        evaluate(run, name, np.arange(5), normal(6), 1.0, False)
+
+
+@pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
+def test_a_step_against_the_gradient_lowers_the_loss(run, name):
+    labels, embeddings = BATCHES["shuffled"]
+    before, _, gradient = evaluate(run, name, labels, embeddings, 1.0, False)
+    step = (embeddings - 0.05 * gradient / np.linalg.norm(gradient)).astype(np.float32)
+    after, _, _ = evaluate(run, name, labels, step, 1.0, False)
+    if name == "batch_all":
+        # The mean is over a set that changes: compare the sums.
+        assert after.loss * after.num_averaged_triplets < before.loss * before.num_averaged_triplets
+    else:
+        assert after.loss < before.loss
+
+
+# Four points on a line, worked by hand. Label 0 at 0 and 1, label 1 at 3 and 5; margin 3.
+#   a  p  n   d(a,p) - d(a,n) + 3
+#   0  1  3   1 - 3 + 3 = 1        hardest of anchor 0
+#   0  1  5   1 - 5 + 3 = -1
+#   1  0  3   1 - 2 + 3 = 2        hardest of anchor 1
+#   1  0  5   1 - 4 + 3 = 0        not positive
+#   3  5  0   2 - 3 + 3 = 2
+#   3  5  1   2 - 2 + 3 = 3        hardest of anchor 3
+#   5  3  0   2 - 5 + 3 = 0        not positive
+#   5  3  1   2 - 4 + 3 = 1        hardest of anchor 5
+LABELS = np.array([0, 0, 1, 1])
+POINTS = np.array([[0], [1], [3], [5]], np.float32)
+
+
+def test_batch_all_by_hand(run):
+    triplets, fraction, gradient = evaluate(run, "batch_all", LABELS, POINTS, 3.0, False)
+    assert triplets.loss == pytest.approx((1 + 2 + 2 + 3 + 1) / 5)
+    assert fraction == pytest.approx(5 / 8)
+    # In the five positive triplets, d(0,1) stands +1 +1, d(3,5) +1 +1 +1, d(0,3) -1 -1,
+    # d(1,3) -1 -1, d(1,5) -1; a point's gradient is the sum of the signs of its distances.
+    by_point = [-2 + 2, +2 + 2 + 1, -3 - 2 - 2, +3 - 1]
+    np.testing.assert_allclose(gradient[:, 0], np.array(by_point) / 5, rtol=1e-6)
+
+
+def test_batch_hard_by_hand(run):
+    triplets, fraction, gradient = evaluate(run, "batch_hard", LABELS, POINTS, 3.0, False)
+    assert triplets.loss == pytest.approx((1 + 2 + 3 + 1) / 4)
+    assert fraction == 1
+    # d(0,1) +1 +1, d(3,5) +1 +1, d(0,3) -1, d(1,3) -1 -1, d(1,5) -1
+    by_point = [-2 + 1, +2 + 2 + 1, -2 - 1 - 2, +2 - 1]
+    np.testing.assert_allclose(gradient[:, 0], np.array(by_point) / 4, rtol=1e-6)
+
+
+def test_batch_hard_leaves_out_anchors_without_a_positive(run):
+    labels, points = np.array([0, 0, 1]), np.array([[0], [1], [1.5]], np.float32)
+    # Anchor 0: 1 - 1.5 + 1; anchor 1: 1 - 0.5 + 1; anchor 2 has no positive.
+    triplets, _, gradient = evaluate(run, "batch_hard", labels, points, 1.0, False)
+    assert triplets.loss == pytest.approx((0.5 + 1.5) / 2)
+    assert triplets.num_valid_triplets == 2
+    np.testing.assert_allclose(gradient[:, 0], [(-2 + 1) / 2, (2 + 1) / 2, (-1 - 1) / 2])
+
+
+def test_batch_hard_gradient_with_ties_lies_between_the_tied_examples(run):
+    """Negatives at -1 and +1 are equally near: moving the anchor either way gains nothing."""
+    labels, points = np.array([0, 0, 1, 1]), np.array([[0], [0.5], [1], [-1]], np.float32)
+    _, _, gradient = evaluate(run, "batch_hard", labels, points, 1.0, False)
+    assert np.isfinite(gradient).all()
+    assert abs(gradient.sum()) < 1e-6  # distances do not change when all points move alike
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_the_well_known_names_are_faces_of_the_strategies(run, squared):
+    labels, embeddings = BATCHES["shuffled"]
+    expected = reference.batch_all(labels, embeddings, margin=0.5, squared=squared)
+    loss, fraction = run(
+        lambda labels, x: batch_all_triplet_loss(labels, x, 0.5, squared=squared),
+        labels,
+        embeddings,
+    )
+    assert loss == pytest.approx(expected.loss, rel=1e-5)
+    valid = expected.num_valid_triplets
+    assert fraction == pytest.approx(expected.num_positive_triplets / valid)
+
+    expected = reference.batch_hard(labels, embeddings, margin=0.5, squared=squared)
+    loss = run(
+        lambda labels, x: batch_hard_triplet_loss(labels, x, 0.5, squared=squared),
+        labels,
+        embeddings,
+    )
+    assert loss == pytest.approx(expected.loss, rel=1e-5)
+
+
+def test_batch_all_holds_at_a_size_whose_cube_would_not_fit_a_test():
+    """B = 700 against sums over the pairs: 343 million triplets, counted per anchor in NumPy."""
+    labels = RNG.integers(0, 10, 700)
+    embeddings = normal(700, 16)
+    x = embeddings.astype(np.float64)
+    distances = np.sqrt(((x[:, None] - x[None, :]) ** 2).sum(-1))
+    total, num_positive, num_valid = 0.0, 0, 0
+    for a in range(700):
+        positive = (labels == labels[a]) & (np.arange(700) != a)
+        losses = distances[a, positive][:, None] - distances[a, labels != labels[a]] + 0.5
+        total += losses[losses > 0].sum()
+        num_positive += (losses > 0).sum()
+        num_valid += losses.size
+    triplets = look_up(TRIPLET_STRATEGIES, "batch_all")(
+        tf.constant(labels), tf.constant(embeddings), margin=0.5, squared=False
+    )
+    assert int(triplets.num_valid_triplets) == num_valid
+    # float32 distances may put a handful of the triplets on the other side of 0.
+    assert int(triplets.num_positive_triplets) == pytest.approx(num_positive, rel=1e-6)
+    assert float(triplets.loss) == pytest.approx(total / num_positive, rel=1e-5)

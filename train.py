@@ -1,0 +1,68 @@
+"""Train an experiment: `python train.py --model_dir experiments/demo`."""
+
+import time
+from collections.abc import Sequence
+
+from src.cli import experiment_parser, quiet_console, run
+from src.experiment import Experiment
+from src.params import load_params
+from src.registry import DATASETS, look_up
+from src.split import SPLITS, check_facts
+from src.table import format_splits
+
+EXAMPLES = """\
+  python train.py --model_dir experiments/demo
+  python train.py --model_dir experiments/naive_cnn/margin_0.5 --data_dir data
+  python train.py --model_dir experiments/demo --overwrite     # start afresh"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, evaluate every split, and write `metrics.json`."""
+    parser = experiment_parser(
+        "Train an experiment, or go on where it stopped, and evaluate it on every split.", EXAMPLES
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="remove what earlier runs wrote, and start afresh"
+    )
+    args = parser.parse_args(argv)
+
+    started = time.perf_counter()
+    experiment = Experiment(args.model_dir)
+    params = load_params(experiment.params_path)
+    if not args.overwrite:
+        experiment.check_resumable(params)
+        if experiment.is_finished(params):
+            metrics = experiment.metrics() or {}
+            print(f"{args.model_dir}: already finished at step {metrics['global_step']}")
+            print(format_splits(metrics["splits"]))
+            return
+
+    load = look_up(DATASETS, params.dataset)
+    splits = {name: load(args.data_dir, name, params) for name in SPLITS}
+    for warning in check_facts(params, splits, experiment.params_path):
+        print(f"warning: {warning}")
+    sizes = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
+    print(f"{args.model_dir}: {params.dataset} ({sizes}), {params.triplet_strategy}", flush=True)
+
+    if args.overwrite:
+        experiment.overwrite()
+    seconds_before = experiment.start(params)
+    with quiet_console(experiment.log_path, verbose=args.verbose):
+        from model.training import evaluate, train_and_evaluate
+
+        train_and_evaluate(experiment, params, splits)
+        metrics_of_splits = evaluate(experiment, params, splits)
+    experiment.save_metrics(
+        {
+            "status": "finished",
+            "global_step": experiment.latest_step(),
+            "seconds": round(seconds_before + time.perf_counter() - started, 1),
+            "splits": metrics_of_splits,
+        }
+    )
+    print(format_splits(metrics_of_splits))
+    print(f"wrote {experiment.metrics_path}")
+
+
+if __name__ == "__main__":
+    run(main)

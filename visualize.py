@@ -1,0 +1,59 @@
+"""Show an experiment's embeddings: `python visualize.py --model_dir experiments/demo`."""
+
+import shlex
+from collections.abc import Sequence
+
+from src.cli import experiment_parser, quiet_console, run
+from src.experiment import Experiment
+from src.projector import write_projector
+from src.registry import DATASETS, look_up
+from src.split import SPLITS
+
+EXAMPLES = """\
+  python visualize.py --model_dir experiments/demo
+  python visualize.py --model_dir experiments/demo --split validation
+  tensorboard --logdir experiments     # then open the tab PROJECTOR"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Embed a split with the latest checkpoint, and write the projector's files."""
+    parser = experiment_parser(
+        "Write the embeddings of a split for TensorBoard's projector: the tensor, a sprite sheet, "
+        "metadata and the configuration.",
+        EXAMPLES,
+    )
+    parser.add_argument(
+        "--split", choices=SPLITS, default="test", help="which images to embed (default: test)"
+    )
+    args = parser.parse_args(argv)
+
+    experiment = Experiment(args.model_dir)
+    params = experiment.trained_params()
+    split = look_up(DATASETS, params.dataset)(args.data_dir, args.split, params)
+    with quiet_console(experiment.log_path, verbose=args.verbose):
+        from model.training import embed
+
+        embeddings = embed(experiment, params, split)
+    step = experiment.latest_step()
+    written = write_projector(
+        experiment.projector_dir(args.split),
+        name=f"{args.split}_step_{step}",
+        embeddings=embeddings,
+        split=split,
+    )
+    print(f"{written.directory}: {written.num_points} points of {embeddings.shape[1]} dimensions")
+    if written.num_points < written.num_examples:
+        print(
+            f"The browser takes at most {written.num_points} points: a stratified sample of the "
+            f"{written.num_examples} images is shown."
+        )
+    if written.tile_size[0] < max(split.images.shape[1:3]):
+        print(
+            f"The sprite sheet takes at most 8192 x 8192 pixels: the pictures are shown at "
+            f"{written.tile_size[0]} x {written.tile_size[1]}."
+        )
+    print(f"Open it with: tensorboard --logdir {shlex.quote(str(args.model_dir))}")
+
+
+if __name__ == "__main__":
+    run(main)
