@@ -61,6 +61,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         }
     )
     print(format_splits(metrics_of_splits))
+    print(
+        f"recall@1 on test: {metrics_of_splits['test']['recall_at_1']:.4f}, the share of its "
+        f"{len(splits['test'])} images whose nearest neighbour among the {len(splits['train'])} "
+        "training images is of their class"
+    )
     print(f"wrote {experiment.metrics_path}")
 
 

@@ -10,11 +10,23 @@ from model.estimator import estimator, tf
 from src.table import format_metrics
 
 
-class ProgressBar(tf.compat.v1.train.SessionRunHook):
-    """One bar for a run: images seen, speed, time left, and the latest loss.
+def progress_bar(description: str, num_examples: int, *, seen: int = 0) -> tqdm:
+    """Return a bar that counts images, with speed and time left; shown on a terminal only."""
+    return tqdm(
+        desc=description,
+        total=num_examples,
+        initial=seen,
+        unit=" images",
+        unit_scale=True,
+        disable=None,  # where stderr is not a terminal
+        leave=False,
+        dynamic_ncols=True,
+        file=sys.stderr,
+    )
 
-    Shown on a terminal only. Also writes the summary `examples_per_second`.
-    """
+
+class ProgressBar(tf.compat.v1.train.SessionRunHook):
+    """One bar for a run, with the latest loss; also writes the summary `examples_per_second`."""
 
     def __init__(
         self,
@@ -45,17 +57,7 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
         graph = tf.compat.v1.get_default_graph()
         names = ("loss", "fraction_positive", "batch_size")
         self._fetches = {name: graph.get_tensor_by_name(f"progress/{name}:0") for name in names}
-        self._bar = tqdm(
-            desc=self._description,
-            total=self._num_examples,
-            initial=self._seen,
-            unit=" images",
-            unit_scale=True,
-            disable=None,
-            leave=False,
-            dynamic_ncols=True,
-            file=sys.stderr,
-        )
+        self._bar = progress_bar(self._description, self._num_examples, seen=self._seen)
 
     def after_create_session(self, session: Any, coord: Any) -> None:
         """Start counting at the step of the checkpoint."""

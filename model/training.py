@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.estimator import estimator
-from model.hooks import EvaluationReport, ProgressBar
+from model.hooks import EvaluationReport, ProgressBar, progress_bar
 from model.input_fn import input_fn
 from model.model_fn import model_fn
 from src.experiment import Experiment
@@ -130,7 +130,12 @@ def embed(experiment: Experiment, params: Params, split: Split) -> NDArray[np.fl
     predictions = build_estimator(experiment, params).predict(
         partial(input_fn, split, batches), yield_single_examples=False
     )
-    return np.concatenate([batch["embeddings"] for batch in predictions])
+    embeddings = []
+    with progress_bar("embed", len(split)) as bar:
+        for batch in predictions:
+            embeddings.append(batch["embeddings"])
+            bar.update(len(embeddings[-1]))
+    return np.concatenate(embeddings)
 
 
 def _evaluation_batches(split: Split, params: Params) -> Any:

@@ -89,4 +89,6 @@ def percentiles_of_distances(
         second = (first + rng.integers(1, size, size=max_pairs)) % size
     differences = embeddings[first] - embeddings[second]  # [pairs, D]
     square_distances = np.einsum("pd,pd->p", differences, differences)
-    return np.percentile(square_distances if squared else np.sqrt(square_distances), PERCENTILES)
+    distances = square_distances if squared else np.sqrt(square_distances)
+    percentiles: NDArray[np.float64] = np.percentile(distances, PERCENTILES)
+    return percentiles

@@ -162,7 +162,7 @@ def test_the_console_is_quiet(make_experiment, data_dir):
         "embedding_mean_norm",
         "recall_at_1",
     ]
-    assert len(lines) == 8, done.stdout
+    assert len(lines) == 9, done.stdout
 
 
 def test_bad_params_end_with_one_line_and_exit_code_2(make_experiment, data_dir):

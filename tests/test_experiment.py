@@ -117,9 +117,11 @@ def test_changed_params_are_refused(experiment):
 
 @pytest.mark.parametrize("key", sorted(set(Params.model_fields) - DURATION_KEYS))
 def test_every_other_key_makes_another_experiment(experiment, key):
+    old = getattr(Params(), key)
+    new = {bool: not old, int: 3, float: 0.25, str: "another"}[type(old)]
     train(experiment, Params())
-    changed = Params().model_copy(update={key: "another"})
-    assert f": {key} (now 'another', trained with " in refusal(experiment, changed)
+    changed = Params().model_copy(update={key: new})
+    assert f": {key} (now {new!r}, trained with {old!r});" in refusal(experiment, changed)
 
 
 def test_checkpoints_of_another_program_are_refused(experiment):
