@@ -1,7 +1,11 @@
 """Show an experiment's embeddings: `python visualize.py --model_dir experiments/demo`."""
 
+import os
 import shlex
+import shutil
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from src.cli import experiment_parser, quiet_console, run
 from src.experiment import Experiment
@@ -52,7 +56,18 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"The sprite sheet takes at most 8192 x 8192 pixels: the pictures are shown at "
             f"{written.tile_size[0]} x {written.tile_size[1]}."
         )
-    print(f"Open it with: tensorboard --logdir {shlex.quote(str(args.model_dir))}")
+    print(
+        f"Open it with: {_tensorboard()} --logdir {shlex.quote(str(args.model_dir))}\n"
+        "then, in the browser, the tab PROJECTOR (of the menu INACTIVE, if it is not in the row)"
+    )
+
+
+def _tensorboard() -> str:
+    """Return the command that starts the TensorBoard of this Python, as short as it can be."""
+    command = Path(sys.executable).with_name("tensorboard")
+    if shutil.which("tensorboard") == str(command):
+        return "tensorboard"
+    return shlex.quote(os.path.relpath(command))
 
 
 if __name__ == "__main__":

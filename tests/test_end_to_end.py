@@ -76,7 +76,7 @@ def test_train_then_visualize(make_experiment, data_dir, capsys, strategy):
     lines = (projector / "metadata.tsv").read_text().splitlines()
     assert lines[0].split("\t")[:2] == ["label", "index"]
     assert [line.split("\t")[:2] for line in lines[1:4]] == [["0", "0"], ["1", "1"], ["2", "2"]]
-    assert "tensorboard --logdir" in capsys.readouterr().out
+    assert f"tensorboard --logdir {model_dir}" in capsys.readouterr().out
 
 
 def test_checkpoints_do_not_hold_the_data(make_experiment, data_dir):

@@ -417,3 +417,12 @@ def test_loading_imports_no_tensorflow(path):
         timeout=20,  # it takes half a second; importing TensorFlow, on a slow machine, much more
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_readme_lists_every_key_with_its_default_and_meaning():
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    for key, field in Params.model_fields.items():
+        default = "" if field.default is None else json.dumps(field.default)
+        if key == "validation_fraction":
+            default = "1/6"
+        assert f"| `{key}` | {default} | {field.description} |\n" in readme
