@@ -17,11 +17,13 @@ if cmp -s "$lock" "$venv/installed.lock"; then
     [ "$(version_of "$python")" = "$(version_of "$venv/bin/python")" ] && exit 0
 fi
 
+accepted="accepted: Python $oldest to $newest, named for example by: make demo $variable=python3.11"
 version=$(version_of "$python")
 minor=${version#3.}
 case $minor in *[!0-9]*) minor=-1 ;; esac
 if [ "$minor" -lt "${oldest#3.}" ] || [ "$minor" -gt "${newest#3.}" ]; then
-    echo "error: $python is Python $version; accepted: $oldest to $newest, named for example by: make ${MAKE_GOAL-demo} $variable=python3.11" >&2
+    [ "$version" = none ] && found="does not run" || found="is Python $version"
+    echo "error: $python $found; $accepted" >&2
     exit 2
 fi
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then

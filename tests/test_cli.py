@@ -85,7 +85,8 @@ run(main)
 
 def test_interrupt_from_outside_in_the_quiet_block(log):
     code = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits "ignore"
 def main():
     with quiet_console(LOG, verbose=False):
         print("ready", flush=True)

@@ -1,0 +1,84 @@
+"""setup_venv.sh, by which make sets up its environments: what it accepts, and what it repairs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "setup_venv.sh"
+
+
+@pytest.fixture
+def setup_venv(tmp_path):
+    """`setup_venv(python, makeflags)` in a folder whose lock file asks for nothing."""
+    (tmp_path / "empty.lock").write_text("# nothing\n")
+
+    def run(python, makeflags=""):
+        return subprocess.run(
+            ["sh", SCRIPT, ".venv", "empty.lock", python, "3.10", "3.13"],
+            cwd=tmp_path,
+            env={**os.environ, "MAKEFLAGS": makeflags},
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+@pytest.fixture
+def fake_python(tmp_path):
+    """`fake_python(version)`: a program that says it is that Python, and can nothing else."""
+
+    def make(version):
+        path = tmp_path / f"fake{version}"
+        path.write_text(f"#!/bin/sh\ncase $2 in *version*) echo {version};; *) exit 1;; esac\n")
+        path.chmod(0o755)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.6", "3.9", "3.14", "3.20", "4.0"])
+def test_other_pythons_are_refused_in_one_line(setup_venv, fake_python, version):
+    done = setup_venv(fake_python(version))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"error: {fake_python(version)} is Python {version}; accepted: Python 3.10 to 3.13, named "
+        "for example by: make demo PYTHON=python3.11\n"
+    )
+
+
+def test_a_python_that_is_not_there(setup_venv):
+    done = setup_venv("python-that-is-not-there")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: python-that-is-not-there does not run; accepted: Python")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_python_without_venv(setup_venv, fake_python):
+    done = setup_venv(fake_python("3.12"))
+    assert done.returncode == 2
+    assert "has no venv module; accepted: Python with venv" in done.stderr
+    assert "apt install python3.12-venv" in done.stderr
+
+
+def test_set_up_once_then_kept_and_an_interrupted_one_repaired(setup_venv, tmp_path):
+    assert setup_venv(sys.executable).stdout.startswith("Setting up .venv with Python 3.")
+    python = tmp_path / ".venv" / "bin" / "python"
+    assert subprocess.run([python, "-c", ""]).returncode == 0
+    assert setup_venv(sys.executable).stdout == ""
+    # An environment that is complete needs no other Python, unless one is named.
+    assert setup_venv("python-that-is-not-there").returncode == 0
+    assert setup_venv("python-that-is-not-there", "-- PYTHON=python-that-is-not-there").returncode
+
+    # Interrupted: no copy of the lock file yet, and half of the files.
+    (tmp_path / ".venv" / "installed.lock").unlink()
+    python.unlink()
+    assert setup_venv(sys.executable).returncode == 0
+    assert subprocess.run([python, "-c", ""]).returncode == 0
+    # Out of date: another lock file.
+    (tmp_path / "empty.lock").write_text("# nothing, but otherwise\n")
+    assert setup_venv(sys.executable).stdout.startswith("Setting up")
