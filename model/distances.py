@@ -7,35 +7,59 @@ from src.retrieval import PERCENTILES
 _ROUNDING = 1e-13
 
 
-def pairwise_distances(embeddings: tf.Tensor, *, squared: bool) -> tf.Tensor:
-    """Return the Euclidean distance of every two embeddings.
+def pairwise_distances(embeddings: tf.Tensor, distance: str) -> tf.Tensor:
+    """Return how far every two embeddings are apart.
+
+    Args:
+        embeddings: float32 [B, D], of any length.
+        distance: `euclidean`; `squared_euclidean`; `mean_squared`, the mean over the D dimensions
+            of the squared difference; or `cosine`, 1 - cos of the angle between them, which is half
+            the squared Euclidean distance of the vectors scaled to length 1.
+
+    Returns:
+        float32 [B, B], symmetric, 0 on the diagonal and between equal embeddings. The gradient at
+        Euclidean distance 0 is 0, where that of the square root is infinite.
+    """
+    x = tf.cast(embeddings, tf.float64)
+    if distance == "euclidean":
+        return _euclidean_distances(x, squared=False)
+    if distance == "squared_euclidean":
+        return _euclidean_distances(x, squared=True)
+    if distance == "mean_squared":
+        return _euclidean_distances(x, squared=True) / tf.cast(tf.shape(x)[1], tf.float32)
+    if distance == "cosine":
+        return _euclidean_distances(tf.math.l2_normalize(x, axis=1), squared=True) / 2.0
+    raise ValueError(f"unknown distance {distance!r}")
+
+
+def _euclidean_distances(x: tf.Tensor, *, squared: bool) -> tf.Tensor:
+    """Return the (squared) Euclidean distances of float64 [B, D], as float32 [B, B].
 
     |x - y|^2 = |x|^2 - 2 x.y + |y|^2 takes O(B^2) memory but cancels for near vectors. In float32
     two equal vectors come out up to 1e-3 apart; so it is computed in float64, where equal
     vectors are exactly 0 apart and near ones keep seven digits.
-
-    Args:
-        embeddings: float32 [B, D], of any length.
-        squared: return the squares.
-
-    Returns:
-        float32 [B, B], symmetric, 0 on the diagonal. The gradient at distance 0 is 0, where that
-        of the square root is infinite.
     """
-    x = tf.cast(embeddings, tf.float64)
-    products = tf.matmul(x, x, transpose_b=True)  # [B, B]
-    squares = tf.linalg.diag_part(products)  # [B]
-    square_sums = squares[:, None] + squares[None, :]  # [B, B]
-    square_distances = square_sums - 2.0 * products
-    is_zero = square_distances <= _ROUNDING * square_sums
-    zeros = tf.zeros_like(square_distances)
-    if squared:
-        distances = tf.where(is_zero, zeros, square_distances)
-    else:
-        # The inner `where` keeps the infinite gradient out of the branch that is not taken.
-        roots = tf.sqrt(tf.where(is_zero, tf.ones_like(zeros), square_distances))
-        distances = tf.where(is_zero, zeros, roots)
-    return tf.cast(distances, tf.float32)
+
+    @tf.custom_gradient
+    def forward(x: tf.Tensor) -> tf.Tensor:
+        products = tf.matmul(x, x, transpose_b=True)  # [B, B]
+        squares = tf.linalg.diag_part(products)  # [B]
+        square_sums = squares[:, None] + squares[None, :]  # [B, B]
+        square_distances = square_sums - 2.0 * products
+        is_zero = square_distances <= _ROUNDING * square_sums
+        square_distances = tf.where(is_zero, tf.zeros_like(products), square_distances)
+        distances = square_distances if squared else tf.sqrt(square_distances)
+        distances = tf.cast(distances, tf.float32)
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            # d|x - y|^2 = 2 (x - y), d|x - y| = (x - y) / |x - y|, summed over all pairs
+            per_pair = 2.0 * upstream if squared else tf.math.divide_no_nan(upstream, distances)
+            per_pair = tf.cast(per_pair + tf.transpose(per_pair), tf.float64)
+            return tf.reduce_sum(per_pair, axis=1, keepdims=True) * x - tf.matmul(per_pair, x)
+
+        return distances, gradient
+
+    return forward(x)
 
 
 def same_label(labels: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:

@@ -5,12 +5,69 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from model.augment import augment
 from model.estimator import tf
+from src.params import Augment, Params
+from src.sampling import BalancedBatches, ShuffledBatches, batches_in_order
 from src.split import Split
 
+# Images in a batch of `predict_input_fn`, where no triplets are mined.
+PREDICT_BATCH_SIZE = 256
 
-def input_fn(split: Split, batches: Callable[[], Iterable[NDArray[np.intp]]]) -> tf.data.Dataset:
-    """Build the dataset of a run over `split`.
+
+def training_batches(split: Split, params: Params) -> ShuffledBatches | BalancedBatches:
+    """Return the sampler that `params` ask for: P x K, or shuffled batches."""
+    if params.classes_per_batch and params.examples_per_class:
+        return BalancedBatches(
+            split.labels, params.classes_per_batch, params.examples_per_class, params.seed
+        )
+    return ShuffledBatches(len(split), params.batch_size, params.seed)
+
+
+def train_input_fn(split: Split, params: Params, first_step: int) -> tf.data.Dataset:
+    """Build the endless dataset of a training run.
+
+    Args:
+        split: the examples.
+        params: `batch_size` or P x K, `augment`, `seed`.
+        first_step: the step that the run goes on at; its batches are a function of `seed` and step.
+
+    Returns:
+        A dataset of (images, labels): float32 [B, H, W, C] in [0, 1], int32 [B].
+    """
+    batches = training_batches(split, params)
+    dataset = _gather(split, lambda: batches.from_step(first_step))
+    if params.augment != Augment():
+        dataset = dataset.enumerate(first_step).map(
+            lambda step, batch: (augment(batch[0], [params.seed, step], params.augment), batch[1])
+        )
+    return dataset.prefetch(2)
+
+
+def eval_input_fn(split: Split, params: Params) -> tf.data.Dataset:
+    """Build the dataset of an evaluation: the split once, in one fixed shuffled order.
+
+    In the order of the files, a batch of a sorted dataset would hold one class and no triplet.
+
+    Args:
+        split: the examples.
+        params: `batch_size`, `seed`.
+
+    Returns:
+        A dataset of (images, labels): float32 [B, H, W, C] in [0, 1], int32 [B].
+    """
+    return _gather(
+        split, ShuffledBatches(len(split), params.batch_size, params.seed).one_epoch
+    ).prefetch(2)
+
+
+def predict_input_fn(split: Split) -> tf.data.Dataset:
+    """Build the dataset of the split in its own order; returns as `eval_input_fn`."""
+    return _gather(split, lambda: batches_in_order(len(split), PREDICT_BATCH_SIZE)).prefetch(2)
+
+
+def _gather(split: Split, batches: Callable[[], Iterable[NDArray[np.intp]]]) -> tf.data.Dataset:
+    """Build the dataset of the batches whose indices are given.
 
     The images stay in NumPy and are gathered a whole batch at a time: `from_tensor_slices` would
     write them into the graph, and so into every checkpoint.
@@ -32,6 +89,4 @@ def input_fn(split: Split, batches: Callable[[], Iterable[NDArray[np.intp]]]) ->
         tf.TensorSpec([None], tf.int32),
     )
     dataset = tf.data.Dataset.from_generator(gather, output_signature=signature)
-    return dataset.map(
-        lambda images, labels: (tf.cast(images, tf.float32) / 255.0, labels)
-    ).prefetch(2)
+    return dataset.map(lambda images, labels: (tf.cast(images, tf.float32) / 255.0, labels))

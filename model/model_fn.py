@@ -3,6 +3,7 @@
 from model.distances import distance_percentiles, pairwise_distances
 from model.estimator import estimator, tf
 from model.split_metrics import SplitMetrics
+from model.triplet_strategies import TripletLoss
 from src.params import Params
 from src.registry import NETWORKS, TRIPLET_STRATEGIES, look_up
 
@@ -28,8 +29,7 @@ def model_fn(
     if mode == estimator.ModeKeys.PREDICT:
         return estimator.EstimatorSpec(mode, predictions={"embeddings": embeddings})
 
-    strategy = look_up(TRIPLET_STRATEGIES, params.triplet_strategy)
-    triplets = strategy(labels, embeddings, margin=params.margin, squared=params.squared)
+    triplets = _triplet_loss(labels, embeddings, params, warms_up=is_training)
     # For hooks. In a scope of their own: an op called `loss` would make the summary's tag `loss_1`.
     with tf.name_scope("progress"):
         loss = tf.identity(triplets.loss, name="loss")
@@ -37,8 +37,11 @@ def model_fn(
         tf.identity(tf.shape(features)[0], name="batch_size")
 
     if mode == estimator.ModeKeys.EVAL:
-        metrics = SplitMetrics(squared=params.squared)
-        update_op, exact_loss = metrics.update_op(embeddings, labels, triplets)
+        at_reference = look_up(TRIPLET_STRATEGIES, "batch_all")(
+            labels, embeddings, margin=params.reference_margin, distance="euclidean"
+        )
+        metrics = SplitMetrics(params.distance_name)
+        update_op, exact_loss = metrics.update_op(embeddings, labels, triplets, at_reference)
         return estimator.EstimatorSpec(
             mode, loss=exact_loss, eval_metric_ops=metrics.value_ops(update_op)
         )
@@ -46,7 +49,7 @@ def model_fn(
     tf.compat.v1.summary.scalar("fraction_positive", fraction_positive)
     norms = tf.norm(embeddings, axis=1)
     tf.compat.v1.summary.scalar("embedding_mean_norm", tf.reduce_mean(norms))
-    distances = pairwise_distances(tf.stop_gradient(embeddings), squared=params.squared)
+    distances = pairwise_distances(tf.stop_gradient(embeddings), params.distance_name)
     for name, value in distance_percentiles(distances).items():
         tf.compat.v1.summary.scalar(name, value)
 
@@ -55,3 +58,25 @@ def model_fn(
     with tf.control_dependencies(network.get_updates_for(features)):
         train_op = optimizer.minimize(loss, tf.compat.v1.train.get_or_create_global_step())
     return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+
+def _triplet_loss(
+    labels: tf.Tensor, embeddings: tf.Tensor, params: Params, *, warms_up: bool
+) -> TripletLoss:
+    """Return what the strategy of `params`, or of its warm-up while that lasts, makes of a batch.
+
+    Both stand in the one graph, so that the switch needs no restart.
+    """
+
+    def by(strategy: str) -> TripletLoss:
+        return look_up(TRIPLET_STRATEGIES, strategy)(
+            labels, embeddings, margin=params.margin, distance=params.distance_name
+        )
+
+    if not (warms_up and params.warmup_strategy):
+        return by(params.triplet_strategy)
+    return tf.cond(
+        tf.compat.v1.train.get_or_create_global_step() < params.warmup_steps,
+        lambda: by(params.warmup_strategy),
+        lambda: by(params.triplet_strategy),
+    )

@@ -11,6 +11,7 @@ from src.retrieval import PERCENTILES, percentiles_of_distances, recall_at_1
 
 NAMES = (
     "fraction_positive",
+    "fraction_positive_at_reference",
     "embedding_mean_norm",
     "recall_at_1_within",
     *(f"distance_p{percentile}" for percentile in PERCENTILES),
@@ -25,15 +26,16 @@ class SplitMetrics:
     hold, and nearest neighbours need all embeddings at once. So ops only hand the batches over.
     """
 
-    def __init__(self, *, squared: bool) -> None:
-        """Start with nothing collected; `squared` gives the unit of the distance percentiles."""
-        self._squared = squared
+    def __init__(self, distance: str) -> None:
+        """Start with nothing collected; `distance` is that of the distances' percentiles."""
+        self._distance = distance
         self._embeddings: list[NDArray[np.float32]] = []
         self._labels: list[NDArray[np.int32]] = []
         self._loss_sum = 0.0
         self._num_averaged = 0
-        self._num_positive = 0
-        self._num_valid = 0
+        # Of the experiment's own strategy, and of batch-all at the reference margin
+        self._num_positive = np.zeros(2, np.int64)
+        self._num_valid = np.zeros(2, np.int64)
         self._started = 0.0
 
     @property
@@ -42,7 +44,11 @@ class SplitMetrics:
         return self._loss_sum / self._num_averaged if self._num_averaged else 0.0
 
     def update_op(
-        self, embeddings: tf.Tensor, labels: tf.Tensor, triplets: TripletLoss
+        self,
+        embeddings: tf.Tensor,
+        labels: tf.Tensor,
+        triplets: TripletLoss,
+        at_reference: TripletLoss,
     ) -> tuple[tf.Operation, tf.Tensor]:
         """Return the op that collects a batch, and a loss for the EstimatorSpec.
 
@@ -53,11 +59,25 @@ class SplitMetrics:
             embeddings: float32 [B, D].
             labels: int32 [B].
             triplets: of this batch.
+            at_reference: the batch's triplets by batch-all at the reference margin.
 
         Returns:
             An op, and a float32 scalar.
         """
-        exact_loss = tf.numpy_function(self._collect, [embeddings, labels, *triplets], tf.float32)
+        num_positive = [triplets.num_positive_triplets, at_reference.num_positive_triplets]
+        num_valid = [triplets.num_valid_triplets, at_reference.num_valid_triplets]
+        exact_loss = tf.numpy_function(
+            self._collect,
+            [
+                embeddings,
+                labels,
+                triplets.loss,
+                triplets.num_averaged_triplets,
+                tf.stack(num_positive),
+                tf.stack(num_valid),
+            ],
+            tf.float32,
+        )
         exact_loss.set_shape([])
         return exact_loss.op, exact_loss
 
@@ -74,8 +94,8 @@ class SplitMetrics:
         labels: NDArray[np.int32],
         loss: np.float32,
         num_averaged: np.int64,
-        num_positive: np.int64,
-        num_valid: np.int64,
+        num_positive: NDArray[np.int64],
+        num_valid: NDArray[np.int64],
     ) -> np.float32:
         if not self._embeddings:
             self._started = time.perf_counter()
@@ -85,8 +105,8 @@ class SplitMetrics:
         self._labels.append(labels)
         self._loss_sum += float(loss) * int(num_averaged)
         self._num_averaged += int(num_averaged)
-        self._num_positive += int(num_positive)
-        self._num_valid += int(num_valid)
+        self._num_positive += num_positive
+        self._num_valid += num_valid
         return np.float32((num_batches + 1) * self.loss - sum_of_returned)
 
     def _compute(self) -> list[np.float32]:
@@ -98,10 +118,10 @@ class SplitMetrics:
         return [
             np.float32(value)
             for value in (
-                self._num_positive / self._num_valid if self._num_valid else 0.0,
+                *self._num_positive / np.maximum(self._num_valid, 1),
                 np.linalg.norm(embeddings, axis=1).mean(),
                 recall_at_1(embeddings, labels),
-                *percentiles_of_distances(embeddings, squared=self._squared),
+                *percentiles_of_distances(embeddings, self._distance),
                 num_timed / seconds,
             )
         ]

@@ -2,23 +2,18 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.estimator import estimator
 from model.hooks import EvaluationReport, ProgressBar, progress_bar
-from model.input_fn import input_fn
+from model.input_fn import eval_input_fn, predict_input_fn, train_input_fn, training_batches
 from model.model_fn import model_fn
 from src.experiment import Experiment
 from src.params import Params
 from src.retrieval import recall_at_1
-from src.sampling import ShuffledBatches, batches_in_order
 from src.split import Split
-
-# Images in a batch of `embed`, where no triplets are mined.
-_EMBED_BATCH_SIZE = 256
 
 
 def build_estimator(
@@ -52,15 +47,16 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
         splits: `train` and `validation`.
     """
     train, validation = splits["train"], splits["validation"]
-    batches = ShuffledBatches(len(train), params.batch_size, params.seed)
+    batches = training_batches(train, params)
+    max_steps = params.num_epochs * batches.steps_per_epoch
     first_step = experiment.latest_step() or 0
     train_spec = estimator.TrainSpec(
-        partial(input_fn, train, partial(batches.from_step, first_step)),
-        max_steps=params.num_epochs * batches.steps_per_epoch,
+        partial(train_input_fn, train, params, first_step),
+        max_steps=max_steps,
         hooks=[
             ProgressBar(
                 "train",
-                params.num_epochs * len(train),
+                batches.examples_before(max_steps),
                 seen=batches.examples_before(first_step),
                 model_dir=str(experiment.model_dir),
                 save_summary_steps=params.save_summary_steps,
@@ -68,7 +64,7 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
         ],
     )
     eval_spec = estimator.EvalSpec(
-        partial(input_fn, validation, _evaluation_batches(validation, params)),
+        partial(eval_input_fn, validation, params),
         steps=None,  # the whole split; the Estimator's default is 100 batches
         name="validation",
         exporters=[EvaluationReport(batches.steps_per_epoch)],
@@ -100,7 +96,7 @@ def evaluate(
     embeddings: dict[str, NDArray[np.float32]] = {}
     for name, split in splits.items():
         results = trained.evaluate(
-            partial(input_fn, split, _evaluation_batches(split, params)),
+            partial(eval_input_fn, split, params),
             name=name,
             hooks=[ProgressBar(f"evaluate {name}", len(split))],
         )
@@ -126,9 +122,8 @@ def embed(experiment: Experiment, params: Params, split: Split) -> NDArray[np.fl
     Returns:
         float32 [N, D], in the order of the split.
     """
-    batches = partial(batches_in_order, len(split), _EMBED_BATCH_SIZE)
     predictions = build_estimator(experiment, params).predict(
-        partial(input_fn, split, batches), yield_single_examples=False
+        partial(predict_input_fn, split), yield_single_examples=False
     )
     embeddings = []
     with progress_bar("embed", len(split)) as bar:
@@ -136,9 +131,3 @@ def embed(experiment: Experiment, params: Params, split: Split) -> NDArray[np.fl
             embeddings.append(batch["embeddings"])
             bar.update(len(embeddings[-1]))
     return np.concatenate(embeddings)
-
-
-def _evaluation_batches(split: Split, params: Params) -> Any:
-    """Return the batches of an evaluation: the split once, in one fixed shuffled order."""
-    # In the order of the files, a batch of a sorted dataset would hold one class and no triplet.
-    return ShuffledBatches(len(split), params.batch_size, params.seed).one_epoch

@@ -22,7 +22,7 @@ def batch_all_triplet_loss(
     Returns:
         The loss and fraction_positive, float32 scalars; see `batch_all`.
     """
-    triplets = batch_all(labels, embeddings, margin=margin, squared=squared)
+    triplets = batch_all(labels, embeddings, margin=margin, distance=_distance(squared))
     return triplets.loss, triplets.fraction_positive
 
 
@@ -30,4 +30,8 @@ def batch_hard_triplet_loss(
     labels: tf.Tensor, embeddings: tf.Tensor, margin: float, squared: bool = False
 ) -> tf.Tensor:
     """Return the batch-hard loss, a float32 scalar; arguments as above, see `batch_hard`."""
-    return batch_hard(labels, embeddings, margin=margin, squared=squared).loss
+    return batch_hard(labels, embeddings, margin=margin, distance=_distance(squared)).loss
+
+
+def _distance(squared: bool) -> str:
+    return "squared_euclidean" if squared else "euclidean"

@@ -1,4 +1,4 @@
-"""The error of bad input: params, data or arguments that a user can put right."""
+"""The errors that end a program with one line: bad input, and a training that diverged."""
 
 
 class UserError(ValueError):
@@ -6,4 +6,11 @@ class UserError(ValueError):
 
     Messages read *file: key or position: what was found; what is accepted*. Anything else that
     goes wrong is a bug and keeps its traceback.
+    """
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss or the weights are NaN or infinite; the latest checkpoint is from before that.
+
+    The message, one line, says at which step, what was found and the likely causes.
     """

@@ -5,14 +5,31 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from src.atomic import atomic_write
 from src.errors import UserError
-from src.registry import DATASETS, NETWORKS, TRIPLET_STRATEGIES, did_you_mean
+from src.registry import (
+    DATASETS,
+    NETWORKS,
+    SOFT_MARGIN_STRATEGIES,
+    TRIPLET_STRATEGIES,
+    did_you_mean,
+)
 
 SCHEMA_PATH = Path(__file__).parent.parent / "experiments" / "params.schema.json"
 
@@ -21,6 +38,12 @@ DURATION_KEYS = frozenset(
     {"num_epochs", "save_summary_steps", "save_checkpoints_steps", "keep_checkpoint_max"}
     | {"num_parallel_calls", "image_size", "num_labels", "train_size", "eval_size"}
 )
+
+
+def _contradiction(key: str, found: str, accepted: str) -> PydanticCustomError:
+    """Return the error of a key that does not go with another one."""
+    text = f"{key}: found {found}; accepted: {accepted}"
+    return PydanticCustomError("contradiction", "{text}", {"text": text})
 
 
 def _name_in(registry: dict[str, str]) -> AfterValidator:
@@ -39,6 +62,45 @@ def _name_in(registry: dict[str, str]) -> AfterValidator:
 def _choices(registry: dict[str, str]) -> dict[str, JsonValue]:
     """Return what the JSON schema says of such a key."""
     return {"enum": list[JsonValue](sorted(registry))}
+
+
+def _soft(value: str) -> str:
+    if value != "soft":
+        text = "a number greater than 0, or 'soft'"
+        raise PydanticCustomError("margin", "{text}", {"text": text})
+    return value
+
+
+# A number, or "soft". Tagged, so that a wrong value gets the one error that fits it.
+Margin = Annotated[
+    Annotated[float, Field(gt=0), Tag("number")]
+    | Annotated[Literal["soft"], BeforeValidator(_soft), Tag("text")],
+    Discriminator(lambda value: "text" if isinstance(value, str) else "number"),
+]
+
+
+class Augment(BaseModel):
+    """Random changes of the training images, each off by default; applied to whole batches."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    shift: int = Field(
+        0, ge=0, description="Moves by up to so many pixels, each way, along both axes."
+    )
+    rotation: float = Field(0.0, ge=0, le=180, description="Turns by up to so many degrees.")
+    flip: bool = Field(False, description="Mirrors left and right, every second image.")
+    crop: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Enlarges a part whose side is this share of the image's at the least.",
+    )
+    erasing: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the images of which a rectangle is erased (arXiv:1708.04896).",
+    )
 
 
 class Params(BaseModel):
@@ -95,17 +157,48 @@ class Params(BaseModel):
         json_schema_extra=_choices(TRIPLET_STRATEGIES),
         description="Which triplets of a batch count.",
     )
-    margin: float = Field(
+    margin: Margin = Field(
+        0.5,
+        description="How much farther than the positive the negative shall be, in units of the "
+        'distance; or "soft", the softplus of batch-hard.',
+    )
+    distance: Literal["euclidean", "squared_euclidean", "mean_squared", "cosine"] | None = Field(
+        None,
+        description="How far two embeddings are apart: euclidean, squared_euclidean, mean_squared "
+        "(over the dimensions) or cosine (1 - cos). Default: by `squared`.",
+    )
+    squared: bool = Field(
+        False, description="Short for distance squared_euclidean; otherwise it is euclidean."
+    )
+    warmup_strategy: Annotated[str, _name_in(TRIPLET_STRATEGIES)] | None = Field(
+        None,
+        json_schema_extra=_choices(TRIPLET_STRATEGIES),
+        description="The strategy of the first `warmup_steps` steps: batch_all keeps batch_hard "
+        "from its early collapse.",
+    )
+    warmup_steps: int = Field(0, ge=0, description="How long the warm-up lasts.")
+    reference_margin: float = Field(
         0.5,
         gt=0,
-        description="How much farther than the positive the negative shall be, in units of the "
-        "distance: Euclidean, or squared Euclidean where `squared`.",
+        description="Evaluations also report batch-all's fraction_positive at this margin, on "
+        "Euclidean distances: comparable between experiments of whatever strategy and margin.",
     )
-    squared: bool = Field(False, description="Squared Euclidean distances instead of Euclidean.")
+    stop_on_collapse: bool = Field(
+        False, description="End a training whose embeddings have collapsed to a point."
+    )
 
     # Training
     learning_rate: float = Field(1e-3, gt=0, description="Of Adam.")
-    batch_size: int = Field(64, ge=2, le=65536, description="B, the images in a batch.")
+    batch_size: int = Field(
+        64, ge=2, le=65536, description="B, the images in a shuffled batch, and in an evaluation's."
+    )
+    classes_per_batch: int | None = Field(
+        None, ge=2, description="P: train on batches of P classes with K images each."
+    )
+    examples_per_class: int | None = Field(None, ge=2, description="K; goes with P.")
+    augment: Augment = Field(
+        Augment(), description="Random changes of the training images: shift, rotation, flip, ..."
+    )
     num_epochs: int = Field(20, ge=1, description="Passes over the training split.")
 
     # What is kept, and how often
@@ -136,6 +229,32 @@ class Params(BaseModel):
     num_parallel_calls: int | None = Field(
         None, ge=1, description="Ignored; accepted for compatibility. Batches need no threads."
     )
+
+    @property
+    def distance_name(self) -> str:
+        """The distance in use, whether named by `distance` or by `squared`."""
+        return self.distance or ("squared_euclidean" if self.squared else "euclidean")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "Params":
+        """Refuse keys that contradict each other."""
+        strategies = {self.triplet_strategy, self.warmup_strategy} - {None}
+        if self.margin == "soft" and not strategies <= SOFT_MARGIN_STRATEGIES:
+            raise _contradiction(
+                "margin",
+                '"soft"',
+                f"a number, or triplet_strategy {' or '.join(sorted(SOFT_MARGIN_STRATEGIES))}: "
+                "under softplus every triplet is positive, and there is nothing to mine",
+            )
+        if self.squared and self.distance not in (None, "squared_euclidean"):
+            raise _contradiction("squared", "true", f"false, for distance is '{self.distance}'")
+        if (self.classes_per_batch is None) != (self.examples_per_class is None):
+            key = "examples_per_class" if self.classes_per_batch else "classes_per_batch"
+            raise _contradiction(key, "nothing", "classes_per_batch and examples_per_class, both")
+        if (self.warmup_strategy is None) != (self.warmup_steps == 0):
+            key = "warmup_steps" if self.warmup_strategy else "warmup_strategy"
+            raise _contradiction(key, "nothing", "warmup_strategy and warmup_steps, both")
+        return self
 
     def differences(self, other: "Params") -> list[str]:
         """Return the keys that make `other` another experiment, sorted; see `DURATION_KEYS`."""
@@ -179,16 +298,16 @@ def json_schema() -> str:
 
 def _explain(error: Any) -> str:
     """Return *key: what was found; what is accepted* for one of pydantic's errors."""
-    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "contradiction":
+        return str(error["msg"])
+    path = [str(part) for part in error["loc"] if part not in ("number", "text")]  # Margin's tags
+    key = ".".join(path)
     if error["type"] == "extra_forbidden":
-        hint = did_you_mean(key, Params.model_fields) or f"; accepted: {', '.join(_keys())}"
+        keys = sorted(Augment.model_fields if path[0] == "augment" else Params.model_fields)
+        hint = did_you_mean(path[-1], keys) or f"; accepted: {', '.join(keys)}"
         return f"unknown key {key!r}{hint}"
     found = json.dumps(error["input"], default=str)
     return f"{key}: found {found}; accepted: {error['msg'].removeprefix('Input should be ')}"
-
-
-def _keys() -> list[str]:
-    return sorted(Params.model_fields)
 
 
 def _read_json_object(path: Path) -> dict[str, Any]:

@@ -20,11 +20,15 @@ NETWORKS = {
     "naive_cnn": "model.networks.naive_cnn:build",
 }
 
-# strategy(labels, embeddings, *, margin, squared) -> model.triplet_strategies.TripletLoss
+# strategy(labels, embeddings, *, margin, distance) -> model.triplet_strategies.TripletLoss
 TRIPLET_STRATEGIES = {
     "batch_all": "model.triplet_strategies.batch_all:batch_all",
     "batch_hard": "model.triplet_strategies.batch_hard:batch_hard",
+    "batch_semihard": "model.triplet_strategies.batch_semihard:batch_semihard",
 }
+
+# Those for which a margin of "soft" makes sense: a softplus of each anchor's hardest triplet.
+SOFT_MARGIN_STRATEGIES = {"batch_hard"}
 
 
 def look_up(registry: dict[str, str], name: str) -> Callable[..., Any]:

@@ -66,19 +66,19 @@ def recall_at_1(
 
 
 def percentiles_of_distances(
-    embeddings: NDArray[np.float32], *, squared: bool, max_pairs: int = 200_000
+    embeddings: NDArray[np.float32], distance: str, max_pairs: int = 200_000
 ) -> NDArray[np.float64]:
-    """Return percentiles of the Euclidean distances between different examples.
+    """Return percentiles of the distances between different examples.
 
     Args:
         embeddings: float32 [N, D].
-        squared: of the squared distances.
+        distance: see `model.distances.pairwise_distances`.
         max_pairs: where there are more pairs, this many are drawn, always the same ones.
 
     Returns:
         float64, one for each of `PERCENTILES`; zeros where there is no pair.
     """
-    size = len(embeddings)
+    size, num_dimensions = embeddings.shape
     if size < 2:
         return np.zeros(len(PERCENTILES))
     if size * (size - 1) // 2 <= max_pairs:
@@ -87,8 +87,16 @@ def percentiles_of_distances(
         rng = np.random.default_rng(0)
         first = rng.integers(size, size=max_pairs)
         second = (first + rng.integers(1, size, size=max_pairs)) % size
-    differences = embeddings[first] - embeddings[second]  # [pairs, D]
-    square_distances = np.einsum("pd,pd->p", differences, differences)
-    distances = square_distances if squared else np.sqrt(square_distances)
-    percentiles: NDArray[np.float64] = np.percentile(distances, PERCENTILES)
+    if distance == "cosine":
+        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        embeddings = embeddings / np.maximum(norms, np.finfo(np.float32).tiny)
+    square_distances = np.empty(len(first), np.float32)
+    for start in range(0, len(first), BLOCK_SIZE):
+        block = slice(start, start + BLOCK_SIZE)
+        differences = embeddings[first[block]] - embeddings[second[block]]  # [<= BLOCK_SIZE, D]
+        square_distances[block] = np.einsum("pd,pd->p", differences, differences)
+    if distance == "euclidean":
+        square_distances = np.sqrt(square_distances)
+    scale = {"mean_squared": num_dimensions, "cosine": 2}.get(distance, 1)
+    percentiles: NDArray[np.float64] = np.percentile(square_distances, PERCENTILES) / scale
     return percentiles

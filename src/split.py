@@ -68,12 +68,13 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
     """Compare what `params` states about the data with the data.
 
     Args:
-        params: `image_size`, `num_labels`, `train_size`, `eval_size`, each perhaps None.
+        params: `image_size`, `num_labels`, `train_size`, `eval_size`, `classes_per_batch`, each
+            perhaps None.
         splits: every split of the dataset.
         path: the file of the params, for the messages.
 
     Returns:
-        A line for each size of a split that differs: the data's is used.
+        A line for each number that differs and for which the data's is used.
 
     Raises:
         UserError: the images' size or the number of classes differs, so that these are other data
@@ -92,9 +93,18 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
             f"{path}: num_labels: found {params.num_labels}; accepted: that of {params.dataset}, "
             f"{num_labels}, or no num_labels"
         )
-    stated = {"train_size": (params.train_size, train), "eval_size": (params.eval_size, test)}
-    return [
+    warnings = [
         f"{path}: {key}: found {size}, but the data has {len(split)}, which is used"
-        for key, (size, split) in stated.items()
+        for key, size, split in (
+            ("train_size", params.train_size, train),
+            ("eval_size", params.eval_size, test),
+        )
         if size and size != len(split)
     ]
+    num_classes = len(np.unique(train.labels))
+    if params.classes_per_batch and params.classes_per_batch > num_classes:
+        warnings.append(
+            f"{path}: classes_per_batch: found {params.classes_per_batch}, but the data has "
+            f"{num_classes} classes, which are used"
+        )
+    return warnings

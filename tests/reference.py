@@ -1,9 +1,11 @@
 """The losses as NumPy loops over (a, p, n), written from their definitions, in float64."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+
+DISTANCES = ("euclidean", "squared_euclidean", "mean_squared", "cosine")
 
 
 class Reference(NamedTuple):
@@ -16,16 +18,32 @@ class Reference(NamedTuple):
     gradient: np.ndarray  # float64 [B, D]
 
 
-def distance(x: np.ndarray, y: np.ndarray, squared: bool) -> float:
+def unit(x: np.ndarray) -> np.ndarray:
+    length = float((x**2).sum()) ** 0.5
+    return x / length if length > 0 else x
+
+
+def distance(x: np.ndarray, y: np.ndarray, name: str) -> float:
+    if name == "cosine":
+        return float(((unit(x) - unit(y)) ** 2).sum()) / 2
     square = float(((x - y) ** 2).sum())
-    return square if squared else square**0.5
+    return {"euclidean": square**0.5, "squared_euclidean": square, "mean_squared": square / len(x)}[
+        name
+    ]
 
 
-def distance_gradient(x: np.ndarray, y: np.ndarray, squared: bool) -> np.ndarray:
-    """The gradient of `distance` by x; by y it is the negative. 0 where x = y."""
-    if squared:
+def distance_gradient(x: np.ndarray, y: np.ndarray, name: str) -> np.ndarray:
+    """The gradient of `distance` by x. 0 at distance 0."""
+    if name == "squared_euclidean":
         return 2 * (x - y)
-    d = distance(x, y, squared)
+    if name == "mean_squared":
+        return 2 * (x - y) / len(x)
+    if name == "cosine":  # of |unit(x) - unit(y)|^2 / 2 = (|x^|^2 + |y^|^2) / 2 - x^.y^
+        length = float((x**2).sum()) ** 0.5
+        if length == 0:
+            return np.zeros_like(x)
+        return -(unit(y) - (unit(x) @ unit(y)) * unit(x)) / length
+    d = distance(x, y, name)
     return (x - y) / d if d > 0 else np.zeros_like(x)
 
 
@@ -38,62 +56,96 @@ def valid_triplets(labels: np.ndarray) -> Iterator[tuple[int, int, int]]:
                     yield a, p, n
 
 
-def mean_over(
-    triplets: list[tuple[int, int, int]],
-    embeddings: np.ndarray,
-    margin: float,
-    squared: bool,
-    divisor: int,
-) -> tuple[float, np.ndarray]:
-    """The sum of the triplets' losses and its gradient, both divided by `divisor`."""
-    x = embeddings.astype(np.float64)
-    loss, gradient = 0.0, np.zeros_like(x)
-    for a, p, n in triplets:
-        value = distance(x[a], x[p], squared) - distance(x[a], x[n], squared) + margin
-        if value > 0:
-            loss += value
-            by_positive = distance_gradient(x[a], x[p], squared)
-            by_negative = distance_gradient(x[a], x[n], squared)
-            gradient[a] += by_positive - by_negative
-            gradient[p] -= by_positive
-            gradient[n] += by_negative
-    return (loss / divisor, gradient / divisor) if divisor else (0.0, gradient)
+class Batch:
+    """Embeddings with all their distances and the gradients of these."""
+
+    def __init__(self, embeddings: np.ndarray, name: str) -> None:
+        x = embeddings.astype(np.float64)
+        size = range(len(x))
+        self.d = [[distance(x[i], x[j], name) for j in size] for i in size]
+        self.by_first = [[distance_gradient(x[i], x[j], name) for j in size] for i in size]
+        self.zeros = np.zeros_like(x)
+
+    def difference(self, triplet: tuple[int, int, int]) -> float:
+        a, p, n = triplet
+        return self.d[a][p] - self.d[a][n]
+
+    def mean(
+        self,
+        triplets: list[tuple[int, int, int]],
+        loss: Callable[[float], float],
+        slope: Callable[[float], float],
+        divisor: int,
+    ) -> tuple[float, np.ndarray]:
+        """The sum of loss(d(a,p) - d(a,n)) and its gradient, both divided by `divisor`."""
+        total, gradient = 0.0, self.zeros.copy()
+        for a, p, n in triplets:
+            difference = self.difference((a, p, n))
+            total += loss(difference)
+            factor = slope(difference)
+            gradient[a] += factor * (self.by_first[a][p] - self.by_first[a][n])
+            gradient[p] += factor * self.by_first[p][a]
+            gradient[n] -= factor * self.by_first[n][a]
+        return (total / divisor, gradient / divisor) if divisor else (0.0, gradient)
 
 
-def count_positive(
-    triplets: list[tuple[int, int, int]], embeddings: np.ndarray, margin: float, squared: bool
-) -> int:
-    x = embeddings.astype(np.float64)
-    return sum(
-        distance(x[a], x[p], squared) - distance(x[a], x[n], squared) + margin > 0
-        for a, p, n in triplets
-    )
+def _hinge(margin: float) -> tuple[Callable[[float], float], Callable[[float], float]]:
+    return lambda x: max(x + margin, 0.0), lambda x: float(x + margin > 0)
 
 
 def batch_all(
-    labels: np.ndarray, embeddings: np.ndarray, *, margin: float, squared: bool
+    labels: np.ndarray, embeddings: np.ndarray, *, margin: float, distance: str
 ) -> Reference:
     """Every valid triplet; the mean over those with a loss > 0."""
+    batch = Batch(embeddings, distance)
     triplets = list(valid_triplets(labels))
-    num_positive = count_positive(triplets, embeddings, margin, squared)
-    loss, gradient = mean_over(triplets, embeddings, margin, squared, num_positive)
+    num_positive = sum(batch.difference(t) + margin > 0 for t in triplets)
+    loss, gradient = batch.mean(triplets, *_hinge(margin), num_positive)
     return Reference(loss, num_positive, num_positive, len(triplets), gradient)
 
 
 def batch_hard(
-    labels: np.ndarray, embeddings: np.ndarray, *, margin: float, squared: bool
+    labels: np.ndarray, embeddings: np.ndarray, *, margin: float | str, distance: str
 ) -> Reference:
     """Each anchor's farthest positive and nearest negative; the mean over anchors with both."""
-    x = embeddings.astype(np.float64)
+    batch = Batch(embeddings, distance)
     hardest: dict[int, tuple[int, int, int]] = {}
     for a, p, n in valid_triplets(labels):
         _, p_so_far, n_so_far = hardest.get(a, (a, p, n))
-        if distance(x[a], x[p], squared) > distance(x[a], x[p_so_far], squared):
+        if batch.d[a][p] > batch.d[a][p_so_far]:
             p_so_far = p
-        if distance(x[a], x[n], squared) < distance(x[a], x[n_so_far], squared):
+        if batch.d[a][n] < batch.d[a][n_so_far]:
             n_so_far = n
         hardest[a] = (a, p_so_far, n_so_far)
     triplets = list(hardest.values())
-    num_positive = count_positive(triplets, embeddings, margin, squared)
-    loss, gradient = mean_over(triplets, embeddings, margin, squared, len(triplets))
+    if margin == "soft":
+        num_positive = sum(batch.difference(t) >= 0 for t in triplets)
+        loss, gradient = batch.mean(
+            triplets,
+            lambda x: float(np.log1p(np.exp(x))),
+            lambda x: float(1 / (1 + np.exp(-x))),
+            len(triplets),
+        )
+    else:
+        num_positive = sum(batch.difference(t) + margin > 0 for t in triplets)
+        loss, gradient = batch.mean(triplets, *_hinge(margin), len(triplets))
+    return Reference(loss, len(triplets), num_positive, len(triplets), gradient)
+
+
+def batch_semihard(
+    labels: np.ndarray, embeddings: np.ndarray, *, margin: float, distance: str
+) -> Reference:
+    """For each (a, p) the nearest negative farther than p, else the farthest; mean over (a, p)."""
+    batch = Batch(embeddings, distance)
+    triplets = []
+    for a, p in sorted({(a, p) for a, p, _ in valid_triplets(labels)}):
+        negatives = [n for n in range(len(labels)) if labels[n] != labels[a]]
+        farther = [n for n in negatives if batch.d[a][n] > batch.d[a][p]]
+        if farther:
+            n = min(farther, key=lambda n: batch.d[a][n])
+        else:
+            n = max(negatives, key=lambda n: batch.d[a][n])
+        triplets.append((a, p, n))
+    num_positive = sum(batch.difference(t) + margin > 0 for t in triplets)
+    loss, gradient = batch.mean(triplets, *_hinge(margin), len(triplets))
     return Reference(loss, len(triplets), num_positive, len(triplets), gradient)

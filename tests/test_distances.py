@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from reference import distance
+from reference import DISTANCES, distance, distance_gradient
 
 from model.distances import (
     distance_percentiles,
@@ -18,37 +18,63 @@ EMBEDDINGS[7] = EMBEDDINGS[3]
 EMBEDDINGS[8] = EMBEDDINGS[4] + np.float32(1e-3)
 
 
-@pytest.mark.parametrize("squared", [False, True])
-def test_distances_are_those_of_a_loop(run, squared):
+@pytest.mark.parametrize("name", DISTANCES)
+def test_distances_are_those_of_a_loop(run, name):
     expected = [
-        [distance(x, y, squared) for y in EMBEDDINGS.astype(float)]
-        for x in EMBEDDINGS.astype(float)
+        [distance(x, y, name) for y in EMBEDDINGS.astype(float)] for x in EMBEDDINGS.astype(float)
     ]
-    distances = run(lambda x: pairwise_distances(x, squared=squared), EMBEDDINGS)
-    np.testing.assert_allclose(distances, expected, rtol=1e-6, atol=0)
+    distances = run(lambda x: pairwise_distances(x, name), EMBEDDINGS)
+    # Cosine distances near 0 are limited by the float64 unit vectors: 1e-16 of 1.
+    np.testing.assert_allclose(distances, expected, rtol=1e-6, atol=1e-12)
     assert distances.dtype == np.float32
 
 
-@pytest.mark.parametrize("squared", [False, True])
-def test_equal_embeddings_are_exactly_zero_apart(run, squared):
-    distances = run(lambda x: pairwise_distances(x, squared=squared), EMBEDDINGS)
+@pytest.mark.parametrize("name", DISTANCES)
+def test_equal_embeddings_are_exactly_zero_apart(run, name):
+    distances = run(lambda x: pairwise_distances(x, name), EMBEDDINGS)
     assert (np.diag(distances) == 0).all()
     assert distances[3, 7] == distances[7, 3] == 0
     assert distances[4, 8] > 0
 
 
-@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("name", DISTANCES)
 @pytest.mark.parametrize(
     "embeddings", [np.zeros((4, 3), np.float32), np.full((4, 3), 7.3, np.float32), EMBEDDINGS]
 )
-def test_gradient_is_finite_where_embeddings_coincide(run, squared, embeddings):
+def test_gradient_is_finite_where_embeddings_coincide(run, name, embeddings):
     def gradient(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            total = tf.reduce_sum(pairwise_distances(x, squared=squared))
+            total = tf.reduce_sum(pairwise_distances(x, name))
         return tape.gradient(total, x)
 
     assert np.isfinite(run(gradient, embeddings)).all()
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+def test_gradient_is_that_of_a_loop(run, name):
+    """Of a sum of distances with unequal weights, so that no mistake cancels."""
+    x = EMBEDDINGS[:6].astype(float)
+    weights = RNG.normal(size=(6, 6))
+
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(pairwise_distances(x, name) * weights.astype(np.float32))
+        return tape.gradient(total, x)
+
+    expected = np.zeros_like(x)
+    for i in range(6):
+        for j in range(6):
+            expected[i] += weights[i, j] * distance_gradient(x[i], x[j], name)
+            expected[j] += weights[i, j] * distance_gradient(x[j], x[i], name)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(run(gradient, EMBEDDINGS[:6]), expected, atol=1e-6 * scale)
+
+
+def test_unknown_distance():
+    with pytest.raises(ValueError, match="unknown distance 'manhattan'"):
+        pairwise_distances(tf.zeros([2, 2]), "manhattan")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +104,7 @@ def test_percentiles_of_a_batch(run):
     points = np.array([[0], [1], [3], [7]], np.float32)
     # The distances between different points: 1 2 3 4 6 7, each twice.
     ordered = np.repeat([1, 2, 3, 4, 6, 7], 2)
-    percentiles = run(lambda x: distance_percentiles(pairwise_distances(x, squared=False)), points)
+    percentiles = run(lambda x: distance_percentiles(pairwise_distances(x, "euclidean")), points)
     for percentile in PERCENTILES:
         expected = ordered[round(11 * percentile / 100)]
         assert percentiles[f"distance_p{percentile}"] == pytest.approx(expected)
@@ -86,7 +112,7 @@ def test_percentiles_of_a_batch(run):
 
 def test_percentiles_without_a_pair_are_zero(run):
     percentiles = run(
-        lambda x: distance_percentiles(pairwise_distances(x, squared=False)),
+        lambda x: distance_percentiles(pairwise_distances(x, "euclidean")),
         np.ones((1, 2), np.float32),
     )
     assert {float(value) for value in percentiles.values()} == {0}

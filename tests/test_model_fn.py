@@ -13,7 +13,7 @@ from src.retrieval import recall_at_1
 RNG = np.random.default_rng(0)
 IMAGES = RNG.random((40, 8, 8, 1)).astype(np.float32)
 LABELS = (np.arange(40) % 3).astype(np.int32)
-PARAMS = {"num_channels": 4, "embedding_size": 5, "margin": 1.0}
+PARAMS = {"num_channels": 4, "embedding_size": 5, "margin": 1.0, "reference_margin": 0.3}
 
 
 def spec_in_graph(mode, params):
@@ -49,11 +49,11 @@ def test_train_steps_count_move_the_weights_and_lower_the_loss(name):
             assert not np.allclose(before, after)
 
 
-@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("distance", reference.DISTANCES)
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
-def test_evaluation_is_exact_over_batches_of_different_sizes(name, squared):
+def test_evaluation_is_exact_over_batches_of_different_sizes(name, distance):
     """Against the reference summed over the batches' triplets: not a mean of batch means."""
-    params = Params(triplet_strategy=name, squared=squared, **PARAMS)
+    params = Params(triplet_strategy=name, distance=distance, **PARAMS)
     batches = [slice(0, 17), slice(17, 20), slice(20, 21), slice(21, 40)]
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         images, labels, spec = spec_in_graph(estimator.ModeKeys.EVAL, params)
@@ -70,7 +70,7 @@ def test_evaluation_is_exact_over_batches_of_different_sizes(name, squared):
         embeddings = session.run(predicted, {images: IMAGES})
 
     expected = [
-        getattr(reference, name)(LABELS[b], embeddings[b], margin=1.0, squared=squared)
+        getattr(reference, name)(LABELS[b], embeddings[b], margin=1.0, distance=distance)
         for b in batches
     ]
     loss_sum = sum(e.loss * e.num_averaged_triplets for e in expected)
@@ -81,6 +81,15 @@ def test_evaluation_is_exact_over_batches_of_different_sizes(name, squared):
         / sum(e.num_valid_triplets for e in expected),
         rel=1e-6,
     )
+    at_reference = [
+        reference.batch_all(LABELS[b], embeddings[b], margin=0.3, distance="euclidean")
+        for b in batches
+    ]
+    assert metrics["fraction_positive_at_reference"] == pytest.approx(
+        sum(r.num_positive_triplets for r in at_reference)
+        / sum(r.num_valid_triplets for r in at_reference),
+        rel=1e-6,
+    )
     # The data is such that a mean of batch means would be another number.
     assert abs(np.mean([e.loss for e in expected]) / (loss_sum / num_averaged) - 1) > 1e-3
     assert metrics["embedding_mean_norm"] == pytest.approx(
@@ -88,7 +97,7 @@ def test_evaluation_is_exact_over_batches_of_different_sizes(name, squared):
     )
     assert metrics["recall_at_1_within"] == pytest.approx(recall_at_1(embeddings, LABELS))
     distances = [
-        reference.distance(x, y, squared)
+        reference.distance(x, y, distance)
         for i, x in enumerate(embeddings.astype(float))
         for y in embeddings.astype(float)[:i]
     ]
@@ -120,3 +129,36 @@ def test_training_summaries():
         "distance_p50",
         "distance_p95",
     }
+
+
+def test_the_warm_up_switches_strategy_within_one_graph():
+    """Batch-all for three steps, then batch-hard, by the loss of the batch at each step."""
+    params = Params(
+        triplet_strategy="batch_hard", warmup_strategy="batch_all", warmup_steps=3, **PARAMS
+    )
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        images, labels, spec = spec_in_graph(estimator.ModeKeys.TRAIN, params)
+        start(session)
+        feed = {images: IMAGES, labels: LABELS}
+        predicted = session.graph.get_tensor_by_name("naive_cnn/embedding/BiasAdd:0")
+        for step in range(6):
+            loss, embeddings = session.run([spec.loss, predicted], feed)
+            strategy = reference.batch_all if step < 3 else reference.batch_hard
+            expected = strategy(LABELS, embeddings, margin=1.0, distance="euclidean")
+            assert loss == pytest.approx(expected.loss, rel=1e-5), step
+            session.run(spec.train_op, feed)
+            assert session.run(tf.compat.v1.train.get_global_step()) == step + 1
+
+
+def test_evaluation_does_not_warm_up():
+    params = Params(
+        triplet_strategy="batch_hard", warmup_strategy="batch_all", warmup_steps=3, **PARAMS
+    )
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        images, labels, spec = spec_in_graph(estimator.ModeKeys.EVAL, params)
+        start(session)
+        feed = {images: IMAGES, labels: LABELS}
+        predicted = session.graph.get_tensor_by_name("naive_cnn/embedding/BiasAdd:0")
+        loss, embeddings = session.run([spec.loss, predicted], feed)
+    expected = reference.batch_hard(LABELS, embeddings, margin=1.0, distance="euclidean")
+    assert loss == pytest.approx(expected.loss, rel=1e-5)

@@ -20,6 +20,7 @@ FLOATS = {
     "validation_fraction": ([1e-6, 0.999], [(0, "greater than 0"), (1, "less than 1")]),
     "bn_momentum": ([0, 0.999], [(-0.1, "greater than or equal to 0"), (1, "less than 1")]),
     "margin": POSITIVE,
+    "reference_margin": POSITIVE,
     "learning_rate": POSITIVE,
 }
 INTEGERS = {
@@ -43,6 +44,7 @@ INTEGERS = {
         [2, 65536],
         [(1, "greater than or equal to 2"), (65537, "less than or equal to 65536")],
     ),
+    "warmup_steps": ([0], [(-1, "greater than or equal to 0")]),
     "num_epochs": AT_LEAST_ONE,
     "save_summary_steps": AT_LEAST_ONE,
     "keep_checkpoint_max": AT_LEAST_ONE,
@@ -54,13 +56,16 @@ OPTIONAL_INTEGERS = {
     "train_size": AT_LEAST_ONE,
     "eval_size": AT_LEAST_ONE,
     "num_parallel_calls": AT_LEAST_ONE,
+    "classes_per_batch": ([], [(1, "greater than or equal to 2")]),
+    "examples_per_class": ([], [(1, "greater than or equal to 2")]),
 }
-BOOLEANS = ("use_batch_norm", "l2_normalize", "squared")
+BOOLEANS = ("use_batch_norm", "l2_normalize", "squared", "stop_on_collapse")
 NAMES = {
     "dataset": "'fashion_mnist' or 'mnist'",
     "network": "'naive_cnn'",
-    "triplet_strategy": "'batch_all' or 'batch_hard'",
+    "triplet_strategy": "'batch_all' or 'batch_hard' or 'batch_semihard'",
 }
+OTHERS = ("augment", "distance", "warmup_strategy")  # tested by themselves, below
 RANGES = {**FLOATS, **INTEGERS, **OPTIONAL_INTEGERS}
 
 # As the best known public implementations of this layout state them.
@@ -115,7 +120,7 @@ def message(path, content):
 
 
 def test_the_tables_of_this_file_name_every_key():
-    assert sorted([*RANGES, *BOOLEANS, *NAMES]) == sorted(Params.model_fields)
+    assert sorted([*RANGES, *BOOLEANS, *NAMES, *OTHERS]) == sorted(Params.model_fields)
 
 
 def test_defaults_are_those_of_the_public_implementations(path):
@@ -196,6 +201,8 @@ def test_out_of_range(path, key, value, bound):
 @pytest.mark.parametrize("key", RANGES)
 def test_not_a_number(path, key, found):
     accepted = "a valid number" if key in FLOATS else "a valid integer"
+    if key == "margin" and found.startswith('"'):
+        accepted = "a number greater than 0, or 'soft'"
     expected = f"{key}: found {found}; accepted: {accepted}"
     assert message(path, f'{{"{key}": {found}}}') == expected
 
@@ -266,7 +273,7 @@ def test_unknown_key_with_a_near_one(path, key, meant):
 
 @pytest.mark.parametrize("key", ["zzzzzz", "a\nb", ""])
 def test_unknown_key_like_no_other(path, key):
-    keys = ", ".join(sorted([*RANGES, *BOOLEANS, *NAMES]))
+    keys = ", ".join(sorted([*RANGES, *BOOLEANS, *NAMES, *OTHERS]))
     assert message(path, {key: 1}) == f"unknown key {key!r}; accepted: {keys}"
 
 
@@ -384,12 +391,84 @@ def test_the_schema_is_up_to_date():
     assert SCHEMA_PATH.read_text() == json_schema(), "write it anew: make schema"
 
 
+def test_soft_margin(path):
+    assert load(path, {"margin": "soft", "triplet_strategy": "batch_hard"}).margin == "soft"
+    for wrong in ({}, {"triplet_strategy": "batch_hard", "warmup_strategy": "batch_all"}):
+        line = message(path, {"margin": "soft", "warmup_steps": len(wrong) // 2, **wrong})
+        assert line.startswith('margin: found "soft"; accepted: a number, or triplet_strategy ')
+
+
+@pytest.mark.parametrize(
+    ("content", "distance"),
+    [
+        ({}, "euclidean"),
+        ({"squared": True}, "squared_euclidean"),
+        ({"distance": "cosine"}, "cosine"),
+        ({"distance": "mean_squared", "squared": False}, "mean_squared"),
+        ({"distance": "squared_euclidean", "squared": True}, "squared_euclidean"),
+        ({"distance": None, "squared": True}, "squared_euclidean"),
+    ],
+)
+def test_distance_and_squared(path, content, distance):
+    assert load(path, content).distance_name == distance
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (
+            {"squared": True, "distance": "cosine"},
+            "squared: found true; accepted: false, for distance is 'cosine'",
+        ),
+        (
+            {"distance": "manhattan"},
+            "distance: found \"manhattan\"; accepted: 'euclidean', 'squared_euclidean', "
+            "'mean_squared' or 'cosine'",
+        ),
+        (
+            {"classes_per_batch": 10},
+            "examples_per_class: found nothing; accepted: classes_per_batch and "
+            "examples_per_class, both",
+        ),
+        (
+            {"examples_per_class": 4},
+            "classes_per_batch: found nothing; accepted: classes_per_batch and "
+            "examples_per_class, both",
+        ),
+        (
+            {"warmup_steps": 100},
+            "warmup_strategy: found nothing; accepted: warmup_strategy and warmup_steps, both",
+        ),
+        (
+            {"warmup_strategy": "batch_all"},
+            "warmup_steps: found nothing; accepted: warmup_strategy and warmup_steps, both",
+        ),
+        (
+            {"augment": {"shift": -1}},
+            "augment.shift: found -1; accepted: greater than or equal to 0",
+        ),
+        ({"augment": {"crop": 0}}, "augment.crop: found 0; accepted: greater than 0"),
+        ({"augment": {"flip": 1}}, "augment.flip: found 1; accepted: a valid boolean"),
+        ({"augment": {"flp": True}}, "unknown key 'augment.flp'; did you mean 'flip'?"),
+        (
+            {"augment": {"zzz": 1}},
+            "unknown key 'augment.zzz'; accepted: crop, erasing, flip, rotation, shift",
+        ),
+    ],
+)
+def test_keys_that_do_not_go_together(path, content, line):
+    assert message(path, content) == line
+
+
 def test_the_schema_describes_every_key():
     properties = json.loads(json_schema())["properties"]
     assert set(properties) == {"$schema", *Params.model_fields}
     assert all(properties[key].get("description") for key in Params.model_fields)
     assert properties["dataset"]["enum"] == ["fashion_mnist", "mnist"]
-    assert properties["margin"]["exclusiveMinimum"] == 0
+    assert properties["reference_margin"]["exclusiveMinimum"] == 0
+    number, soft = properties["margin"]["oneOf"]
+    assert number == {"type": "number", "exclusiveMinimum": 0}
+    assert soft["const"] == "soft"
 
 
 @pytest.mark.parametrize(
@@ -422,7 +501,7 @@ def test_loading_imports_no_tensorflow(path):
 def test_the_readme_lists_every_key_with_its_default_and_meaning():
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     for key, field in Params.model_fields.items():
-        default = "" if field.default is None else json.dumps(field.default)
-        if key == "validation_fraction":
-            default = "1/6"
+        special = {"validation_fraction": "1/6", "augment": "{}"}
+        default = "" if field.default is None else json.dumps(field.default, default=str)
+        default = special.get(key, default)
         assert f"| `{key}` | {default} | {field.description} |\n" in readme

@@ -1,9 +1,10 @@
 """The triplet strategies, a file each: which triplets of a batch count; see src/registry.py.
 
-Each is a pure function `(labels, embeddings, *, margin, squared) -> TripletLoss`:
+Each is a pure function `(labels, embeddings, *, margin, distance) -> TripletLoss`:
 
 - labels: integer [B] or [B, 1]; embeddings: float32 [B, D], not necessarily of length 1.
-- margin: > 0, in units of the distance; squared: whether that is the squared Euclidean distance.
+- margin: > 0, in units of the distance, or "soft" (src.registry.SOFT_MARGIN_STRATEGIES); distance:
+  a name of `model.distances.pairwise_distances`.
 - A batch without a triplet (one class, all labels distinct, one example) has loss 0 and a
   gradient of 0; the gradient is finite where embeddings coincide.
 """

@@ -1,0 +1,145 @@
+"""What both benchmarks share: contestants in processes of their own, and the printed report."""
+
+import argparse
+import datetime
+import multiprocessing
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from src.cli import quiet_console
+from src.table import format_table
+
+REPOSITORY = Path(__file__).parent.parent
+
+Step = Callable[[], Any]
+
+
+class Contestant:
+    """Something to be timed, in a process of its own, asleep except in its turns.
+
+    So its peak memory is its own, the threads of TensorFlow and of PyTorch do not meet, and
+    contestants can take turns within a second.
+
+    Attributes:
+        first: what its first step returned, for comparison with the others'.
+        base_mb: the process's peak memory before that step, libraries and data loaded.
+    """
+
+    def __init__(self, make_step: Callable[..., Step], *args: Any) -> None:
+        """Start the process; it calls `make_step(*args)`, then the step it returns once.
+
+        Does not wait, so that several can start at once.
+        """
+        context = multiprocessing.get_context("spawn")
+        self._connection, other_end = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(other_end, make_step, args), daemon=True
+        )
+        self._process.start()
+        other_end.close()
+
+    def wait(self) -> None:
+        """Wait for the first step.
+
+        Raises:
+            ChildProcessError: the process died, for instance for want of memory.
+        """
+        self.base_mb, self.first = self._answer()
+
+    def seconds_a_step(self, seconds: float) -> float:
+        """Repeat the step for `seconds`, at least once; return the mean time of one."""
+        self._connection.send(seconds)
+        return self._answer()
+
+    def close(self) -> float:
+        """End the process; return the peak of its memory in MB."""
+        self._connection.send(None)
+        peak_mb = self._answer()
+        self._process.join()
+        return peak_mb
+
+    def _answer(self) -> Any:
+        try:
+            return self._connection.recv()
+        except EOFError:
+            self._process.join()
+            raise ChildProcessError(f"died, exit code {self._process.exitcode}") from None
+
+
+def _serve(connection: Connection, make_step: Callable[..., Step], args: tuple[Any, ...]) -> None:
+    """Be the process of a contestant."""
+    with quiet_console(Path(os.devnull), verbose=False):
+        step = make_step(*args)
+        base_mb = _peak_mb()
+        connection.send((base_mb, step()))
+        while (seconds := connection.recv()) is not None:
+            num_steps, start, elapsed = 0, time.perf_counter(), 0.0
+            while not num_steps or elapsed < seconds:
+                step()
+                num_steps += 1
+                elapsed = time.perf_counter() - start
+            connection.send(elapsed / num_steps)
+        connection.send(_peak_mb())
+
+
+def _peak_mb() -> float:
+    """Return the peak of this process's resident memory so far, in MB.
+
+    Not from getrusage, whose peak a process inherits from the one that started it.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that both programs have."""
+    parser.add_argument(
+        "--markdown", action="store_true", help="print Markdown, with machine, versions and date"
+    )
+
+
+def progress(line: str) -> None:
+    """Say on stderr what is going on."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: bool) -> None:
+    """Print a table, for the terminal or as Markdown."""
+    if markdown:
+        lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+        print("\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines), flush=True)
+    else:
+        print("\n" + format_table(header, rows), flush=True)
+
+
+def print_circumstances(program: str, statistic: str) -> None:
+    """Print with what, where, when and how the figures were taken.
+
+    Args:
+        program: the module that took them.
+        statistic: what a figure is of its repetitions, a sentence.
+    """
+    cpu = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    packages = ("numpy", "tensorflow", "torch", "pytorch-metric-learning")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    command = shlex.join(["python", "-m", program, *sys.argv[1:]])
+    print(
+        f"\n{statistic}\n{cpu}, {os.cpu_count()} cores, {memory:.0f} GB; Python "
+        f"{platform.python_version()}, {versions}; `{command}`, {datetime.date.today()}."
+    )

@@ -1,0 +1,320 @@
+"""Images a second in training: `python -m benchmarks.training`.
+
+Three contestants take turns, each in a process of its own, on one network, batch_all loss, Adam
+and batch size, on two kinds of data:
+
+- train.py: the program itself, on MNIST: batches, summaries, checkpoints and all. Pauses for
+  evaluations are known from the event files and taken out; a line below the table has them in.
+- bare loop: a `tf.function` of the same network, loss and optimizer, called in a loop.
+- PyTorch: the same network, with pytorch-metric-learning's loss and PyTorch's Adam.
+
+The latter two train on one batch that stays in memory, at a learning rate of nearly 0: the work
+of a step stays what it is, while at a real rate the batch would soon be learned and the loss be 0.
+They start from the same weights, and their first losses are checked to be equal.
+
+Beside them a fourth: the batch source of train.py, iterated without a network.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.harness import (
+    REPOSITORY,
+    Contestant,
+    Step,
+    add_arguments,
+    print_circumstances,
+    print_table,
+    progress,
+)
+from src.params import Params
+from src.registry import DATASETS, NETWORKS, TRIPLET_STRATEGIES, look_up
+from src.sampling import ShuffledBatches
+from src.split import Split
+
+PARAMS: dict[str, Any] = {
+    "batch_size": 64,
+    "network": "naive_cnn",
+    "triplet_strategy": "batch_all",
+    "l2_normalize": True,
+    "margin": 0.5,
+}
+TOLERANCE = 1e-4
+
+# So many steps at the beginning of train.py do not count.
+_WARM_UP_STEPS = 100
+_RESTING_LEARNING_RATE = 1e-9
+
+
+class Speed(NamedTuple):
+    """What a run of train.py shows in its event files.
+
+    Attributes:
+        images_a_second: without the pauses for evaluation.
+        images_a_second_overall: with them.
+        pauses: the seconds of each.
+        seconds: of all that was looked at.
+    """
+
+    images_a_second: float
+    images_a_second_overall: float
+    pauses: list[float]
+    seconds: float
+
+
+def load_training_split(params: Params) -> Split:
+    """Return the training split of MNIST."""
+    return look_up(DATASETS, params.dataset)(REPOSITORY / "data", "train", params)
+
+
+def resident_batch(params: Params) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Return the first batch of a training: images float32 [B, H, W, C] in [0, 1], labels int32."""
+    split = load_training_split(params)
+    indices = next(ShuffledBatches(len(split), params.batch_size, params.seed).from_step(0))
+    return split.images[indices] / np.float32(255), split.labels[indices]
+
+
+def initial_weights(params: Params, image_shape: tuple[int, int, int]) -> list[NDArray[np.float32]]:
+    """Return weights as Keras draws them: of each layer the kernel, HWIO or [in, out], and 0s."""
+    rng = np.random.default_rng(0)
+    height, width, channels = image_shape
+    shapes: list[tuple[int, ...]] = []
+    for block in range(params.num_blocks):
+        shapes.append((3, 3, channels, params.num_channels * 2**block))
+        height, width, channels = height // 2, width // 2, shapes[-1][-1]
+    shapes.append((height * width * channels, params.embedding_size))
+    weights = []
+    for shape in shapes:
+        fans = np.prod(shape[:-2]) * (shape[-2] + shape[-1])
+        limit = np.sqrt(6.0 / fans)
+        weights += [rng.uniform(-limit, limit, shape).astype(np.float32)]
+        weights += [np.zeros(shape[-1], np.float32)]
+    return weights
+
+
+# --- The contestants, each made in its own process ---
+
+
+def make_bare_loop(params: Params) -> Step:
+    """Return a training step in TensorFlow, without an Estimator."""
+    from model.estimator import keras, tf
+
+    images, labels = resident_batch(params)
+    network = look_up(NETWORKS, params.network)(params, images.shape[1:])
+    network.set_weights(initial_weights(params, images.shape[1:]))
+    strategy = look_up(TRIPLET_STRATEGIES, params.triplet_strategy)
+    optimizer = keras.optimizers.legacy.Adam(_RESTING_LEARNING_RATE)
+
+    @tf.function
+    def train(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            embeddings = network(images, training=True)
+            loss = strategy(
+                labels, embeddings, margin=params.margin, distance=params.distance_name
+            ).loss
+        gradients = tape.gradient(loss, network.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
+        return loss
+
+    batch = tf.constant(images), tf.constant(labels)
+    return lambda: float(train(*batch).numpy())
+
+
+def make_pytorch(params: Params) -> Step:
+    """Return a training step in PyTorch with pytorch-metric-learning."""
+    import torch
+    from pytorch_metric_learning import distances, losses, reducers
+
+    images, labels = resident_batch(params)
+    weights = initial_weights(params, images.shape[1:])
+    layers: list[torch.nn.Module] = []
+    height, width, channels = images.shape[1:]
+    for kernel in weights[:-2:2]:
+        layers += [torch.nn.Conv2d(channels, kernel.shape[-1], 3, padding="same")]
+        layers += [torch.nn.ReLU(), torch.nn.MaxPool2d(2)]
+        height, width, channels = height // 2, width // 2, kernel.shape[-1]
+    layers += [torch.nn.Flatten(), torch.nn.Linear(height * width * channels, weights[-1].size)]
+    network = torch.nn.Sequential(*layers)
+    # From HWIO to OIHW; the dense layer's inputs from the order H W C to C H W.
+    dense = weights[-2].reshape(height, width, channels, -1).transpose(3, 2, 0, 1)
+    kernels = [kernel.transpose(3, 2, 0, 1) for kernel in weights[:-2:2]]
+    kernels.append(dense.reshape(len(dense), -1))
+    with torch.no_grad():
+        for parameter, value in zip(
+            network.parameters(),
+            (array for pair in zip(kernels, weights[1::2], strict=True) for array in pair),
+            strict=True,
+        ):
+            parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+
+    loss_fn = losses.TripletMarginLoss(
+        margin=params.margin,
+        distance=distances.LpDistance(p=2, normalize_embeddings=False),
+        reducer=reducers.AvgNonZeroReducer(),
+    )
+    optimizer = torch.optim.Adam(network.parameters(), _RESTING_LEARNING_RATE)
+    batch = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+    classes = torch.from_numpy(labels).long()
+
+    def step() -> float:
+        optimizer.zero_grad()
+        embeddings = torch.nn.functional.normalize(network(batch), dim=1)
+        loss = loss_fn(embeddings, classes)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def make_batch_source(params: Params) -> Step:
+    """Return a step that takes the next batch that train.py would train on."""
+    from model.input_fn import train_input_fn
+
+    batches = iter(train_input_fn(load_training_split(params), params, first_step=0))
+    return lambda: int(next(batches)[1][0])
+
+
+# --- train.py ---
+
+
+def run_train(params: dict[str, Any], num_examples: int) -> Speed:
+    """Run train.py in a new experiment, and read its speed from what it wrote.
+
+    Args:
+        params: of the experiment.
+        num_examples: in the training split.
+    """
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        model_dir = Path(folder)
+        (model_dir / "params.json").write_text(json.dumps(params))
+        command = [sys.executable, "train.py", "--model_dir", folder]
+        finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        if finished.returncode:
+            raise SystemExit(f"{' '.join(command)}:\n{finished.stderr}")
+        return read_speed(model_dir, num_examples, Params(**params).batch_size)
+
+
+def read_speed(model_dir: Path, num_examples: int, batch_size: int) -> Speed:
+    """Read the speed of a training from its event files.
+
+    A checkpoint is noted there when it is written; the evaluation after it is over when its
+    metrics are written.
+    """
+    steps = [
+        (event.wall_time, event.step)
+        for event in read_events(model_dir)
+        if event.HasField("summary") and event.step >= _WARM_UP_STEPS
+    ]
+    if not steps or steps[0][1] == steps[-1][1]:
+        raise SystemExit(f"more than {_WARM_UP_STEPS} steps are needed: give more --epochs")
+    (start, first_step), (end, last_step) = min(steps), max(steps)
+    evaluated = sorted(
+        event.wall_time
+        for event in read_events(model_dir / "eval_validation")
+        if event.HasField("summary")
+    )
+    pauses = []
+    for event in read_events(model_dir):
+        if event.HasField("session_log") and start < event.wall_time < end:
+            done = next((moment for moment in evaluated if moment > event.wall_time), None)
+            if done is not None and done < end:
+                pauses.append(done - event.wall_time)
+    num_images = (last_step - first_step) * num_examples / -(-num_examples // batch_size)
+    return Speed(
+        num_images / (end - start - sum(pauses)), num_images / (end - start), pauses, end - start
+    )
+
+
+def read_events(folder: Path) -> list[Any]:
+    """Return the events of all event files in a folder."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    paths = sorted(folder.glob("events.out.tfevents.*"))
+    return [event for path in paths for event in EventFileLoader(str(path)).Load()]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, and print the tables."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.training",
+        description=(__doc__ or "").split("\n", 2)[2],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--rounds", type=int, default=3, help="turns of each (default: 3)")
+    add("--epochs", type=int, default=4, help="of train.py, each turn (default: 4)")
+    add("--seconds", type=float, default=30, help="of a turn of the others (default: 30)")
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+    params = Params(**PARAMS)
+    num_examples = len(load_training_split(params))
+    others = {
+        "bare loop": Contestant(make_bare_loop, params),
+        "PyTorch": Contestant(make_pytorch, params),
+        "batch source": Contestant(make_batch_source, params),
+    }
+    for contestant in others.values():
+        contestant.wait()
+    bare_loss, pytorch_loss = others["bare loop"].first, others["PyTorch"].first
+    if abs(bare_loss - pytorch_loss) > TOLERANCE * abs(bare_loss):
+        raise SystemExit(f"first loss: bare loop {bare_loss}, PyTorch {pytorch_loss}")
+
+    images_a_step = {name: params.batch_size for name in others}
+    images_a_step["batch source"] = num_examples / -(-num_examples // params.batch_size)
+    speeds: dict[str, list[float]] = {name: [] for name in ("train.py", *others)}
+    runs = []
+    for number in range(1, args.rounds + 1):
+        for name, contestant in others.items():
+            progress(f"round {number} of {args.rounds}: {name} ...")
+            seconds = contestant.seconds_a_step(args.seconds)
+            speeds[name].append(images_a_step[name] / seconds)
+        progress(f"round {number} of {args.rounds}: train.py ...")
+        start = time.perf_counter()
+        runs.append(run_train({**PARAMS, "num_epochs": args.epochs}, num_examples))
+        speeds["train.py"].append(runs[-1].images_a_second)
+        progress(f"  {time.perf_counter() - start:.0f} s in all, {runs[-1].seconds:.0f} s counted")
+    for contestant in others.values():
+        contestant.close()
+
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    rows = [
+        [
+            name,
+            " ".join(f"{speed:.0f}" for speed in speeds[name]),
+            f"{median:.0f}",
+            *(f"{median / medians[other]:.2f}" for other in ("bare loop", "PyTorch", "train.py")),
+        ]
+        for name, median in medians.items()
+    ]
+    header = ["images a second", "each turn", "median", "/ bare loop", "/ PyTorch", "/ train.py"]
+    print_table(header, rows, markdown=args.markdown)
+    overall = statistics.median(run.images_a_second_overall for run in runs)
+    pauses = [pause for run in runs for pause in run.pauses]
+    each = f"{statistics.median(pauses):.2f} s" if pauses else "none"
+    print(
+        f"\ntrain.py with its pauses for evaluation ({each} each): {overall:.0f} images a second."
+    )
+    print_circumstances(
+        "benchmarks.training",
+        f"Medians over {args.rounds} interleaved turns; batch {params.batch_size}, "
+        f"{params.network}, {params.triplet_strategy}, first loss {bare_loss:.4f} in both loops.",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Random changes of a batch of training images: shift, rotation, flip, crop, erasing."""
+
+import math
+
+from model.estimator import tf
+from src.params import Augment
+
+# Bounds of the erased rectangle, from arXiv:1708.04896, section 4.2: its share of the image's
+# area, and height / width.
+_ERASED_SHARES = (0.02, 0.4)
+_ERASED_ASPECTS = (0.3, 1 / 0.3)
+
+
+def augment(images: tf.Tensor, seed: tf.Tensor, params: Augment) -> tf.Tensor:
+    """Change each image of a batch at random.
+
+    Each image is cropped, mirrored, turned about its centre and then shifted, in this order but in
+    a single resampling, bilinear; shifts by whole pixels and mirroring alone copy pixels exactly.
+    Then a rectangle is erased. What comes in from outside the image is 0, and so is what is erased:
+    the background of light digits on dark. With all off, `images` itself comes back.
+
+    Args:
+        images: float32 [B, H, W, C] in [0, 1]; H and W are known when the graph is built.
+        seed: integer [2], the seed of the run and the step. The result is a function of nothing
+            else, so that a resumed run sees the images that an uninterrupted one would.
+        params: which changes, and how large.
+
+    Returns:
+        float32 [B, H, W, C] in [0, 1].
+
+    Source:
+        Random erasing: arXiv:1708.04896, algorithm 1. There, rectangles are drawn until one fits;
+        here, the aspect and the position are drawn among those that fit. The logarithm of the
+        aspect is uniform, for its bounds are each other's inverse: tall is as likely as wide.
+    """
+    if params.shift or params.rotation or params.flip or params.crop < 1:
+        images = transform_images(images, _random_transforms(images, seed, params))
+    if params.erasing:
+        images = tf.where(_random_rectangles(images, seed, params.erasing), 0.0, images)
+    return images
+
+
+def transform_images(images: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
+    """Resample each image, bilinearly, with zeros outside of it.
+
+    Args:
+        images: float32 [B, H, W, C].
+        transforms: float32 [B, 8], as `affine_transforms` returns them.
+
+    Returns:
+        float32 [B, H, W, C].
+    """
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=transforms,
+        output_shape=images.shape[1:3],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+    )
+
+
+def affine_transforms(
+    size: tuple[int, int],
+    *,
+    side: tf.Tensor,
+    center: tf.Tensor,
+    mirrored: tf.Tensor,
+    angle: tf.Tensor,
+    shift: tf.Tensor,
+) -> tf.Tensor:
+    """Return the affine map that crops, mirrors, turns and shifts, in this order, for each image.
+
+    All about the image's centre, ((W - 1) / 2, (H - 1) / 2) with pixel centres at whole numbers.
+
+    Args:
+        size: H and W.
+        side: float32 [B], the cropped part's share of the distance from the first pixel to the
+            last, along both axes; it is enlarged to the whole.
+        center: float32 [B, 2], x and y of the cropped part's centre, in pixels from the image's.
+        mirrored: bool [B], left and right swapped.
+        angle: float32 [B], radians, counter-clockwise as seen.
+        shift: float32 [B, 2], pixels to the right and down.
+
+    Returns:
+        float32 [B, 8], rows (a0, a1, a2, b0, b1, b2, 0, 0): the pixel (x, y) of the result shows
+        the point (a0 x + a1 y + a2, b0 x + b1 y + b2) of the image.
+    """
+    middle_y, middle_x = (size[0] - 1) / 2, (size[1] - 1) / 2
+    side_x = tf.where(mirrored, -side, side)
+    # From the result back to the image: y points down, and so turning back is this way round.
+    a0, a1 = side_x * tf.cos(angle), -side_x * tf.sin(angle)
+    b0, b1 = side * tf.sin(angle), side * tf.cos(angle)
+    # The point of the result at which the centre of the cropped part comes to lie.
+    x, y = middle_x + shift[:, 0], middle_y + shift[:, 1]
+    a2 = middle_x + center[:, 0] - (a0 * x + a1 * y)
+    b2 = middle_y + center[:, 1] - (b0 * x + b1 * y)
+    zero = tf.zeros_like(side)
+    return tf.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1)  # [B, 8]
+
+
+def _random_transforms(images: tf.Tensor, seed: tf.Tensor, params: Augment) -> tf.Tensor:
+    """Return float32 [B, 8], a transform for each image; what is off stays exactly the identity."""
+    height, width = images.shape[1:3]
+    batch = tf.shape(images)[0]
+    side = _uniform(seed, 0, [batch], params.crop, 1.0)
+    # As far from the centre as the cropped part can go without leaving the image.
+    room = (1.0 - side)[:, None] * [(width - 1) / 2, (height - 1) / 2]  # [B, 2]
+    return affine_transforms(
+        (height, width),
+        side=side,
+        center=room * _uniform(seed, 1, [batch, 2], -1.0, 1.0),
+        mirrored=_uniform(seed, 2, [batch], 0.0, 1.0) < (0.5 if params.flip else 0.0),
+        angle=math.radians(params.rotation) * _uniform(seed, 3, [batch], -1.0, 1.0),
+        shift=_whole(seed, 4, tf.fill([batch, 2], 2.0 * params.shift + 1.0)) - params.shift,
+    )
+
+
+def _random_rectangles(images: tf.Tensor, seed: tf.Tensor, probability: float) -> tf.Tensor:
+    """Return bool [B, H, W, 1]: in each image, with this probability, a rectangle is true."""
+    height, width = images.shape[1:3]
+    batch = tf.shape(images)[0]
+    share = _uniform(seed, 5, [batch], *_ERASED_SHARES)
+    # Between these, the rectangle is neither wider nor higher than the image. In an image so
+    # long that none of the paper's aspects is, the nearest one.
+    widest, highest = share * (height / width), (height / width) / share
+    low, high = (tf.minimum(tf.maximum(a, widest), highest) for a in _ERASED_ASPECTS)
+    mix = _uniform(seed, 6, [batch], 0.0, 1.0)
+    aspect = tf.exp((1.0 - mix) * tf.math.log(low) + mix * tf.math.log(high))
+    area = share * float(height * width)
+    rows = tf.clip_by_value(tf.round(tf.sqrt(area * aspect)), 1.0, float(height))
+    columns = tf.clip_by_value(tf.round(tf.sqrt(area / aspect)), 1.0, float(width))
+    top = _whole(seed, 7, height - rows + 1.0)
+    left = _whole(seed, 8, width - columns + 1.0)
+    # Where nothing is erased, a rectangle without rows.
+    rows = tf.where(_uniform(seed, 9, [batch], 0.0, 1.0) < probability, rows, 0.0)
+    inside_y = _between(height, top, top + rows)[:, :, None, None]  # [B, H, 1, 1]
+    inside_x = _between(width, left, left + columns)[:, None, :, None]  # [B, 1, W, 1]
+    return tf.logical_and(inside_y, inside_x)  # [B, H, W, 1]
+
+
+def _between(length: int, start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+    """Return bool [B, length]: which of 0, 1, ... stand from `start` to before `end`, both [B]."""
+    positions = tf.range(float(length))[None, :]  # [1, length]
+    return tf.logical_and(positions >= start[:, None], positions < end[:, None])
+
+
+def _whole(seed: tf.Tensor, draw: int, count: tf.Tensor) -> tf.Tensor:
+    """Return whole numbers, uniform in 0 ... `count` - 1, float32 as `count` and of its shape."""
+    return tf.floor(count * _uniform(seed, draw, tf.shape(count), 0.0, 1.0))
+
+
+def _uniform(
+    seed: tf.Tensor, draw: int, shape: tf.Tensor | list[tf.Tensor | int], low: float, high: float
+) -> tf.Tensor:
+    """Return float32 numbers, uniform in [low, high), a function of `seed` and `draw` alone."""
+    # int64: among 32-bit seeds, two of a long run's steps would fold to the same one.
+    seed = tf.random.experimental.stateless_fold_in(seed, tf.constant(draw, tf.int64))
+    return tf.random.stateless_uniform(shape, seed, low, high)

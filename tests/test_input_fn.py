@@ -1,0 +1,100 @@
+"""The datasets that feed the Estimator: what they hold, and that they can start anywhere."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from model.estimator import tf
+from model.input_fn import eval_input_fn, predict_input_fn, train_input_fn, training_batches
+from src.params import Augment, Params
+from src.sampling import BalancedBatches, ShuffledBatches
+from src.split import Split
+
+RNG = np.random.default_rng(0)
+# Each image's first pixel tells which it is.
+IMAGES = RNG.integers(0, 256, (50, 4, 6, 1), dtype=np.uint8)
+IMAGES[:, 0, 0, 0] = np.arange(50)
+SPLIT = Split(IMAGES, np.repeat(np.arange(5, dtype=np.int32), 10), tuple("abcde"))
+
+
+def take(dataset, count=None):
+    return [(x.numpy(), y.numpy()) for x, y in itertools.islice(dataset, count)]
+
+
+def which(images):
+    return np.round(images[:, 0, 0, 0] * 255).astype(int)
+
+
+def test_images_and_labels_belong_together_and_pixels_become_0_to_1():
+    for images, labels in take(train_input_fn(SPLIT, Params(batch_size=16), 0), 5):
+        assert images.dtype == np.float32 and labels.dtype == np.int32
+        np.testing.assert_allclose(images, IMAGES[which(images)] / np.float32(255), rtol=1e-6)
+        np.testing.assert_array_equal(labels, SPLIT.labels[which(images)])
+
+
+def test_training_has_no_end():
+    assert len(take(train_input_fn(SPLIT, Params(batch_size=16), 0), 40)) == 40
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        Params(batch_size=16),
+        Params(classes_per_batch=3, examples_per_class=4),
+        Params(batch_size=16, augment=Augment(shift=1, flip=True, rotation=20, erasing=0.5)),
+    ],
+    ids=["shuffled", "P x K", "augmented"],
+)
+def test_a_run_that_goes_on_at_a_step_sees_what_it_would_have_seen(params):
+    whole = take(train_input_fn(SPLIT, params, 0), 9)
+    resumed = take(train_input_fn(SPLIT, params, 5), 4)
+    for (images, labels), (images_resumed, labels_resumed) in zip(whole[5:], resumed, strict=True):
+        np.testing.assert_array_equal(images, images_resumed)
+        np.testing.assert_array_equal(labels, labels_resumed)
+
+
+def test_augmentation_is_for_training_only_and_differs_by_step_and_seed():
+    params = Params(batch_size=50, augment=Augment(shift=1, rotation=20))
+    first, second = take(train_input_fn(SPLIT, params, 0), 2)
+    plain = take(train_input_fn(SPLIT, Params(batch_size=50), 0), 1)[0]
+    np.testing.assert_array_equal(first[1], plain[1])
+    assert not np.allclose(first[0], plain[0])
+    other_seed = take(train_input_fn(SPLIT, params.model_copy(update={"seed": 1}), 0), 1)[0]
+    assert not np.allclose(first[0], other_seed[0])
+    assert first[0].shape == second[0].shape == (50, 4, 6, 1)
+    for images, _ in take(eval_input_fn(SPLIT, params)) + take(predict_input_fn(SPLIT)):
+        np.testing.assert_allclose(images, IMAGES[which(images)] / np.float32(255), rtol=1e-6)
+
+
+def test_evaluation_is_the_split_once_in_one_mixed_order():
+    batches = take(eval_input_fn(SPLIT, Params(batch_size=16)))
+    assert [len(labels) for _, labels in batches] == [16, 16, 16, 2]
+    seen = np.concatenate([which(images) for images, _ in batches])
+    assert sorted(seen) == list(range(50))
+    # The split is sorted by label; a batch of one label would have no triplet.
+    assert all(len(np.unique(labels)) > 1 for _, labels in batches)
+    again = np.concatenate([which(x) for x, _ in take(eval_input_fn(SPLIT, Params(batch_size=16)))])
+    np.testing.assert_array_equal(seen, again)
+
+
+def test_prediction_is_the_split_in_its_order():
+    seen = np.concatenate([which(images) for images, _ in take(predict_input_fn(SPLIT))])
+    np.testing.assert_array_equal(seen, np.arange(50))
+
+
+def test_the_sampler_is_the_one_that_the_params_ask_for():
+    assert isinstance(training_batches(SPLIT, Params()), ShuffledBatches)
+    p_x_k = training_batches(SPLIT, Params(classes_per_batch=2, examples_per_class=3))
+    assert isinstance(p_x_k, BalancedBatches)
+    for _, labels in take(
+        train_input_fn(SPLIT, Params(classes_per_batch=2, examples_per_class=3), 0), 8
+    ):
+        assert sorted(np.unique(labels, return_counts=True)[1]) == [3, 3]
+
+
+def test_the_images_are_not_in_the_graph():
+    with tf.Graph().as_default() as graph:
+        large = Split(np.zeros((5000, 28, 28, 1), np.uint8), np.zeros(5000, np.int32), ("a",))
+        tf.compat.v1.data.make_one_shot_iterator(eval_input_fn(large, Params())).get_next()
+        assert graph.as_graph_def().ByteSize() < 100_000
