@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 from src.cli import experiment_parser, quiet_console, run
+from src.errors import TrainingDiverged
 from src.experiment import Experiment
 from src.params import load_params
 from src.registry import DATASETS, look_up
@@ -47,19 +48,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.overwrite:
         experiment.overwrite()
     seconds_before = experiment.start(params)
+
+    def save(status: str, metrics_of_splits: dict) -> None:
+        experiment.save_metrics(
+            {
+                "status": status,
+                "global_step": experiment.latest_step(),
+                "seconds": round(seconds_before + time.perf_counter() - started, 1),
+                "splits": metrics_of_splits,
+            }
+        )
+
     with quiet_console(experiment.log_path, verbose=args.verbose):
         from model.training import evaluate, train_and_evaluate
 
-        train_and_evaluate(experiment, params, splits)
+        try:
+            status = train_and_evaluate(experiment, params, splits)
+        except TrainingDiverged as error:
+            save("diverged", {})
+            kept = f"kept: the checkpoint of step {experiment.latest_step()}"
+            raise TrainingDiverged(f"{args.model_dir}: {error}; {kept}") from None
         metrics_of_splits = evaluate(experiment, params, splits)
-    experiment.save_metrics(
-        {
-            "status": "finished",
-            "global_step": experiment.latest_step(),
-            "seconds": round(seconds_before + time.perf_counter() - started, 1),
-            "splits": metrics_of_splits,
-        }
-    )
+    save(status, metrics_of_splits)
     print(format_splits(metrics_of_splits))
     print(
         f"recall@1 on test: {metrics_of_splits['test']['recall_at_1']:.4f}, the share of its "
@@ -67,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "training images is of their class"
     )
     print(f"wrote {experiment.metrics_path}")
+    if status == "collapsed":
+        raise TrainingDiverged(f"{args.model_dir}: stopped, for the embeddings have collapsed")
 
 
 if __name__ == "__main__":

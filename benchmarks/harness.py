@@ -111,6 +111,13 @@ def progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def warn_if_busy() -> None:
+    """Warn where others use the processor: PyTorch's threads wait for each other by spinning."""
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        progress(f"warning: load average {load:.1f}: figures of a busy machine favour TensorFlow")
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: bool) -> None:
     """Print a table, for the terminal or as Markdown."""
     if markdown:

@@ -32,6 +32,7 @@ from benchmarks.harness import (
     print_circumstances,
     print_table,
     progress,
+    warn_if_busy,
 )
 from src.registry import TRIPLET_STRATEGIES, look_up
 
@@ -482,6 +483,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add_arguments(parser)
     args = parser.parse_args(argv)
+    warn_if_busy()
 
     times, memory = [], []
     for values in itertools.product(args.strategies, args.batches, args.sizes):

@@ -17,7 +17,6 @@ Beside them a fourth: the batch source of train.py, iterated without a network.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -38,6 +37,7 @@ from benchmarks.harness import (
     print_circumstances,
     print_table,
     progress,
+    warn_if_busy,
 )
 from src.params import Params
 from src.registry import DATASETS, NETWORKS, TRIPLET_STRATEGIES, look_up
@@ -184,7 +184,7 @@ def make_batch_source(params: Params) -> Step:
     from model.input_fn import train_input_fn
 
     batches = iter(train_input_fn(load_training_split(params), params, first_step=0))
-    return lambda: int(next(batches)[1][0])
+    return lambda: len(next(batches)[1].numpy())
 
 
 # --- train.py ---
@@ -255,11 +255,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--rounds", type=int, default=3, help="turns of each (default: 3)")
-    add("--epochs", type=int, default=4, help="of train.py, each turn (default: 4)")
+    add("--epochs", type=int, default=8, help="of train.py, each turn (default: 8)")
     add("--seconds", type=float, default=30, help="of a turn of the others (default: 30)")
     add_arguments(parser)
     args = parser.parse_args(argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warn_if_busy()
 
     params = Params(**PARAMS)
     num_examples = len(load_training_split(params))

@@ -5,7 +5,7 @@ import math
 from model.estimator import tf
 from src.params import Augment
 
-# Bounds of the erased rectangle, from arXiv:1708.04896, section 4.2: its share of the image's
+# Bounds of the erased rectangle, those used in arXiv:1708.04896: its share of the image's
 # area, and height / width.
 _ERASED_SHARES = (0.02, 0.4)
 _ERASED_ASPECTS = (0.3, 1 / 0.3)

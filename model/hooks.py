@@ -206,15 +206,15 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
 
     def _warn(self, loss: float, median: float) -> None:
         if self._margin == "soft":
-            at_margin, softer = "log 2, which is all that a soft margin leaves", ""
+            at_margin, other_margin = "log 2, a soft margin's loss at distance 0", "a number"
         else:
-            at_margin, softer = f"the margin, {self._margin:g}", ' or "soft"'
+            at_margin, other_margin = f"the margin, {self._margin:g}", 'smaller, or "soft"'
         tqdm.write(
             f"warning: step {self._step}: the embeddings have collapsed to a point: median "
             f"distance {median:.3g}, loss {loss:.4g} ({at_margin})"
             f"{'; stopping, for stop_on_collapse is true' if self._stop else ''}\n"
             f"  change one of: learning_rate (lower); triplet_strategy or, for the first "
-            f'warmup_steps, warmup_strategy ("batch_all"); margin (smaller{softer})',
+            f'warmup_steps, warmup_strategy ("batch_all"); margin ({other_margin})',
             file=sys.stderr,
         )
 

@@ -21,7 +21,8 @@ def model_fn(
 
     Returns:
         The EstimatorSpec. PREDICT gives `embeddings`, float32 [B, D]. In TRAIN and EVAL hooks can
-        fetch `loss`, `fraction_positive` and `batch_size`, scalars in the scope `progress`.
+        fetch the scalars `loss`, `fraction_positive` and `batch_size` of the scope `progress`, and
+        in TRAIN `median_distance`.
     """
     is_training = mode == estimator.ModeKeys.TRAIN
     network = look_up(NETWORKS, params.network)(params, tuple(features.shape[1:]))
@@ -50,8 +51,11 @@ def model_fn(
     norms = tf.norm(embeddings, axis=1)
     tf.compat.v1.summary.scalar("embedding_mean_norm", tf.reduce_mean(norms))
     distances = pairwise_distances(tf.stop_gradient(embeddings), params.distance_name)
-    for name, value in distance_percentiles(distances).items():
+    percentiles = distance_percentiles(distances)
+    for name, value in percentiles.items():
         tf.compat.v1.summary.scalar(name, value)
+    with tf.name_scope("progress/"):  # with the slash: the same scope again, not progress_1
+        tf.identity(percentiles["distance_p50"], name="median_distance")
 
     optimizer = tf.compat.v1.train.AdamOptimizer(params.learning_rate)
     # Keras leaves UPDATE_OPS empty: without these batch norm's moving statistics never move.

@@ -7,7 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.estimator import estimator
-from model.hooks import EvaluationReport, ProgressBar, progress_bar
+from model.hooks import (
+    CollapseAlarm,
+    DivergenceGuard,
+    EvaluationReport,
+    FiniteCheckpoints,
+    ProgressBar,
+    progress_bar,
+)
 from model.input_fn import eval_input_fn, predict_input_fn, train_input_fn, training_batches
 from model.model_fn import model_fn
 from src.experiment import Experiment
@@ -36,7 +43,7 @@ def build_estimator(
     return estimator.Estimator(model_fn, config=config, params=params)
 
 
-def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]) -> None:
+def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]) -> str:
     """Train for `num_epochs`, evaluating on the validation split after every checkpoint.
 
     Goes on from the latest checkpoint where there is one, with the batches that would have come.
@@ -45,23 +52,38 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
         experiment: where checkpoints and summaries go.
         params: of the experiment.
         splits: `train` and `validation`.
+
+    Returns:
+        The status: `finished`, or `collapsed` where that has stopped the run.
+
+    Raises:
+        TrainingDiverged: loss or weights are not finite; the latest checkpoint is from before.
     """
     train, validation = splits["train"], splits["validation"]
     batches = training_batches(train, params)
     max_steps = params.num_epochs * batches.steps_per_epoch
     first_step = experiment.latest_step() or 0
+    model_dir = str(experiment.model_dir)
+    bar = ProgressBar(
+        "train",
+        batches.examples_before(max_steps),
+        seen=batches.examples_before(first_step),
+        model_dir=model_dir,
+        save_summary_steps=params.save_summary_steps,
+    )
+    guard = DivergenceGuard(model_dir)
+    alarm = CollapseAlarm(
+        margin=params.margin,
+        distance=params.distance_name,
+        every_steps=params.save_summary_steps,
+        model_dir=model_dir,
+        stop=params.stop_on_collapse,
+    )
     train_spec = estimator.TrainSpec(
         partial(train_input_fn, train, params, first_step),
         max_steps=max_steps,
-        hooks=[
-            ProgressBar(
-                "train",
-                batches.examples_before(max_steps),
-                seen=batches.examples_before(first_step),
-                model_dir=str(experiment.model_dir),
-                save_summary_steps=params.save_summary_steps,
-            )
-        ],
+        hooks=[guard, bar, alarm],
+        saving_listeners=[FiniteCheckpoints(guard)],
     )
     eval_spec = estimator.EvalSpec(
         partial(eval_input_fn, validation, params),
@@ -71,9 +93,13 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
         start_delay_secs=0,
         throttle_secs=0,  # after every checkpoint; the default is at most every 10 minutes
     )
-    estimator.train_and_evaluate(
-        build_estimator(experiment, params, batches.steps_per_epoch), train_spec, eval_spec
-    )
+    try:
+        estimator.train_and_evaluate(
+            build_estimator(experiment, params, batches.steps_per_epoch), train_spec, eval_spec
+        )
+    finally:
+        bar.close()
+    return "collapsed" if params.stop_on_collapse and alarm.collapsed else "finished"
 
 
 def evaluate(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from src.errors import UserError
+from src.errors import TrainingDiverged, UserError
 
 
 def experiment_parser(description: str, examples: str) -> argparse.ArgumentParser:
@@ -44,12 +44,18 @@ def experiment_parser(description: str, examples: str) -> argparse.ArgumentParse
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a program: bad input ends it with one line and exit code 2, a bug with its traceback."""
+    """Run a program: bad input and a failed training end it with one line, a bug with a traceback.
+
+    Exit codes: 2 for bad input, 3 for a training that diverged or collapsed, 130 for Ctrl-C.
+    """
     try:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except TrainingDiverged as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(3)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -10,7 +10,7 @@ class UserError(ValueError):
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss or the weights are NaN or infinite; the latest checkpoint is from before that.
+    """A training that cannot go on: loss or weights are not finite, or all embeddings are equal.
 
-    The message, one line, says at which step, what was found and the likely causes.
+    The programs print its message and exit with code 3. The latest checkpoint is from before.
     """

@@ -13,6 +13,7 @@ import pytest
 # 8 x 8 pixels, four classes that a small network separates within an epoch or two.
 TINY = {
     "num_epochs": 4,
+    "learning_rate": 5e-3,
     "num_channels": 4,
     "embedding_size": 8,
     "batch_size": 32,

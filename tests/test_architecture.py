@@ -146,7 +146,7 @@ def test_pyproject_lists_the_packages_and_the_programs():
 
 def test_no_other_folder_is_a_package():
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    assert packages == {"src", "model"}
+    assert packages == {"src", "model", "benchmarks"}
 
 
 @each

@@ -309,6 +309,15 @@ def test_erasing_leaves_a_rectangle_of_the_right_area(run, shape, probability):
     assert (corners + sizes == shape[:2]).any(axis=0).all()
 
 
+@pytest.mark.parametrize("shape", [(40, 160), (160, 40), (20, 320), (320, 20)])
+def test_erased_areas_are_uniform_in_long_images_too(shape):
+    """Where most aspects do not fit: 4 and 16 times as long as wide."""
+    images = tf.ones([2000, *shape, 1])
+    shares = tf.reduce_mean(1 - augment(images, SEED, Augment(erasing=1.0)), axis=[1, 2, 3])
+    counts = np.histogram(shares, bins=4, range=(0.02, 0.4))[0]
+    assert np.abs(counts - 500).max() < 4 * np.sqrt(500)
+
+
 def test_erased_areas_aspects_and_positions(run):
     images = np.ones((2000, 40, 40, 1), np.float32)
     _, sizes, corners = erased_rectangles(run, images, 1.0)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_idx
 
 import train
 import visualize
-from src.errors import UserError
+from src.errors import TrainingDiverged, UserError
 from src.registry import TRIPLET_STRATEGIES
 
 ROOT = Path(__file__).parent.parent
@@ -177,3 +178,48 @@ def test_bad_params_end_with_one_line_and_exit_code_2(make_experiment, data_dir)
     assert done.stderr == (
         f"error: {model_dir}/params.json: unknown key 'margn'; did you mean 'margin'?\n"
     )
+
+
+def test_a_training_that_diverges_says_so_and_keeps_a_good_checkpoint(make_experiment, data_dir):
+    model_dir = make_experiment(
+        learning_rate=1e30, l2_normalize=False, squared=True, save_checkpoints_steps=1
+    )
+    with pytest.raises(TrainingDiverged, match=r"step \d+: .*learning_rate.*kept: the checkpoint"):
+        run_train(model_dir, data_dir)
+    metrics = json.loads((model_dir / "metrics.json").read_text())
+    assert metrics["status"] == "diverged"
+    assert f"model.ckpt-{metrics['global_step']}.index" in {p.name for p in model_dir.iterdir()}
+
+
+def test_a_training_that_collapses_is_stopped_if_asked_to(make_experiment, tmp_path, capsys):
+    """Of images that are all the same, every network makes one point."""
+    (tmp_path / "mnist").mkdir()
+    for prefix in ("train", "t10k"):
+        images = np.full((80, 8, 8), 99, np.uint8)
+        write_idx(tmp_path / "mnist" / f"{prefix}-images-idx3-ubyte.gz", images)
+        labels = np.arange(80, dtype=np.uint8) % 4
+        write_idx(tmp_path / "mnist" / f"{prefix}-labels-idx1-ubyte.gz", labels)
+    model_dir = make_experiment(stop_on_collapse=True, num_epochs=100, save_checkpoints_steps=1000)
+    with pytest.raises(TrainingDiverged, match="stopped, for the embeddings have collapsed"):
+        run_train(model_dir, tmp_path)
+    assert "the embeddings have collapsed to a point" in capsys.readouterr().err
+    metrics = json.loads((model_dir / "metrics.json").read_text())
+    assert metrics["status"] == "collapsed"
+    assert metrics["global_step"] < 20
+
+
+def test_p_x_k_with_augmentation_and_warm_up_learns(make_experiment, data_dir):
+    model_dir = make_experiment(
+        triplet_strategy="batch_semihard",
+        warmup_strategy="batch_all",
+        warmup_steps=10,
+        classes_per_batch=3,
+        examples_per_class=6,
+        augment={"shift": 1, "erasing": 0.2},
+        distance="cosine",
+        margin=0.3,
+        num_epochs=6,
+    )
+    metrics = run_train(model_dir, data_dir)
+    assert metrics["global_step"] == 6 * 12  # 200 images, 18 a batch
+    assert metrics["splits"]["test"]["recall_at_1"] > 0.8
