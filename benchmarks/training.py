@@ -17,6 +17,7 @@ Beside them a fourth: the batch source of train.py, iterated without a network.
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -39,6 +40,7 @@ from benchmarks.harness import (
     progress,
     warn_if_busy,
 )
+from src.cli import quiet_console
 from src.params import Params
 from src.registry import DATASETS, NETWORKS, TRIPLET_STRATEGIES, look_up
 from src.sampling import ShuffledBatches
@@ -285,7 +287,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             speeds[name].append(images_a_step[name] / seconds)
         progress(f"round {number} of {args.rounds}: train.py ...")
         start = time.perf_counter()
-        runs.append(run_train({**PARAMS, "num_epochs": args.epochs}, num_examples))
+        with quiet_console(Path(os.devnull), verbose=False):  # TensorBoard imports TensorFlow
+            runs.append(run_train({**PARAMS, "num_epochs": args.epochs}, num_examples))
         speeds["train.py"].append(runs[-1].images_a_second)
         progress(f"  {time.perf_counter() - start:.0f} s in all, {runs[-1].seconds:.0f} s counted")
     for contestant in others.values():

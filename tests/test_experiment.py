@@ -7,7 +7,7 @@ import pytest
 
 from src.errors import UserError
 from src.experiment import Experiment
-from src.params import DURATION_KEYS, Params, save_params
+from src.params import DURATION_KEYS, Augment, Params, save_params
 
 
 @pytest.fixture
@@ -119,6 +119,11 @@ def test_changed_params_are_refused(experiment):
 def test_every_other_key_makes_another_experiment(experiment, key):
     old = getattr(Params(), key)
     new = {bool: not old, int: 3, float: 0.25, str: "another"}.get(type(old), "another")
+    new = {
+        "augment": Augment(shift=1),
+        "classes_per_batch": 3,
+        "examples_per_class": 3,
+    }.get(key, new)
     train(experiment, Params())
     changed = Params().model_copy(update={key: new})
     assert f": {key} (now {new!r}, trained with {old!r});" in refusal(experiment, changed)
