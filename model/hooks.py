@@ -139,7 +139,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
 
         Args:
             margin: > 0, in units of the distance, or "soft".
-            distance: the distance's name, see `model/distances.py`.
+            distance: see `src.mining.mine`.
             every_steps: the steps from one look to the next.
             model_dir: where the summary goes; None for none.
             stop: also end the run.

@@ -1,4 +1,4 @@
-"""From counts to a differentiable loss: what `src/mining.py` finds, as a TensorFlow op."""
+"""What `src/mining.py` finds in NumPy, as a differentiable TensorFlow op."""
 
 from collections.abc import Callable
 
@@ -6,49 +6,42 @@ import numpy as np
 
 from model.estimator import tf
 from model.triplet_strategies import TripletLoss
-from src.mining import Weights
+from src.mining import Rows, Weights, mine
 
 
 def mined_loss(
-    mine: Callable[..., Weights], labels: tf.Tensor, distances: tf.Tensor, margin: float
+    weigh: Callable[[Rows], Weights], labels: tf.Tensor, embeddings: tf.Tensor, distance: str
 ) -> TripletLoss:
-    """Return the mean loss over the triplets that `mine` finds positive.
-
-    The sum of their losses is linear in the distances, so that its gradient is the weights.
+    """Return the loss of a batch by the strategy that `weigh` is.
 
     Args:
-        mine: of `src/mining.py`: (distances, labels, margin) -> Weights, in NumPy.
-        labels: integer [B] or [B, 1]; any other number of labels raises.
-        distances: float32 [B, B].
-        margin: > 0, in units of the distance.
+        weigh: finds the weights in a block of rows; see `src/mining.py`.
+        labels: integer [B] or [B, 1]; any other number of labels raises, for [B, 1] against [B]
+            would broadcast to a wrong mask.
+        embeddings: float32 [B, D].
+        distance: see `src.mining.mine`.
 
     Returns:
-        The loss, a mean over the positive triplets, and the counts.
+        The loss, whose gradient reaches the embeddings, and the counts.
     """
-    labels = tf.reshape(labels, tf.shape(distances)[:1])  # [B]
+    labels = tf.reshape(labels, tf.shape(embeddings)[:1])  # [B]
 
-    def run(distances: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
-        weights, loss_sum, num_positive, num_valid = mine(distances, labels, margin)
-        mean = loss_sum / num_positive if num_positive else 0.0
-        return weights, np.float32(mean), np.int64(num_positive), np.int64(num_valid)
+    def run(labels: np.ndarray, embeddings: np.ndarray) -> tuple[np.ndarray, ...]:
+        loss, gradient, *counts = mine(weigh, labels, embeddings, distance)
+        return np.float32(loss), gradient, *map(np.int64, counts)
 
-    weights, mean, num_positive, num_valid = tf.numpy_function(
+    loss, gradient, *counts = tf.numpy_function(
         run,
-        [tf.stop_gradient(distances), labels],
-        [tf.float32, tf.float32, tf.int64, tf.int64],
+        [labels, tf.stop_gradient(embeddings)],
+        [tf.float32, tf.float32, tf.int64, tf.int64, tf.int64],
         stateful=False,
     )
-    for scalar in (mean, num_positive, num_valid):
+    gradient.set_shape(embeddings.shape)
+    for scalar in (loss, *counts):
         scalar.set_shape([])
 
     @tf.custom_gradient
-    def loss(distances: tf.Tensor) -> tf.Tensor:
-        share = tf.math.divide_no_nan(1.0, tf.cast(num_positive, tf.float32))
-        return tf.identity(mean), lambda upstream: upstream * share * weights
+    def with_gradient(embeddings: tf.Tensor) -> tf.Tensor:
+        return tf.identity(loss), lambda upstream: upstream * gradient
 
-    return TripletLoss(
-        loss=loss(distances),
-        num_averaged_triplets=num_positive,
-        num_positive_triplets=num_positive,
-        num_valid_triplets=num_valid,
-    )
+    return TripletLoss(with_gradient(embeddings), *counts)

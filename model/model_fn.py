@@ -1,11 +1,13 @@
 """The Estimator's model: network, triplet strategy, optimizer and metrics, in its three modes."""
 
-from model.distances import distance_percentiles, pairwise_distances
+from functools import partial
+
 from model.estimator import estimator, tf
 from model.split_metrics import SplitMetrics
 from model.triplet_strategies import TripletLoss
 from src.params import Params
 from src.registry import NETWORKS, TRIPLET_STRATEGIES, look_up
+from src.retrieval import PERCENTILES, percentiles_of_distances
 
 
 def model_fn(
@@ -50,12 +52,13 @@ def model_fn(
     tf.compat.v1.summary.scalar("fraction_positive", fraction_positive)
     norms = tf.norm(embeddings, axis=1)
     tf.compat.v1.summary.scalar("embedding_mean_norm", tf.reduce_mean(norms))
-    distances = pairwise_distances(tf.stop_gradient(embeddings), params.distance_name)
-    percentiles = distance_percentiles(distances)
-    for name, value in percentiles.items():
-        tf.compat.v1.summary.scalar(name, value)
+    percentiles = tf.numpy_function(
+        partial(percentiles_of_distances, distance=params.distance_name), [embeddings], tf.float32
+    )
+    for position, percentile in enumerate(PERCENTILES):
+        tf.compat.v1.summary.scalar(f"distance_p{percentile}", percentiles[position])
     with tf.name_scope("progress/"):  # with the slash: the same scope again, not progress_1
-        tf.identity(percentiles["distance_p50"], name="median_distance")
+        tf.identity(percentiles[PERCENTILES.index(50)], name="median_distance")
 
     optimizer = tf.compat.v1.train.AdamOptimizer(params.learning_rate)
     # Keras leaves UPDATE_OPS empty: without these batch norm's moving statistics never move.

@@ -67,20 +67,20 @@ def recall_at_1(
 
 def percentiles_of_distances(
     embeddings: NDArray[np.float32], distance: str, max_pairs: int = 200_000
-) -> NDArray[np.float64]:
+) -> NDArray[np.float32]:
     """Return percentiles of the distances between different examples.
 
     Args:
         embeddings: float32 [N, D].
-        distance: see `model.distances.pairwise_distances`.
+        distance: see `src.mining.mine`.
         max_pairs: where there are more pairs, this many are drawn, always the same ones.
 
     Returns:
-        float64, one for each of `PERCENTILES`; zeros where there is no pair.
+        float32, one for each of `PERCENTILES`; zeros where there is no pair.
     """
     size, num_dimensions = embeddings.shape
     if size < 2:
-        return np.zeros(len(PERCENTILES))
+        return np.zeros(len(PERCENTILES), np.float32)
     if size * (size - 1) // 2 <= max_pairs:
         first, second = np.triu_indices(size, k=1)
     else:
@@ -99,4 +99,4 @@ def percentiles_of_distances(
         square_distances = np.sqrt(square_distances)
     scale = {"mean_squared": num_dimensions, "cosine": 2}.get(distance, 1)
     percentiles: NDArray[np.float64] = np.percentile(square_distances, PERCENTILES) / scale
-    return percentiles
+    return percentiles.astype(np.float32)

@@ -12,6 +12,7 @@ from model.estimator import estimator, keras, tf
 from model.hooks import CollapseAlarm, DivergenceGuard, FiniteCheckpoints, ProgressBar
 from src.errors import TrainingDiverged
 from src.registry import TRIPLET_STRATEGIES, look_up
+from src.retrieval import PERCENTILES, percentiles_of_distances
 
 LOG2 = math.log(2)
 NAN, INF = math.nan, math.inf
@@ -234,17 +235,17 @@ def batches(seed=0, *, can_be_learnt=True):
 
 def triplet_model(features, labels, mode, params):
     """A real training: two dense layers, a strategy, Adam."""
-    from model.distances import distance_percentiles, pairwise_distances
-
     keras.utils.set_random_seed(0)
     network = keras.Sequential([keras.layers.Dense(32, "relu"), keras.layers.Dense(8)])
     embeddings = network(features)
     strategy = look_up(TRIPLET_STRATEGIES, params["strategy"])
     triplets = strategy(labels, embeddings, margin=params["margin"], distance=params["distance"])
-    distances = pairwise_distances(tf.stop_gradient(embeddings), params["distance"])
+    percentiles = tf.numpy_function(
+        partial(percentiles_of_distances, distance=params["distance"]), [embeddings], tf.float32
+    )
     with tf.name_scope("progress"):
         loss = tf.identity(triplets.loss, name="loss")
-        tf.identity(distance_percentiles(distances)["distance_p50"], name="median_distance")
+        tf.identity(percentiles[PERCENTILES.index(50)], name="median_distance")
     optimizer = tf.compat.v1.train.AdamOptimizer(params["learning_rate"])
     train_op = optimizer.minimize(loss, tf.compat.v1.train.get_or_create_global_step())
     return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from model.triplet_strategies import batch_all, batch_hard, batch_semihard
 from src import mining
-from src.mining import batch_all_weights, batch_semihard_weights
+from src.mining import Rows, mine
 
 RNG = np.random.default_rng(0)
 
@@ -61,58 +62,107 @@ BATCHES = {
 }
 
 
-@pytest.mark.parametrize("block_pairs", [1, 100, 1 << 16])
+def hardest_negative_of_farthest_positive(distances, labels, a, p):
+    """Batch-hard as a choice of negatives: none, unless p is the farthest positive."""
+    positives = [i for i in np.flatnonzero(labels == labels[a]) if i != a]
+    negatives = np.flatnonzero(labels != labels[a])
+    if p != max(positives, key=lambda i: distances[a, i]) or len(negatives) == 0:
+        return []
+    return [min(negatives, key=lambda i: distances[a, i])]
+
+
+STRATEGIES = [
+    (batch_all.weigh, every_negative),
+    (batch_semihard.weigh, semihard_negative),
+    (batch_hard.weigh, hardest_negative_of_farthest_positive),
+]
+
+
+def weigh_rows(weigh, distances, labels, margin, start, stop):
+    rows = slice(start, stop)
+    same = labels[rows, None] == labels
+    return weigh(Rows(distances[rows], same, np.arange(len(labels))[rows]), margin=margin)
+
+
 @pytest.mark.parametrize("margin", [0.1, 1.0, 3.0])
 @pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize(
-    ("mine", "choose"),
-    [(batch_all_weights, every_negative), (batch_semihard_weights, semihard_negative)],
-)
-def test_weights_are_those_of_counting(monkeypatch, mine, choose, batch, margin, block_pairs):
-    """In one block, in several, and with a block for each row."""
-    monkeypatch.setattr(mining, "_BLOCK_PAIRS", block_pairs)
+@pytest.mark.parametrize(("weigh", "choose"), STRATEGIES)
+def test_weights_are_those_of_counting(weigh, choose, batch, margin):
     distances, labels = BATCHES[batch]
-    weights, loss, num_positive, num_valid = counted(distances, labels, margin, choose)
-    mined = mine(distances, labels, margin)
-    assert mined.num_positive_triplets == num_positive
-    assert mined.num_valid_triplets == num_valid
-    assert mined.loss_sum == pytest.approx(loss, rel=1e-6, abs=1e-9)
-    if mine is batch_semihard_weights and batch == "ties":
-        # Of equally far negatives any may be chosen: the sums by distance agree.
-        np.testing.assert_allclose(
-            (mined.weights * distances).sum(axis=1), (weights * distances).sum(axis=1), atol=1e-4
-        )
-    elif mine is batch_all_weights or batch != "all distances 0":
-        np.testing.assert_array_equal(mined.weights, weights)
-    assert mined.weights.dtype == np.float32
-
-
-def test_inputs_are_left_as_they_are():
-    distances, labels = BATCHES["10 classes"]
     before = distances.copy()
-    for mine in (batch_all_weights, batch_semihard_weights):
-        mine(distances, labels, 0.5)
-        np.testing.assert_array_equal(distances, before)
+    weights, loss, num_positive, num_valid = counted(distances, labels, margin, choose)
+    found = weigh_rows(weigh, distances, labels, margin, 0, len(labels))
+    assert found.num_positive_triplets == num_positive
+    assert found.num_valid_triplets == num_valid
+    assert found.loss_sum == pytest.approx(loss, rel=1e-6, abs=1e-9)
+    if weigh is not batch_all.weigh and batch in ("ties", "all distances 0"):
+        # Of equally far examples any may be chosen: the sums by distance agree.
+        np.testing.assert_allclose(
+            (found.weights * distances).sum(axis=1), (weights * distances).sum(axis=1), atol=1e-4
+        )
+    else:
+        np.testing.assert_array_equal(found.weights, weights)
+    np.testing.assert_array_equal(distances, before)  # left as they were
 
 
-@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf])
-@pytest.mark.parametrize("mine", [batch_all_weights, batch_semihard_weights])
-def test_distances_that_are_not_finite(mine, value):
-    distances, labels = random_batch(10, 2)
-    distances[3, 4] = value
-    mined = mine(distances, labels, 0.5)
-    assert np.isnan(mined.loss_sum)
-    assert np.isnan(mined.weights).all()
-    assert mined.num_positive_triplets > 0
+@pytest.mark.parametrize(("weigh", "choose"), STRATEGIES)
+def test_a_block_of_rows_is_those_rows_of_the_whole(weigh, choose):
+    distances, labels = BATCHES["10 classes"]
+    whole = weigh_rows(weigh, distances, labels, 0.5, 0, 40)
+    parts = [weigh_rows(weigh, distances, labels, 0.5, i, i + 8) for i in range(0, 40, 8)]
+    np.testing.assert_array_equal(np.concatenate([p.weights for p in parts]), whole.weights)
+    assert sum(p.num_positive_triplets for p in parts) == whole.num_positive_triplets
+    assert sum(p.num_valid_triplets for p in parts) == whole.num_valid_triplets
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean", "mean_squared", "cosine"])
+@pytest.mark.parametrize(("weigh", "choose"), STRATEGIES)
+def test_the_loss_does_not_depend_on_the_blocks(monkeypatch, weigh, choose, distance):
+    labels = RNG.integers(0, 5, 50)
+    embeddings = RNG.normal(size=(50, 7)).astype(np.float32)
+    results = []
+    for block_pairs in (1, 170, 1000, 1 << 15):
+        monkeypatch.setattr(mining, "_BLOCK_PAIRS", block_pairs)
+        results.append(mine(lambda rows: weigh(rows, margin=0.5), labels, embeddings, distance))
+    for result in results[1:]:
+        assert result.loss == pytest.approx(results[0].loss, rel=1e-12)
+        assert result[2:] == results[0][2:]
+        np.testing.assert_allclose(result.gradient, results[0].gradient, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, 1e30])
+@pytest.mark.parametrize(("weigh", "choose"), STRATEGIES)
+def test_embeddings_that_are_not_finite(monkeypatch, weigh, choose, value):
+    monkeypatch.setattr(mining, "_BLOCK_PAIRS", 30)  # so that some blocks are finite
+    embeddings = RNG.normal(size=(10, 3)).astype(np.float32)
+    embeddings[3] = value
+    labels = np.arange(10) % 2
+    mined = mine(lambda rows: weigh(rows, margin=0.5), labels, embeddings, "squared_euclidean")
+    assert np.isnan(mined.loss)
+    assert np.isnan(mined.gradient).all()
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean", "mean_squared", "cosine"])
+def test_equal_embeddings_far_from_the_origin_are_exactly_0_apart(distance):
+    embeddings = np.tile(RNG.normal(size=(1, 9)) + 1000, (8, 1)).astype(np.float32)
+    seen = []
+
+    def look(rows):
+        seen.append(rows.distances)
+        return batch_all.weigh(rows, margin=0.5)
+
+    mined = mine(look, np.arange(8) % 2, embeddings, distance)
+    assert (seen[0] == 0).all()
+    assert mined.loss == pytest.approx(0.5)
+    assert np.abs(mined.gradient).max() < 1e-6
 
 
 def test_a_sum_that_nearly_cancels_keeps_its_digits():
-    """Losses of 1e-5 beside distances of 1000: in float32 sums nothing would be left of them."""
-    rng = np.random.default_rng(1)
+    """Losses of 1e-3 beside distances of 1000: in float32 sums little would be left of them."""
     labels = np.arange(60, dtype=np.int32) % 3
-    distances = np.triu(1000 + rng.random((60, 60)) * 1e-3, 1).astype(np.float32)
+    distances = np.triu(1000 + RNG.random((60, 60)) * 1e-3, 1).astype(np.float32)
     distances = distances + distances.T
     _, loss, num_positive, _ = counted(distances, labels, 1e-3, every_negative)
-    mined = batch_all_weights(distances, labels, 1e-3)
-    assert mined.num_positive_triplets == num_positive
-    assert mined.loss_sum == pytest.approx(loss, rel=1e-9)
+    found = weigh_rows(batch_all.weigh, distances, labels, 1e-3, 0, 60)
+    assert found.num_positive_triplets == num_positive
+    assert found.loss_sum == pytest.approx(loss, rel=1e-9)

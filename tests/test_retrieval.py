@@ -195,4 +195,4 @@ def test_one_value_for_each_percentile():
     assert PERCENTILES == (5, 50, 95)
     for num_examples in (1, 5):
         actual = percentiles_of_distances(gaussian(num_examples, 3), "squared_euclidean")
-        assert actual.shape == (3,) and actual.dtype == np.float64
+        assert actual.shape == (3,) and actual.dtype == np.float32

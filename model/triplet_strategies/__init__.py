@@ -4,7 +4,7 @@ Each is a pure function `(labels, embeddings, *, margin, distance) -> TripletLos
 
 - labels: integer [B] or [B, 1]; embeddings: float32 [B, D], not necessarily of length 1.
 - margin: > 0, in units of the distance, or "soft" (src.registry.SOFT_MARGIN_STRATEGIES); distance:
-  a name of `model.distances.pairwise_distances`.
+  see `src.mining.mine`.
 - A batch without a triplet (one class, all labels distinct, one example) has loss 0 and a
   gradient of 0; the gradient is finite where embeddings coincide.
 """

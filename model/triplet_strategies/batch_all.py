@@ -1,10 +1,13 @@
 """Batch-all: every valid triplet of the batch, the loss a mean over the positive ones."""
 
-from model.distances import pairwise_distances
+from functools import partial
+
+import numpy as np
+
 from model.estimator import tf
 from model.mined_loss import mined_loss
 from model.triplet_strategies import TripletLoss
-from src.mining import batch_all_weights
+from src.mining import Rows, Weights, sort_rows, unsort_rows
 
 
 def batch_all(
@@ -12,13 +15,13 @@ def batch_all(
 ) -> TripletLoss:
     """Return the mean of max(d(a,p) - d(a,n) + margin, 0) over the positive triplets.
 
-    In O(B^2 log B) time and O(B^2) memory, by sorting: see `src/mining.py`.
+    In O(B^2 log B) time and O(B^2) memory, by sorting.
 
     Args:
         labels: integer [B] or [B, 1].
         embeddings: float32 [B, D], not necessarily of length 1.
         margin: > 0, in units of the distance.
-        distance: see `pairwise_distances`.
+        distance: see `src.mining.mine`.
 
     Returns:
         The loss, a mean over the valid triplets whose loss is > 0; the counts run over all valid
@@ -28,5 +31,29 @@ def batch_all(
         arXiv:1703.07737, section 2, "batch all", in the variant L_BA!=0 that leaves out triplets
         of loss 0.
     """
-    distances = pairwise_distances(embeddings, distance)
-    return mined_loss(batch_all_weights, labels, distances, margin)
+    return mined_loss(partial(weigh, margin=margin), labels, embeddings, distance)
+
+
+def weigh(rows: Rows, *, margin: float) -> Weights:
+    """Count, for each distance, the positive triplets: those with d(a,n) < d(a,p) + margin."""
+    distances, same, anchors = rows
+    # Sort the positives by d + margin among the negatives by d: a triplet is positive where its
+    # positive stands after its negative. Where both are equal its loss is 0: negatives come last.
+    is_negative, columns = sort_rows(distances + same * np.float32(margin), ~same, anchors)
+    num_negatives = np.cumsum(is_negative, axis=1, dtype=np.int32)  # up to each place
+    num_positives = np.arange(1, same.shape[1], dtype=np.int32) - num_negatives
+    all_positives, all_negatives = num_positives[:, -1:], num_negatives[:, -1:]
+    weights = unsort_rows(
+        np.where(is_negative, num_positives - all_positives, num_negatives), columns
+    )
+    # A positive triplet adds 1 to its positive's weight and takes 1 from its negative's.
+    num_positive = int(np.abs(weights).sum(dtype=np.int64)) // 2
+    # In float64: the two parts nearly cancel where losses are small beside the distances.
+    distance_sum = float(np.einsum("ij,ij->", weights, distances, dtype=np.float64))
+    return Weights(
+        weights,
+        loss_sum=distance_sum + margin * num_positive,
+        num_averaged_triplets=num_positive,
+        num_positive_triplets=num_positive,
+        num_valid_triplets=int(np.vdot(all_positives.astype(np.int64), all_negatives)),
+    )

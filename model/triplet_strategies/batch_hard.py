@@ -1,8 +1,13 @@
 """Batch-hard: for each anchor its farthest positive and its nearest negative."""
 
-from model.distances import pairwise_distances, positive_and_negative_masks
+from functools import partial
+
+import numpy as np
+
 from model.estimator import tf
+from model.mined_loss import mined_loss
 from model.triplet_strategies import TripletLoss
+from src.mining import Rows, Weights
 
 
 def batch_hard(
@@ -15,7 +20,7 @@ def batch_hard(
         embeddings: float32 [B, D], not necessarily of length 1.
         margin: > 0, in units of the distance; or "soft", for softplus(max_p d(a,p) - min_n d(a,n)),
             which pulls on however well separated an anchor is.
-        distance: see `pairwise_distances`.
+        distance: see `src.mining.mine`.
 
     Returns:
         The loss, a mean over the anchors that have both a positive and a negative in the batch;
@@ -26,28 +31,36 @@ def batch_hard(
     Source:
         arXiv:1703.07737, section 2, the equation of L_BH, and "soft-margin" below it.
     """
-    distances = pairwise_distances(embeddings, distance)  # [B, B]
-    is_positive, is_negative = positive_and_negative_masks(labels, embeddings)
-    has_triplet = tf.logical_and(
-        tf.reduce_any(is_positive, axis=1), tf.reduce_any(is_negative, axis=1)
-    )  # [B]
+    return mined_loss(partial(weigh, margin=margin), labels, embeddings, distance)
 
-    hardest_positive = tf.reduce_max(tf.where(is_positive, distances, 0.0), axis=1)  # [B]
-    # A finite stand-in for "no negative": an infinite one would make the gradient 0 * inf.
-    hardest_negative = tf.reduce_min(tf.where(is_negative, distances, tf.float32.max), axis=1)
-    # Anchors left out get a finite difference before the loss, so that its gradient is finite too.
-    difference = tf.where(has_triplet, hardest_positive - hardest_negative, 0.0)
+
+def weigh(rows: Rows, *, margin: float | str) -> Weights:
+    """Find each anchor's hardest triplet, and the slope of its loss."""
+    distances, same, anchors = rows
+    each = np.arange(len(distances))
+    positives = np.where(same, distances, np.float32(-1))
+    positives[each, anchors] = -1
+    farthest = positives.argmax(axis=1)  # [R]
+    nearest = np.where(same, np.float32(np.inf), distances).argmin(axis=1)  # [R]
+    has_triplet = (positives[each, farthest] >= 0) & ~same[each, nearest]
+    row, farthest, nearest = each[has_triplet], farthest[has_triplet], nearest[has_triplet]
+    differences = (distances[row, farthest] - distances[row, nearest]).astype(np.float64)
     if margin == "soft":
-        losses, is_active = tf.math.softplus(difference), difference >= 0.0
+        losses = np.logaddexp(0.0, differences)  # softplus
+        slopes = np.exp(differences - losses)  # its derivative, the logistic function
+        is_positive = differences >= 0
     else:
-        losses = tf.maximum(difference + margin, 0.0)
-        is_active = losses > 0.0
-    losses = tf.where(has_triplet, losses, 0.0)  # [B]
+        losses = np.maximum(differences + margin, 0.0)
+        is_positive = losses > 0
+        slopes = is_positive.astype(np.float64)
 
-    num_anchors = tf.math.count_nonzero(has_triplet)
-    return TripletLoss(
-        loss=tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(num_anchors, tf.float32)),
-        num_averaged_triplets=num_anchors,
-        num_positive_triplets=tf.math.count_nonzero(tf.logical_and(has_triplet, is_active)),
-        num_valid_triplets=num_anchors,
+    weights = np.zeros(distances.shape)
+    weights[row, farthest] = slopes
+    weights[row, nearest] = -slopes
+    return Weights(
+        weights,
+        loss_sum=float(losses.sum()),
+        num_averaged_triplets=len(row),
+        num_positive_triplets=int(np.count_nonzero(is_positive)),
+        num_valid_triplets=len(row),
     )
