@@ -24,7 +24,6 @@ def mined_loss(
     Returns:
         The loss, whose gradient reaches the embeddings, and the counts.
     """
-    labels = tf.reshape(labels, tf.shape(embeddings)[:1])  # [B]
 
     def run(labels: np.ndarray, embeddings: np.ndarray) -> tuple[np.ndarray, ...]:
         loss, gradient, *counts = mine(weigh, labels, embeddings, distance)

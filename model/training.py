@@ -131,9 +131,11 @@ def evaluate(
             "num_examples": len(split),
             **{key: value.item() for key, value in sorted(results.items()) if key != "global_step"},
         }
-    for name, split in splits.items():
-        gallery = (embeddings["train"], splits["train"].labels) if name != "train" else ()
-        metrics[name]["recall_at_1"] = recall_at_1(embeddings[name], split.labels, *gallery)
+    metrics["train"]["recall_at_1"] = metrics["train"]["recall_at_1_within"]
+    for name in splits.keys() - {"train"}:
+        metrics[name]["recall_at_1"] = recall_at_1(
+            embeddings[name], splits[name].labels, embeddings["train"], splits["train"].labels
+        )
     return metrics
 
 

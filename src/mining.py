@@ -25,6 +25,9 @@ _BLOCK_PAIRS = 1 << 15
 # Squared distances below this share of |x|^2 + |y|^2 are rounding: the two vectors are equal.
 _ROUNDING = 1e-13
 
+# Beyond this, distances are not finite as float32.
+_LARGEST = float(np.finfo(np.float32).max)
+
 # The lower half of a sort key: the column, and above it a flag that sorts last among equals.
 _FLAG = 30
 _COLUMN = (1 << _FLAG) - 1
@@ -34,12 +37,12 @@ class Rows(NamedTuple):
     """A block of rows of the batch's distance matrix.
 
     Attributes:
-        distances: float32 [R, B], >= 0, axes anchor and other.
+        distances: float64 [R, B], >= 0, axes anchor and other.
         same: bool [R, B], whether the other has the anchor's label; so it has itself.
         anchors: int [R], the columns of the anchors themselves.
     """
 
-    distances: NDArray[np.float32]
+    distances: NDArray[np.float64]
     same: NDArray[np.bool_]
     anchors: NDArray[np.intp]
 
@@ -48,14 +51,14 @@ class Weights(NamedTuple):
     """What a strategy finds in a block of rows.
 
     Attributes:
-        weights: [R, B], the derivative of `loss_sum` by each distance; 0 for the anchors.
+        weights: float32 [R, B], the derivative of `loss_sum` by each distance; 0 for the anchors.
         loss_sum: the sum of the triplets' losses.
         num_averaged_triplets: how many triplets the mean loss is over.
         num_positive_triplets: how many of the triplets looked at are positive.
         num_valid_triplets: how many are looked at.
     """
 
-    weights: NDArray[Any]
+    weights: NDArray[np.float32]
     loss_sum: float
     num_averaged_triplets: int
     num_positive_triplets: int
@@ -95,7 +98,7 @@ def mine(
 
     Args:
         weigh: finds the weights in a block of rows.
-        labels: integer [B].
+        labels: integer [B] or [B, 1].
         embeddings: float32 [B, D], of any length.
         distance: `euclidean`; `squared_euclidean`; `mean_squared`, the mean over the D dimensions
             of the squared difference; or `cosine`, 1 - cos of the angle between them, which is half
@@ -104,44 +107,47 @@ def mine(
     Returns:
         The loss and counts. The gradient at Euclidean distance 0 is taken as 0, where that of the
         square root is infinite.
+
+    Raises:
+        ValueError: there are more or fewer labels than embeddings.
     """
     size, num_dimensions = embeddings.shape
+    if labels.size != size:
+        raise ValueError(
+            f"found labels {labels.shape}; accepted: one for each of {size} embeddings"
+        )
+    labels = labels.reshape(size)
     x = embeddings.astype(np.float64)
     if distance == "cosine":
         norms = np.linalg.norm(x, axis=1, keepdims=True)
         norms[norms == 0] = np.inf  # a zero vector stays one, and gets no gradient
         x /= norms
     # By what squared distances are multiplied
-    scale = {"squared_euclidean": 1.0, "mean_squared": 1 / num_dimensions, "cosine": 0.5}
+    scale = {"mean_squared": 1 / num_dimensions, "cosine": 0.5}.get(distance, 1.0)
+    squares = np.einsum("bd,bd->b", x, x)[:, None]  # [B, 1]
+    ones = np.ones_like(squares)
     with np.errstate(over="ignore", invalid="ignore"):
-        pairs = x @ x.T  # [B, B]: first the products, then block by block the slopes
-    squares = pairs.diagonal().copy()  # [B]
+        # The squared distances, and later, block by block, what each pair pulls with; [B, B].
+        pairs = np.hstack([-2.0 * x, squares, ones]) @ np.hstack([x, ones, squares]).T
+    rounding = _ROUNDING * squares
 
     def run(start: int) -> Weights:
-        """Weigh a block of rows, and write in its place in `pairs` what each pair pulls with."""
+        """Weigh a block of rows, and put the pulls of its pairs in the place of their distances."""
         rows = slice(start, min(start + num_rows, size))
-        block = pairs[rows]
-        with np.errstate(over="ignore", invalid="ignore"):
-            sums = squares[rows, None] + squares
-            block *= -2.0
-            block += sums
-            sums *= _ROUNDING
-            block *= block > sums  # 0 where it is rounding
-            if distance == "euclidean":
-                np.sqrt(block, out=block)
-            else:
-                block *= scale[distance]
-            distances = block.astype(np.float32)
-        if not np.isfinite(distances).all():
-            block[:] = np.nan
-            return Weights(block, np.nan, 1, 1, 1)
-        same = labels[rows, None] == labels
-        found = weigh(Rows(distances, same, np.arange(rows.start, rows.stop)))
+        distances = pairs[rows]
+        if not distances.max() < _LARGEST:  # NaN is not either
+            return Weights(np.full(distances.shape, np.nan), np.nan, 1, 1, 1)
+        distances *= distances > rounding[rows] + rounding.T  # 0 where it is rounding
+        if distance == "euclidean":
+            np.sqrt(distances, out=distances)
+        elif scale != 1.0:
+            distances *= scale
+        found = weigh(Rows(distances, labels[rows, None] == labels, np.arange(size)[rows]))
         if distance == "euclidean":  # the derivative by x of |x - y| is (x - y) / |x - y|
-            block[block == 0] = np.inf
-            np.divide(found.weights, block, out=block)
+            np.copyto(distances, np.inf, where=distances == 0)
+            np.divide(found.weights, distances, out=distances)
         else:  # and that of |x - y|^2 is 2 (x - y)
-            np.multiply(found.weights, 2.0 * scale[distance], out=block)
+            np.multiply(found.weights, 2.0 * scale, out=distances)
         return found
 
     num_rows = max(1, _BLOCK_PAIRS // max(1, size))
@@ -158,9 +164,11 @@ def mine(
     if not np.isfinite(loss_sum):
         return Mined(np.nan, np.full_like(embeddings, np.nan), *counts)
 
-    # Each pair pulls both of its examples, by slope * (x - y) and its opposite.
-    pull = (pairs.sum(axis=0) + pairs.sum(axis=1))[:, None]
-    gradient = pull * x - pairs @ x - pairs.T @ x
+    # A pair pulls both of its examples, by pull * (x - y) and its opposite. The column of ones
+    # sums the pulls.
+    with_ones = np.hstack([x, ones])
+    pulled = pairs @ with_ones + pairs.T @ with_ones  # [B, D + 1]
+    gradient = pulled[:, -1:] * x - pulled[:, :-1]
     if distance == "cosine":  # back through the scaling to length 1
         gradient -= np.einsum("bd,bd->b", gradient, x)[:, None] * x
         gradient /= norms
@@ -169,22 +177,22 @@ def mine(
 
 
 def sort_rows(
-    distances: NDArray[np.float32], flag: NDArray[np.bool_], anchors: NDArray[np.intp]
+    distances: NDArray[Any], flag: NDArray[np.bool_], anchors: NDArray[np.intp]
 ) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
     """Sort each anchor's row by distance; of equal ones those with the flag come last.
 
-    A key holds in its upper half the bits of the distance, which for floats >= 0 are ordered as the
-    numbers are, and in its lower half the flag and the column.
+    A key holds in its upper half the bits of the distance as float32, which for floats >= 0 are
+    ordered as the numbers are, and in its lower half the flag and the column.
 
     Args:
-        distances: float32 [R, B], >= 0.
+        distances: float [R, B], >= 0; equal are those that are equal as float32.
         flag: bool [R, B].
         anchors: int [R], see `Rows`.
 
     Returns:
         The flags and the columns in sorted order, [R, B - 1]: without the anchor itself.
     """
-    keys = distances.view(np.int32).astype(np.int64)
+    keys = distances.astype(np.float32).view(np.int32).astype(np.int64)
     keys <<= 32
     keys |= flag.astype(np.int64) << _FLAG
     keys |= np.arange(distances.shape[1])
@@ -194,10 +202,10 @@ def sort_rows(
     return (low >> _FLAG).astype(np.bool_), low & _COLUMN
 
 
-def unsort_rows(values: NDArray[np.int32], columns: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Bring values, int [R, B - 1], back to their columns, [R, B]; the anchor's own is 0."""
+def unsort_rows(values: NDArray[Any], columns: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Bring values, [R, B - 1], back to their columns, [R, B]; the anchor's own is 0."""
     num_rows, num_others = columns.shape
-    unsorted = np.zeros((num_rows, num_others + 1), np.int32)
+    unsorted = np.zeros((num_rows, num_others + 1), np.float32)
     row_starts = np.arange(num_rows)[:, None] * (num_others + 1)
     unsorted.reshape(-1)[columns + row_starts] = values
     return unsorted

@@ -11,9 +11,9 @@ RNG = np.random.default_rng(0)
 
 
 def random_batch(size, num_classes, *, ties=False):
-    """Distances float32 [B, B] and labels; with ties they are small integers."""
+    """Distances float64 [B, B] and labels; with ties they are small integers."""
     distances = RNG.integers(0, 4, (size, size)) if ties else RNG.random((size, size))
-    distances = np.triu(distances, 1).astype(np.float32)
+    distances = np.triu(distances, 1).astype(np.float64)
     return distances + distances.T, RNG.integers(0, num_classes, size).astype(np.int32)
 
 
@@ -27,8 +27,8 @@ def counted(distances, labels, margin, choose_negatives):
                 continue
             for n in choose_negatives(distances, labels, a, p):
                 num_valid += 1
-                # In float32, as the distances are.
-                if distances[a, n] < distances[a, p] + np.float32(margin):
+                # In float32, as rows are sorted.
+                if np.float32(distances[a, n]) < np.float32(distances[a, p] + margin):
                     weights[a, p] += 1
                     weights[a, n] -= 1
                     loss += float(distances[a, p]) - float(distances[a, n]) + margin
@@ -57,7 +57,7 @@ BATCHES = {
     "all labels distinct": (random_batch(9, 1)[0], np.arange(9, dtype=np.int32)),
     "one example": random_batch(1, 1),
     "two examples": random_batch(2, 1),
-    "all distances 0": (np.zeros((12, 12), np.float32), np.arange(12, dtype=np.int32) % 3),
+    "all distances 0": (np.zeros((12, 12)), np.arange(12, dtype=np.int32) % 3),
     "labels of 64 bits": (random_batch(12, 1)[0], np.arange(12) % 3 + 2**40),
 }
 
@@ -148,7 +148,7 @@ def test_equal_embeddings_far_from_the_origin_are_exactly_0_apart(distance):
     seen = []
 
     def look(rows):
-        seen.append(rows.distances)
+        seen.append(rows.distances.copy())
         return batch_all.weigh(rows, margin=0.5)
 
     mined = mine(look, np.arange(8) % 2, embeddings, distance)
@@ -160,7 +160,7 @@ def test_equal_embeddings_far_from_the_origin_are_exactly_0_apart(distance):
 def test_a_sum_that_nearly_cancels_keeps_its_digits():
     """Losses of 1e-3 beside distances of 1000: in float32 sums little would be left of them."""
     labels = np.arange(60, dtype=np.int32) % 3
-    distances = np.triu(1000 + RNG.random((60, 60)) * 1e-3, 1).astype(np.float32)
+    distances = np.triu(1000 + RNG.random((60, 60)) * 1e-3, 1).astype(np.float32).astype(np.float64)
     distances = distances + distances.T
     _, loss, num_positive, _ = counted(distances, labels, 1e-3, every_negative)
     found = weigh_rows(batch_all.weigh, distances, labels, 1e-3, 0, 60)

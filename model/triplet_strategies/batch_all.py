@@ -39,17 +39,15 @@ def weigh(rows: Rows, *, margin: float) -> Weights:
     distances, same, anchors = rows
     # Sort the positives by d + margin among the negatives by d: a triplet is positive where its
     # positive stands after its negative. Where both are equal its loss is 0: negatives come last.
-    is_negative, columns = sort_rows(distances + same * np.float32(margin), ~same, anchors)
+    is_negative, columns = sort_rows(distances + same * margin, ~same, anchors)
     num_negatives = np.cumsum(is_negative, axis=1, dtype=np.int32)  # up to each place
     num_positives = np.arange(1, same.shape[1], dtype=np.int32) - num_negatives
     all_positives, all_negatives = num_positives[:, -1:], num_negatives[:, -1:]
-    weights = unsort_rows(
-        np.where(is_negative, num_positives - all_positives, num_negatives), columns
-    )
+    counts = np.where(is_negative, num_positives - all_positives, num_negatives)
+    weights = unsort_rows(counts, columns)
     # A positive triplet adds 1 to its positive's weight and takes 1 from its negative's.
-    num_positive = int(np.abs(weights).sum(dtype=np.int64)) // 2
-    # In float64: the two parts nearly cancel where losses are small beside the distances.
-    distance_sum = float(np.einsum("ij,ij->", weights, distances, dtype=np.float64))
+    num_positive = int(np.abs(counts).sum(dtype=np.int64)) // 2
+    distance_sum = float(np.einsum("ij,ij->", weights, distances))
     return Weights(
         weights,
         loss_sum=distance_sum + margin * num_positive,

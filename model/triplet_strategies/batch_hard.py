@@ -38,13 +38,13 @@ def weigh(rows: Rows, *, margin: float | str) -> Weights:
     """Find each anchor's hardest triplet, and the slope of its loss."""
     distances, same, anchors = rows
     each = np.arange(len(distances))
-    positives = np.where(same, distances, np.float32(-1))
+    positives = np.where(same, distances, -1.0)
     positives[each, anchors] = -1
     farthest = positives.argmax(axis=1)  # [R]
-    nearest = np.where(same, np.float32(np.inf), distances).argmin(axis=1)  # [R]
+    nearest = np.where(same, np.inf, distances).argmin(axis=1)  # [R]
     has_triplet = (positives[each, farthest] >= 0) & ~same[each, nearest]
     row, farthest, nearest = each[has_triplet], farthest[has_triplet], nearest[has_triplet]
-    differences = (distances[row, farthest] - distances[row, nearest]).astype(np.float64)
+    differences = distances[row, farthest] - distances[row, nearest]
     if margin == "soft":
         losses = np.logaddexp(0.0, differences)  # softplus
         slopes = np.exp(differences - losses)  # its derivative, the logistic function
@@ -54,7 +54,7 @@ def weigh(rows: Rows, *, margin: float | str) -> Weights:
         is_positive = losses > 0
         slopes = is_positive.astype(np.float64)
 
-    weights = np.zeros(distances.shape)
+    weights = np.zeros(distances.shape, np.float32)
     weights[row, farthest] = slopes
     weights[row, nearest] = -slopes
     return Weights(

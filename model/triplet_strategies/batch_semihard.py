@@ -50,7 +50,7 @@ def weigh(rows: Rows, *, margin: float) -> Weights:
     last = np.where(is_positive, np.int32(-1), places).max(axis=1, keepdims=True, initial=-1)
     row, place = np.nonzero(is_positive & (last >= 0))
     negative = np.minimum(chosen[row, place], last[row, 0])
-    losses = (ordered[row, place] - ordered[row, negative]).astype(np.float64) + margin
+    losses = ordered[row, place] - ordered[row, negative] + margin
     is_active = losses > 0
 
     weights = np.zeros(columns.shape, np.int32)
