@@ -8,7 +8,8 @@ PYTHON ?= python3
 PYTHON215 ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.10) $(PYTHON))
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-tf215 lint format schema lock clean
+.PHONY: help install demo test test-tf215 bench bench-mining bench-training lint format schema
+.PHONY: lock clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -27,6 +28,19 @@ test-tf215: ## a short end-to-end run on TensorFlow 2.15.1 (Python 3.10 or 3.11)
 	@sh setup_venv.sh .venv-tf215 requirements-tf215.lock "$(PYTHON215)" 3.10 3.11 PYTHON215
 	.venv-tf215/bin/python -m pytest tests/test_end_to_end.py tests/test_triplet_strategies.py
 
+# PyTorch's builds differ by machine; this one is for the processor alone. Elsewhere, for example:
+# make bench-mining TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+bench:
+	@sh setup_venv.sh .venv-bench requirements-bench.lock "$(PYTHON)" 3.10 3.13
+	@.venv-bench/bin/python -c 'import torch' 2>/dev/null || .venv-bench/bin/pip install -q $(TORCH)
+
+bench-mining: bench ## time and memory of the losses, beside the definition and PyTorch (15 minutes)
+	.venv-bench/bin/python -m benchmarks.mining --markdown
+
+bench-training: bench ## images a second of train.py, beside a bare loop and PyTorch (10 minutes)
+	.venv-bench/bin/python -m benchmarks.training --markdown
+
 lint: install ## style, format, types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -39,13 +53,17 @@ format: install ## put the code in the project's format
 schema: install ## write experiments/params.schema.json anew
 	.venv/bin/python -m src.params
 
-# Needs uv. The lock files hold for every platform and Python from 3.10 on.
-LOCK = uv pip compile pyproject.toml --universal --python-version 3.10 --generate-hashes \
-	--no-emit-index-url --quiet --extra dev --custom-compile-command "make lock"
+# Needs uv. The lock files hold for every platform and Python from 3.10 on. PyTorch stands in none:
+# its wheels differ by accelerator. Resolved as on a Mac it asks for no CUDA packages.
+LOCK = uv pip compile pyproject.toml --python-version 3.10 --generate-hashes --no-emit-index-url \
+	--quiet --custom-compile-command "make lock" --constraint -
 lock: ## write the lock files anew
-	echo "tensorflow==2.21.*" | $(LOCK) --constraint - -o requirements.lock
-	printf "tensorflow==2.15.1\nsetuptools<81\n" | $(LOCK) --constraint - -o requirements-tf215.lock
+	echo "tensorflow==2.21.*" | $(LOCK) --universal --extra dev -o requirements.lock
+	printf "tensorflow==2.15.1\nsetuptools<81\n" \
+		| $(LOCK) --universal --extra dev -o requirements-tf215.lock
+	echo "tensorflow==2.21.*" | $(LOCK) --python-platform aarch64-apple-darwin --extra bench \
+		--no-emit-package torch -o requirements-bench.lock
 
 clean: ## remove what make and Python made; experiments stay
-	rm -rf .venv .venv-tf215 .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-tf215 .venv-bench .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -34,5 +34,5 @@ fi
 echo "Setting up $venv with Python $version from $lock (takes a few minutes and about 2.5 GB) ..."
 rm -f "$venv/installed.lock"
 "$python" -m venv --clear "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r "$lock"
 cp "$lock" "$venv/installed.lock"

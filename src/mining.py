@@ -5,22 +5,20 @@ distance's *weight* says: for max(d(a,p) - d(a,n) + margin, 0) the number of pos
 hold it, positive for d(a,p) and negative for d(a,n). A strategy only has to find the weights, an
 anchor's row at a time; `mine` makes the distances, and from the weights the gradient.
 
-Everything is done in blocks of rows that fit the processor's cache, on as many threads as there are
-processors. To sort rows, what a sort must carry along is packed into one integer, for NumPy sorts
-integers with vector instructions, many times faster than TensorFlow's CPU kernels sort floats.
+Everything is done in blocks of rows that fit the processor's cache. (Threads would gain nothing:
+the steps of a block are too short for what handing the interpreter over costs.) To sort rows, what
+a sort must carry along is packed into one integer, for NumPy sorts integers with vector
+instructions, many times faster than TensorFlow's CPU kernels sort floats.
 """
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Pairs in a block of rows: 32 Ki of int64 are 256 KiB, so that a few such arrays fit the L2 cache.
-_BLOCK_PAIRS = 1 << 15
+# Pairs in a block of rows: 64 Ki of int64 are 512 KiB, so that an array or two fit the L2 cache.
+_BLOCK_PAIRS = 1 << 16
 
 # Squared distances below this share of |x|^2 + |y|^2 are rounding: the two vectors are equal.
 _ROUNDING = 1e-13
@@ -123,7 +121,12 @@ def mine(
         norms[norms == 0] = np.inf  # a zero vector stays one, and gets no gradient
         x /= norms
     # By what squared distances are multiplied
-    scale = {"mean_squared": 1 / num_dimensions, "cosine": 0.5}.get(distance, 1.0)
+    scale = {
+        "euclidean": 1.0,
+        "squared_euclidean": 1.0,
+        "mean_squared": 1 / num_dimensions,
+        "cosine": 0.5,
+    }[distance]
     squares = np.einsum("bd,bd->b", x, x)[:, None]  # [B, 1]
     ones = np.ones_like(squares)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -131,12 +134,13 @@ def mine(
         pairs = np.hstack([-2.0 * x, squares, ones]) @ np.hstack([x, ones, squares]).T
     rounding = _ROUNDING * squares
 
-    def run(start: int) -> Weights:
-        """Weigh a block of rows, and put the pulls of its pairs in the place of their distances."""
-        rows = slice(start, min(start + num_rows, size))
+    loss_sum, num_averaged, num_positive, num_valid = 0.0, 0, 0, 0
+    num_rows = max(1, _BLOCK_PAIRS // max(1, size))
+    for start in range(0, size, num_rows):
+        rows = slice(start, start + num_rows)
         distances = pairs[rows]
         if not distances.max() < _LARGEST:  # NaN is not either
-            return Weights(np.full(distances.shape, np.nan), np.nan, 1, 1, 1)
+            return Mined(np.nan, np.full_like(embeddings, np.nan), 1, 1, 1)
         distances *= distances > rounding[rows] + rounding.T  # 0 where it is rounding
         if distance == "euclidean":
             np.sqrt(distances, out=distances)
@@ -148,21 +152,12 @@ def mine(
             np.divide(found.weights, distances, out=distances)
         else:  # and that of |x - y|^2 is 2 (x - y)
             np.multiply(found.weights, 2.0 * scale, out=distances)
-        return found
-
-    num_rows = max(1, _BLOCK_PAIRS // max(1, size))
-    starts = range(0, size, num_rows)
-    blocks = list(_pool().map(run, starts) if len(starts) > 1 else map(run, starts))
-    loss_sum = sum(block.loss_sum for block in blocks)
-    counts = (
-        sum(block.num_averaged_triplets for block in blocks),
-        sum(block.num_positive_triplets for block in blocks),
-        sum(block.num_valid_triplets for block in blocks),
-    )
-    if counts[0] == 0:
-        return Mined(0.0, np.zeros_like(embeddings), *counts)
-    if not np.isfinite(loss_sum):
-        return Mined(np.nan, np.full_like(embeddings, np.nan), *counts)
+        loss_sum += found.loss_sum
+        num_averaged += found.num_averaged_triplets
+        num_positive += found.num_positive_triplets
+        num_valid += found.num_valid_triplets
+    if num_averaged == 0:
+        return Mined(0.0, np.zeros_like(embeddings), 0, num_positive, num_valid)
 
     # A pair pulls both of its examples, by pull * (x - y) and its opposite. The column of ones
     # sums the pulls.
@@ -172,8 +167,9 @@ def mine(
     if distance == "cosine":  # back through the scaling to length 1
         gradient -= np.einsum("bd,bd->b", gradient, x)[:, None] * x
         gradient /= norms
-    gradient /= counts[0]
-    return Mined(loss_sum / counts[0], gradient.astype(np.float32), *counts)
+    gradient /= num_averaged
+    mean = loss_sum / num_averaged
+    return Mined(mean, gradient.astype(np.float32), num_averaged, num_positive, num_valid)
 
 
 def sort_rows(
@@ -209,9 +205,3 @@ def unsort_rows(values: NDArray[Any], columns: NDArray[np.int32]) -> NDArray[np.
     row_starts = np.arange(num_rows)[:, None] * (num_others + 1)
     unsorted.reshape(-1)[columns + row_starts] = values
     return unsorted
-
-
-@lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    """Return the threads for blocks; NumPy lets go of the interpreter's lock while it computes."""
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="mining")
