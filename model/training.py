@@ -131,11 +131,13 @@ def evaluate(
             "num_examples": len(split),
             **{key: value.item() for key, value in sorted(results.items()) if key != "global_step"},
         }
-    metrics["train"]["recall_at_1"] = metrics["train"]["recall_at_1_within"]
-    for name in splits.keys() - {"train"}:
-        metrics[name]["recall_at_1"] = recall_at_1(
-            embeddings[name], splits[name].labels, embeddings["train"], splits["train"].labels
-        )
+    for name, split in splits.items():
+        if name == "train":  # its gallery is itself, and that recall is there already
+            recall = metrics[name]["recall_at_1_within"]
+        else:
+            gallery = embeddings["train"], splits["train"].labels
+            recall = recall_at_1(embeddings[name], split.labels, *gallery)
+        metrics[name]["recall_at_1"] = recall
     return metrics
 
 
