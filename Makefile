@@ -12,7 +12,7 @@ PYTHON215 ?= $(firstword $(shell command -v python3.11) $(shell command -v pytho
 .PHONY: lock clean
 
 help: ## this list
-	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
 
 install: ## set up .venv from requirements.lock
 	@sh setup_venv.sh .venv requirements.lock "$(PYTHON)" 3.10 3.13
