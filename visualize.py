@@ -12,6 +12,7 @@ from src.experiment import Experiment
 from src.projector import write_projector
 from src.registry import DATASETS, look_up
 from src.split import SPLITS
+from src.sprite import MAX_SHEET_SIDE
 
 EXAMPLES = """\
   python visualize.py --model_dir experiments/demo
@@ -53,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     if written.tile_size[0] < max(split.images.shape[1:3]):
         print(
-            f"The sprite sheet takes at most 8192 x 8192 pixels: the pictures are shown at "
-            f"{written.tile_size[0]} x {written.tile_size[1]}."
+            f"The sprite sheet takes at most {MAX_SHEET_SIDE} x {MAX_SHEET_SIDE} pixels: the "
+            f"pictures are shown at {written.tile_size[0]} x {written.tile_size[1]}."
         )
     print(
         f"Open it with: {_tensorboard()} --logdir {shlex.quote(str(args.model_dir))}\n"
