@@ -1,8 +1,10 @@
 """What watches a run: the progress bar, a line per evaluation, collapse and divergence."""
 
 import math
+import shutil
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -294,6 +296,27 @@ class FiniteCheckpoints(tf.compat.v1.train.CheckpointSaverListener):
         for name, is_finite in zip(self._names, are_finite, strict=True):
             if not is_finite:
                 raise self._guard.error(int(global_step_value), f"{name} is not finite")
+
+
+class KeepUntrained(tf.compat.v1.train.CheckpointSaverListener):
+    """Copies the checkpoint of step 0, which rotation removes: the network before training."""
+
+    def __init__(self, model_dir: Path, untrained_checkpoint: Path) -> None:
+        """Prepare the listener.
+
+        Args:
+            model_dir: where the run writes `model.ckpt-0`.
+            untrained_checkpoint: the copy's path, without the endings of its files.
+        """
+        self._model_dir = model_dir
+        self._copy = untrained_checkpoint
+
+    def after_save(self, session: Any, global_step_value: int) -> None:
+        """Copy."""
+        if global_step_value == 0:
+            self._copy.parent.mkdir(exist_ok=True)
+            for path in self._model_dir.glob("model.ckpt-0.*"):
+                shutil.copyfile(path, self._copy.parent / path.name)
 
 
 class EvaluationReport(estimator.Exporter):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from model.hooks import (
     DivergenceGuard,
     EvaluationReport,
     FiniteCheckpoints,
+    KeepUntrained,
     ProgressBar,
     progress_bar,
 )
@@ -83,7 +85,10 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
         partial(train_input_fn, train, params, first_step),
         max_steps=max_steps,
         hooks=[guard, bar, alarm],
-        saving_listeners=[FiniteCheckpoints(guard)],
+        saving_listeners=[
+            FiniteCheckpoints(guard),
+            KeepUntrained(experiment.model_dir, experiment.untrained_checkpoint),
+        ],
     )
     eval_spec = estimator.EvalSpec(
         partial(eval_input_fn, validation, params),
@@ -141,19 +146,25 @@ def evaluate(
     return metrics
 
 
-def embed(experiment: Experiment, params: Params, split: Split) -> NDArray[np.float32]:
-    """Embed a split with the latest checkpoint.
+def embed(
+    experiment: Experiment, params: Params, split: Split, checkpoint: Path | None = None
+) -> NDArray[np.float32]:
+    """Embed a split with a checkpoint.
 
     Args:
         experiment: a trained one.
         params: those it was trained with.
         split: the images.
+        checkpoint: `model.ckpt-STEP`, such as `experiment.untrained_checkpoint`; None for the
+            latest.
 
     Returns:
         float32 [N, D], in the order of the split.
     """
     predictions = build_estimator(experiment, params).predict(
-        partial(predict_input_fn, split), yield_single_examples=False
+        partial(predict_input_fn, split),
+        checkpoint_path=str(checkpoint) if checkpoint else None,
+        yield_single_examples=False,
     )
     embeddings = []
     with progress_bar("embed", len(split)) as bar:

@@ -23,6 +23,7 @@ GENERATED = [
     "graph.pbtxt",
     "tensorflow.log",
     "model.ckpt-*",
+    "untrained",
     "events.out.tfevents.*",
     "eval_train",
     "eval_validation",
@@ -60,6 +61,11 @@ class Experiment:
     def log_path(self) -> Path:
         """Where TensorFlow's own messages go, unless `--verbose`."""
         return self.model_dir / "tensorflow.log"
+
+    @property
+    def untrained_checkpoint(self) -> Path:
+        """The checkpoint of step 0, kept in a folder of its own: the network before training."""
+        return self.model_dir / "untrained" / "model.ckpt-0"
 
     def projector_dir(self, split: str) -> Path:
         """Where the projector's files of a split go.

@@ -70,6 +70,8 @@ def test_train_then_visualize(make_experiment, data_dir, capsys, strategy):
     for tag in ("loss", "fraction_positive", "embedding_mean_norm", "distance_p50"):
         assert sorted(set(evaluated[tag])) == [7, 14, 21, 28], tag
 
+    assert (model_dir / "untrained" / "model.ckpt-0.index").exists()
+
     run_visualize(model_dir, data_dir)
     projector = model_dir / "projector" / "test"
     tensor = np.fromfile(next(projector.glob("*.bytes")), "<f4").reshape(60, 8)
@@ -223,3 +225,21 @@ def test_p_x_k_with_augmentation_and_warm_up_learns(make_experiment, data_dir):
     metrics = run_train(model_dir, data_dir)
     assert metrics["global_step"] == 6 * 12  # 200 images, 18 a batch
     assert metrics["splits"]["test"]["recall_at_1"] > 0.8
+
+
+def test_the_untrained_network_can_be_embedded_with_after_training(make_experiment, data_dir):
+    from model.training import embed
+    from src.datasets.mnist import load
+    from src.experiment import Experiment
+    from src.retrieval import recall_at_1
+
+    model_dir = make_experiment(keep_checkpoint_max=1)
+    run_train(model_dir, data_dir)
+    experiment = Experiment(model_dir)
+    params = experiment.trained_params()
+    test = load(data_dir, "test", params)
+    untrained = embed(experiment, params, test, experiment.untrained_checkpoint)
+    trained = embed(experiment, params, test)
+    assert trained.shape == untrained.shape
+    assert recall_at_1(untrained, test.labels) < recall_at_1(trained, test.labels)
+    assert not (model_dir / "model.ckpt-0.index").exists()  # rotated away among the others
