@@ -17,8 +17,8 @@ from src.atomic import atomic_write
 from src.errors import UserError
 from src.sampling import ShuffledBatches
 
-# Examples among which `mine_triplets` looks for an anchor's positive and negative. The hardest of 64
-# are those that batch-hard meets; of 256 they made embeddings collapse: docs/decisions/0008.
+# Examples among which `mine_triplets` looks for an anchor's positive and negative. The hardest of
+# 64 are those that batch-hard meets; among more they teach worse: docs/decisions/0008.
 POOL_SIZES = {"hard": 64, "semihard": 1024}
 
 
@@ -120,7 +120,7 @@ def mine_triplets(
     """Choose a triplet for each example as the anchor, by the distances of the embeddings.
 
     The split is dealt into pools of at most POOL_SIZES[mining] (R) examples at random, and an
-    anchor's candidates are the other examples of its pool. Exact within the pools, in O(N R D) time.
+    anchor's candidates are the other examples of its pool. Exact within the pools, in O(N R D).
 
     Args:
         mining: `hard`: the farthest positive and the nearest negative among the candidates.

@@ -181,8 +181,8 @@ class Params(BaseModel):
     remine_epochs: int = Field(
         1,
         ge=1,
-        description="Of offline hard and semihard: epochs from one choice to the next. Those before "
-        "the first choice train on random triplets.",
+        description="Of offline hard and semihard: epochs from one choice to the next; random "
+        "triplets come before the first.",
     )
     margin: Margin = Field(
         0.5,

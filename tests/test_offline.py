@@ -173,7 +173,7 @@ class TestMining:
             found.add(bool(farther))
         assert found == {True, False} or name == "cosine"
         # The positive is drawn: not always the nearest, nor always the farthest.
-        ranks = [(d[a, LABELS == LABELS[a]] < d[a, p]).mean() for a, p, _ in triplets]
+        ranks = [(d[a, LABELS[a] == LABELS] < d[a, p]).mean() for a, p, _ in triplets]
         assert 0.35 < np.mean(ranks) < 0.65
 
     @pytest.mark.parametrize("mining", ["hard", "semihard"])

@@ -534,8 +534,8 @@ OFFLINE = {"triplet_strategy": "offline"}
         ),
         (
             {**OFFLINE, "warmup_strategy": "batch_all", "warmup_steps": 100},
-            "warmup_strategy: found \"batch_all\"; accepted: none, for triplet_strategy 'offline' is "
-            "trained on triplets, not on batches",
+            "warmup_strategy: found \"batch_all\"; accepted: none, for triplet_strategy 'offline' "
+            "is trained on triplets, not on batches",
         ),
         (
             {"warmup_strategy": "offline", "warmup_steps": 100},
