@@ -76,5 +76,10 @@ def _restored_estimator() -> types.SimpleNamespace:
     return api
 
 
+def global_step() -> tf.Tensor:
+    """Return the global step of the Estimator's graph, an integer scalar."""
+    return tf.compat.v1.train.get_or_create_global_step()
+
+
 keras = tf.keras
 estimator = tf.estimator if hasattr(tf, "estimator") else _restored_estimator()

@@ -153,6 +153,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         self._model_dir = model_dir
         self._stop = stop
         self._num_in_a_row = 0
+        self._median_at_start: float | None = None
 
     @property
     def collapsed(self) -> bool:
@@ -166,11 +167,11 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         self._fetches = {name: graph.get_tensor_by_name(f"progress/{name}:0") for name in names}
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        """Start counting at the step of the checkpoint."""
+        """Start counting at the step of the checkpoint, or go on, in the next part of a run."""
         self._step = int(session.run(tf.compat.v1.train.get_global_step()))
-        self._num_in_a_row = 0
-        # A resumed run may have begun in collapse, where its start is no measure.
-        self._median_at_start = math.inf if self._step > 0 else None
+        if self._step > 0 and self._median_at_start is None:
+            # A resumed run may have begun in collapse, where its start is no measure.
+            self._median_at_start = math.inf
 
     def before_run(self, run_context: Any) -> Any:
         """Ask for the scalars, where this step is one to look at."""

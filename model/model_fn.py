@@ -16,15 +16,16 @@ def model_fn(
     """Build the graph of one mode.
 
     Args:
-        features: images, float32 [B, H, W, C] in [0, 1].
-        labels: int32 [B]; None in PREDICT.
+        features: images, float32 [B, H, W, C] in [0, 1]; offline, in TRAIN and EVAL, [3T, H, W, C]:
+            the anchors, then the positives, then the negatives of T triplets.
+        labels: int32 [B] or [3T]; None in PREDICT.
         mode: TRAIN, EVAL or PREDICT of `estimator.ModeKeys`.
         params: the experiment's params.
 
     Returns:
         The EstimatorSpec. PREDICT gives `embeddings`, float32 [B, D]. In TRAIN and EVAL hooks can
-        fetch the scalars `loss`, `fraction_positive` and `batch_size` of the scope `progress`, and
-        in TRAIN `median_distance`.
+        fetch the scalars `loss`, `fraction_positive` and `batch_size` (B or T) of the scope
+        `progress`, and in TRAIN `median_distance`.
     """
     is_training = mode == estimator.ModeKeys.TRAIN
     network = look_up(NETWORKS, params.network)(params, tuple(features.shape[1:]))
@@ -33,11 +34,13 @@ def model_fn(
         return estimator.EstimatorSpec(mode, predictions={"embeddings": embeddings})
 
     triplets = _triplet_loss(labels, embeddings, params, warms_up=is_training)
+    if params.is_offline:  # all else is measured on each image once: as an anchor
+        labels, embeddings = tf.split(labels, 3)[0], tf.split(embeddings, 3)[0]
     # For hooks. In a scope of their own: an op called `loss` would make the summary's tag `loss_1`.
     with tf.name_scope("progress"):
         loss = tf.identity(triplets.loss, name="loss")
         fraction_positive = tf.identity(triplets.fraction_positive, name="fraction_positive")
-        tf.identity(tf.shape(features)[0], name="batch_size")
+        tf.identity(tf.shape(embeddings)[0], name="batch_size")
 
     if mode == estimator.ModeKeys.EVAL:
         at_reference = look_up(TRIPLET_STRATEGIES, "batch_all")(

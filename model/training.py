@@ -1,13 +1,14 @@
 """Training, evaluating and embedding an experiment: the Estimator's runs over its splits."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.estimator import estimator
+from model.estimator import estimator, tf
 from model.hooks import (
     CollapseAlarm,
     DivergenceGuard,
@@ -19,8 +20,11 @@ from model.hooks import (
 )
 from model.input_fn import eval_input_fn, predict_input_fn, train_input_fn, training_batches
 from model.model_fn import model_fn
+from src.atomic import atomic_write
 from src.experiment import Experiment
+from src.offline import load_triplets, mine_triplets, save_triplets
 from src.params import Params
+from src.registry import NETWORKS, look_up
 from src.retrieval import recall_at_1
 from src.split import Split
 
@@ -64,15 +68,9 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
     train, validation = splits["train"], splits["validation"]
     batches = training_batches(train, params)
     max_steps = params.num_epochs * batches.steps_per_epoch
-    first_step = experiment.latest_step() or 0
     model_dir = str(experiment.model_dir)
-    bar = ProgressBar(
-        "train",
-        batches.examples_before(max_steps),
-        seen=batches.examples_before(first_step),
-        model_dir=model_dir,
-        save_summary_steps=params.save_summary_steps,
-    )
+    write_network(experiment, params, train.images.shape[1:])
+    trained = build_estimator(experiment, params, batches.steps_per_epoch)
     guard = DivergenceGuard(model_dir)
     alarm = CollapseAlarm(
         margin=params.margin,
@@ -80,15 +78,6 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
         every_steps=params.save_summary_steps,
         model_dir=model_dir,
         stop=params.stop_on_collapse,
-    )
-    train_spec = estimator.TrainSpec(
-        partial(train_input_fn, train, params, first_step),
-        max_steps=max_steps,
-        hooks=[guard, bar, alarm],
-        saving_listeners=[
-            FiniteCheckpoints(guard),
-            KeepUntrained(experiment.model_dir, experiment.untrained_checkpoint),
-        ],
     )
     eval_spec = estimator.EvalSpec(
         partial(eval_input_fn, validation, params),
@@ -98,13 +87,101 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
         start_delay_secs=0,
         throttle_secs=0,  # after every checkpoint; the default is at most every 10 minutes
     )
-    try:
-        estimator.train_and_evaluate(
-            build_estimator(experiment, params, batches.steps_per_epoch), train_spec, eval_spec
+    for segment in _segments(experiment, params, train, batches.steps_per_epoch):
+        bar = ProgressBar(
+            "train",
+            batches.examples_before(max_steps),
+            seen=batches.examples_before(segment.first_step),
+            model_dir=model_dir,
+            save_summary_steps=params.save_summary_steps,
         )
-    finally:
-        bar.close()
+        train_spec = estimator.TrainSpec(
+            partial(train_input_fn, train, params, segment.first_step, segment.mined),
+            max_steps=segment.last_step,
+            hooks=[guard, bar, alarm],
+            saving_listeners=[
+                FiniteCheckpoints(guard),
+                KeepUntrained(experiment.model_dir, experiment.untrained_checkpoint),
+            ],
+        )
+        try:
+            estimator.train_and_evaluate(trained, train_spec, eval_spec)
+        finally:
+            bar.close()
     return "collapsed" if params.stop_on_collapse and alarm.collapsed else "finished"
+
+
+class Segment(NamedTuple):
+    """A part of a training, trained without a break.
+
+    Attributes:
+        first_step: the step of the checkpoint that it goes on from.
+        last_step: the one of the checkpoint that it ends with, unless a hook stops it before.
+        mined: the offline triplets of its epochs, int32 [N, 3]; None where batches need none.
+    """
+
+    first_step: int
+    last_step: int
+    mined: NDArray[np.int32] | None
+
+
+def _segments(
+    experiment: Experiment, params: Params, train: Split, steps_per_epoch: int
+) -> Iterator[Segment]:
+    """Yield what is left of a training; to be trained before the next one is asked for.
+
+    That is one segment, unless offline triplets are mined: then one for each choice of triplets,
+    made with the checkpoint that the segment before has left.
+    """
+    max_steps = params.num_epochs * steps_per_epoch
+    first_step = experiment.latest_step() or 0
+    if params.offline_mining == "random":
+        yield Segment(first_step, max_steps, None)
+        return
+    steps_per_choice = params.remine_epochs * steps_per_epoch
+    while first_step < max_steps:
+        mined_step = first_step - first_step % steps_per_choice
+        last_step = min(mined_step + steps_per_choice, max_steps)
+        mined = _triplets_mined_at(mined_step, experiment, params, train) if mined_step else None
+        yield Segment(first_step, last_step, mined)
+        first_step = experiment.latest_step() or 0
+        if first_step < last_step:  # a hook has stopped it
+            return
+
+
+def _triplets_mined_at(
+    step: int, experiment: Experiment, params: Params, train: Split
+) -> NDArray[np.int32]:
+    """Return the triplets mined by the checkpoint of `step`, int32 [N, 3].
+
+    They are kept in a file, so that a run that goes on later in the segment has the same ones.
+    """
+    path = experiment.triplets_path(step)
+    if not path.exists() and experiment.latest_step() == step:
+        triplets = mine_triplets(
+            params.offline_mining,
+            train.labels,
+            embed(experiment, params, train),
+            distance=params.distance_name,
+            seed=[params.seed, step, 2],  # 0 and 1 are the last numbers of src/offline.py's streams
+        )
+        save_triplets(path, triplets)
+        for old in set(experiment.model_dir.glob(experiment.triplets_path("*").name)) - {path}:
+            old.unlink()
+    return load_triplets(path, len(train))
+
+
+def write_network(
+    experiment: Experiment, params: Params, image_shape: tuple[int, int, int]
+) -> None:
+    """Write the network's layers, their shapes and parameters to `network.txt`."""
+    with tf.Graph().as_default(), atomic_write(experiment.network_path) as file:
+        look_up(NETWORKS, params.network)(params, image_shape).summary(
+            print_fn=lambda line: file.write(f"{line}\n".encode()),
+            line_length=100,
+            expand_nested=True,
+            show_trainable=True,
+        )
 
 
 def evaluate(

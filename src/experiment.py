@@ -1,7 +1,7 @@
 """An experiment: a directory with `params.json`, and every file that a run adds to it.
 
-Committed: `params.json`. Written by `train.py`: `trained_params.json`, checkpoints, event files,
-`metrics.json`. Written by `visualize.py`: `projector/`.
+Committed: `params.json`. Written by `train.py`: `trained_params.json`, `network.txt`, checkpoints,
+event files, `triplets-STEP.npy`, `metrics.json`. Written by `visualize.py`: `projector/`.
 """
 
 import json
@@ -18,12 +18,14 @@ from src.params import Params, load_params, save_params
 # What `--overwrite` removes: all that a run writes, and nothing else that may lie there.
 GENERATED = [
     "trained_params.json",
+    "network.txt",
     "metrics.json",
     "checkpoint",
     "graph.pbtxt",
     "tensorflow.log",
     "model.ckpt-*",
     "untrained",
+    "triplets-*.npy",
     "events.out.tfevents.*",
     "eval_train",
     "eval_validation",
@@ -66,6 +68,15 @@ class Experiment:
     def untrained_checkpoint(self) -> Path:
         """The checkpoint of step 0, kept in a folder of its own: the network before training."""
         return self.model_dir / "untrained" / "model.ckpt-0"
+
+    @property
+    def network_path(self) -> Path:
+        """The network's layers, as text."""
+        return self.model_dir / "network.txt"
+
+    def triplets_path(self, step: int) -> Path:
+        """The triplets mined by the embeddings of the checkpoint of `step`."""
+        return self.model_dir / f"triplets-{step}.npy"
 
     def projector_dir(self, split: str) -> Path:
         """Where the projector's files of a split go.

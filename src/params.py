@@ -26,6 +26,7 @@ from src.errors import UserError
 from src.registry import (
     DATASETS,
     NETWORKS,
+    OFFLINE_STRATEGIES,
     SOFT_MARGIN_STRATEGIES,
     TRIPLET_STRATEGIES,
     did_you_mean,
@@ -142,11 +143,25 @@ class Params(BaseModel):
     num_channels: int = Field(
         32, ge=1, le=1024, description="Channels of the first block; each next block has twice it."
     )
-    use_batch_norm: bool = Field(False, description="Batch normalization after each convolution.")
+    hidden_sizes: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=65536, strict=True)], ...], Field(strict=False)
+    ] = Field((128, 128), description="Of mlp: the units of each hidden layer; [] for none.")
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Of mlp: the share of each hidden layer's units that is left out of a step.",
+    )
+    use_batch_norm: bool = Field(
+        False, description="Batch normalization after each convolution or hidden layer."
+    )
     bn_momentum: float = Field(
         0.9, ge=0, lt=1, description="Momentum of batch normalization's moving statistics."
     )
     embedding_size: int = Field(64, ge=1, le=8192, description="D, the length of an embedding.")
+    embedding_activation: Literal["linear", "relu", "sigmoid", "tanh"] = Field(
+        "linear", description="Of mlp: what the last layer's outputs go through."
+    )
     l2_normalize: bool = Field(
         False, description="Scale each embedding to length 1, so that distances are at most 2."
     )
@@ -155,7 +170,19 @@ class Params(BaseModel):
     triplet_strategy: Annotated[str, _name_in(TRIPLET_STRATEGIES)] = Field(
         "batch_all",
         json_schema_extra=_choices(TRIPLET_STRATEGIES),
-        description="Which triplets of a batch count.",
+        description="Which triplets of a batch count; offline: the batch is triplets, chosen by "
+        "`offline_mining`.",
+    )
+    offline_mining: Literal["random", "hard", "semihard"] = Field(
+        "random",
+        description="Of offline: draw the positive and negative of each anchor, or choose them by "
+        "the embeddings' distances.",
+    )
+    remine_epochs: int = Field(
+        1,
+        ge=1,
+        description="Of offline hard and semihard: epochs from one choice to the next; random "
+        "triplets come before the first.",
     )
     margin: Margin = Field(
         0.5,
@@ -190,7 +217,11 @@ class Params(BaseModel):
     # Training
     learning_rate: float = Field(1e-3, gt=0, description="Of Adam.")
     batch_size: int = Field(
-        64, ge=2, le=65536, description="B, the images in a shuffled batch, and in an evaluation's."
+        64,
+        ge=2,
+        le=65536,
+        description="B, the images in a shuffled batch, and in an evaluation's; of offline, the "
+        "triplets.",
     )
     classes_per_batch: int | None = Field(
         None, ge=2, description="P: train on batches of P classes with K images each."
@@ -199,7 +230,11 @@ class Params(BaseModel):
     augment: Augment = Field(
         Augment(), description="Random changes of the training images: shift, rotation, flip, ..."
     )
-    num_epochs: int = Field(20, ge=1, description="Passes over the training split.")
+    num_epochs: int = Field(
+        20,
+        ge=1,
+        description="Passes over the training split; of offline, each image once as an anchor.",
+    )
 
     # What is kept, and how often
     save_summary_steps: int = Field(
@@ -235,6 +270,11 @@ class Params(BaseModel):
         """The distance in use, whether named by `distance` or by `squared`."""
         return self.distance or ("squared_euclidean" if self.squared else "euclidean")
 
+    @property
+    def is_offline(self) -> bool:
+        """Whether batches are triplets, stacked in thirds, and not examples."""
+        return self.triplet_strategy in OFFLINE_STRATEGIES
+
     @model_validator(mode="after")
     def _check_together(self) -> "Params":
         """Refuse keys that contradict each other."""
@@ -254,7 +294,41 @@ class Params(BaseModel):
         if (self.warmup_strategy is None) != (self.warmup_steps == 0):
             key = "warmup_steps" if self.warmup_strategy else "warmup_strategy"
             raise _contradiction(key, "nothing", "warmup_strategy and warmup_steps, both")
+        self._check_offline()
         return self
+
+    def _check_offline(self) -> None:
+        """Refuse keys that do not go with offline triplets, and those that go with nothing else."""
+        offline = " or ".join(f"'{name}'" for name in sorted(OFFLINE_STRATEGIES))
+        if self.is_offline:
+            if self.warmup_strategy:
+                raise _contradiction(
+                    "warmup_strategy",
+                    f'"{self.warmup_strategy}"',
+                    f"none, for triplet_strategy {offline} is trained on triplets, not on batches",
+                )
+            if self.classes_per_batch:
+                raise _contradiction(
+                    "classes_per_batch",
+                    str(self.classes_per_batch),
+                    f"none, for with triplet_strategy {offline} a batch is batch_size triplets",
+                )
+        elif self.warmup_strategy in OFFLINE_STRATEGIES:
+            raise _contradiction(
+                "warmup_strategy",
+                f'"{self.warmup_strategy}"',
+                "a strategy that chooses the triplets of a batch itself",
+            )
+        elif self.offline_mining != "random":
+            raise _contradiction(
+                "offline_mining", f'"{self.offline_mining}"', f"none, or triplet_strategy {offline}"
+            )
+        if self.remine_epochs != 1 and self.offline_mining == "random":
+            raise _contradiction(
+                "remine_epochs",
+                str(self.remine_epochs),
+                "1, or offline_mining 'hard' or 'semihard'",
+            )
 
     def differences(self, other: "Params") -> list[str]:
         """Return the keys that make `other` another experiment, sorted; see `DURATION_KEYS`."""

@@ -1,6 +1,7 @@
 """The programs' own `main`, on a tiny dataset in a temporary directory."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,9 +39,17 @@ def events(directory):
     return found
 
 
-@pytest.mark.parametrize("strategy", TRIPLET_STRATEGIES)
-def test_train_then_visualize(make_experiment, data_dir, capsys, strategy):
-    model_dir = make_experiment(triplet_strategy=strategy)
+@pytest.mark.parametrize(
+    "params",
+    [
+        *({"triplet_strategy": name} for name in TRIPLET_STRATEGIES),
+        {"triplet_strategy": "offline", "offline_mining": "hard"},
+        {"triplet_strategy": "offline", "offline_mining": "semihard", "remine_epochs": 2},
+    ],
+    ids=lambda params: "-".join(map(str, params.values())),
+)
+def test_train_then_visualize(make_experiment, data_dir, capsys, params):
+    model_dir = make_experiment(**params)
     metrics = run_train(model_dir, data_dir)
 
     # 200 images to train with, 32 a batch: 7 steps an epoch, 4 epochs
@@ -71,6 +80,11 @@ def test_train_then_visualize(make_experiment, data_dir, capsys, strategy):
         assert sorted(set(evaluated[tag])) == [7, 14, 21, 28], tag
 
     assert (model_dir / "untrained" / "model.ckpt-0.index").exists()
+    # A convolution of 3 x 3 weights and a bias for each of 4 channels
+    assert re.search(
+        r"block_1_conv \(Conv2D\) +\[?\(None, 8, 8, 4\)\]? +40 +Y",
+        (model_dir / "network.txt").read_text(),
+    )
 
     run_visualize(model_dir, data_dir)
     projector = model_dir / "projector" / "test"

@@ -19,6 +19,7 @@ AT_LEAST_ONE = ([1, 10**9], [(0, "greater than or equal to 1"), (-1, "greater th
 FLOATS = {
     "validation_fraction": ([1e-6, 0.999], [(0, "greater than 0"), (1, "less than 1")]),
     "bn_momentum": ([0, 0.999], [(-0.1, "greater than or equal to 0"), (1, "less than 1")]),
+    "dropout": ([0, 0.999], [(-0.1, "greater than or equal to 0"), (1, "less than 1")]),
     "margin": POSITIVE,
     "reference_margin": POSITIVE,
     "learning_rate": POSITIVE,
@@ -46,6 +47,7 @@ INTEGERS = {
     ),
     "warmup_steps": ([0], [(-1, "greater than or equal to 0")]),
     "num_epochs": AT_LEAST_ONE,
+    "remine_epochs": ([1], AT_LEAST_ONE[1]),  # more goes with offline mining only, below
     "save_summary_steps": AT_LEAST_ONE,
     "keep_checkpoint_max": AT_LEAST_ONE,
 }
@@ -62,10 +64,14 @@ OPTIONAL_INTEGERS = {
 BOOLEANS = ("use_batch_norm", "l2_normalize", "squared", "stop_on_collapse")
 NAMES = {
     "dataset": "'fashion_mnist' or 'mnist'",
-    "network": "'naive_cnn'",
-    "triplet_strategy": "'batch_all' or 'batch_hard' or 'batch_semihard'",
+    "network": "'mlp' or 'naive_cnn'",
+    "triplet_strategy": "'batch_all' or 'batch_hard' or 'batch_semihard' or 'offline'",
 }
-OTHERS = ("augment", "distance", "warmup_strategy")  # tested by themselves, below
+# Tested by themselves, below
+OTHERS = (
+    *("augment", "distance", "embedding_activation", "hidden_sizes", "offline_mining"),
+    "warmup_strategy",
+)
 RANGES = {**FLOATS, **INTEGERS, **OPTIONAL_INTEGERS}
 
 # As the best known public implementations of this layout state them.
@@ -457,6 +463,98 @@ def test_distance_and_squared(path, content, distance):
     ],
 )
 def test_keys_that_do_not_go_together(path, content, line):
+    assert message(path, content) == line
+
+
+@pytest.mark.parametrize("sizes", [[], [64], [128, 128]])
+def test_hidden_sizes(path, sizes):
+    params = load(path, {"hidden_sizes": sizes})
+    assert params.hidden_sizes == tuple(sizes)
+    save_params(path, params)
+    assert load_params(path) == params
+
+
+@pytest.mark.parametrize(
+    ("found", "key", "accepted"),
+    [
+        ("64", "hidden_sizes", "a valid tuple"),
+        ('"64"', "hidden_sizes", "a valid tuple"),
+        ("null", "hidden_sizes", "a valid tuple"),
+        ("[64, 0]", "hidden_sizes.1", "greater than or equal to 1"),
+        ("[65537]", "hidden_sizes.0", "less than or equal to 65536"),
+        ("[64.0]", "hidden_sizes.0", "a valid integer"),
+        ('["64"]', "hidden_sizes.0", "a valid integer"),
+        ("[true]", "hidden_sizes.0", "a valid integer"),
+    ],
+)
+def test_wrong_hidden_sizes(path, found, key, accepted):
+    text = f'{{"hidden_sizes": {found}}}'
+    value = found.strip("[]").split(", ")[-1] if "." in key else found
+    assert message(path, text) == f"{key}: found {value}; accepted: {accepted}"
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu", "sigmoid", "tanh"])
+def test_embedding_activation(path, activation):
+    assert load(path, {"embedding_activation": activation}).embedding_activation == activation
+    assert message(path, {"embedding_activation": "sine"}) == (
+        "embedding_activation: found \"sine\"; accepted: 'linear', 'relu', 'sigmoid' or 'tanh'"
+    )
+
+
+@pytest.mark.parametrize("mining", ["random", "hard", "semihard"])
+def test_offline_mining(path, mining):
+    content = {"triplet_strategy": "offline", "offline_mining": mining}
+    params = load(path, {**content, "augment": {"shift": 1}})
+    assert params.is_offline and params.offline_mining == mining
+    if mining != "random":
+        assert load(path, {**content, "remine_epochs": 5}).remine_epochs == 5
+
+
+OFFLINE = {"triplet_strategy": "offline"}
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (
+            {"offline_mining": "hard"},
+            "offline_mining: found \"hard\"; accepted: none, or triplet_strategy 'offline'",
+        ),
+        (
+            {**OFFLINE, "offline_mining": "hrd"},
+            "offline_mining: found \"hrd\"; accepted: 'random', 'hard' or 'semihard'",
+        ),
+        (
+            {**OFFLINE, "remine_epochs": 2},
+            "remine_epochs: found 2; accepted: 1, or offline_mining 'hard' or 'semihard'",
+        ),
+        (
+            {"remine_epochs": 2},
+            "remine_epochs: found 2; accepted: 1, or offline_mining 'hard' or 'semihard'",
+        ),
+        (
+            {**OFFLINE, "warmup_strategy": "batch_all", "warmup_steps": 100},
+            "warmup_strategy: found \"batch_all\"; accepted: none, for triplet_strategy 'offline' "
+            "is trained on triplets, not on batches",
+        ),
+        (
+            {"warmup_strategy": "offline", "warmup_steps": 100},
+            'warmup_strategy: found "offline"; accepted: a strategy that chooses the triplets of a '
+            "batch itself",
+        ),
+        (
+            {**OFFLINE, "classes_per_batch": 10, "examples_per_class": 4},
+            "classes_per_batch: found 10; accepted: none, for with triplet_strategy 'offline' a "
+            "batch is batch_size triplets",
+        ),
+        (
+            {**OFFLINE, "margin": "soft"},
+            'margin: found "soft"; accepted: a number, or triplet_strategy batch_hard: under '
+            "softplus every triplet is positive, and there is nothing to mine",
+        ),
+    ],
+)
+def test_keys_that_do_not_go_with_offline_triplets(path, content, line):
     assert message(path, content) == line
 
 
