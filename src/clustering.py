@@ -15,20 +15,21 @@ def clustering_metrics(
     """Cluster by scikit-learn's k-means, seeded, with as many clusters as there are classes.
 
     Args:
-        embeddings: float32 [N, D], finite.
+        embeddings: float32 [N, D]; what is not finite becomes 0 or the largest float32.
         labels: int32 [N].
 
     Returns:
         `nmi` and `ami`, the mutual information of clusters and classes divided by the mean of
-        their entropies, the second less what chance gives. Nothing where there is but one class.
+        their entropies, the second less what chance gives. 0 where there are not two classes.
     """
     num_classes = len(np.unique(labels))
     if num_classes < 2:
-        return {}
+        return {"nmi": 0.0, "ami": 0.0}
     # Imported on use: it takes a second, and neither bad params nor a table shall wait for it.
     from sklearn.cluster import KMeans
     from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
+    embeddings = np.nan_to_num(embeddings)
     num_clusters = min(num_classes, len(np.unique(embeddings, axis=0)))
     clusters = KMeans(
         num_clusters, n_init=NUM_RUNS, max_iter=MAX_ROUNDS, random_state=0

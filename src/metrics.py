@@ -1,4 +1,4 @@
-"""The metrics of a split from its embeddings, by the names that metrics.json and TensorBoard use.
+"""The metrics of a split from its embeddings, by the names of `src/metric_names.py`.
 
 Two protocols. *Within*: every example of a split asks the others of the split; names end in
 `_within`. *Against the gallery*: every example asks the training split; names have no ending.
@@ -11,25 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.clustering import clustering_metrics
-from src.retrieval import RECALL_RANKS, Ranking, nearest_class_means, rank_gallery
+from src.metric_names import RECALL_RANKS
+from src.retrieval import Ranking, nearest_class_means, rank_gallery
 from src.split import stratified_indices
 from src.verification import verification_metrics
-
-RETRIEVAL = (
-    "map_at_r",
-    "r_precision",
-    "precision_at_1",
-    *(f"recall_at_{rank}" for rank in RECALL_RANKS),
-    "knn_accuracy",
-)
-VERIFICATION = ("roc_auc", "eer", "tar_at_far_1e-2", "tar_at_far_1e-3")
-CLUSTERING = ("nmi", "ami")
-
-WITHIN = (*(f"{name}_within" for name in RETRIEVAL), *VERIFICATION, *CLUSTERING)
-AGAINST_GALLERY = (*RETRIEVAL, "class_mean_accuracy")
-
-# The metrics by which the best checkpoint can be chosen, beside `loss`: those of every evaluation.
-LOWER_IS_BETTER = frozenset({"loss", "eer"})
 
 # At most so many examples of a split ask; of a larger one a stratified, seeded subset.
 MAX_QUERIES = 10_000
@@ -61,8 +46,7 @@ def metrics_within(split: Embedded) -> dict[str, float]:
         split: its embeddings and labels.
 
     Returns:
-        Those of `WITHIN` that are defined: verification needs a positive and a negative pair,
-        clustering two classes.
+        Those of `src.metric_names.WITHIN`.
     """
     asking = query_indices(split.labels)
     embeddings, labels = split.embeddings[asking], split.labels[asking]
@@ -86,9 +70,9 @@ def metrics_against_gallery(
             out of its own answer.
 
     Returns:
-        The metrics of `AGAINST_GALLERY`, and the confusion matrices of `knn` and `class_mean`,
-        int64 [C, C] over the classes of the dataset up to the largest label: how many examples of
-        the row's class were taken for the column's.
+        The metrics of `src.metric_names.AGAINST_GALLERY`, and the confusion matrices of `knn` and
+        `class_mean`, int64 [C, C], where C - 1 is the largest label: how many examples of the
+        row's class were taken for the column's.
     """
     asking = query_indices(split.labels)
     embeddings, labels = split.embeddings[asking], split.labels[asking]
@@ -116,7 +100,7 @@ def confusion_matrix(
 
 
 def _retrieval(ranking: Ranking, labels: NDArray[np.int32]) -> dict[str, float]:
-    """Return the metrics of `RETRIEVAL`."""
+    """Return the metrics of `src.metric_names.RETRIEVAL`."""
     is_first = (ranking.first_positive == 1).astype(np.float64)
     return {
         "map_at_r": ranking.mean_over_answerable(ranking.average_precision),

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from src.metric_names import RECALL_RANKS
 from src.verification import PairCounts
 
 # Rows of a block of the distance matrix, which one matrix product fills: 128 x 60 000 are 61 MB.
@@ -24,8 +25,7 @@ _CHUNK_PAIRS = 1 << 18
 # Squared distances below this share of |x|^2 + |y|^2 are rounding: the two vectors are equal.
 _ROUNDING = 1e-13
 
-# Ranks down to which each recall@k is known, and the neighbours that vote in k-NN.
-RECALL_RANKS = (1, 2, 4, 8)
+# The neighbours that vote in k-NN.
 NUM_VOTES = 5
 
 # Of the distances between examples: a few near pairs, the typical pair, a few far pairs.

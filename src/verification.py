@@ -79,10 +79,11 @@ def verification_metrics(pairs: PairCounts) -> dict[str, float]:
         `roc_auc`, the probability that a positive pair is nearer than a negative one, equally near
         ones half; `eer`, the rate at which FAR and 1 - TAR are equal, on the straight line between
         thresholds; `tar_at_far_1e-2` and `tar_at_far_1e-3`, TAR at the largest threshold whose FAR
-        is at most that. Nothing where there is no positive pair, or no negative one.
+        is at most that. Where there is no positive pair, or no negative one: those of chance, and
+        a TAR of 0.
     """
     if pairs.positive.sum() == 0 or pairs.negative.sum() == 0:
-        return {}
+        return {"roc_auc": 0.5, "eer": 0.5, "tar_at_far_1e-2": 0.0, "tar_at_far_1e-3": 0.0}
     far, tar = pairs.roc()
     # FAR - (1 - TAR) rises from -1 to 1: between which thresholds does it pass 0, and where there?
     excess = far + tar - 1
