@@ -91,8 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"step {experiment.evaluated_step()}, the best by {params.best_metric} on validation:")
     print(format_splits(results.splits, results.baselines))
     print(
-        "map_at_r_within, recall_at_1_within: each image asks the others of its split; "
-        "recall_at_1: the training images"
+        "(_within: each image asks the others of its split; without, it asks the training images)"
     )
     print(f"wrote {experiment.metrics_path}")
     if status == "collapsed":

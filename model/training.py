@@ -24,6 +24,7 @@ from model.hooks import (
 )
 from model.input_fn import eval_input_fn, predict_input_fn, train_input_fn, training_batches
 from model.model_fn import model_fn, serving_input_fn
+from model.split_metrics import NAMES
 from src.baselines import raw_pixels
 from src.experiment import Experiment
 from src.holdout import UNSEEN
@@ -163,8 +164,7 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
             hooks=[ProgressBar(f"evaluate {name}", len(split)), kept],
             checkpoint_path=str(checkpoint) if checkpoint else None,
         )
-        step = results.pop("global_step").item()
-        metrics = {key: value.item() for key, value in sorted(results.items())}
+        metrics = {key: results[key].item() for key in ("loss", *NAMES)}
         embedded = kept.embedded
         if name == "train":
             gallery = embedded
@@ -172,15 +172,17 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
             against_gallery, found.confusions[name] = metrics_against_gallery(embedded, gallery)
             metrics |= against_gallery
             for key, value in against_gallery.items():
-                write_scalar(str(experiment.model_dir / f"eval_{name}"), key, value, step)
+                write_scalar(
+                    str(experiment.model_dir / f"eval_{name}"), key, value, results["global_step"]
+                )
         num_queries = len(query_indices(split.labels))
         found.splits[name] = {"num_examples": len(split), "num_queries": num_queries, **metrics}
 
     reported = {name: splits[name] for name in ("train", "test", UNSEEN) if name in splits}
-    if experiment.untrained_checkpoint.with_suffix(".index").exists():
+    untrained = experiment.untrained_checkpoint
+    if untrained.with_name(f"{untrained.name}.index").exists():
         found.baselines["untrained"] = _baseline(
-            reported,
-            lambda split: embed(experiment, params, split, experiment.untrained_checkpoint),
+            reported, lambda split: embed(experiment, params, split, untrained)
         )
     found.baselines["raw_pixels"] = _baseline(reported, lambda split: raw_pixels(split.images))
     return found

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from src.retrieval import comparable
+
 # Lloyd's algorithm from k-means++ seeds, the best of so many runs; each ends where nothing moves
 # by more than scikit-learn's tolerance, or after so many rounds.
 NUM_RUNS = 3
@@ -29,11 +31,11 @@ def clustering_metrics(
     from sklearn.cluster import KMeans
     from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
-    embeddings = np.nan_to_num(embeddings)
-    num_clusters = min(num_classes, len(np.unique(embeddings, axis=0)))
+    points = comparable(embeddings[:0], embeddings)[1].astype(np.float32)
+    num_clusters = min(num_classes, len(np.unique(points, axis=0)))
     clusters = KMeans(
         num_clusters, n_init=NUM_RUNS, max_iter=MAX_ROUNDS, random_state=0
-    ).fit_predict(embeddings)
+    ).fit_predict(points)
     return {
         "nmi": float(normalized_mutual_info_score(labels, clusters)),
         "ami": float(adjusted_mutual_info_score(labels, clusters)),

@@ -37,8 +37,8 @@ class Ranking(NamedTuple):
 
     Attributes:
         num_positives: int [Q], R: how many of the gallery have the query's label, itself left out.
-        first_positive: int [Q], the rank of the nearest of those, from 1; a rank past the gallery's
-            end where it is not among the first R or 8.
+        first_positive: int [Q], the rank of the nearest of those, from 1; 9 where it is not among
+            the first 8.
         r_precision: float64 [Q], the share of positives among the first R; 0 where R is 0.
         average_precision: float64 [Q], the mean over the ranks 1 to R of the precision at that rank
             where it holds a positive, and of 0 where it does not; 0 where R is 0.
@@ -105,7 +105,7 @@ def rank_gallery(
         num_positives = num_positives - 1
     found = Ranking(
         num_positives,
-        np.full(size, gallery_size + max(RECALL_RANKS), np.intp),
+        np.full(size, max(RECALL_RANKS) + 1, np.intp),
         np.zeros(size),
         np.zeros(size),
         np.full(size, -1, np.intp),
@@ -130,8 +130,9 @@ def rank_gallery(
         nearest = np.sort(keys[:, :num_ranks], axis=1) & 0xFFFFFFFF
         neighbor_classes = gallery_classes[nearest]  # [rows, num_ranks]
         is_match = neighbor_classes == query_classes[rows, None]
-        has_match = is_match.any(axis=1)
-        found.first_positive[rows[has_match]] = is_match[has_match].argmax(axis=1) + 1
+        of_first = is_match[:, : max(RECALL_RANKS)]
+        has_match = of_first.any(axis=1)
+        found.first_positive[rows[has_match]] = of_first[has_match].argmax(axis=1) + 1
         ranks = np.arange(1, num_ranks + 1)
         is_match &= ranks <= limits
         precisions = np.cumsum(is_match, axis=1) / ranks  # where is_match: of the ranks so far
@@ -220,7 +221,7 @@ def nearest_class_means(
     classes, gallery_classes, sizes = np.unique(
         gallery_labels, return_inverse=True, return_counts=True
     )
-    queries64, gallery64 = _comparable(queries, gallery)
+    queries64, gallery64 = comparable(queries, gallery)
     means = np.zeros((len(classes), gallery64.shape[1]))
     np.add.at(means, gallery_classes, gallery64)
     means /= sizes[:, None]
@@ -240,6 +241,32 @@ def nearest_class_means(
             distances[rows, own_classes] = np.where(others > 0, own_distances, np.inf)
         predicted[start : start + BLOCK_SIZE] = classes[distances.argmin(axis=1)]
     return predicted
+
+
+def comparable(
+    queries: NDArray[np.float32], gallery: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return both in float64, moved and scaled alike such that no vector is longer than 1.
+
+    The order of the distances stays. Around their mean the vectors are as short as the distances
+    between them, which would else be lost to rounding where all lie together far from the origin;
+    and the power of two, by which nothing is rounded, keeps the distances from overflow. What is
+    not finite, as a diverged network's embeddings may be, becomes 0 or the largest float32.
+
+    Args:
+        queries: float32 [Q, D].
+        gallery: float32 [G, D], G > 0, whose mean is taken.
+
+    Returns:
+        float64 [Q, D] and [G, D].
+    """
+    origin = np.nan_to_num(gallery).mean(axis=0, dtype=np.float64)
+    queries64, gallery64 = (
+        np.nan_to_num(x).astype(np.float64) - origin for x in (queries, gallery)
+    )
+    longest = max(float(np.linalg.norm(x, axis=1).max(initial=0)) for x in (queries64, gallery64))
+    scale = 2.0 ** -np.frexp(longest)[1]
+    return queries64 * scale, gallery64 * scale
 
 
 def percentiles_of_distances(
@@ -288,25 +315,6 @@ def _vote(neighbor_classes: NDArray[np.intp]) -> NDArray[np.intp]:
     return elected
 
 
-def _comparable(
-    queries: NDArray[np.float32], gallery: NDArray[np.float32]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return both in float64, moved and scaled alike such that no vector is longer than 1.
-
-    The order of the distances stays. Around their mean the vectors are as short as the distances
-    between them, which would else be lost to rounding where all lie together far from the origin;
-    and the power of two, by which nothing is rounded, keeps the distances from overflow. What is
-    not finite, as a diverged network's embeddings may be, becomes 0 or the largest float32.
-    """
-    origin = np.nan_to_num(gallery).mean(axis=0, dtype=np.float64)
-    queries64, gallery64 = (
-        np.nan_to_num(x).astype(np.float64) - origin for x in (queries, gallery)
-    )
-    longest = max(float(np.linalg.norm(x, axis=1).max(initial=0)) for x in (queries64, gallery64))
-    scale = 2.0 ** -np.frexp(longest)[1]
-    return queries64 * scale, gallery64 * scale
-
-
 def _visit_distances(
     queries: NDArray[np.float32],
     gallery: NDArray[np.float32],
@@ -322,11 +330,11 @@ def _visit_distances(
         own: see `rank_gallery`; those distances are infinite.
         order: int [Q], the order in which the queries are visited.
         visit: gets which queries, int [r], and their squared distances to all of the gallery,
-            float32 [r, G], in [0, 4) by the scale of `_comparable`.
+            float32 [r, G], in [0, 4) by the scale of `comparable`.
     """
     if len(queries) == 0 or len(gallery) == 0:
         return
-    queries64, gallery64 = _comparable(queries, gallery)
+    queries64, gallery64 = comparable(queries, gallery)
     query_norms = np.einsum("qd,qd->q", queries64, queries64)
     gallery_norms = np.einsum("gd,gd->g", gallery64, gallery64)
     # |q - g|^2 = -2 q.g + |q|^2 + |g|^2, as one product of matrices
