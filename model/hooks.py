@@ -4,6 +4,7 @@ import math
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
     def _write_speed(self) -> None:
         now = time.perf_counter()
         speed = self._examples_since_summary / (now - self._last_summary)
-        write_scalar(self._model_dir, "examples_per_second", speed, self._step)
+        _write_scalar(self._model_dir, "examples_per_second", speed, self._step)
         self._examples_since_summary, self._last_summary = 0, now
 
 
@@ -204,7 +205,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         found = is_small and is_at_margin
         self._num_in_a_row = self._num_in_a_row + 1 if found else 0
         if self._model_dir:
-            write_scalar(self._model_dir, "collapsed", float(found), self._step)
+            _write_scalar(self._model_dir, "collapsed", float(found), self._step)
         if self._num_in_a_row == _LOOKS_IN_A_ROW:
             self._warn(loss, median)
         if self._stop and self.collapsed:
@@ -379,7 +380,14 @@ class EvaluationReport(estimator.Exporter):
         tqdm.write(f"epoch {step / self._steps_per_epoch:.4g}  step {step}  validation: {shown}")
 
 
-def write_scalar(model_dir: str, tag: str, value: float, step: int) -> None:
+def write_scalars(directory: str, values: Mapping[str, float], step: int) -> None:
+    """Write a point of each curve among the summaries in a directory, to disk at once."""
+    for tag, value in values.items():
+        _write_scalar(directory, tag, value, step)
+    tf.compat.v1.summary.FileWriterCache.get(directory).flush()
+
+
+def _write_scalar(model_dir: str, tag: str, value: float, step: int) -> None:
     """Write a point of a curve among the summaries of the run."""
     summary = tf.compat.v1.Summary()
     summary.value.add(tag=tag, simple_value=value)

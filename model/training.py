@@ -20,7 +20,7 @@ from model.hooks import (
     ProgressBar,
     StopAfterEvaluation,
     progress_bar,
-    write_scalar,
+    write_scalars,
 )
 from model.input_fn import eval_input_fn, predict_input_fn, train_input_fn, training_batches
 from model.model_fn import model_fn, serving_input_fn
@@ -171,10 +171,8 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
         if name != UNSEEN:
             against_gallery, found.confusions[name] = metrics_against_gallery(embedded, gallery)
             metrics |= against_gallery
-            for key, value in against_gallery.items():
-                write_scalar(
-                    str(experiment.model_dir / f"eval_{name}"), key, value, results["global_step"]
-                )
+            directory = experiment.model_dir / f"eval_{name}"
+            write_scalars(str(directory), against_gallery, results["global_step"])
         num_queries = len(query_indices(split.labels))
         found.splits[name] = {"num_examples": len(split), "num_queries": num_queries, **metrics}
 
