@@ -4,6 +4,7 @@ import math
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from model.estimator import estimator, tf
 from src.errors import TrainingDiverged
+from src.metrics import Embedded
 from src.table import format_metrics
 
 # A look finds collapse where the lengths between embeddings are below both shares, and the loss
@@ -20,6 +22,9 @@ _SHARE_OF_MARGIN = 0.02
 _SHARE_OF_START = 0.05
 _LOSS_TOLERANCE = 0.02
 _LOOKS_IN_A_ROW = 3
+
+SPLIT_METRICS = "split_metrics"
+"""The graph's collection in which an evaluation's `SplitMetrics` stands."""
 
 
 def progress_bar(description: str, num_examples: int, *, seen: int = 0) -> tqdm:
@@ -320,6 +325,40 @@ class KeepUntrained(tf.compat.v1.train.CheckpointSaverListener):
                 shutil.copyfile(path, self._copy.parent / path.name)
 
 
+class StopAfterEvaluation(tf.compat.v1.train.SessionRunHook):
+    """Lets an evaluation end the run at the very step that it evaluated; call it to do so.
+
+    An evaluation runs while the step's checkpoint is saved, when it is too late for
+    `request_stop()` of the step; the coordinator is asked before the next one.
+    """
+
+    def __init__(self) -> None:
+        """Start with a run that goes on."""
+        self.is_requested = False
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Note whom to ask."""
+        self._coordinator = coord
+
+    def __call__(self) -> None:
+        """End the run."""
+        self.is_requested = True
+        self._coordinator.request_stop()
+
+
+class KeepEmbeddings(tf.compat.v1.train.SessionRunHook):
+    """Holds what an evaluation has collected: the embeddings of the split, and their labels."""
+
+    def begin(self) -> None:
+        """Find the collector, which `model_fn` has put into the graph's collection."""
+        (self._metrics,) = tf.compat.v1.get_collection(SPLIT_METRICS)
+
+    @property
+    def embedded(self) -> Embedded:
+        """The split, in the order of the evaluation."""
+        return self._metrics.embedded
+
+
 class EvaluationReport(estimator.Exporter):
     """Prints a line after each evaluation; an Exporter is what the Estimator calls there."""
 
@@ -342,9 +381,16 @@ class EvaluationReport(estimator.Exporter):
     ) -> None:
         """Print the line; nothing is exported."""
         step = int(eval_result["global_step"])
-        names = ("loss", "fraction_positive", "embedding_mean_norm", "recall_at_1_within")
+        names = ("map_at_r_within", "recall_at_1_within", "loss", "fraction_positive")
         shown = format_metrics({name: float(eval_result[name]) for name in names})
         tqdm.write(f"epoch {step / self._steps_per_epoch:.4g}  step {step}  validation: {shown}")
+
+
+def write_scalars(directory: str, values: Mapping[str, float], step: int) -> None:
+    """Write a point of each curve among the summaries in a directory, to disk at once."""
+    for tag, value in values.items():
+        _write_scalar(directory, tag, value, step)
+    tf.compat.v1.summary.FileWriterCache.get(directory).flush()
 
 
 def _write_scalar(model_dir: str, tag: str, value: float, step: int) -> None:
