@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "status": status,
                 "global_step": experiment.latest_step(),
                 "seconds": round(seconds_before + time.perf_counter() - started, 1),
+                "images_per_second": (experiment.progress() or {}).get("images_per_second"),
                 "splits": metrics_of_splits,
             }
         )

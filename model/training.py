@@ -15,6 +15,7 @@ from model.hooks import (
     FiniteCheckpoints,
     KeepUntrained,
     ProgressBar,
+    ProgressFile,
     progress_bar,
 )
 from model.input_fn import eval_input_fn, predict_input_fn, train_input_fn, training_batches
@@ -84,7 +85,7 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
     train_spec = estimator.TrainSpec(
         partial(train_input_fn, train, params, first_step),
         max_steps=max_steps,
-        hooks=[guard, bar, alarm],
+        hooks=[guard, bar, alarm, ProgressFile(experiment, max_steps)],
         saving_listeners=[
             FiniteCheckpoints(guard),
             KeepUntrained(experiment.model_dir, experiment.untrained_checkpoint),

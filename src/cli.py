@@ -11,18 +11,23 @@ from pathlib import Path
 from src.errors import TrainingDiverged, UserError
 
 
-def experiment_parser(description: str, examples: str) -> argparse.ArgumentParser:
-    """Return a parser with the arguments of every program that works on one experiment.
+def program_parser(description: str, examples: str) -> argparse.ArgumentParser:
+    """Return a parser without arguments.
 
     Args:
         description: what the program does, one sentence.
         examples: command lines, shown below the options.
     """
-    parser = argparse.ArgumentParser(
+    return argparse.ArgumentParser(
         description=description,
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def experiment_parser(description: str, examples: str) -> argparse.ArgumentParser:
+    """Return a parser with the arguments of every program that works on one experiment."""
+    parser = program_parser(description, examples)
     parser.add_argument(
         "--model_dir",
         type=Path,
@@ -30,6 +35,15 @@ def experiment_parser(description: str, examples: str) -> argparse.ArgumentParse
         metavar="DIR",
         help="the experiment: a directory with a params.json, which also takes what is written",
     )
+    add_data_dir(parser)
+    parser.add_argument(
+        "--verbose", action="store_true", help="show TensorFlow's own log on the console"
+    )
+    return parser
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    """Add the argument `--data_dir`."""
     parser.add_argument(
         "--data_dir",
         type=Path,
@@ -37,19 +51,17 @@ def experiment_parser(description: str, examples: str) -> argparse.ArgumentParse
         metavar="DIR",
         help="where the datasets are, each in a folder of its name (default: data)",
     )
-    parser.add_argument(
-        "--verbose", action="store_true", help="show TensorFlow's own log on the console"
-    )
-    return parser
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a program: bad input and a failed training end it with one line, a bug with a traceback.
 
-    Exit codes: 2 for bad input, 3 for a training that diverged or collapsed, 130 for Ctrl-C.
+    Exit codes: 2 for bad input, 3 for a training that diverged or collapsed, 130 for Ctrl-C,
+    141 where the reader of a pipe has gone.
     """
     try:
         main()
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -59,6 +71,9 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 @contextmanager

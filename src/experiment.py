@@ -1,7 +1,7 @@
 """An experiment: a directory with `params.json`, and every file that a run adds to it.
 
 Committed: `params.json`. Written by `train.py`: `trained_params.json`, checkpoints, event files,
-`metrics.json`. Written by `visualize.py`: `projector/`.
+`progress.json`, `metrics.json`. Written by `visualize.py`: `projector/`.
 """
 
 import json
@@ -19,6 +19,7 @@ from src.params import Params, load_params, save_params
 GENERATED = [
     "trained_params.json",
     "metrics.json",
+    "progress.json",
     "checkpoint",
     "graph.pbtxt",
     "tensorflow.log",
@@ -56,6 +57,11 @@ class Experiment:
     def metrics_path(self) -> Path:
         """What the finished training reached."""
         return self.model_dir / "metrics.json"
+
+    @property
+    def progress_path(self) -> Path:
+        """How far a running training is."""
+        return self.model_dir / "progress.json"
 
     @property
     def log_path(self) -> Path:
@@ -103,6 +109,19 @@ class Experiment:
         """Write `metrics.json`."""
         with atomic_write(self.metrics_path) as file:
             file.write(json.dumps(metrics, indent=2).encode() + b"\n")
+
+    def progress(self) -> dict[str, Any] | None:
+        """Return the content of `progress.json`; None where there is none that can be read."""
+        try:
+            progress = json.loads(self.progress_path.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return progress if isinstance(progress, dict) else None
+
+    def save_progress(self, progress: dict[str, Any]) -> None:
+        """Write `progress.json`."""
+        with atomic_write(self.progress_path) as file:
+            file.write(json.dumps(progress).encode() + b"\n")
 
     def overwrite(self) -> None:
         """Remove all that earlier runs wrote; `params.json` and foreign files stay."""

@@ -1,0 +1,78 @@
+"""Compare experiments in one table: `python compare.py experiments/naive_cnn`."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from src.cli import program_parser, run
+from src.comparison import compare
+from src.comparison_formats import as_csv, as_json, as_markdown, as_text
+from src.results import read_results
+
+EXAMPLES = """\
+  python compare.py experiments/naive_cnn
+  python compare.py experiments --sort map_at_r
+  python compare.py experiments/margins --split test --columns recall_at_1,train.loss --markdown"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = program_parser(
+        "Compare experiments: the params in which they differ, and what they have reached. Those "
+        "that differ in their seed alone are one row, of means and standard deviations.",
+        EXAMPLES,
+    )
+    parser.add_argument(
+        "directories",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="an experiment, or a directory with experiments at any depth",
+    )
+    parser.add_argument(
+        "--split",
+        default="validation",
+        help="what metrics are of that are named without a split (default: validation, by which "
+        "margins are chosen; test is for the end)",
+    )
+    parser.add_argument(
+        "--columns",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="NAME,...",
+        help="metrics to show, by their names in metrics.json: recall_at_1, train.loss, seconds",
+    )
+    parser.add_argument(
+        "--sort",
+        metavar="COLUMN",
+        help="experiment, status, n, a param or a metric; a metric's best first "
+        "(default: by the params)",
+    )
+    parser.add_argument("--reverse", action="store_true", help="sort the other way round")
+    formats = parser.add_mutually_exclusive_group()
+    formats.add_argument("--markdown", action="store_true", help="print a table in Markdown")
+    formats.add_argument("--csv", action="store_true", help="print CSV, at full precision")
+    formats.add_argument("--json", action="store_true", help="print JSON, at full precision")
+    args = parser.parse_args(argv)
+
+    comparison = compare(
+        read_results(args.directories),
+        split=args.split,
+        columns=args.columns,
+        sort=args.sort,
+        reverse=args.reverse,
+    )
+    if args.markdown:
+        print(as_markdown(comparison))
+    elif args.csv:
+        print(as_csv(comparison))
+    elif args.json:
+        print(as_json(comparison))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print(as_text(comparison, width))
+
+
+if __name__ == "__main__":
+    run(main)
