@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from src.errors import TrainingDiverged, UserError
+from src.errors import SweepFailed, TrainingDiverged, UserError
 
 
 def program_parser(description: str, examples: str) -> argparse.ArgumentParser:
@@ -53,11 +53,19 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def positive_int(text: str) -> int:
+    """Return the number that an argument states; argparse reports what is none."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"found {text}; accepted: a whole number from 1 on")
+    return value
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a program: bad input and a failed training end it with one line, a bug with a traceback.
 
-    Exit codes: 2 for bad input, 3 for a training that diverged or collapsed, 130 for Ctrl-C,
-    141 where the reader of a pipe has gone.
+    Exit codes: 2 for bad input; 3 for a training that diverged or collapsed, and a sweep with one
+    that failed; 130 for Ctrl-C; 141 where the reader of a pipe has gone.
     """
     try:
         main()
@@ -65,7 +73,7 @@ def run(main: Callable[[], None]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except TrainingDiverged as error:
+    except (SweepFailed, TrainingDiverged) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(3)
     except KeyboardInterrupt:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.comparison import Column, Comparison, Row, Statistic, Value
+from src.comparison import Column, Comparison, Row, Statistic
+from src.params import format_value
 
 MISSING = "-"
 _GAP = "  "
@@ -80,7 +81,10 @@ def as_csv(comparison: Comparison) -> str:
     for row in comparison.rows:
         writer.writerow(
             [row.name]
-            + [_bare(row.params[key]) if key in row.params else "" for key in comparison.params]
+            + [
+                format_value(row.params[key]) if key in row.params else ""
+                for key in comparison.params
+            ]
             + [len(row.results), row.status]
             + [cell for path in paths for cell in _csv_cells(row.statistics.get(path))]
             + ["; ".join(note for result in row.results for note in result.notes)]
@@ -122,7 +126,7 @@ def _text_columns(comparison: Comparison, plus_minus: str) -> list[_TextColumn]:
     columns = [_TextColumn("experiment", "", [row.name for row in rows], False)]
     for key in comparison.params:
         is_number = not any(isinstance(row.params.get(key), str | bool) for row in rows)
-        cells = [_bare(row.params[key]) if key in row.params else MISSING for row in rows]
+        cells = [format_value(row.params[key]) if key in row.params else MISSING for row in rows]
         columns.append(_TextColumn(key, "", cells, is_number))
     if _has_several(comparison):
         columns.append(_TextColumn("n", "", [str(len(row.results)) for row in rows], True))
@@ -132,15 +136,6 @@ def _text_columns(comparison: Comparison, plus_minus: str) -> list[_TextColumn]:
         split, _, key = column.path.rpartition(".")
         columns.append(_TextColumn(key, split, _metric_cells(rows, column, plus_minus), True))
     return columns
-
-
-def _bare(value: Value) -> str:
-    """Return a param's value as `sweep.py --param` takes it: JSON, text without quotes."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return f"{value:.0f}"
-    return json.dumps(value)
 
 
 def _number(value: float, decimals: int | None) -> str:

@@ -304,6 +304,15 @@ def save_params(path: Path, params: Params) -> None:
         file.write(json.dumps(params.model_dump(), indent=2).encode() + b"\n")
 
 
+def format_value(value: Any) -> str:
+    """Return a param's value as JSON, but text without quotes; equal numbers alike, 1.0 as 1."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return json.dumps(value)
+
+
 def json_schema() -> str:
     """Return the JSON schema of `params.json`, as committed beside the experiments."""
     schema = Params.model_json_schema()
