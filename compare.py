@@ -1,13 +1,11 @@
 """Compare experiments in one table: `python compare.py experiments/naive_cnn`."""
 
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from src.cli import program_parser, run
-from src.comparison import compare
-from src.comparison_formats import as_csv, as_json, as_markdown, as_text
+from src.comparison import DEFAULT_SPLIT, compare
+from src.comparison_formats import as_csv, as_json, as_markdown, for_console
 from src.results import read_results
 
 EXAMPLES = """\
@@ -32,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--split",
-        default="validation",
-        help="what metrics are of that are named without a split (default: validation, by which "
+        default=DEFAULT_SPLIT,
+        help="what metrics are of that are named without a split (default: %(default)s, by which "
         "margins are chosen; test is for the end)",
     )
     parser.add_argument(
@@ -70,8 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif args.json:
         print(as_json(comparison))
     else:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        print(as_text(comparison, width))
+        print(for_console(comparison))
 
 
 if __name__ == "__main__":

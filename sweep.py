@@ -1,14 +1,13 @@
 """Train an experiment with many params: `python sweep.py --parent_dir DIR --param margin=0.5,1`."""
 
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from src.cli import add_data_dir, positive_int, program_parser, run
 from src.comparison import compare
-from src.comparison_formats import as_text
+from src.comparison_formats import for_console
 from src.errors import SweepFailed, UserError
 from src.jobs import Job, run_jobs
 from src.results import read_result
@@ -98,11 +97,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         sys.exit(128 + outcome.stopped_by)
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print()
-    print(
-        as_text(compare([read_result(c.experiment.model_dir) for c in children]), width), flush=True
-    )
+    results = [read_result(child.experiment.model_dir) for child in children]
+    print(for_console(compare(results)), flush=True)
     failed = {
         name: f"{status} in an earlier run, not run again ({args.parent_dir / name})"
         for name, status in statuses.items()

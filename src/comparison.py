@@ -17,6 +17,9 @@ from src.params import Params
 from src.registry import did_you_mean
 from src.results import PARENT, Result
 
+# Margins are chosen on it; `test` is for the end.
+DEFAULT_SPLIT = "validation"
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -134,7 +137,7 @@ class Comparison:
 def compare(
     results: Sequence[Result],
     *,
-    split: str = "validation",
+    split: str = DEFAULT_SPLIT,
     columns: Sequence[str] = (),
     sort: str | None = None,
     reverse: bool = False,
@@ -207,8 +210,8 @@ def _column(name: str, split: str, known: Iterable[str], others: Iterable[str] =
 
 def _check_split(split: str, known: Iterable[str]) -> None:
     """Refuse a split that no experiment has been evaluated on."""
-    splits = {path.rpartition(".")[0] for path in known} - {""}
-    if splits and split not in splits:
+    splits = {path.split(".")[0] for path in known if "." in path} | {DEFAULT_SPLIT}
+    if split not in splits:
         raise UserError(
             f"--split: found {split!r}{did_you_mean(split, splits)}; accepted: "
             + ", ".join(sorted(splits))

@@ -5,6 +5,8 @@ import io
 import json
 import math
 import re
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +35,17 @@ class _TextColumn:
     split: str
     cells: list[str]
     is_number: bool
+
+
+def for_console(comparison: Comparison) -> str:
+    """Return the table as standard output can show it: its width, its characters."""
+    try:
+        "±".encode(sys.stdout.encoding or "ascii")
+        plus_minus = "±"
+    except UnicodeEncodeError:
+        plus_minus = "+-"
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return as_text(comparison, width, plus_minus)
 
 
 def as_text(comparison: Comparison, width: int | None = None, plus_minus: str = "±") -> str:

@@ -187,7 +187,7 @@ class _View:
             total=total,
             initial=done,
             desc="all",
-            bar_format="{desc}: {percentage:.0f}%|{bar}| {n:.1f} of {total} [{elapsed}<{remaining}]",
+            bar_format="{desc}: {percentage:.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]",
             disable=None,  # where stderr is no terminal
             leave=False,
             dynamic_ncols=True,

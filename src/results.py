@@ -100,10 +100,12 @@ def read_result(model_dir: Path) -> Result:
         if getattr(params, key) != getattr(trained, key)
     ]
     status = str(content["status"])
+    splits = content.pop("splits", None)
     if status == "running":
         notes.append(_last_write(experiment))
         return Result(model_dir, RUNNING, trained, {}, tuple(notes))
-    return Result(model_dir, status, trained, _numbers(content), tuple(notes))
+    metrics = _numbers(content) | _numbers(splits if isinstance(splits, dict) else {})
+    return Result(model_dir, status, trained, metrics, tuple(notes))
 
 
 def _find_experiments(top: Path) -> list[Path]:
@@ -139,12 +141,11 @@ def _duration(seconds: float) -> str:
 
 
 def _numbers(content: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Return every number in nested objects by its dotted path, `splits` left out of the path."""
+    """Return every number in nested objects by its dotted path."""
     numbers: dict[str, float] = {}
     for key, value in content.items():
         if isinstance(value, dict):
-            path = prefix if not prefix and key == "splits" else f"{prefix}{key}."
-            numbers |= _numbers(value, path)
+            numbers |= _numbers(value, f"{prefix}{key}.")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             numbers[f"{prefix}{key}"] = value
     return numbers
