@@ -144,12 +144,12 @@ def run_jobs(jobs: Sequence[Job], *, at_once: int, num_done: int = 0) -> Outcome
             while waiting and len(running) < at_once and not received:
                 running.append(_Running(waiting.popleft(), environment))
                 view.started(running[-1])
-            if len(received) > num_passed_on:
+            for number in received[num_passed_on:2]:
                 if num_passed_on == 0:
-                    view.write(f"{received[0].name}: waiting for {len(running)} to stop")
+                    view.write(f"{number.name}: waiting for {len(running)} to stop")
                 for job in running:
-                    job.process.send_signal(signal.SIGKILL if num_passed_on else received[0])
-                num_passed_on = len(received)
+                    job.process.send_signal(signal.SIGKILL if num_passed_on else number)
+                num_passed_on += 1
             for ended in [job for job in running if job.has_ended()]:
                 running.remove(ended)
                 if ended.process.returncode == 0:
