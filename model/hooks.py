@@ -12,6 +12,7 @@ from tqdm import tqdm
 from model.estimator import estimator, tf
 from src.errors import TrainingDiverged
 from src.experiment import Experiment
+from src.metrics import Embedded
 from src.table import format_metrics
 
 # A look finds collapse where the lengths between embeddings are below both shares, and the loss
@@ -21,6 +22,9 @@ _SHARE_OF_MARGIN = 0.02
 _SHARE_OF_START = 0.05
 _LOSS_TOLERANCE = 0.02
 _LOOKS_IN_A_ROW = 3
+
+SPLIT_METRICS = "split_metrics"
+"""The graph's collection in which an evaluation's `SplitMetrics` stands."""
 
 
 def progress_bar(description: str, num_examples: int, *, seen: int = 0) -> tqdm:
@@ -109,7 +113,7 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
     def _write_speed(self) -> None:
         now = time.perf_counter()
         speed = self._examples_since_summary / (now - self._last_summary)
-        _write_scalar(self._model_dir, "examples_per_second", speed, self._step)
+        write_scalar(self._model_dir, "examples_per_second", speed, self._step)
         self._examples_since_summary, self._last_summary = 0, now
 
 
@@ -262,7 +266,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         found = is_small and is_at_margin
         self._num_in_a_row = self._num_in_a_row + 1 if found else 0
         if self._model_dir:
-            _write_scalar(self._model_dir, "collapsed", float(found), self._step)
+            write_scalar(self._model_dir, "collapsed", float(found), self._step)
         if self._num_in_a_row == _LOOKS_IN_A_ROW:
             self._warn(loss, median)
         if self._stop and self.collapsed:
@@ -381,6 +385,35 @@ class KeepUntrained(tf.compat.v1.train.CheckpointSaverListener):
                 shutil.copyfile(path, self._copy.parent / path.name)
 
 
+class StopAfterEvaluation(tf.compat.v1.train.SessionRunHook):
+    """Lets an evaluation end the run at the very step that it evaluated; call it to do so.
+
+    An evaluation runs while the step's checkpoint is saved, when it is too late for
+    `request_stop()` of the step; the coordinator is asked before the next one.
+    """
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Note whom to ask."""
+        self._coordinator = coord
+
+    def __call__(self) -> None:
+        """End the run."""
+        self._coordinator.request_stop()
+
+
+class KeepEmbeddings(tf.compat.v1.train.SessionRunHook):
+    """Holds what an evaluation has collected: the embeddings of the split, and their labels."""
+
+    def begin(self) -> None:
+        """Find the collector, which `model_fn` has put into the graph's collection."""
+        (self._metrics,) = tf.compat.v1.get_collection(SPLIT_METRICS)
+
+    @property
+    def embedded(self) -> Embedded:
+        """The split, in the order of the evaluation."""
+        return self._metrics.embedded
+
+
 class EvaluationReport(estimator.Exporter):
     """Prints a line after each evaluation; an Exporter is what the Estimator calls there."""
 
@@ -403,12 +436,12 @@ class EvaluationReport(estimator.Exporter):
     ) -> None:
         """Print the line; nothing is exported."""
         step = int(eval_result["global_step"])
-        names = ("loss", "fraction_positive", "embedding_mean_norm", "recall_at_1_within")
+        names = ("map_at_r_within", "recall_at_1_within", "loss", "fraction_positive")
         shown = format_metrics({name: float(eval_result[name]) for name in names})
         tqdm.write(f"epoch {step / self._steps_per_epoch:.4g}  step {step}  validation: {shown}")
 
 
-def _write_scalar(model_dir: str, tag: str, value: float, step: int) -> None:
+def write_scalar(model_dir: str, tag: str, value: float, step: int) -> None:
     """Write a point of a curve among the summaries of the run."""
     summary = tf.compat.v1.Summary()
     summary.value.add(tag=tag, simple_value=value)

@@ -60,7 +60,7 @@ def test_train_then_visualize(make_experiment, data_dir, capsys, strategy):
     assert metrics["splits"]["test"]["recall_at_1"] > 0.8
 
     out = capsys.readouterr().out
-    assert out.count("validation: loss") == 4  # a line per evaluation, one an epoch
+    assert out.count("validation: map_at_r_within") == 4  # a line per evaluation, one an epoch
     assert (model_dir / "model.ckpt-28.index").exists()
     training = events(model_dir)
     for tag in ("loss", "fraction_positive", "embedding_mean_norm", "distance_p50"):
@@ -156,8 +156,8 @@ def test_the_console_is_quiet(make_experiment, data_dir):
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0].endswith("mnist (200 train, 40 validation, 60 test), batch_all")
-    assert lines[1].startswith("epoch 1  step 7  validation: loss ")
-    assert lines[2].startswith("epoch 2  step 14  validation: loss ")
+    assert lines[1].startswith("epoch 1  step 7  validation: map_at_r_within ")
+    assert lines[2].startswith("epoch 2  step 14  validation: map_at_r_within ")
     assert lines[3].split() == [
         "split",
         "loss",
