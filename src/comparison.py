@@ -8,11 +8,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
+from src.metric_names import AGAINST_GALLERY, LOWER_IS_BETTER, WITHIN
 from src.params import Params
 from src.registry import did_you_mean
 from src.results import PARENT, Result
@@ -40,22 +41,32 @@ class Metric:
     shown: bool = False
 
 
-# Every metric whose column needs more than a name. Others of metrics.json can be asked for too.
-METRICS = (
+_SHOWN = (
     Metric("fraction_positive", "train", 5, False, shown=True),
     Metric("fraction_positive", "validation", 5, False, shown=True),
     Metric("fraction_positive_at_reference", "", 5, False, shown=True),
     Metric("loss", "train", 4, False, shown=True),
     Metric("loss", "validation", 4, False, shown=True),
-    Metric("map_at_r", "", 4, True, shown=True),
+    Metric("map_at_r_within", "", 4, True, shown=True),
+    Metric("recall_at_1_within", "", 4, True, shown=True),
     Metric("recall_at_1", "", 4, True, shown=True),
     Metric("embedding_mean_norm", "", 3, False, shown=True),
     Metric("seconds", None, 0, False, shown=True),
     Metric("images_per_second", None, 0, True, shown=True),
+)
+# Every metric whose column needs more than a name. Others of metrics.json can be asked for too.
+METRICS = (
+    *_SHOWN,
+    *(
+        Metric(name, "", 4, name not in LOWER_IS_BETTER)
+        for name in dict.fromkeys((*WITHIN, *AGAINST_GALLERY))
+        if name not in {metric.key for metric in _SHOWN}
+    ),
     Metric("global_step", None, 0, False),
     Metric("num_examples", "", 0, False),
-    Metric("recall_at_1_within", "", 4, True),
 )
+# What else metrics.json has numbers of.
+_NOT_SPLITS = {"baselines", "best"}
 _OTHERS = Metric("", "", None, False)
 
 # Keys of params.json that leave what is learned as it is: no column, and no row, for them.
@@ -141,6 +152,7 @@ def compare(
     columns: Sequence[str] = (),
     sort: str | None = None,
     reverse: bool = False,
+    baselines: bool = False,
 ) -> Comparison:
     """Put experiments in a table.
 
@@ -152,6 +164,7 @@ def compare(
             better come with the highest first, all else with the lowest; where there is no value,
             or it is not a number, the row comes last. None for the order of the params.
         reverse: sort the other way round.
+        baselines: add a row for each of a row's baselines below it.
 
     Raises:
         UserError: a column or split that there is not.
@@ -173,6 +186,8 @@ def compare(
         rows = _sorted(rows, sort, split, reverse=reverse, params=params, known=known)
     elif reverse:
         rows.reverse()
+    if baselines:
+        rows = [line for row in rows for line in (row, *_baselines(row))]
     return Comparison(directory, params, tuple(shown), tuple(rows), notes)
 
 
@@ -210,7 +225,7 @@ def _column(name: str, split: str, known: Iterable[str], others: Iterable[str] =
 
 def _check_split(split: str, known: Iterable[str]) -> None:
     """Refuse a split that no experiment has been evaluated on."""
-    splits = {path.split(".")[0] for path in known if "." in path} | {DEFAULT_SPLIT}
+    splits = {path.split(".")[0] for path in known if "." in path} - _NOT_SPLITS | {DEFAULT_SPLIT}
     if split not in splits:
         raise UserError(
             f"--split: found {split!r}{did_you_mean(split, splits)}; accepted: "
@@ -284,6 +299,19 @@ def _row(
         params={key: flat[key] for key in params if key in flat},
         statistics={path: statistic(found) for path, found in values.items() if found},
     )
+
+
+def _baselines(row: Row) -> list[Row]:
+    """Return a row for each baseline of a row's experiments: what they have to be better than."""
+    found: dict[str, dict[str, Statistic]] = {}
+    for path, value in row.statistics.items():
+        if path.startswith("baselines."):
+            _, name, metric = path.split(".", 2)
+            found.setdefault(name, {})[metric] = value
+    return [
+        replace(row, name=f"{row.name}: {name}", status="baseline", statistics=statistics)
+        for name, statistics in sorted(found.items())
+    ]
 
 
 def _common_directory(model_dirs: Sequence[Path]) -> Path:

@@ -57,7 +57,7 @@ def as_text(comparison: Comparison, width: int | None = None, plus_minus: str = 
             below, with the experiments' names again; None for no limit.
         plus_minus: what stands between a mean and its deviation.
     """
-    count = sum(len(row.results) for row in comparison.rows)
+    count = len({result.model_dir for row in comparison.rows for result in row.results})
     caption = f"{comparison.directory}: {count} experiment{'' if count == 1 else 's'}"
     if _has_several(comparison):
         caption += f"; mean {plus_minus} standard deviation over n seeds"

@@ -114,6 +114,23 @@ def test_bad_arguments(margins):
     assert done.stderr.count("\n") == 1 and done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "start"), [("x.png", b"\x89PNG"), ("x.svg", b"<?xml"), ("x.pdf", b"%PDF")]
+)
+def test_a_picture(margins, tmp_path, capsys, name, start):
+    compare.main([str(margins), "--csv", "--plot", str(tmp_path / name)])
+    assert (tmp_path / name).read_bytes().startswith(start)
+    printed = capsys.readouterr()
+    assert len(list(csv.DictReader(io.StringIO(printed.out)))) == 3  # the table, and that alone
+    assert printed.err == f"wrote {tmp_path / name}\n"
+
+
+def test_a_picture_of_no_known_kind(margins, capsys):
+    with pytest.raises(SystemExit):
+        compare.main([str(margins), "--plot", "x.jpg"])
+    assert "found 'x.jpg'; accepted: a name in .png, .svg or .pdf" in capsys.readouterr().err
+
+
 def test_a_reader_that_goes_early(margins):
     with subprocess.Popen(
         [sys.executable, "compare.py", str(margins)],

@@ -7,6 +7,7 @@ import pytest
 
 from src.comparison import METRICS, Statistic, compare, statistic
 from src.errors import UserError
+from src.metric_names import AGAINST_GALLERY, WITHIN
 from src.params import Params
 from src.results import DAMAGED, NOT_TRAINED, PARENT, Result
 
@@ -184,7 +185,8 @@ def test_the_columns_without_being_asked():
         "validation.fraction_positive_at_reference",
         "train.loss",
         "validation.loss",
-        "validation.map_at_r",
+        "validation.map_at_r_within",
+        "validation.recall_at_1_within",
         "validation.recall_at_1",
         "validation.embedding_mean_norm",
         "seconds",
@@ -219,6 +221,36 @@ def test_an_unknown_column_or_split():
     with pytest.raises(UserError, match=r"--split: found 'valid'; did you mean 'validation'\?"):
         compare(results, split="valid")
     assert compare([result("a", metrics={"test.loss": 1.0})]).rows  # the default is no mistake
+
+
+def test_baselines_stand_below_their_experiment():
+    def metrics(ours, pixels):
+        return {
+            "validation.recall_at_1": ours,
+            "baselines.raw_pixels.validation.recall_at_1": pixels,
+            "baselines.raw_pixels.test.recall_at_1": 0.5,
+        }
+
+    results = [
+        result("a", metrics=metrics(0.9, 0.7)),
+        result("b", metrics=metrics(0.8, 0.6), seed=1),
+        result("c", metrics={"validation.recall_at_1": 0.95}, margin=2.0),
+    ]
+    rows = compare(results, sort="recall_at_1", columns=["recall_at_1"], baselines=True).rows
+    assert [(row.name, row.status) for row in rows] == [
+        ("c", "finished"),
+        ("*", "finished"),
+        ("*: raw_pixels", "baseline"),
+    ]
+    found = rows[2].statistics["validation.recall_at_1"]
+    assert (found.mean, found.n) == (pytest.approx(0.65), 2)
+    assert len(compare(results).rows) == 2
+
+
+def test_every_metric_of_the_evaluation_has_its_direction():
+    known = {metric.key: metric.higher_is_better for metric in METRICS}
+    assert not known["loss"] and not known["eer"]
+    assert all(known[name] for name in (*WITHIN, *AGAINST_GALLERY) if name != "eer")
 
 
 def test_metrics_are_listed_once():
