@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_unchanged(children)
     statuses = {c.name: "to run" if args.overwrite else c.status for c in children}
     to_run = [child for child in children if statuses[child.name] == "to run"]
-    jobs = [_job(child, args.data_dir, overwrite=args.overwrite) for child in to_run]
+    jobs = [_job(child, args.data_dir) for child in to_run]
     num_ended = len(children) - len(to_run)
     print(
         f"{args.parent_dir}: {len(children)} in the sweep, {num_ended} trained before, "
@@ -87,6 +87,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
 
     for child in to_run:
+        if (
+            args.overwrite
+        ):  # all of them now: after an interruption, what is finished is of this run
+            child.experiment.overwrite()
         write_params(child)
     outcome = run_jobs(jobs, at_once=args.jobs, num_done=num_ended)
     if outcome.stopped_by:
@@ -112,12 +116,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
 
 
-def _job(child: Child, data_dir: Path, *, overwrite: bool) -> Job:
+def _job(child: Child, data_dir: Path) -> Job:
     """Return the training of a child, by this Python and the `train.py` beside this file."""
     model_dir = child.experiment.model_dir
     command = [sys.executable, str(Path(__file__).with_name("train.py"))]
     command += ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
-    command += ["--overwrite"] if overwrite else []
     return Job(child.experiment, command, model_dir / "train.log")
 
 

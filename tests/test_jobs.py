@@ -133,6 +133,45 @@ print(len(os.listdir("/proc/self/task")))
     assert number <= int(done.stdout) < number + 20 + 2 * os.cpu_count()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_terminal_gets_a_bar_of_all_and_one_of_each(tmp_path):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    code = """
+import json, pathlib, sys, time
+time.sleep(0.5)
+progress = {"step": 30, "max_steps": 120, "loss": 0.125, "fraction_positive": 0.25}
+pathlib.Path("progress.json").write_text(json.dumps(progress))
+time.sleep(1)
+"""
+    program = PROGRAM.replace("sys.argv[2]", "sys.argv[2] % directory.as_posix()")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    subprocess.run(
+        [sys.executable, "-c", program, tmp_path, "import os; os.chdir('%s')\n" + code],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        check=True,
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 65536):
+            shown += piece
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    os.close(ours)
+    text = shown.decode()
+    assert "a: starting [00:00]" in text
+    assert "30/120" in text and "loss 0.1250, fraction_positive 0.2500" in text
+    assert "0.5/3" in text  # two at a quarter each
+    assert "2.2/3" in text  # two at their end, one at a quarter
+
+
 # Signals: to a process of its own, which runs two jobs at once of three
 
 PROGRAM = """
