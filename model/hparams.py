@@ -91,7 +91,8 @@ def _hparam_infos() -> list[Any]:
         found[f"augment.{key}"] = of_augment
     infos = []
     for key, of_key in found.items():
-        names = [choice.get("type") for choice in [of_key, *of_key.get("anyOf", [])]]
+        choices = [of_key, *of_key.get("anyOf", []), *of_key.get("oneOf", [])]
+        names = [choice.get("type") for choice in choices]
         types = [_TYPES[name] for name in names if name in _TYPES]
         infos.append(
             api_pb2.HParamInfo(

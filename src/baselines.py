@@ -1,7 +1,5 @@
 """What an embedding has to be better than: the pixels themselves."""
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,8 +19,10 @@ def raw_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         is left over at the right and below.
     """
     size, height, width, channels = images.shape
-    factor = max(1, math.ceil(math.sqrt(height * width * channels / MAX_NUMBERS)))
-    rows, columns = max(1, height // factor), max(1, width // factor)
+    factor, rows, columns = 1, height, width
+    while rows * columns * channels > MAX_NUMBERS:
+        factor += 1
+        rows, columns = max(1, height // factor), max(1, width // factor)
     side = min(factor, height), min(factor, width)
     embeddings = np.empty((size, rows * columns * channels), np.float32)
     for start in range(0, size, 256):  # a set larger than memory is read in pieces

@@ -94,8 +94,13 @@ def metrics_against_gallery(
 def confusion_matrix(
     labels: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], num_classes: int
 ) -> NDArray[np.int64]:
-    """Return how often each label, the row, was predicted as each other, the column: [C, C]."""
-    counts = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+    """Return how often each label, the row, was predicted as each other, the column: [C, C].
+
+    A prediction of -1, which stands for none, is not counted.
+    """
+    is_made = predicted >= 0
+    cells = labels[is_made].astype(np.int64) * num_classes + predicted[is_made]
+    counts = np.bincount(cells, minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes)
 
 

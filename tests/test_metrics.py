@@ -1,4 +1,4 @@
-"""The metrics of a split under both protocols, against pytorch-metric-learning where it is there."""
+"""The metrics of a split, also against pytorch-metric-learning where that is installed."""
 
 import numpy as np
 import pytest
@@ -137,7 +137,9 @@ class TestAgainstPytorchMetricLearning:
     @pytest.mark.parametrize("ties", [False, True])
     @pytest.mark.parametrize("seed", range(3))
     def test_within(self, seed, ties):
-        calculator = self.calculator(include=tuple(self.PAIRS), knn_func=self.ranked)
+        calculator = self.calculator(
+            include=tuple(self.PAIRS), knn_func=self.ranked, kmeans_func=self.ranked
+        )
         split = embedded(90, seed, ties=ties)
         split.labels[0] = 99  # a class of one, which can find nothing
         expected = calculator.get_accuracy(*split)
@@ -147,7 +149,9 @@ class TestAgainstPytorchMetricLearning:
 
     @pytest.mark.parametrize("ties", [False, True])
     def test_against_a_gallery(self, ties):
-        calculator = self.calculator(include=tuple(self.PAIRS), knn_func=self.ranked)
+        calculator = self.calculator(
+            include=tuple(self.PAIRS), knn_func=self.ranked, kmeans_func=self.ranked
+        )
         split, gallery = embedded(40, ties=ties), embedded(90, seed=5, ties=ties, num_classes=4)
         expected = calculator.get_accuracy(*split, *gallery)
         found, _ = metrics_against_gallery(split, gallery)
@@ -155,12 +159,12 @@ class TestAgainstPytorchMetricLearning:
             assert found[ours] == pytest.approx(expected[theirs], abs=1e-9), ours
 
     def test_by_its_own_search(self):
-        self.calculator()
+        self.calculator(knn_func=self.ranked, kmeans_func=self.ranked)  # or skip
         from pytorch_metric_learning.distances import LpDistance
         from pytorch_metric_learning.utils.inference import CustomKNN
 
         search = CustomKNN(LpDistance(normalize_embeddings=False))
-        calculator = self.calculator(include=tuple(self.PAIRS), knn_func=search)
+        calculator = self.calculator(include=tuple(self.PAIRS), knn_func=search, kmeans_func=search)
         split = embedded(90)
         expected, found = calculator.get_accuracy(*split), metrics_within(split)
         for theirs, ours in self.PAIRS.items():
@@ -173,7 +177,9 @@ class TestAgainstPytorchMetricLearning:
             found = KMeans(num_clusters, n_init=3, max_iter=100, random_state=0)
             return found.fit_predict(points.numpy())
 
-        calculator = self.calculator(include=("NMI", "AMI"), kmeans_func=kmeans)
+        calculator = self.calculator(
+            include=("NMI", "AMI"), knn_func=self.ranked, kmeans_func=kmeans
+        )
         split = embedded(200)
         expected, found = calculator.get_accuracy(*split), metrics_within(split)
         assert found["nmi"] == pytest.approx(expected["NMI"], abs=1e-9)

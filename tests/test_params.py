@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from src.errors import UserError
+from src.metric_names import BEST_METRICS
 from src.params import DURATION_KEYS, SCHEMA_PATH, Params, json_schema, load_params, save_params
 
 ROOT = Path(__file__).parent.parent
@@ -45,12 +46,14 @@ INTEGERS = {
         [(1, "greater than or equal to 2"), (65537, "less than or equal to 65536")],
     ),
     "warmup_steps": ([0], [(-1, "greater than or equal to 0")]),
+    "learning_rate_warmup_steps": ([0, 10**9], [(-1, "greater than or equal to 0")]),
     "num_epochs": AT_LEAST_ONE,
     "save_summary_steps": AT_LEAST_ONE,
     "keep_checkpoint_max": AT_LEAST_ONE,
 }
 OPTIONAL_INTEGERS = {
     "save_checkpoints_steps": AT_LEAST_ONE,
+    "patience_evaluations": AT_LEAST_ONE,
     "image_size": AT_LEAST_ONE,
     "num_labels": AT_LEAST_ONE,
     "train_size": AT_LEAST_ONE,
@@ -64,8 +67,10 @@ NAMES = {
     "dataset": "'fashion_mnist' or 'mnist'",
     "network": "'naive_cnn'",
     "triplet_strategy": "'batch_all' or 'batch_hard' or 'batch_semihard'",
+    "best_metric": " or ".join(f"'{name}'" for name in sorted(BEST_METRICS)),
 }
-OTHERS = ("augment", "distance", "warmup_strategy")  # tested by themselves, below
+# Tested by themselves, below
+OTHERS = ("augment", "distance", "warmup_strategy", "learning_rate_schedule", "holdout_classes")
 RANGES = {**FLOATS, **INTEGERS, **OPTIONAL_INTEGERS}
 
 # As the best known public implementations of this layout state them.
@@ -242,6 +247,7 @@ def test_not_a_name(path, key, found):
         ("network", "naive_cn", "naive_cnn"),
         ("triplet_strategy", "batchall", "batch_all"),
         ("triplet_strategy", "batch_hrd", "batch_hard"),
+        ("best_metric", "map_at_r", "map_at_r_within"),
     ],
 )
 def test_unknown_name_with_a_near_one(path, key, found, meant):
@@ -384,6 +390,40 @@ def test_differences_are_sorted_and_without_durations():
     one = Params()
     other = Params(squared=True, margin=2.0, num_epochs=99, eval_size=7, batch_size=8)
     assert one.differences(other) == other.differences(one) == ["batch_size", "margin", "squared"]
+
+
+def test_of_a_cosine_schedule_the_number_of_epochs_is_no_duration():
+    cosine = {"learning_rate_schedule": "cosine"}
+    assert Params(**cosine).differences(Params(**cosine, num_epochs=7)) == ["num_epochs"]
+    assert Params(**cosine).differences(Params(**cosine, keep_checkpoint_max=7)) == []
+    assert Params(num_epochs=7).differences(Params(num_epochs=8)) == []
+    assert "num_epochs" in Params(**cosine).differences(Params(num_epochs=7))
+
+
+@pytest.mark.parametrize("found", [[8, 9], ["8", "9"], [0, "sandal", 3]])
+def test_holdout_classes(path, found):
+    assert load(path, {"holdout_classes": found}).holdout_classes == found
+
+
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        ([8], "holdout_classes: found [8]; accepted: List should have at least 2 items after "),
+        ([8, -1], "holdout_classes.1: found -1; accepted: greater than or equal to 0"),
+        ([8, 1.5], "holdout_classes.1: found 1.5; accepted: a valid integer"),
+        ([True, 8], "holdout_classes.0: found true; accepted: a valid integer"),
+        (8, "holdout_classes: found 8; accepted: a valid list"),
+    ],
+)
+def test_holdout_classes_that_cannot_be(path, found, line):
+    assert message(path, {"holdout_classes": found}).startswith(line)
+
+
+def test_learning_rate_schedule(path):
+    assert load(path, {"learning_rate_schedule": "cosine"}).learning_rate_schedule == "cosine"
+    assert message(path, {"learning_rate_schedule": "linear"}) == (
+        "learning_rate_schedule: found \"linear\"; accepted: 'constant' or 'cosine'"
+    )
 
 
 def test_the_schema_is_up_to_date():
