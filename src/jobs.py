@@ -244,11 +244,12 @@ class _View:
                     bar.reset(progress["max_steps"])
                     bar.initial = progress["step"]
                 bar.n = progress["step"]
-                bar.set_postfix_str(
+                losses = (
                     f"loss {progress['loss']:.4f}, "
-                    f"fraction_positive {progress['fraction_positive']:.4f}",
-                    refresh=False,
+                    f"fraction_positive {progress['fraction_positive']:.4f}"
                 )
+                is_trained = progress["step"] >= progress["max_steps"]
+                bar.set_postfix_str("evaluating" if is_trained else losses, refresh=False)
                 moved += bar.n / bar.total
             bar.refresh()
         self._all.n = self._done + moved
