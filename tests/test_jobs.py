@@ -246,7 +246,7 @@ def test_a_signal_is_passed_on_and_waited_for(start, tmp_path, name):
         assert said == ["ready", f"got {name}", "saved", ""]  # once, and to its end
     assert not (tmp_path / "c" / "log").exists()
     assert f"{name}: waiting for 2 to stop" in out
-    assert out.split("\n")[-2] == f"[] {{}} {signal.Signals[name]}"  # neither finished nor failed
+    assert out.split("\n")[-2] == f"[] {{}} {signal.Signals[name]!s}"  # neither finished nor failed
 
 
 def test_ctrl_c_in_a_terminal_reaches_a_job_once(start, tmp_path):
