@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "stopped_early": experiment.stopped_early(params),
                 "global_step": experiment.latest_step(),
                 "seconds": round(seconds_before + time.perf_counter() - started, 1),
+                "images_per_second": (experiment.progress() or {}).get("images_per_second"),
                 "best": best and {"metric": best.metric, "value": best.value, "step": best.step},
                 **results,
             }

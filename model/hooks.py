@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from model.estimator import estimator, tf
 from src.errors import TrainingDiverged
+from src.experiment import Experiment
 from src.metrics import Embedded
 from src.table import format_metrics
 
@@ -115,6 +116,67 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
         speed = self._examples_since_summary / (now - self._last_summary)
         _write_scalar(self._model_dir, "examples_per_second", speed, self._step)
         self._examples_since_summary, self._last_summary = 0, now
+
+
+class ProgressFile(tf.compat.v1.train.SessionRunHook):
+    """Writes `progress.json` about once a second: how far a training is, for others to show."""
+
+    def __init__(self, experiment: Experiment, max_steps: int, every_seconds: float = 1.0) -> None:
+        """Prepare the file.
+
+        Args:
+            experiment: where it goes.
+            max_steps: the global step at which the training ends.
+            every_seconds: the time from one writing to the next, at the least.
+        """
+        self._experiment = experiment
+        self._max_steps = max_steps
+        self._every_seconds = every_seconds
+
+    def begin(self) -> None:
+        """Find what to fetch."""
+        graph = tf.compat.v1.get_default_graph()
+        names = ("loss", "fraction_positive", "batch_size")
+        self._fetches = {name: graph.get_tensor_by_name(f"progress/{name}:0") for name in names}
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Start counting at the step of the checkpoint."""
+        self._step = int(session.run(tf.compat.v1.train.get_global_step()))
+        self._num_images = 0
+        self._started: float | None = None
+        self._latest: dict[str, float | int] | None = None
+
+    def before_run(self, run_context: Any) -> Any:
+        """Ask for the scalars beside the step's own work."""
+        return tf.compat.v1.train.SessionRunArgs(self._fetches)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """Note where the run is, and write it if it is time."""
+        now = time.perf_counter()
+        self._step += 1
+        if self._started is None:  # after the first step, which also pays for the graph's start
+            self._started, self._last_write = now, -math.inf
+        else:
+            self._num_images += int(run_values.results["batch_size"])
+        self._latest = {
+            "step": self._step,
+            "max_steps": self._max_steps,
+            "loss": float(run_values.results["loss"]),
+            "fraction_positive": float(run_values.results["fraction_positive"]),
+        }
+        if self._num_images:
+            self._latest["images_per_second"] = self._num_images / (now - self._started)
+        if now - self._last_write >= self._every_seconds:
+            self._write(now)
+
+    def end(self, session: Any) -> None:
+        """Write the last step."""
+        if self._latest is not None:
+            self._write(time.perf_counter())
+
+    def _write(self, now: float) -> None:
+        self._experiment.save_progress(self._latest)
+        self._last_write = now
 
 
 class CollapseAlarm(tf.compat.v1.train.SessionRunHook):

@@ -18,6 +18,7 @@ from model.hooks import (
     KeepEmbeddings,
     KeepUntrained,
     ProgressBar,
+    ProgressFile,
     StopAfterEvaluation,
     progress_bar,
     write_scalars,
@@ -113,7 +114,7 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
         train_spec = estimator.TrainSpec(
             partial(train_input_fn, train, params, segment.first_step, segment.mined),
             max_steps=segment.last_step,
-            hooks=[guard, bar, alarm, stop],
+            hooks=[guard, bar, alarm, stop, ProgressFile(experiment, max_steps)],
             saving_listeners=[
                 FiniteCheckpoints(guard),
                 KeepUntrained(experiment.model_dir, experiment.untrained_checkpoint),

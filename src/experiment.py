@@ -1,7 +1,8 @@
 """An experiment: a directory with `params.json`, and every file that a run adds to it.
 
 Committed: `params.json`. Written by `train.py`: `trained_params.json`, `network.txt`, checkpoints,
-event files, `triplets-STEP.npy`, `metrics.json`. Written by `visualize.py`: `projector/`.
+event files, `triplets-STEP.npy`, `progress.json`, `metrics.json`. Written by `visualize.py`:
+`projector/`.
 """
 
 import json
@@ -20,6 +21,7 @@ GENERATED = [
     "trained_params.json",
     "network.txt",
     "metrics.json",
+    "progress.json",
     "checkpoint",
     "graph.pbtxt",
     "tensorflow.log",
@@ -80,6 +82,11 @@ class Experiment:
     def metrics_path(self) -> Path:
         """What the finished training reached."""
         return self.model_dir / "metrics.json"
+
+    @property
+    def progress_path(self) -> Path:
+        """How far a running training is."""
+        return self.model_dir / "progress.json"
 
     @property
     def log_path(self) -> Path:
@@ -178,6 +185,19 @@ class Experiment:
         """Write `metrics.json`."""
         with atomic_write(self.metrics_path) as file:
             file.write(_rows_on_one_line(json.dumps(metrics, indent=2)).encode() + b"\n")
+
+    def progress(self) -> dict[str, Any] | None:
+        """Return the content of `progress.json`; None where there is none that can be read."""
+        try:
+            progress = json.loads(self.progress_path.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return progress if isinstance(progress, dict) else None
+
+    def save_progress(self, progress: dict[str, Any]) -> None:
+        """Write `progress.json`."""
+        with atomic_write(self.progress_path) as file:
+            file.write(json.dumps(progress).encode() + b"\n")
 
     def overwrite(self) -> None:
         """Remove all that earlier runs wrote; `params.json` and foreign files stay."""

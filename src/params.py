@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -387,10 +387,24 @@ def load_params(path: Path) -> Params:
         UserError: the file is missing, is not a JSON object, or has errors; all of them in one
             message, one line each.
     """
-    values = _read_json_object(path)
-    values.pop("$schema", None)
+    return check_params(read_json_object(path), path)
+
+
+def check_params(values: Mapping[str, Any], path: Path) -> Params:
+    """Check the content of a `params.json`.
+
+    Args:
+        values: its keys and values. A key `$schema`, which editors use, is passed over.
+        path: the file, for the messages.
+
+    Returns:
+        The params, every key that `values` leaves out at its default.
+
+    Raises:
+        UserError: `values` has errors; all of them in one message, one line each.
+    """
     try:
-        return Params.model_validate(values)
+        return Params.model_validate({k: v for k, v in values.items() if k != "$schema"})
     except ValidationError as error:
         raise UserError("\n".join(f"{path}: {_explain(e)}" for e in error.errors())) from None
 
@@ -399,6 +413,15 @@ def save_params(path: Path, params: Params) -> None:
     """Write all `params`, defaults included, to `path` as JSON."""
     with atomic_write(path) as file:
         file.write(json.dumps(params.model_dump(), indent=2).encode() + b"\n")
+
+
+def format_value(value: Any) -> str:
+    """Return a param's value as JSON, but text without quotes; equal numbers alike, 1.0 as 1."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return json.dumps(value)
 
 
 def json_schema() -> str:
@@ -422,8 +445,12 @@ def _explain(error: Any) -> str:
     return f"{key}: found {found}; accepted: {error['msg'].removeprefix('Input should be ')}"
 
 
-def _read_json_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in `path`; a key that is there twice is an error."""
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in `path`, unchecked.
+
+    Raises:
+        UserError: the file is missing, is not a JSON object, or has a key twice.
+    """
 
     def reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values: dict[str, Any] = {}

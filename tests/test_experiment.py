@@ -53,6 +53,7 @@ def test_the_files(tmp_path):
     assert experiment.params_path == tmp_path / "params.json"
     assert experiment.trained_params_path == tmp_path / "trained_params.json"
     assert experiment.metrics_path == tmp_path / "metrics.json"
+    assert experiment.progress_path == tmp_path / "progress.json"
     assert experiment.log_path == tmp_path / "tensorflow.log"
     assert experiment.projector_dir("test") == tmp_path / "projector" / "test"
 
@@ -401,3 +402,17 @@ def test_after_overwrite_all_is_as_if_never_run(experiment):
     assert not experiment.is_finished(Params(margin=0.5))
     assert experiment.latest_step() is None
     assert experiment.start(Params(margin=1.5)) == 0
+
+
+def test_progress(experiment):
+    assert experiment.progress() is None
+    experiment.save_progress({"step": 3})
+    assert experiment.progress() == {"step": 3}
+    experiment.overwrite()
+    assert experiment.progress() is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "\xff"])
+def test_progress_that_cannot_be_read_is_none(experiment, content):
+    experiment.progress_path.write_bytes(content.encode("latin-1"))
+    assert experiment.progress() is None
