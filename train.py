@@ -10,6 +10,7 @@ from src.params import load_params
 from src.registry import DATASETS, look_up
 from src.split import SPLITS, check_facts
 from src.table import format_splits
+from src.weights import find_weights
 
 EXAMPLES = """\
   python train.py --model_dir experiments/demo
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     splits = {name: load(args.data_dir, name, params) for name in SPLITS}
     for warning in check_facts(params, splits, experiment.params_path):
         print(f"warning: {warning}")
+    begins = args.overwrite or experiment.latest_step() is None
+    weights = find_weights(params.weights, args.data_dir) if begins else None
     sizes = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
     print(f"{args.model_dir}: {params.dataset} ({sizes}), {params.triplet_strategy}", flush=True)
 
@@ -63,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from model.training import evaluate, train_and_evaluate
 
         try:
-            status = train_and_evaluate(experiment, params, splits)
+            status = train_and_evaluate(experiment, params, splits, weights)
         except TrainingDiverged as error:
             save("diverged", {})
             kept = f"kept: the checkpoint of step {experiment.latest_step()}"

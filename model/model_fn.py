@@ -3,6 +3,7 @@
 from functools import partial
 
 from model.estimator import estimator, tf
+from model.pretrained import InitialWeights, LayerValues
 from model.split_metrics import SplitMetrics
 from model.triplet_strategies import TripletLoss
 from src.params import Params
@@ -11,7 +12,11 @@ from src.retrieval import PERCENTILES, percentiles_of_distances
 
 
 def model_fn(
-    features: tf.Tensor, labels: tf.Tensor | None, mode: str, params: Params
+    features: tf.Tensor,
+    labels: tf.Tensor | None,
+    mode: str,
+    params: Params,
+    initial_weights: LayerValues | None = None,
 ) -> "estimator.EstimatorSpec":
     """Build the graph of one mode.
 
@@ -20,6 +25,7 @@ def model_fn(
         labels: int32 [B]; None in PREDICT.
         mode: TRAIN, EVAL or PREDICT of `estimator.ModeKeys`.
         params: the experiment's params.
+        initial_weights: what a training that begins starts from; None for random weights.
 
     Returns:
         The EstimatorSpec. PREDICT gives `embeddings`, float32 [B, D]. In TRAIN and EVAL hooks can
@@ -63,8 +69,16 @@ def model_fn(
     optimizer = tf.compat.v1.train.AdamOptimizer(params.learning_rate)
     # Keras leaves UPDATE_OPS empty: without these batch norm's moving statistics never move.
     with tf.control_dependencies(network.get_updates_for(features)):
-        train_op = optimizer.minimize(loss, tf.compat.v1.train.get_or_create_global_step())
-    return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+        train_op = optimizer.minimize(
+            loss,
+            tf.compat.v1.train.get_or_create_global_step(),
+            # The graph's own collection keeps what was frozen after it was made.
+            var_list=network.trainable_weights,
+        )
+    scaffold = None
+    if initial_weights:
+        scaffold = tf.compat.v1.train.Scaffold(init_fn=InitialWeights(network, initial_weights))
+    return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, scaffold=scaffold)
 
 
 def _triplet_loss(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from model.hooks import (
 )
 from model.input_fn import eval_input_fn, predict_input_fn, train_input_fn, training_batches
 from model.model_fn import model_fn
+from model.pretrained import LayerValues, read_weights
 from src.experiment import Experiment
 from src.params import Params
 from src.retrieval import recall_at_1
@@ -26,7 +28,10 @@ from src.split import Split
 
 
 def build_estimator(
-    experiment: Experiment, params: Params, steps_per_epoch: int = 1
+    experiment: Experiment,
+    params: Params,
+    steps_per_epoch: int = 1,
+    initial_weights: LayerValues | None = None,
 ) -> "estimator.Estimator":
     """Return the Estimator of an experiment; it builds no graph yet.
 
@@ -34,6 +39,7 @@ def build_estimator(
         experiment: where checkpoints and summaries go.
         params: of the network, loss and training.
         steps_per_epoch: the default of `save_checkpoints_steps`.
+        initial_weights: what a training that begins starts from; None for random weights.
     """
     config = estimator.RunConfig(
         model_dir=str(experiment.model_dir),
@@ -42,10 +48,17 @@ def build_estimator(
         save_checkpoints_steps=params.save_checkpoints_steps or steps_per_epoch,
         keep_checkpoint_max=params.keep_checkpoint_max,
     )
-    return estimator.Estimator(model_fn, config=config, params=params)
+    return estimator.Estimator(
+        partial(model_fn, initial_weights=initial_weights), config=config, params=params
+    )
 
 
-def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]) -> str:
+def train_and_evaluate(
+    experiment: Experiment,
+    params: Params,
+    splits: Mapping[str, Split],
+    weights: Path | Literal["imagenet"] | None = None,
+) -> str:
     """Train for `num_epochs`, evaluating on the validation split after every checkpoint.
 
     Goes on from the latest checkpoint where there is one, with the batches that would have come.
@@ -54,6 +67,8 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
         experiment: where checkpoints and summaries go.
         params: of the experiment.
         splits: `train` and `validation`.
+        weights: what it starts from where there is no checkpoint, see
+            `model.pretrained.read_weights`; None for random weights.
 
     Returns:
         The status: `finished`, or `collapsed` where that has stopped the run.
@@ -64,6 +79,7 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
     train, validation = splits["train"], splits["validation"]
     batches = training_batches(train, params)
     max_steps = params.num_epochs * batches.steps_per_epoch
+    initial_weights = read_weights(params, weights) if weights else None
     first_step = experiment.latest_step() or 0
     model_dir = str(experiment.model_dir)
     bar = ProgressBar(
@@ -100,7 +116,9 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
     )
     try:
         estimator.train_and_evaluate(
-            build_estimator(experiment, params, batches.steps_per_epoch), train_spec, eval_spec
+            build_estimator(experiment, params, batches.steps_per_epoch, initial_weights),
+            train_spec,
+            eval_spec,
         )
     finally:
         bar.close()
