@@ -15,7 +15,7 @@ from model.networks.keras_application import APPLICATION_LAYER, build_applicatio
 from src.errors import UserError
 from src.params import Params
 
-# For each layer of the application, in their order, the values of its weights.
+# For each layer of the application that has any, in their order, the values of its weights.
 LayerValues = list[list[np.ndarray]]
 
 _SECONDS_TO_CONNECT = 30
@@ -41,7 +41,7 @@ def read_weights(params: Params, source: Path | Literal["imagenet"]) -> LayerVal
         application = build_application(params)
         _check(application, source, params)
         application.load_weights(str(source))
-    return [layer.get_weights() for layer in application.layers]
+    return [layer.get_weights() for layer in _with_weights(application)]
 
 
 class InitialWeights:
@@ -52,18 +52,25 @@ class InitialWeights:
 
     def __init__(self, network: keras.Model, values: LayerValues) -> None:
         """Take `values` for the application in `network`."""
-        layers = network.get_layer(APPLICATION_LAYER).layers
+        layers = _with_weights(network.get_layer(APPLICATION_LAYER))
         self._values = [
-            (variable, value)
+            (variable.initializer, value)
             for layer, of_layer in zip(layers, values, strict=True)
             for variable, value in zip(layer.weights, of_layer, strict=True)
         ]
 
     def __call__(self, scaffold: Any, session: Any) -> None:
         """Run after the variables' own initializers."""
-        for variable, value in self._values:
-            # Feeds the variable's initializer: no ops are added, and no values to the graph.
-            variable.load(value, session)
+        # Once more, but fed: so neither ops nor values are added to the graph.
+        session.run(
+            [initializer for initializer, _ in self._values],
+            {initializer.inputs[1]: value for initializer, value in self._values},
+        )
+
+
+def _with_weights(application: keras.Model) -> list[keras.layers.Layer]:
+    """Return the layers that have weights: only they are the same wherever it is built."""
+    return [layer for layer in application.layers if layer.weights]
 
 
 def _fetch(params: Params) -> keras.Model:
@@ -112,8 +119,7 @@ def _check(application: keras.Model, path: Path, params: Params) -> None:
         raise UserError(f"{path}: weights: cannot be read ({reason}); {accepted}") from None
     wanted = [
         (layer.name, [tuple(weight.shape) for weight in layer.weights])
-        for layer in application.layers
-        if layer.weights
+        for layer in _with_weights(application)
     ]
     for position in range(max(len(found), len(wanted))):
         mine = wanted[position] if position < len(wanted) else ("no layer", [])
