@@ -11,7 +11,7 @@ from src.params import Augment, Params
 from src.sampling import BalancedBatches, ShuffledBatches, batches_in_order
 from src.split import Split
 
-# Images in a batch of `predict_input_fn`, where no triplets are mined.
+# The images in a batch of `predict_input_fn`, where no triplets are mined, at the most.
 PREDICT_BATCH_SIZE = 256
 
 
@@ -61,9 +61,9 @@ def eval_input_fn(split: Split, params: Params) -> tf.data.Dataset:
     ).prefetch(2)
 
 
-def predict_input_fn(split: Split) -> tf.data.Dataset:
+def predict_input_fn(split: Split, batch_size: int = PREDICT_BATCH_SIZE) -> tf.data.Dataset:
     """Build the dataset of the split in its own order; returns as `eval_input_fn`."""
-    return _gather(split, lambda: batches_in_order(len(split), PREDICT_BATCH_SIZE)).prefetch(2)
+    return _gather(split, lambda: batches_in_order(len(split), batch_size)).prefetch(2)
 
 
 def _gather(split: Split, batches: Callable[[], Iterable[NDArray[np.intp]]]) -> tf.data.Dataset:

@@ -18,7 +18,13 @@ from model.hooks import (
     ProgressBar,
     progress_bar,
 )
-from model.input_fn import eval_input_fn, predict_input_fn, train_input_fn, training_batches
+from model.input_fn import (
+    PREDICT_BATCH_SIZE,
+    eval_input_fn,
+    predict_input_fn,
+    train_input_fn,
+    training_batches,
+)
 from model.model_fn import model_fn
 from model.pretrained import LayerValues, read_weights
 from src.experiment import Experiment
@@ -180,7 +186,8 @@ def embed(
         float32 [N, D], in the order of the split.
     """
     predictions = build_estimator(experiment, params).predict(
-        partial(predict_input_fn, split),
+        # No more than the training's, which a large network may have been fitted to.
+        partial(predict_input_fn, split, min(PREDICT_BATCH_SIZE, params.batch_size)),
         checkpoint_path=str(checkpoint) if checkpoint else None,
         yield_single_examples=False,
     )
