@@ -19,6 +19,7 @@ AT_LEAST_ONE = ([1, 10**9], [(0, "greater than or equal to 1"), (-1, "greater th
 FLOATS = {
     "validation_fraction": ([1e-6, 0.999], [(0, "greater than 0"), (1, "less than 1")]),
     "bn_momentum": ([0, 0.999], [(-0.1, "greater than or equal to 0"), (1, "less than 1")]),
+    "test_fraction": ([1e-6, 0.999], [(0, "greater than 0"), (1, "less than 1")]),
     "margin": POSITIVE,
     "reference_margin": POSITIVE,
     "learning_rate": POSITIVE,
@@ -52,6 +53,7 @@ INTEGERS = {
 OPTIONAL_INTEGERS = {
     "save_checkpoints_steps": AT_LEAST_ONE,
     "image_size": AT_LEAST_ONE,
+    "input_size": AT_LEAST_ONE,
     "num_labels": AT_LEAST_ONE,
     "train_size": AT_LEAST_ONE,
     "eval_size": AT_LEAST_ONE,
@@ -61,11 +63,19 @@ OPTIONAL_INTEGERS = {
 }
 BOOLEANS = ("use_batch_norm", "l2_normalize", "squared", "stop_on_collapse")
 NAMES = {
-    "dataset": "'fashion_mnist' or 'mnist'",
-    "network": "'naive_cnn'",
+    "dataset": "'cifar10' or 'fashion_mnist' or 'image_folder' or 'mnist'",
+    "network": "'keras_application' or 'naive_cnn'",
     "triplet_strategy": "'batch_all' or 'batch_hard' or 'batch_semihard'",
 }
-OTHERS = ("augment", "distance", "warmup_strategy")  # tested by themselves, below
+# Tested by themselves, below
+OTHERS = ("augment", "distance", "warmup_strategy", "application", "weights", "frozen_layers")
+OTHERS += ("resize", "image_dir", "image_csv", "image_mode", "image_resize", "on_bad_image")
+OTHERS += ("image_cache",)
+# What goes with keys that only one dataset or network reads.
+OWNER = {
+    "test_fraction": {"dataset": "image_folder", "image_size": 28},
+    "input_size": {"network": "keras_application"},
+}
 RANGES = {**FLOATS, **INTEGERS, **OPTIONAL_INTEGERS}
 
 # As the best known public implementations of this layout state them.
@@ -146,7 +156,7 @@ def test_a_public_file_as_text(path):
     ("key", "value"), [(key, value) for key, (inside, _) in RANGES.items() for value in inside]
 )
 def test_inside_the_range(path, key, value):
-    assert getattr(load(path, {key: value}), key) == value
+    assert getattr(load(path, {**OWNER.get(key, {}), key: value}), key) == value
 
 
 @pytest.mark.parametrize("key", OPTIONAL_INTEGERS)
@@ -366,7 +376,7 @@ def test_all_errors_in_one_pass(path):
     content = {"margn": 1, "batch_size": "64", "margin": -1, "dataset": "minst", "squared": True}
     assert sorted(message(path, content).splitlines()) == [
         'batch_size: found "64"; accepted: a valid integer',
-        "dataset: found \"minst\"; accepted: 'fashion_mnist' or 'mnist'; did you mean 'mnist'?",
+        f"dataset: found \"minst\"; accepted: {NAMES['dataset']}; did you mean 'mnist'?",
         "margin: found -1; accepted: greater than 0",
         "unknown key 'margn'; did you mean 'margin'?",
     ]
@@ -384,6 +394,13 @@ def test_differences_are_sorted_and_without_durations():
     one = Params()
     other = Params(squared=True, margin=2.0, num_epochs=99, eval_size=7, batch_size=8)
     assert one.differences(other) == other.differences(one) == ["batch_size", "margin", "squared"]
+
+
+def test_the_size_of_images_is_a_choice_only_where_they_are_brought_to_it():
+    assert Params(image_size=28).differences(Params()) == []
+    small, large = (Params(dataset="image_folder", image_size=size) for size in (32, 64))
+    assert small.differences(large) == ["image_size"]
+    assert small.differences(small.model_copy(update={"image_cache": "elsewhere"})) == []
 
 
 def test_the_schema_is_up_to_date():
@@ -447,6 +464,38 @@ def test_distance_and_squared(path, content, distance):
             {"augment": {"shift": -1}},
             "augment.shift: found -1; accepted: greater than or equal to 0",
         ),
+        (
+            {"dataset": "image_folder"},
+            "image_size: found nothing; accepted: the pixels to which dataset image_folder brings "
+            "pictures",
+        ),
+        (
+            {"image_mode": "L"},
+            "image_mode: found \"L\"; accepted: nothing with dataset 'mnist', for it is of "
+            "'image_folder'",
+        ),
+        (
+            {"weights": "imagenet"},
+            "weights: found \"imagenet\"; accepted: nothing with network 'naive_cnn', for it is of "
+            "'keras_application'",
+        ),
+        (
+            {"network": "keras_application", "application": "Resnet50"},
+            'application: found "Resnet50"; accepted: the name of a network in keras.applications; '
+            "did you mean 'ResNet50'?",
+        ),
+        (
+            {"network": "keras_application", "frozen_layers": -1},
+            "frozen_layers: found -1; accepted: greater than or equal to 0",
+        ),
+        (
+            {"network": "keras_application", "frozen_layers": True},
+            "frozen_layers: found true; accepted: a valid integer",
+        ),
+        (
+            {"network": "keras_application", "resize": "crop"},
+            "resize: found \"crop\"; accepted: 'scale' or 'pad'",
+        ),
         ({"augment": {"crop": 0}}, "augment.crop: found 0; accepted: greater than 0"),
         ({"augment": {"flip": 1}}, "augment.flip: found 1; accepted: a valid boolean"),
         ({"augment": {"flp": True}}, "unknown key 'augment.flp'; did you mean 'flip'?"),
@@ -464,7 +513,7 @@ def test_the_schema_describes_every_key():
     properties = json.loads(json_schema())["properties"]
     assert set(properties) == {"$schema", *Params.model_fields}
     assert all(properties[key].get("description") for key in Params.model_fields)
-    assert properties["dataset"]["enum"] == ["fashion_mnist", "mnist"]
+    assert properties["dataset"]["enum"] == ["cifar10", "fashion_mnist", "image_folder", "mnist"]
     assert properties["reference_margin"]["exclusiveMinimum"] == 0
     number, soft = properties["margin"]["oneOf"]
     assert number == {"type": "number", "exclusiveMinimum": 0}
