@@ -20,6 +20,8 @@ LayerValues = list[list[np.ndarray]]
 
 _SECONDS_TO_CONNECT = 30
 
+_IMAGENET_STDDEV = (0.229, 0.224, 0.225)  # of pixels in [0, 1], by channel
+
 
 def read_weights(params: Params, source: Path | Literal["imagenet"]) -> LayerValues:
     """Read an application's weights.
@@ -30,7 +32,8 @@ def read_weights(params: Params, source: Path | Literal["imagenet"]) -> LayerVal
     Args:
         params: `application`.
         source: an HDF5 file, as `save_weights("weights.h5")` of tf_keras writes it and as Keras
-            publishes them; or "imagenet", which Keras fetches once, to `~/.keras/models`.
+            publishes them (those of EfficientNetB0 to B7 must be ImageNet's, or trained on from
+            there); or "imagenet", which Keras fetches once, to `~/.keras/models`.
 
     Raises:
         UserError: the file is not of this application, or cannot be read or fetched.
@@ -41,7 +44,14 @@ def read_weights(params: Params, source: Path | Literal["imagenet"]) -> LayerVal
         application = build_application(params)
         _check(application, source, params)
         application.load_weights(str(source))
-    return [layer.get_weights() for layer in _with_weights(application)]
+    values = [layer.get_weights() for layer in _with_weights(application)]
+    if re.fullmatch(r"EfficientNetB\d", params.application):
+        # EfficientNet normalizes its input itself, (x - mean) / sqrt(variance). To ImageNet's
+        # weights belongs one more division, by the square root of ImageNet's standard deviation,
+        # that Keras builds into the network only where it loads them.
+        _, variance, _ = values[0]
+        values[0][1] = variance * np.array(_IMAGENET_STDDEV, variance.dtype)
+    return values
 
 
 class InitialWeights:
@@ -79,14 +89,16 @@ def _fetch(params: Params) -> keras.Model:
         try:
             return build_application(params, weights="imagenet")
         except Exception as error:  # Keras raises Exception itself where a download fails
-            found = re.search(r"https?://\S+", str(error))
-            if not found:
+            reason = " ".join(str(error).split())
+            if address := re.search(r"https?://\S+\.h5", reason):
+                fault = f"{address[0]} cannot be fetched ({reason.rpartition(' -- ')[2]})"
+            elif "corrupted file" in reason:
+                fault = f"the file in ~/.keras/models is damaged ({reason})"
+            else:
                 raise
-            address = found[0].rstrip(".:,")
-            reason = " ".join(str(error).rpartition(" -- ")[2].split())
             raise UserError(
-                f'weights: found "imagenet", but {address} cannot be fetched ({reason}); accepted: '
-                "a connection to it, or the path in data_dir of that file, fetched otherwise"
+                f'weights: found "imagenet", but {fault}; accepted: a connection, or the path in '
+                "data_dir of that file, fetched otherwise"
             ) from None
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import train
+import visualize
 from src import decode as decode_module
 from src import image_cache
 from src.datasets.image_folder import load, printable
@@ -596,6 +598,26 @@ def test_mapped_images_behave_as_an_array(tmp_path):
     np.testing.assert_array_equal(taken, plain[[0]])
     with pytest.raises(IndexError):
         mapped[4]
+
+
+def test_train_and_visualize(folder, make_experiment, capsys):
+    """The programs themselves; the one bad picture is named once."""
+    (folder / "red" / "bad.png").write_bytes(b"")
+    keys = {"dataset": "image_folder", "image_size": 8, "on_bad_image": "skip", "num_epochs": 1}
+    model_dir = make_experiment(**keys)
+    arguments = ["--model_dir", str(model_dir), "--data_dir", str(folder.parent)]
+    train.main(arguments)
+    assert "image_folder (20 train, 4 validation, 6 test)" in capsys.readouterr().out
+    visualize.main(arguments)
+    lines = (model_dir / "projector" / "test" / "metadata.tsv").read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines[1:]] == [
+        *["blue"] * 2,
+        *["green"] * 2,
+        *["red"] * 2,
+    ]
+    make_experiment(**{**keys, "image_size": 9})
+    with pytest.raises(UserError, match=r"image_size \(now 9, trained with 8\)"):
+        train.main(arguments)
 
 
 # Prints how much memory of its own (pages that no file backs) the process takes at the most while

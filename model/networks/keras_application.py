@@ -1,6 +1,5 @@
 """A network of `keras.applications`, its classifier replaced by an embedding."""
 
-import math
 import re
 import sys
 from collections.abc import Callable
@@ -9,10 +8,6 @@ from model.estimator import keras, tf
 from src.errors import UserError
 from src.params import Params
 from src.registry import did_you_mean
-
-# Of ImageNet's pixels in [0, 1], by channel; of EfficientNet, see `_preprocess`.
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STDDEV = (0.229, 0.224, 0.225)
 
 APPLICATION_LAYER = "application"
 
@@ -25,7 +20,7 @@ def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
 
     Args:
         params: `application`, `frozen_layers`, `input_size`, `resize`, `embedding_size`,
-            `l2_normalize`; `weights` only tells how EfficientNet is preprocessed.
+            `l2_normalize`.
         image_shape: (H, W, C) in pixels and channels.
 
     Returns:
@@ -127,11 +122,4 @@ def _preprocess(params: Params) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return the application's own preprocessing, of pixels in [0, 1]."""
     function = getattr(keras.applications, params.application)
     preprocess_input = sys.modules[function.__module__].preprocess_input
-    if not (params.weights and re.fullmatch(r"EfficientNetB\d", params.application)):
-        return lambda images: preprocess_input(images * 255.0)
-
-    # Keras normalizes the input within EfficientNet, x -> (x - mean) / sqrt(stddev), and builds one
-    # more division by sqrt(stddev) into it where it loads ImageNet's weights itself. They are
-    # loaded otherwise here, so what goes in is such that the same comes out.
-    scale = [1 / math.sqrt(stddev) for stddev in _IMAGENET_STDDEV]
-    return lambda images: 255.0 * (_IMAGENET_MEAN + (images - _IMAGENET_MEAN) * scale)
+    return lambda images: preprocess_input(images * 255.0)
