@@ -11,6 +11,7 @@ from src.params import load_params
 from src.registry import DATASETS, look_up
 from src.split import SPLITS, check_facts
 from src.table import format_splits
+from src.weights import find_weights
 
 EXAMPLES = """\
   python train.py --model_dir experiments/demo
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for warning in check_facts(params, splits, experiment.params_path):
         print(f"warning: {warning}")
     splits = hold_out(splits, params, experiment.params_path)
+    begins = args.overwrite or experiment.latest_step() is None
+    weights = find_weights(params.weights, args.data_dir) if begins else None
     sizes = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
     print(f"{args.model_dir}: {params.dataset} ({sizes}), {params.triplet_strategy}", flush=True)
 
@@ -71,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         hparams.write_start(args.model_dir, params)
         try:
-            status = train_and_evaluate(experiment, params, splits)
+            status = train_and_evaluate(experiment, params, splits, weights)
         except TrainingDiverged as error:
             save("diverged", splits={})
             hparams.write_end(args.model_dir, succeeded=False)

@@ -12,7 +12,7 @@ from src.params import Augment, Params
 from src.sampling import BalancedBatches, ShuffledBatches, batches_in_order
 from src.split import Split
 
-# Images in a batch of `predict_input_fn`, where no triplets are mined.
+# The images in a batch of `predict_input_fn`, where no triplets are mined, at the most.
 PREDICT_BATCH_SIZE = 256
 
 
@@ -82,9 +82,9 @@ def eval_input_fn(split: Split, params: Params) -> tf.data.Dataset:
     return _gather(split, batches.one_epoch).prefetch(2)
 
 
-def predict_input_fn(split: Split) -> tf.data.Dataset:
+def predict_input_fn(split: Split, batch_size: int = PREDICT_BATCH_SIZE) -> tf.data.Dataset:
     """Build the dataset of the split in its own order; returns as `eval_input_fn`."""
-    return _gather(split, lambda: batches_in_order(len(split), PREDICT_BATCH_SIZE)).prefetch(2)
+    return _gather(split, lambda: batches_in_order(len(split), batch_size)).prefetch(2)
 
 
 def scale_pixels(images: tf.Tensor) -> tf.Tensor:

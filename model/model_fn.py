@@ -8,6 +8,7 @@ from model.estimator import estimator, tf
 from model.hooks import SPLIT_METRICS
 from model.input_fn import scale_pixels
 from model.learning_rate import learning_rate
+from model.pretrained import InitialWeights, LayerValues
 from model.split_metrics import SplitMetrics
 from model.triplet_strategies import TripletLoss
 from src.params import Params
@@ -16,7 +17,12 @@ from src.retrieval import PERCENTILES, percentiles_of_distances
 
 
 def model_fn(
-    features: tf.Tensor, labels: tf.Tensor | None, mode: str, params: Params, num_steps: int = 1
+    features: tf.Tensor,
+    labels: tf.Tensor | None,
+    mode: str,
+    params: Params,
+    num_steps: int = 1,
+    initial_weights: LayerValues | None = None,
 ) -> "estimator.EstimatorSpec":
     """Build the graph of one mode.
 
@@ -27,6 +33,7 @@ def model_fn(
         mode: TRAIN, EVAL or PREDICT of `estimator.ModeKeys`.
         params: the experiment's params.
         num_steps: of the whole training, for the learning rate's schedule.
+        initial_weights: what a training that begins starts from; None for random weights.
 
     Returns:
         The EstimatorSpec. PREDICT gives `embeddings`, float32 [B, D]. In TRAIN and EVAL hooks can
@@ -76,8 +83,16 @@ def model_fn(
     optimizer = tf.compat.v1.train.AdamOptimizer(rate)
     # Keras leaves UPDATE_OPS empty: without these batch norm's moving statistics never move.
     with tf.control_dependencies(network.get_updates_for(features)):
-        train_op = optimizer.minimize(loss, global_step)
-    return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+        train_op = optimizer.minimize(
+            loss,
+            global_step,
+            # The graph's own collection keeps what was frozen after it was made.
+            var_list=network.trainable_weights,
+        )
+    scaffold = None
+    if initial_weights:
+        scaffold = tf.compat.v1.train.Scaffold(init_fn=InitialWeights(network, initial_weights))
+    return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, scaffold=scaffold)
 
 
 def serving_input_fn(image_shape: tuple[int, int, int]) -> Callable[[], Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,15 @@ from model.hooks import (
     progress_bar,
     write_scalars,
 )
-from model.input_fn import eval_input_fn, predict_input_fn, train_input_fn, training_batches
+from model.input_fn import (
+    PREDICT_BATCH_SIZE,
+    eval_input_fn,
+    predict_input_fn,
+    train_input_fn,
+    training_batches,
+)
 from model.model_fn import model_fn, serving_input_fn
+from model.pretrained import LayerValues, read_weights
 from model.split_metrics import NAMES
 from src.atomic import atomic_write
 from src.baselines import raw_pixels
@@ -38,7 +45,10 @@ from src.split import Split
 
 
 def build_estimator(
-    experiment: Experiment, params: Params, steps_per_epoch: int = 1
+    experiment: Experiment,
+    params: Params,
+    steps_per_epoch: int = 1,
+    initial_weights: LayerValues | None = None,
 ) -> "estimator.Estimator":
     """Return the Estimator of an experiment; it builds no graph yet.
 
@@ -47,6 +57,7 @@ def build_estimator(
         params: of the network, loss and training.
         steps_per_epoch: the default of `save_checkpoints_steps`, and by `num_epochs` the length of
             the training.
+        initial_weights: what a training that begins starts from; None for random weights.
     """
     config = estimator.RunConfig(
         model_dir=str(experiment.model_dir),
@@ -56,10 +67,19 @@ def build_estimator(
         keep_checkpoint_max=params.keep_checkpoint_max,
     )
     num_steps = params.num_epochs * steps_per_epoch
-    return estimator.Estimator(partial(model_fn, num_steps=num_steps), config=config, params=params)
+    return estimator.Estimator(
+        partial(model_fn, num_steps=num_steps, initial_weights=initial_weights),
+        config=config,
+        params=params,
+    )
 
 
-def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]) -> str:
+def train_and_evaluate(
+    experiment: Experiment,
+    params: Params,
+    splits: Mapping[str, Split],
+    weights: Path | Literal["imagenet"] | None = None,
+) -> str:
     """Train for `num_epochs`, evaluating on the validation split after every checkpoint.
 
     The best checkpoint is kept apart, and patience that runs out ends the training earlier.
@@ -69,6 +89,8 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
         experiment: where checkpoints and summaries go.
         params: of the experiment.
         splits: `train` and `validation`.
+        weights: what it starts from where there is no checkpoint, see
+            `model.pretrained.read_weights`; None for random weights.
 
     Returns:
         The status: `finished`, or `collapsed` where that has stopped the run.
@@ -79,9 +101,10 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
     train, validation = splits["train"], splits["validation"]
     batches = training_batches(train, params)
     max_steps = params.num_epochs * batches.steps_per_epoch
+    initial_weights = read_weights(params, weights) if weights else None
     model_dir = str(experiment.model_dir)
     write_network(experiment, params, train.images.shape[1:])
-    trained = build_estimator(experiment, params, batches.steps_per_epoch)
+    trained = build_estimator(experiment, params, batches.steps_per_epoch, initial_weights)
     guard = DivergenceGuard(model_dir)
     alarm = CollapseAlarm(
         margin=params.margin,
@@ -294,7 +317,8 @@ def embed(
     """
     checkpoint = checkpoint or experiment.best_checkpoint
     predictions = build_estimator(experiment, params).predict(
-        partial(predict_input_fn, split),
+        # No more than the training's, which a large network may have been fitted to.
+        partial(predict_input_fn, split, min(PREDICT_BATCH_SIZE, params.batch_size)),
         checkpoint_path=str(checkpoint) if checkpoint else None,
         yield_single_examples=False,
     )

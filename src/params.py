@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from src.applications import APPLICATIONS
 from src.atomic import atomic_write
 from src.errors import UserError
 from src.metric_names import BEST_METRICS
@@ -39,8 +40,17 @@ SCHEMA_PATH = Path(__file__).parent.parent / "experiments" / "params.schema.json
 # Keys that leave what is learned per step as it is: an experiment goes on when only these change.
 DURATION_KEYS = frozenset(
     {"num_epochs", "save_summary_steps", "save_checkpoints_steps", "keep_checkpoint_max"}
-    | {"patience_evaluations"}
+    | {"patience_evaluations", "image_cache"}
     | {"num_parallel_calls", "image_size", "num_labels", "train_size", "eval_size"}
+)
+
+# Keys that only one dataset or network reads: beside another one they are a mistake.
+KEYS_OF_IMAGE_FOLDER = frozenset(
+    {"image_dir", "image_csv", "image_mode", "image_resize", "on_bad_image", "image_cache"}
+    | {"test_fraction"}
+)
+KEYS_OF_KERAS_APPLICATION = frozenset(
+    {"application", "weights", "frozen_layers", "input_size", "resize"}
 )
 
 
@@ -50,12 +60,15 @@ def _contradiction(key: str, found: str, accepted: str) -> PydanticCustomError:
     return PydanticCustomError("contradiction", "{text}", {"text": text})
 
 
-def _name_in(registry: Collection[str]) -> AfterValidator:
-    """Return the check of a key whose value names an entry of `registry`."""
+def _name_in(registry: Collection[str], meaning: str | None = None) -> AfterValidator:
+    """Return the check of a key whose value is one of the names in `registry`.
+
+    An error lists them all, unless `meaning` says what they are.
+    """
 
     def check(name: str) -> str:
         if name not in registry:
-            accepted = " or ".join(f"'{choice}'" for choice in sorted(registry))
+            accepted = meaning or " or ".join(f"'{choice}'" for choice in sorted(registry))
             hint = did_you_mean(name, registry)
             raise PydanticCustomError("unknown_name", "{text}", {"text": accepted + hint})
         return name
@@ -79,6 +92,12 @@ def _soft(value: str) -> str:
 Margin = Annotated[
     Annotated[float, Field(gt=0), Tag("number")]
     | Annotated[Literal["soft"], BeforeValidator(_soft), Tag("text")],
+    Discriminator(lambda value: "text" if isinstance(value, str) else "number"),
+]
+
+# A count, or the name of a layer.
+Layers = Annotated[
+    Annotated[int, Field(ge=0), Tag("number")] | Annotated[str, Tag("text")],
     Discriminator(lambda value: "text" if isinstance(value, str) else "number"),
 ]
 
@@ -142,6 +161,41 @@ class Params(BaseModel):
         description="Classes, by label or by name, that are left out of the train and validation "
         "splits; the test split's images of them are evaluated by themselves, as `unseen`.",
     )
+    image_dir: str = Field(
+        "image_folder",
+        description="Of image_folder: the folder of pictures in data_dir, with a folder for each "
+        "class.",
+    )
+    image_csv: str | None = Field(
+        None,
+        description="Of image_folder: a CSV file in image_dir, with the columns path, label and "
+        "perhaps split, in place of class folders.",
+    )
+    image_mode: Literal["RGB", "L"] = Field(
+        "RGB", description="Of image_folder: colour, or grey (L)."
+    )
+    image_resize: Literal["scale", "pad"] = Field(
+        "scale",
+        description="Of image_folder: how pictures come to image_size: stretched, or in their "
+        "shape and filled up with black.",
+    )
+    on_bad_image: Literal["error", "skip"] = Field(
+        "error",
+        description="Of image_folder: whether files that cannot be read end the run or are named "
+        "and left out.",
+    )
+    image_cache: str | None = Field(
+        None,
+        description="Of image_folder: the folder in data_dir for the decoded pictures. Default: "
+        "`.tripletboard` in image_dir.",
+    )
+    test_fraction: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Of image_folder: share held out as test split where there is none, stratified "
+        "by class.",
+    )
     seed: int = Field(
         0,
         ge=0,
@@ -173,6 +227,34 @@ class Params(BaseModel):
     )
     bn_momentum: float = Field(
         0.9, ge=0, lt=1, description="Momentum of batch normalization's moving statistics."
+    )
+    application: Annotated[
+        str, _name_in(APPLICATIONS, "the name of a network in keras.applications")
+    ] = Field(
+        "ResNet50",
+        json_schema_extra=_choices(APPLICATIONS),
+        description="Of keras_application: the network of keras.applications, without classifier.",
+    )
+    weights: str | None = Field(
+        None,
+        description='Of keras_application: what training starts from: "imagenet", or a file of '
+        "weights (.h5) in data_dir. Default: random weights.",
+    )
+    frozen_layers: Layers = Field(
+        0,
+        description="Of keras_application: how many of its first layers stay as they are, or the "
+        "name of the last that does.",
+    )
+    input_size: int | None = Field(
+        None,
+        ge=1,
+        description="Of keras_application: the side, in pixels, to which images are brought. "
+        "Default: as they are.",
+    )
+    resize: Literal["scale", "pad"] = Field(
+        "scale",
+        description="Of keras_application: how images come to input_size: scaled, or unscaled "
+        "with black around.",
     )
     embedding_size: int = Field(64, ge=1, le=8192, description="D, the length of an embedding.")
     embedding_activation: Literal["linear", "relu", "sigmoid", "tanh"] = Field(
@@ -285,7 +367,10 @@ class Params(BaseModel):
 
     # Facts about the data, stated by files of other implementations of this layout
     image_size: int | None = Field(
-        None, ge=1, description="Checked against the data: the images' height and width."
+        None,
+        ge=1,
+        description="Checked against the data: the images' height and width. For image_folder, "
+        "those to which pictures are brought.",
     )
     num_labels: int | None = Field(
         None, ge=1, description="Checked against the data: the number of classes."
@@ -330,6 +415,21 @@ class Params(BaseModel):
             key = "warmup_steps" if self.warmup_strategy else "warmup_strategy"
             raise _contradiction(key, "nothing", "warmup_strategy and warmup_steps, both")
         self._check_offline()
+        if self.dataset == "image_folder" and self.image_size is None:
+            raise _contradiction(
+                "image_size", "nothing", "the pixels to which dataset image_folder brings pictures"
+            )
+        for choice, needed, keys in (
+            ("dataset", "image_folder", KEYS_OF_IMAGE_FOLDER),
+            ("network", "keras_application", KEYS_OF_KERAS_APPLICATION),
+        ):
+            for key in sorted(keys) if getattr(self, choice) != needed else []:
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    found = json.dumps(getattr(self, key))
+                    chosen = getattr(self, choice)
+                    raise _contradiction(
+                        key, found, f"nothing with {choice} '{chosen}', for it is of '{needed}'"
+                    )
         return self
 
     def _check_offline(self) -> None:
@@ -370,7 +470,9 @@ class Params(BaseModel):
         mine, theirs = self.model_dump(), other.model_dump()
         free = DURATION_KEYS
         if self.learning_rate_schedule == "cosine":  # what each step learns depends on the last
-            free = free - {"num_epochs"}
+            free -= {"num_epochs"}
+        if self.dataset == "image_folder":  # where the size is a choice, not a fact
+            free -= {"image_size"}
         return sorted(key for key in set(mine) - free if mine[key] != theirs[key])
 
 

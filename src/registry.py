@@ -11,12 +11,15 @@ from typing import Any
 
 # load(data_dir, split, params) -> src.split.Split
 DATASETS = {
+    "cifar10": "src.datasets.cifar10:load",
     "fashion_mnist": "src.datasets.fashion_mnist:load",
+    "image_folder": "src.datasets.image_folder:load",
     "mnist": "src.datasets.mnist:load",
 }
 
 # build(params, image_shape) -> Keras model: float32 [B, H, W, C] -> float32 [B, D]
 NETWORKS = {
+    "keras_application": "model.networks.keras_application:build",
     "mlp": "model.networks.mlp:build",
     "naive_cnn": "model.networks.naive_cnn:build",
 }

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.errors import UserError
+from src.mapped_images import Images, MappedImages
 from src.params import Params
 
 SPLITS = ("train", "validation", "test")
@@ -18,12 +19,13 @@ class Split:
     """Images, their labels, and what the labels are called.
 
     Attributes:
-        images: uint8 [N, H, W, C], pixels 0 to 255; C is 1 (grey) or 3 (colour).
+        images: uint8 [N, H, W, C], pixels 0 to 255; C is 1 (grey) or 3 (colour). An array, or what
+            stays on disk and behaves as one along the first axis.
         labels: int32 [N], each the position of its class in `class_names`.
         class_names: the classes of the whole dataset, in the order of their labels.
     """
 
-    images: NDArray[np.uint8]
+    images: Images
     labels: NDArray[np.int32]
     class_names: tuple[str, ...]
 
@@ -31,8 +33,10 @@ class Split:
         return len(self.labels)
 
     def take(self, indices: NDArray[np.intp]) -> "Split":
-        """Return the examples at `indices`, int [M], in that order."""
-        return Split(self.images[indices], self.labels[indices], self.class_names)
+        """Return the examples at `indices`, int [M], in that order; images on disk stay there."""
+        images = self.images
+        taken = images.take(indices) if isinstance(images, MappedImages) else images[indices]
+        return Split(taken, self.labels[indices], self.class_names)
 
 
 def validation_indices(
@@ -80,6 +84,31 @@ def stratified_indices(labels: NDArray[np.int32], count: int, seed: int) -> NDAr
         for label, num in zip(classes, num_drawn, strict=True)
     ]
     return np.sort(np.concatenate([np.empty(0, np.intp), *drawn]))
+
+
+def hold_out_validation(examples: Split, split: str, params: Params, source: Path) -> Split:
+    """Return the part of a dataset's training examples that is `split`.
+
+    Args:
+        examples: all that the dataset has to train with.
+        split: "train" or "validation".
+        params: `validation_fraction` and `seed` say which examples are held out.
+        source: the file or folder that they are from, for the message.
+
+    Returns:
+        The examples that stay, or those held out, in their order; at least one.
+
+    Raises:
+        UserError: there would be none.
+    """
+    train, validation = validation_indices(examples.labels, params.validation_fraction, params.seed)
+    indices = train if split == "train" else validation
+    if len(indices) == 0:
+        raise UserError(
+            f"{source}: split {split}: 0 of {len(examples)} examples with "
+            f"validation_fraction {params.validation_fraction}; at least 1 is needed"
+        )
+    return examples.take(indices)
 
 
 def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list[str]:

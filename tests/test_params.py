@@ -21,6 +21,7 @@ FLOATS = {
     "validation_fraction": ([1e-6, 0.999], [(0, "greater than 0"), (1, "less than 1")]),
     "bn_momentum": ([0, 0.999], [(-0.1, "greater than or equal to 0"), (1, "less than 1")]),
     "dropout": ([0, 0.999], [(-0.1, "greater than or equal to 0"), (1, "less than 1")]),
+    "test_fraction": ([1e-6, 0.999], [(0, "greater than 0"), (1, "less than 1")]),
     "margin": POSITIVE,
     "reference_margin": POSITIVE,
     "learning_rate": POSITIVE,
@@ -57,6 +58,7 @@ OPTIONAL_INTEGERS = {
     "save_checkpoints_steps": AT_LEAST_ONE,
     "patience_evaluations": AT_LEAST_ONE,
     "image_size": AT_LEAST_ONE,
+    "input_size": AT_LEAST_ONE,
     "num_labels": AT_LEAST_ONE,
     "train_size": AT_LEAST_ONE,
     "eval_size": AT_LEAST_ONE,
@@ -66,16 +68,23 @@ OPTIONAL_INTEGERS = {
 }
 BOOLEANS = ("use_batch_norm", "l2_normalize", "squared", "stop_on_collapse")
 NAMES = {
-    "dataset": "'fashion_mnist' or 'mnist'",
-    "network": "'mlp' or 'naive_cnn'",
+    "dataset": "'cifar10' or 'fashion_mnist' or 'image_folder' or 'mnist'",
+    "network": "'keras_application' or 'mlp' or 'naive_cnn'",
     "triplet_strategy": "'batch_all' or 'batch_hard' or 'batch_semihard' or 'offline'",
     "best_metric": " or ".join(f"'{name}'" for name in sorted(BEST_METRICS)),
 }
 # Tested by themselves, below
 OTHERS = (
-    *("augment", "distance", "embedding_activation", "hidden_sizes", "holdout_classes"),
-    *("learning_rate_schedule", "offline_mining", "warmup_strategy"),
+    *("application", "augment", "distance", "embedding_activation", "frozen_layers"),
+    *("hidden_sizes", "holdout_classes", "image_cache", "image_csv", "image_dir", "image_mode"),
+    *("image_resize", "learning_rate_schedule", "offline_mining", "on_bad_image", "resize"),
+    *("warmup_strategy", "weights"),
 )
+# What goes with keys that only one dataset or network reads.
+OWNER = {
+    "test_fraction": {"dataset": "image_folder", "image_size": 28},
+    "input_size": {"network": "keras_application"},
+}
 RANGES = {**FLOATS, **INTEGERS, **OPTIONAL_INTEGERS}
 
 # As the best known public implementations of this layout state them.
@@ -156,7 +165,7 @@ def test_a_public_file_as_text(path):
     ("key", "value"), [(key, value) for key, (inside, _) in RANGES.items() for value in inside]
 )
 def test_inside_the_range(path, key, value):
-    assert getattr(load(path, {key: value}), key) == value
+    assert getattr(load(path, {**OWNER.get(key, {}), key: value}), key) == value
 
 
 @pytest.mark.parametrize("key", OPTIONAL_INTEGERS)
@@ -377,7 +386,7 @@ def test_all_errors_in_one_pass(path):
     content = {"margn": 1, "batch_size": "64", "margin": -1, "dataset": "minst", "squared": True}
     assert sorted(message(path, content).splitlines()) == [
         'batch_size: found "64"; accepted: a valid integer',
-        "dataset: found \"minst\"; accepted: 'fashion_mnist' or 'mnist'; did you mean 'mnist'?",
+        f"dataset: found \"minst\"; accepted: {NAMES['dataset']}; did you mean 'mnist'?",
         "margin: found -1; accepted: greater than 0",
         "unknown key 'margn'; did you mean 'margin'?",
     ]
@@ -429,6 +438,13 @@ def test_learning_rate_schedule(path):
     assert message(path, {"learning_rate_schedule": "linear"}) == (
         "learning_rate_schedule: found \"linear\"; accepted: 'constant' or 'cosine'"
     )
+
+
+def test_the_size_of_images_is_a_choice_only_where_they_are_brought_to_it():
+    assert Params(image_size=28).differences(Params()) == []
+    small, large = (Params(dataset="image_folder", image_size=size) for size in (32, 64))
+    assert small.differences(large) == ["image_size"]
+    assert small.differences(small.model_copy(update={"image_cache": "elsewhere"})) == []
 
 
 def test_the_schema_is_up_to_date():
@@ -491,6 +507,38 @@ def test_distance_and_squared(path, content, distance):
         (
             {"augment": {"shift": -1}},
             "augment.shift: found -1; accepted: greater than or equal to 0",
+        ),
+        (
+            {"dataset": "image_folder"},
+            "image_size: found nothing; accepted: the pixels to which dataset image_folder brings "
+            "pictures",
+        ),
+        (
+            {"image_mode": "L"},
+            "image_mode: found \"L\"; accepted: nothing with dataset 'mnist', for it is of "
+            "'image_folder'",
+        ),
+        (
+            {"weights": "imagenet"},
+            "weights: found \"imagenet\"; accepted: nothing with network 'naive_cnn', for it is of "
+            "'keras_application'",
+        ),
+        (
+            {"network": "keras_application", "application": "Resnet50"},
+            'application: found "Resnet50"; accepted: the name of a network in keras.applications; '
+            "did you mean 'ResNet50'?",
+        ),
+        (
+            {"network": "keras_application", "frozen_layers": -1},
+            "frozen_layers: found -1; accepted: greater than or equal to 0",
+        ),
+        (
+            {"network": "keras_application", "frozen_layers": True},
+            "frozen_layers: found true; accepted: a valid integer",
+        ),
+        (
+            {"network": "keras_application", "resize": "crop"},
+            "resize: found \"crop\"; accepted: 'scale' or 'pad'",
         ),
         ({"augment": {"crop": 0}}, "augment.crop: found 0; accepted: greater than 0"),
         ({"augment": {"flip": 1}}, "augment.flip: found 1; accepted: a valid boolean"),
@@ -601,7 +649,7 @@ def test_the_schema_describes_every_key():
     properties = json.loads(json_schema())["properties"]
     assert set(properties) == {"$schema", *Params.model_fields}
     assert all(properties[key].get("description") for key in Params.model_fields)
-    assert properties["dataset"]["enum"] == ["fashion_mnist", "mnist"]
+    assert properties["dataset"]["enum"] == ["cifar10", "fashion_mnist", "image_folder", "mnist"]
     assert properties["reference_margin"]["exclusiveMinimum"] == 0
     number, soft = properties["margin"]["oneOf"]
     assert number == {"type": "number", "exclusiveMinimum": 0}
