@@ -12,12 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from src.metric_names import RECALL_RANKS
 from src.verification import PairCounts
 
-# Rows of a block of the distance matrix, which one matrix product fills: 128 x 60 000 are 61 MB.
-BLOCK_SIZE = 128
+# Rows of a block of the distance matrix, which one matrix product fills: 64 x 60 000 are 31 MB.
+BLOCK_SIZE = 64
+
+# Each thread has a block.
+_MAX_THREADS = 8
 
 # Distances that a thread looks at in one go: as sort keys 2 MiB, which the L2 cache still serves.
 _CHUNK_PAIRS = 1 << 18
@@ -93,14 +97,12 @@ def rank_gallery(
     if gallery is None or gallery_labels is None:
         gallery, gallery_labels, own = queries, query_labels, np.arange(len(queries))
     size, gallery_size = len(queries), len(gallery)
-    classes, gallery_classes = np.unique(gallery_labels, return_inverse=True)
-    class_sizes = np.bincount(
-        gallery_classes, minlength=len(classes) + 1
-    )  # one of none, at the end
-    query_classes = np.searchsorted(classes, query_labels)
-    is_known = np.isin(query_labels, classes)
-    query_classes[~is_known] = len(classes)
-    num_positives = class_sizes[query_classes]
+    # Each class by its place among those of the gallery, or the place past them.
+    classes, places = np.unique(gallery_labels, return_inverse=True)
+    gallery_classes = places.astype(np.int32)
+    query_classes = np.searchsorted(classes, query_labels).astype(np.int32)
+    query_classes[~np.isin(query_labels, classes)] = len(classes)
+    num_positives = np.append(np.bincount(gallery_classes), 0)[query_classes]
     if own is not None:
         num_positives = num_positives - 1
     found = Ranking(
@@ -115,6 +117,7 @@ def rank_gallery(
     if size == 0 or num_others < 1:
         return found
     columns = np.arange(gallery_size)
+    ranks = np.arange(1, gallery_size + 1)
 
     def rank(rows: NDArray[np.intp], distances: NDArray[np.float32]) -> None:
         keys = distances.view(np.int32).astype(np.int64)
@@ -133,12 +136,12 @@ def rank_gallery(
         of_first = is_match[:, : max(RECALL_RANKS)]
         has_match = of_first.any(axis=1)
         found.first_positive[rows[has_match]] = of_first[has_match].argmax(axis=1) + 1
-        ranks = np.arange(1, num_ranks + 1)
-        is_match &= ranks <= limits
-        precisions = np.cumsum(is_match, axis=1) / ranks  # where is_match: of the ranks so far
+        is_match &= ranks[:num_ranks] <= limits
+        num_matches = np.cumsum(is_match, axis=1, dtype=np.float64)  # up to each rank
         limits = np.maximum(limits[:, 0], 1)
-        found.r_precision[rows] = is_match.sum(axis=1) / limits
-        found.average_precision[rows] = np.einsum("qr,qr->q", precisions, is_match) / limits
+        found.r_precision[rows] = num_matches[:, -1] / limits
+        num_matches *= is_match
+        found.average_precision[rows] = num_matches @ (1 / ranks[:num_ranks]) / limits
         found.voted_label[rows] = classes[_vote(neighbor_classes[:, :NUM_VOTES])]
 
     # Rows with as many positives stand together, so that few are sorted further than they need.
@@ -306,12 +309,12 @@ def percentiles_of_distances(
     return percentiles.astype(np.float32)
 
 
-def _vote(neighbor_classes: NDArray[np.intp]) -> NDArray[np.intp]:
+def _vote(neighbor_classes: NDArray[np.int32]) -> NDArray[np.int32]:
     """Return the most frequent of each row's classes, [Q, K] -> [Q]; of several the smallest."""
     votes = (neighbor_classes[:, :, None] == neighbor_classes[:, None, :]).sum(axis=2)  # [Q, K]
     is_elected = votes == votes.max(axis=1, keepdims=True)
-    last = np.iinfo(np.intp).max
-    elected: NDArray[np.intp] = np.where(is_elected, neighbor_classes, last).min(axis=1)
+    last = np.iinfo(neighbor_classes.dtype).max
+    elected: NDArray[np.int32] = np.where(is_elected, neighbor_classes, last).min(axis=1)
     return elected
 
 
@@ -341,27 +344,35 @@ def _visit_distances(
     ones = np.ones(len(gallery64))
     columns = np.column_stack([gallery64, ones, gallery_norms]).T  # [D + 2, G]
     rounding = (_ROUNDING * gallery_norms).astype(np.float32)
+    largest_rounding = 2 * _ROUNDING  # no vector is longer than 1
     chunk_size = max(1, _CHUNK_PAIRS // len(gallery))
-    block = np.empty((min(BLOCK_SIZE, len(queries)), len(gallery)))
+    num_threads = min(os.cpu_count() or 1, _MAX_THREADS)
 
-    def visit_chunk(start: int, rows: NDArray[np.intp]) -> None:
-        distances = block[start : start + len(rows)].astype(np.float32)
-        smallest = (_ROUNDING * query_norms[rows]).astype(np.float32)
-        distances[distances <= smallest[:, None] + rounding] = 0
-        if own is not None:
-            distances[np.arange(len(rows)), own[rows]] = np.inf
-        visit(rows, distances)
-
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for first in range(0, len(order), BLOCK_SIZE):
+    def visit_every(thread: int) -> None:
+        """Visit every `num_threads`-th block of the queries."""
+        block = np.empty((min(BLOCK_SIZE, len(order)), len(gallery)))
+        for first in range(thread * BLOCK_SIZE, len(order), num_threads * BLOCK_SIZE):
             of_block = order[first : first + BLOCK_SIZE]
             left = np.column_stack(
                 [-2 * queries64[of_block], query_norms[of_block], np.ones(len(of_block))]
             )
             np.matmul(left, columns, out=block[: len(of_block)])
-            starts = range(0, len(of_block), chunk_size)
-            chunks = [of_block[start : start + chunk_size] for start in starts]
-            list(threads.map(visit_chunk, starts, chunks))
+            for start in range(0, len(of_block), chunk_size):
+                rows = of_block[start : start + chunk_size]
+                visit(rows, as_compared(rows, block[start : start + len(rows)]))
+
+    def as_compared(rows: NDArray[np.intp], exact: NDArray[np.float64]) -> NDArray[np.float32]:
+        distances = exact.astype(np.float32)
+        if own is not None:
+            distances[np.arange(len(rows)), own[rows]] = np.inf
+        if distances.min() <= largest_rounding:  # seldom, and to look at each is dear
+            smallest = (_ROUNDING * query_norms[rows]).astype(np.float32)
+            distances[distances <= smallest[:, None] + rounding] = 0
+        return distances
+
+    # One thread for each product: BLAS's own wait for each other by spinning, at the cost of ours.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(num_threads) as threads:
+        list(threads.map(visit_every, range(num_threads)))
 
 
 def _mean(values: NDArray[np.bool_] | NDArray[np.float64]) -> float:
