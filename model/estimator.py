@@ -62,6 +62,7 @@ def _restored_estimator() -> types.SimpleNamespace:
 
     names = {
         "estimator": ["Estimator"],
+        "export.export": ["TensorServingInputReceiver"],
         "exporter": ["BestExporter", "Exporter", "FinalExporter", "LatestExporter"],
         "mode_keys": ["ModeKeys"],
         "model_fn": ["EstimatorSpec"],
@@ -73,6 +74,8 @@ def _restored_estimator() -> types.SimpleNamespace:
         module = importlib.import_module(f"{package.__name__}.python.estimator.{module_name}")
         for name in exported:
             setattr(api, name, getattr(module, name))
+    # Where TensorFlow's own has it
+    api.export = types.SimpleNamespace(TensorServingInputReceiver=api.TensorServingInputReceiver)
     return api
 
 

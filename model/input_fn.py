@@ -87,6 +87,11 @@ def predict_input_fn(split: Split) -> tf.data.Dataset:
     return _gather(split, lambda: batches_in_order(len(split), PREDICT_BATCH_SIZE)).prefetch(2)
 
 
+def scale_pixels(images: tf.Tensor) -> tf.Tensor:
+    """Return uint8 pixels as float32 in [0, 1]."""
+    return tf.cast(images, tf.float32) / 255.0
+
+
 def _gather(split: Split, batches: Callable[[], Iterable[NDArray[np.intp]]]) -> tf.data.Dataset:
     """Build the dataset of the batches whose indices are given.
 
@@ -110,4 +115,4 @@ def _gather(split: Split, batches: Callable[[], Iterable[NDArray[np.intp]]]) -> 
         tf.TensorSpec([None], tf.int32),
     )
     dataset = tf.data.Dataset.from_generator(gather, output_signature=signature)
-    return dataset.map(lambda images, labels: (tf.cast(images, tf.float32) / 255.0, labels))
+    return dataset.map(lambda images, labels: (scale_pixels(images), labels))

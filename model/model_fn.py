@@ -1,8 +1,13 @@
 """The Estimator's model: network, triplet strategy, optimizer and metrics, in its three modes."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from model.estimator import estimator, keras, tf
+from model.hooks import SPLIT_METRICS
+from model.input_fn import scale_pixels
+from model.learning_rate import learning_rate
 from model.split_metrics import SplitMetrics
 from model.triplet_strategies import TripletLoss
 from src.params import Params
@@ -11,7 +16,7 @@ from src.retrieval import PERCENTILES, percentiles_of_distances
 
 
 def model_fn(
-    features: tf.Tensor, labels: tf.Tensor | None, mode: str, params: Params
+    features: tf.Tensor, labels: tf.Tensor | None, mode: str, params: Params, num_steps: int = 1
 ) -> "estimator.EstimatorSpec":
     """Build the graph of one mode.
 
@@ -21,6 +26,7 @@ def model_fn(
         labels: int32 [B] or [3T]; None in PREDICT.
         mode: TRAIN, EVAL or PREDICT of `estimator.ModeKeys`.
         params: the experiment's params.
+        num_steps: of the whole training, for the learning rate's schedule.
 
     Returns:
         The EstimatorSpec. PREDICT gives `embeddings`, float32 [B, D]. In TRAIN and EVAL hooks can
@@ -49,6 +55,7 @@ def model_fn(
             labels, embeddings, margin=params.reference_margin, distance="euclidean"
         )
         metrics = SplitMetrics(params.distance_name)
+        tf.compat.v1.add_to_collection(SPLIT_METRICS, metrics)
         update_op, exact_loss = metrics.update_op(embeddings, labels, triplets, at_reference)
         return estimator.EstimatorSpec(
             mode, loss=exact_loss, eval_metric_ops=metrics.value_ops(update_op)
@@ -65,11 +72,28 @@ def model_fn(
     with tf.name_scope("progress/"):  # with the slash: the same scope again, not progress_1
         tf.identity(percentiles[PERCENTILES.index(50)], name="median_distance")
 
-    optimizer = tf.compat.v1.train.AdamOptimizer(params.learning_rate)
+    global_step = tf.compat.v1.train.get_or_create_global_step()
+    rate = learning_rate(params, global_step, num_steps)
+    tf.compat.v1.summary.scalar("learning_rate", rate)
+    optimizer = tf.compat.v1.train.AdamOptimizer(rate)
     # Keras leaves UPDATE_OPS empty: without these batch norm's moving statistics never move.
     with tf.control_dependencies(network.get_updates_for(features)):
-        train_op = optimizer.minimize(loss, tf.compat.v1.train.get_or_create_global_step())
+        train_op = optimizer.minimize(loss, global_step)
     return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+
+def serving_input_fn(image_shape: tuple[int, int, int]) -> Callable[[], Any]:
+    """Return what an exported model takes: `images`, uint8 [B, H, W, C], as `Split` holds them.
+
+    Args:
+        image_shape: (H, W, C).
+    """
+
+    def receive() -> Any:
+        images = tf.compat.v1.placeholder(tf.uint8, [None, *image_shape], "images")
+        return estimator.export.TensorServingInputReceiver(scale_pixels(images), {"images": images})
+
+    return receive
 
 
 def _triplet_loss(

@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from src.atomic import atomic_write
 from src.errors import UserError
+from src.metric_names import BEST_METRICS
 from src.registry import (
     DATASETS,
     NETWORKS,
@@ -37,6 +39,7 @@ SCHEMA_PATH = Path(__file__).parent.parent / "experiments" / "params.schema.json
 # Keys that leave what is learned per step as it is: an experiment goes on when only these change.
 DURATION_KEYS = frozenset(
     {"num_epochs", "save_summary_steps", "save_checkpoints_steps", "keep_checkpoint_max"}
+    | {"patience_evaluations"}
     | {"num_parallel_calls", "image_size", "num_labels", "train_size", "eval_size"}
 )
 
@@ -47,7 +50,7 @@ def _contradiction(key: str, found: str, accepted: str) -> PydanticCustomError:
     return PydanticCustomError("contradiction", "{text}", {"text": text})
 
 
-def _name_in(registry: dict[str, str]) -> AfterValidator:
+def _name_in(registry: Collection[str]) -> AfterValidator:
     """Return the check of a key whose value names an entry of `registry`."""
 
     def check(name: str) -> str:
@@ -60,7 +63,7 @@ def _name_in(registry: dict[str, str]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _choices(registry: dict[str, str]) -> dict[str, JsonValue]:
+def _choices(registry: Collection[str]) -> dict[str, JsonValue]:
     """Return what the JSON schema says of such a key."""
     return {"enum": list[JsonValue](sorted(registry))}
 
@@ -76,6 +79,13 @@ def _soft(value: str) -> str:
 Margin = Annotated[
     Annotated[float, Field(gt=0), Tag("number")]
     | Annotated[Literal["soft"], BeforeValidator(_soft), Tag("text")],
+    Discriminator(lambda value: "text" if isinstance(value, str) else "number"),
+]
+
+
+# A label, or a class's name. Tagged likewise.
+Class = Annotated[
+    Annotated[int, Field(ge=0), Tag("number")] | Annotated[str, Tag("text")],
     Discriminator(lambda value: "text" if isinstance(value, str) else "number"),
 ]
 
@@ -125,6 +135,12 @@ class Params(BaseModel):
         lt=1,
         description="Share of the training file held out for validation, stratified by class. "
         "1/6 leaves 50 000 of MNIST's 60 000.",
+    )
+    holdout_classes: list[Class] | None = Field(
+        None,
+        min_length=2,
+        description="Classes, by label or by name, that are left out of the train and validation "
+        "splits; the test split's images of them are evaluated by themselves, as `unseen`.",
     )
     seed: int = Field(
         0,
@@ -216,6 +232,13 @@ class Params(BaseModel):
 
     # Training
     learning_rate: float = Field(1e-3, gt=0, description="Of Adam.")
+    learning_rate_schedule: Literal["constant", "cosine"] = Field(
+        "constant",
+        description='How the learning rate goes on: "cosine" falls to 0 at the end of num_epochs.',
+    )
+    learning_rate_warmup_steps: int = Field(
+        0, ge=0, description="Steps over which the learning rate first rises, linearly."
+    )
     batch_size: int = Field(
         64,
         ge=2,
@@ -247,6 +270,18 @@ class Params(BaseModel):
         "validation split. Default: an epoch.",
     )
     keep_checkpoint_max: int = Field(5, ge=1, description="How many checkpoints are kept.")
+    best_metric: Annotated[str, _name_in(BEST_METRICS)] = Field(
+        "map_at_r_within",
+        json_schema_extra=_choices(BEST_METRICS),
+        description="By which the best checkpoint is chosen, on the validation split; it is kept "
+        "and exported, and the final evaluation is of it.",
+    )
+    patience_evaluations: int | None = Field(
+        None,
+        ge=1,
+        description="End a training when so many evaluations in a row have not bettered "
+        "best_metric.",
+    )
 
     # Facts about the data, stated by files of other implementations of this layout
     image_size: int | None = Field(
@@ -333,7 +368,10 @@ class Params(BaseModel):
     def differences(self, other: "Params") -> list[str]:
         """Return the keys that make `other` another experiment, sorted; see `DURATION_KEYS`."""
         mine, theirs = self.model_dump(), other.model_dump()
-        return sorted(key for key in set(mine) - DURATION_KEYS if mine[key] != theirs[key])
+        free = DURATION_KEYS
+        if self.learning_rate_schedule == "cosine":  # what each step learns depends on the last
+            free = free - {"num_epochs"}
+        return sorted(key for key in set(mine) - free if mine[key] != theirs[key])
 
 
 def load_params(path: Path) -> Params:
@@ -349,10 +387,24 @@ def load_params(path: Path) -> Params:
         UserError: the file is missing, is not a JSON object, or has errors; all of them in one
             message, one line each.
     """
-    values = _read_json_object(path)
-    values.pop("$schema", None)
+    return check_params(read_json_object(path), path)
+
+
+def check_params(values: Mapping[str, Any], path: Path) -> Params:
+    """Check the content of a `params.json`.
+
+    Args:
+        values: its keys and values. A key `$schema`, which editors use, is passed over.
+        path: the file, for the messages.
+
+    Returns:
+        The params, every key that `values` leaves out at its default.
+
+    Raises:
+        UserError: `values` has errors; all of them in one message, one line each.
+    """
     try:
-        return Params.model_validate(values)
+        return Params.model_validate({k: v for k, v in values.items() if k != "$schema"})
     except ValidationError as error:
         raise UserError("\n".join(f"{path}: {_explain(e)}" for e in error.errors())) from None
 
@@ -361,6 +413,15 @@ def save_params(path: Path, params: Params) -> None:
     """Write all `params`, defaults included, to `path` as JSON."""
     with atomic_write(path) as file:
         file.write(json.dumps(params.model_dump(), indent=2).encode() + b"\n")
+
+
+def format_value(value: Any) -> str:
+    """Return a param's value as JSON, but text without quotes; equal numbers alike, 1.0 as 1."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return json.dumps(value)
 
 
 def json_schema() -> str:
@@ -384,8 +445,12 @@ def _explain(error: Any) -> str:
     return f"{key}: found {found}; accepted: {error['msg'].removeprefix('Input should be ')}"
 
 
-def _read_json_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in `path`; a key that is there twice is an error."""
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in `path`, unchecked.
+
+    Raises:
+        UserError: the file is missing, is not a JSON object, or has a key twice.
+    """
 
     def reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values: dict[str, Any] = {}

@@ -51,17 +51,35 @@ def validation_indices(
     Returns:
         The indices that stay in `train` and those of `validation`, each in ascending order.
     """
+    validation = np.zeros(len(labels), dtype=bool)
+    validation[stratified_indices(labels, round(fraction * len(labels)), seed)] = True
+    return np.flatnonzero(~validation), np.flatnonzero(validation)
+
+
+def stratified_indices(labels: NDArray[np.int32], count: int, seed: int) -> NDArray[np.intp]:
+    """Draw examples such that every class has its share.
+
+    Args:
+        labels: int32 [N].
+        count: how many, at most N. Of a class of n come `count * n / N`, rounded such that the sum
+            is `count`: the classes with the largest remainders give one more.
+        seed: fixes which.
+
+    Returns:
+        int [count], ascending.
+    """
     classes, class_sizes = np.unique(labels, return_counts=True)
-    exact = fraction * class_sizes
-    held_out = np.floor(exact).astype(int)
-    missing = round(fraction * len(labels)) - held_out.sum()
-    held_out[np.argsort(held_out - exact, kind="stable")[:missing]] += 1
+    exact = count / max(len(labels), 1) * class_sizes
+    num_drawn = np.floor(exact).astype(int)
+    missing = count - num_drawn.sum()
+    num_drawn[np.argsort(num_drawn - exact, kind="stable")[:missing]] += 1
 
     rng = np.random.default_rng(seed)
-    validation = np.zeros(len(labels), dtype=bool)
-    for label, count in zip(classes, held_out, strict=True):
-        validation[rng.permutation(np.flatnonzero(labels == label))[:count]] = True
-    return np.flatnonzero(~validation), np.flatnonzero(validation)
+    drawn = [
+        rng.permutation(np.flatnonzero(labels == label))[:num]
+        for label, num in zip(classes, num_drawn, strict=True)
+    ]
+    return np.sort(np.concatenate([np.empty(0, np.intp), *drawn]))
 
 
 def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list[str]:

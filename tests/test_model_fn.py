@@ -148,6 +148,7 @@ def test_training_summaries():
         "distance_p5",
         "distance_p50",
         "distance_p95",
+        "learning_rate",
     }
 
 

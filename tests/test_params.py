@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from src.errors import UserError
+from src.metric_names import BEST_METRICS
 from src.params import DURATION_KEYS, SCHEMA_PATH, Params, json_schema, load_params, save_params
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +47,7 @@ INTEGERS = {
         [(1, "greater than or equal to 2"), (65537, "less than or equal to 65536")],
     ),
     "warmup_steps": ([0], [(-1, "greater than or equal to 0")]),
+    "learning_rate_warmup_steps": ([0, 10**9], [(-1, "greater than or equal to 0")]),
     "num_epochs": AT_LEAST_ONE,
     "remine_epochs": ([1], AT_LEAST_ONE[1]),  # more goes with offline mining only, below
     "save_summary_steps": AT_LEAST_ONE,
@@ -53,6 +55,7 @@ INTEGERS = {
 }
 OPTIONAL_INTEGERS = {
     "save_checkpoints_steps": AT_LEAST_ONE,
+    "patience_evaluations": AT_LEAST_ONE,
     "image_size": AT_LEAST_ONE,
     "num_labels": AT_LEAST_ONE,
     "train_size": AT_LEAST_ONE,
@@ -66,11 +69,12 @@ NAMES = {
     "dataset": "'fashion_mnist' or 'mnist'",
     "network": "'mlp' or 'naive_cnn'",
     "triplet_strategy": "'batch_all' or 'batch_hard' or 'batch_semihard' or 'offline'",
+    "best_metric": " or ".join(f"'{name}'" for name in sorted(BEST_METRICS)),
 }
 # Tested by themselves, below
 OTHERS = (
-    *("augment", "distance", "embedding_activation", "hidden_sizes", "offline_mining"),
-    "warmup_strategy",
+    *("augment", "distance", "embedding_activation", "hidden_sizes", "holdout_classes"),
+    *("learning_rate_schedule", "offline_mining", "warmup_strategy"),
 )
 RANGES = {**FLOATS, **INTEGERS, **OPTIONAL_INTEGERS}
 
@@ -248,6 +252,7 @@ def test_not_a_name(path, key, found):
         ("network", "naive_cn", "naive_cnn"),
         ("triplet_strategy", "batchall", "batch_all"),
         ("triplet_strategy", "batch_hrd", "batch_hard"),
+        ("best_metric", "map_at_r", "map_at_r_within"),
     ],
 )
 def test_unknown_name_with_a_near_one(path, key, found, meant):
@@ -390,6 +395,40 @@ def test_differences_are_sorted_and_without_durations():
     one = Params()
     other = Params(squared=True, margin=2.0, num_epochs=99, eval_size=7, batch_size=8)
     assert one.differences(other) == other.differences(one) == ["batch_size", "margin", "squared"]
+
+
+def test_of_a_cosine_schedule_the_number_of_epochs_is_no_duration():
+    cosine = {"learning_rate_schedule": "cosine"}
+    assert Params(**cosine).differences(Params(**cosine, num_epochs=7)) == ["num_epochs"]
+    assert Params(**cosine).differences(Params(**cosine, keep_checkpoint_max=7)) == []
+    assert Params(num_epochs=7).differences(Params(num_epochs=8)) == []
+    assert "num_epochs" in Params(**cosine).differences(Params(num_epochs=7))
+
+
+@pytest.mark.parametrize("found", [[8, 9], ["8", "9"], [0, "sandal", 3]])
+def test_holdout_classes(path, found):
+    assert load(path, {"holdout_classes": found}).holdout_classes == found
+
+
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        ([8], "holdout_classes: found [8]; accepted: List should have at least 2 items after "),
+        ([8, -1], "holdout_classes.1: found -1; accepted: greater than or equal to 0"),
+        ([8, 1.5], "holdout_classes.1: found 1.5; accepted: a valid integer"),
+        ([True, 8], "holdout_classes.0: found true; accepted: a valid integer"),
+        (8, "holdout_classes: found 8; accepted: a valid list"),
+    ],
+)
+def test_holdout_classes_that_cannot_be(path, found, line):
+    assert message(path, {"holdout_classes": found}).startswith(line)
+
+
+def test_learning_rate_schedule(path):
+    assert load(path, {"learning_rate_schedule": "cosine"}).learning_rate_schedule == "cosine"
+    assert message(path, {"learning_rate_schedule": "linear"}) == (
+        "learning_rate_schedule: found \"linear\"; accepted: 'constant' or 'cosine'"
+    )
 
 
 def test_the_schema_is_up_to_date():
