@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from model.estimator import estimator, tf
+from model.estimator import estimator, keras, tf
 from model.hooks import SPLIT_METRICS
 from model.input_fn import scale_pixels
 from model.learning_rate import learning_rate
@@ -41,6 +41,8 @@ def model_fn(
         `progress`, and in TRAIN `median_distance`.
     """
     is_training = mode == estimator.ModeKeys.TRAIN
+    # Keras draws the seeds of initial weights from a generator that RunConfig's does not reach.
+    keras.utils.set_random_seed(params.seed)
     network = look_up(NETWORKS, params.network)(params, tuple(features.shape[1:]))
     embeddings = network(features, training=is_training)  # [B, D]
     if mode == estimator.ModeKeys.PREDICT:

@@ -184,46 +184,52 @@ def _segments(
     while first_step < max_steps:
         mined_step = first_step - first_step % steps_per_choice
         last_step = min(mined_step + steps_per_choice, max_steps)
-        mined = _triplets_mined_at(mined_step, experiment, params, train) if mined_step else None
+        if mined_step == 0:
+            mined = None  # nothing is learned yet that triplets could be chosen by
+        elif first_step == mined_step:
+            mined = _mine(experiment, params, train, mined_step)
+        else:
+            mined = load_triplets(experiment.triplets_path(mined_step), len(train))
         yield Segment(first_step, last_step, mined)
         first_step = experiment.latest_step() or 0
         if first_step < last_step:  # a hook has stopped it
             return
 
 
-def _triplets_mined_at(
-    step: int, experiment: Experiment, params: Params, train: Split
-) -> NDArray[np.int32]:
-    """Return the triplets mined by the checkpoint of `step`, int32 [N, 3].
+def _mine(experiment: Experiment, params: Params, train: Split, step: int) -> NDArray[np.int32]:
+    """Mine triplets with the checkpoint of `step`: int32 [N, 3].
 
-    They are kept in a file, so that a run that goes on later in the segment has the same ones.
+    They are kept in a file, by which a run that goes on later in the segment has the same ones.
     """
+    mined = mine_triplets(
+        params.offline_mining,
+        train.labels,
+        embed(experiment, params, train, experiment.model_dir / f"model.ckpt-{step}"),
+        distance=params.distance_name,
+        seed=[params.seed, step, 2],  # 0 and 1 end the seeds of the order and of random triplets
+    )
     path = experiment.triplets_path(step)
-    if not path.exists() and experiment.latest_step() == step:
-        triplets = mine_triplets(
-            params.offline_mining,
-            train.labels,
-            embed(experiment, params, train, experiment.model_dir / f"model.ckpt-{step}"),
-            distance=params.distance_name,
-            seed=[params.seed, step, 2],  # 0 and 1 are the last numbers of src/offline.py's streams
-        )
-        save_triplets(path, triplets)
-        for old in set(experiment.model_dir.glob(experiment.triplets_path("*").name)) - {path}:
-            old.unlink()
-    return load_triplets(path, len(train))
+    save_triplets(path, mined)
+    for other in path.parent.glob("triplets-*.npy"):
+        if other != path:
+            other.unlink()
+    return mined
 
 
 def write_network(
     experiment: Experiment, params: Params, image_shape: tuple[int, int, int]
 ) -> None:
     """Write the network's layers, their shapes and parameters to `network.txt`."""
-    with tf.Graph().as_default(), atomic_write(experiment.network_path) as file:
-        look_up(NETWORKS, params.network)(params, image_shape).summary(
-            print_fn=lambda line: file.write(f"{line}\n".encode()),
-            line_length=100,
-            expand_nested=True,
-            show_trainable=True,
+    lines: list[str] = []
+    with tf.Graph().as_default():  # and not in the Estimator's
+        network = look_up(NETWORKS, params.network)(params, image_shape)
+        network.summary(
+            print_fn=lines.append, line_length=89, expand_nested=True, show_trainable=True
         )
+    with atomic_write(experiment.network_path) as file:
+        for line in lines:
+            if line.strip():  # between two layers there are blank ones
+                file.write(f"{line.rstrip()}\n".encode())
 
 
 class Evaluation(NamedTuple):

@@ -7,7 +7,7 @@ import reference
 from model.estimator import estimator, tf
 from model.model_fn import model_fn
 from src.params import Params
-from src.registry import TRIPLET_STRATEGIES
+from src.registry import NETWORKS, TRIPLET_STRATEGIES
 from src.retrieval import recall_at_1
 
 RNG = np.random.default_rng(0)
@@ -48,6 +48,23 @@ def test_train_steps_count_move_the_weights_and_lower_the_loss(name):
         assert session.run(spec.loss, feed) < first_loss
         for before, after in zip(moving_before, session.run(moving, feed), strict=True):
             assert not np.allclose(before, after)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_seed_fixes_the_initial_weights(network):
+    def initial_weights(seed):
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            params = Params(network=network, seed=seed, **PARAMS)
+            spec_in_graph(estimator.ModeKeys.TRAIN, params)
+            start(session)
+            kernels = [v for v in tf.compat.v1.trainable_variables() if "kernel" in v.name]
+            return session.run(kernels)
+
+    first, again, other = initial_weights(3), initial_weights(3), initial_weights(4)
+    assert first
+    for kernel, same, different in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(kernel, same)
+        assert not np.allclose(kernel, different)
 
 
 @pytest.mark.parametrize("distance", reference.DISTANCES)

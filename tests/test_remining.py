@@ -120,8 +120,8 @@ def test_a_run_killed_in_a_segment_goes_on_with_its_triplets(
     assert [batches[step] for step in range(17, 28)] == batches_from(labels, 14, 14, mined)[3:]
 
 
-def test_a_run_killed_between_mining_and_training_does_not_mine_again(
-    make_experiment, data_dir, monkeypatch, mined_at
+def test_a_run_killed_between_mining_and_training_has_the_triplets_it_would_have_had(
+    make_experiment, data_dir, monkeypatch
 ):
     model_dir = make_experiment(**HARD, num_epochs=2)
     save_triplets = model.training.save_triplets
@@ -136,8 +136,21 @@ def test_a_run_killed_between_mining_and_training_does_not_mine_again(
     assert Experiment(model_dir).latest_step() == 7
     content = (model_dir / "triplets-7.npy").read_bytes()
     assert run_train(model_dir, data_dir)["global_step"] == 14
-    assert mined_at == [7]
     assert (model_dir / "triplets-7.npy").read_bytes() == content
+
+
+def test_triplets_of_another_training_are_not_taken(make_experiment, data_dir, batches):
+    """Of one whose checkpoints were removed by hand."""
+    model_dir = make_experiment(**HARD, num_epochs=2)
+    other = np.zeros((200, 3), np.int32)
+    np.save(model_dir / "triplets-7.npy", other)
+    np.save(model_dir / "triplets-21.npy", other)
+    run_train(model_dir, data_dir)
+    assert triplet_files(model_dir) == ["triplets-7.npy"]
+    mined = np.load(model_dir / "triplets-7.npy")
+    assert (mined != other).any()
+    labels = train_split(model_dir, data_dir).labels
+    assert [batches[step] for step in range(7, 14)] == batches_from(labels, 7, 7, mined)
 
 
 def test_a_run_killed_before_mining_mines_by_the_checkpoint_of_that_step(
