@@ -53,8 +53,8 @@ format: install ## put the code in the project's format
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-schema: install ## write experiments/params.schema.json anew
-	.venv/bin/python -m src.params
+schema: install ## write experiments/params.schema.json and docs/params.md anew
+	.venv/bin/python -m src.params_reference
 
 # Needs uv. The lock files hold for every platform and Python from 3.10 on. PyTorch stands in none:
 # its wheels differ by accelerator. Resolved as on a Mac it asks for no CUDA packages.
