@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -28,8 +29,9 @@ DPI = 150
 # Told apart with normal vision and with each common colour blindness, and apart in lightness:
 # M. A. Petroff, arXiv:2107.02270, the ten-colour sequence.
 _TEN_COLORS = (
-    "#3f90da #ffa90e #bd1f01 #94a4a2 #832db6 #a96b59 #e76300 #b9ac70 #717581 #92dadd"
-).split()
+    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
+    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
+)
 
 POSITIVE_COLOR, NEGATIVE_COLOR = "#3f90da", "#e76300"
 """Of pairs of the same class, and of two classes."""
@@ -37,7 +39,7 @@ POSITIVE_COLOR, NEGATIVE_COLOR = "#3f90da", "#e76300"
 INK, FAINT = "#222222", "#8a8a8a"
 """Of text, and of what stays in the background."""
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
     "axes.labelsize": 10,
@@ -50,6 +52,7 @@ _STYLE = {
     "figure.facecolor": "white",
     "figure.titlesize": 13,
     "font.size": 10,
+    "image.composite_image": False,  # an SVG has each image with its own pixels
     "legend.frameon": False,
     "savefig.dpi": DPI,
     "savefig.facecolor": "white",
@@ -92,8 +95,8 @@ _FONTS = (
 @contextmanager
 def style() -> Iterator[None]:
     """Draw and save in the project's look; the settings before come back at the end."""
-    fonts = {"font.family": "sans-serif", "font.sans-serif": list(_installed_fonts())}
-    with matplotlib.rc_context({**_STYLE, **fonts}):
+    fonts = list(_installed_fonts())
+    with matplotlib.rc_context({**_STYLE, "font.family": "sans-serif", "font.sans-serif": fonts}):
         yield
 
 
@@ -136,8 +139,9 @@ def figure_image(figure: Figure) -> Image.Image:
     """Return the figure as an RGB image."""
     canvas = FigureCanvasAgg(figure)
     with _no_word_of_glyphs():
-        canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        canvas.draw()  # type: ignore[no-untyped-call]
+        pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    return Image.fromarray(pixels).convert("RGB")
 
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:

@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.drawing import INK, class_colors, display_names, figure_image, new_figure, style
+from src.figures import LAYOUT_TITLES, FigureData, Picture
+from src.mapped_images import Images
 from src.thumbnails import compose, tinted, without_overlap
 
 # Inches; thumbnails never overlap, and stop before they hide the map.
 _THUMBNAIL_SIDE = 0.27
 _MAX_THUMBNAILS = 500
 
-# Of the canvas of thumbnails to the pixels of a PNG, so that the SVG can be enlarged.
-_OVERSAMPLING = 2
-
-_HALO = [patheffects.withStroke(linewidth=2.5, foreground="white")]
+HALO = [patheffects.withStroke(linewidth=2.5, foreground="white")]
 
 
 def square_limits(layouts: Iterable[NDArray[np.float32]]) -> tuple[float, float, float, float]:
@@ -48,11 +47,11 @@ def draw_classes(
     labels: NDArray[np.int32],
     class_names: Sequence[str],
     *,
-    images: NDArray[np.uint8] | None = None,
+    images: Images | None = None,
     limits: tuple[float, float, float, float] | None = None,
-    names: bool = True,
+    has_ticks: bool = False,
 ) -> None:
-    """Draw a layout into axes, which become a square frame without ticks.
+    """Draw a layout into axes, which become a square frame.
 
     Points are pixels also in an SVG, which ten thousand circles would make slow. Each class is
     named at the one of its points that is nearest to its median; a name that has to make way for
@@ -65,25 +64,28 @@ def draw_classes(
         class_names: by label.
         images: uint8 [N, H, W, C], for thumbnails; None for none.
         limits: left, right, bottom, top; None for what holds all points.
-        names: whether to name the classes.
+        has_ticks: whether numbers at the axes tell the scale.
     """
     left, right, bottom, top = limits or square_limits([layout])
-    axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+    if not has_ticks:
+        axes.set(xticks=[], yticks=[])
     axes.set_aspect("equal", adjustable="box")
     for spine in axes.spines.values():
         spine.set(visible=True, color="#dddddd")
     colors = class_colors(len(class_names))
     order = np.random.default_rng(0).permutation(len(layout))  # no class lies on top of another
     axes.scatter(
-        *layout[order].T,
+        layout[order, 0],
+        layout[order, 1],
         c=colors[labels[order]],
         s=float(np.clip(30_000 / max(1, len(layout)), 3, 30)),
         alpha=0.35 if images is not None else 0.75,
         linewidths=0,
         rasterized=True,
     )
-    axes.get_figure().draw_without_rendering()  # now the axes have their place
-    name_boxes = _draw_names(axes, layout, labels, class_names) if names else []
+    _figure(axes).draw_without_rendering()  # now the axes have their place
+    name_boxes = _draw_names(axes, layout, labels, class_names)
     if images is not None:
         _draw_thumbnails(axes, layout, images, colors[labels], order, name_boxes)
 
@@ -118,13 +120,47 @@ def scatter_frame(
         return figure_image(figure)
 
 
+def layout_picture(data: FigureData, name: str, reading: str) -> Picture | None:
+    """Return the map of a layout with thumbnails.
+
+    Args:
+        data: of the experiment.
+        name: of the layout.
+        reading: what is to be known of such a layout.
+
+    Returns:
+        The picture; None where there is no such layout.
+    """
+    if name not in data.layouts:
+        return None
+    title = f"{LAYOUT_TITLES[name]} of the embeddings"
+    figure = new_figure(9, 9.3)
+    axes = figure.add_subplot()
+    axes.set_title(f"{title}, {data.split_name} split")
+    draw_classes(
+        axes,
+        data.layouts[name],
+        data.split.labels,
+        data.split.class_names,
+        images=data.split.images,
+    )
+    num_classes = len(np.unique(data.split.labels))
+    return Picture(
+        figure,
+        title,
+        f"{len(data.split)} images of the {data.split_name} split, a point each in the colour of "
+        "its class, and the images themselves where they have room. Each class is named at its "
+        f"middle. {reading} Points in the colour of another class are what the network confuses.",
+        f"A map of {len(data.split)} points in {num_classes} colours, one for each class, each "
+        "class with its name.",
+    )
+
+
 def _draw_names(
     axes: Axes, layout: NDArray[np.float32], labels: NDArray[np.int32], class_names: Sequence[str]
 ) -> list[Bbox]:
     """Name the classes, and return what the names cover, in pixels."""
-    figure = axes.get_figure()
-    assert isinstance(figure, Figure)
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    renderer = _figure(axes).canvas.get_renderer()  # type: ignore[attr-defined]
     drawn = display_names(class_names)
     present, sizes = np.unique(labels, return_counts=True)
     font_size = float(np.clip(16 - len(present) / 10, 7, 14))
@@ -135,13 +171,14 @@ def _draw_names(
         from_median = points - np.median(points, axis=0)
         anchor = points[np.argmin(np.einsum("nd,nd->n", from_median, from_median))]
         text = axes.text(
-            *anchor,
+            float(anchor[0]),
+            float(anchor[1]),
             drawn[label],
             ha="center",
             va="center",
             fontsize=font_size,
             fontweight="bold",
-            path_effects=_HALO,
+            path_effects=HALO,
             zorder=4,
             clip_on=True,
         )
@@ -165,13 +202,10 @@ def _free_place(
     radii = np.arange(0, 12, 0.5)[:, None] * size.height
     angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     steps = np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=-1).reshape(-1, 2)
-    centers = np.clip(
-        wanted + steps, [frame.x0 + half[0], frame.y0 + half[1]], [frame.x1 - half[0], frame.y1 - half[1]]
-    )
+    centers = np.clip(wanted + steps, frame.p0 + half, frame.p1 - half)
     low, high = centers - half, centers + half  # [places, 2]
-    overlaps = (
-        (low[:, None] < corners[:, 2:]).all(axis=-1) & (high[:, None] > corners[:, :2]).all(axis=-1)
-    ).any(axis=1)
+    meets = (low[:, None] < corners[:, 2:]) & (high[:, None] > corners[:, :2])  # [places, T, 2]
+    overlaps = np.any(np.all(meets, axis=-1), axis=1)
     distances = np.linalg.norm(centers - wanted, axis=1) + np.where(overlaps, 1e9, 0)
     best: NDArray[np.float64] = centers[distances.argmin()]
     return best
@@ -188,30 +222,35 @@ def _move(
         axes.plot(*np.stack([anchor, place]).T, color=INK, linewidth=0.6, zorder=3)
 
 
+def _figure(axes: Axes) -> Figure:
+    """Return the whole figure that axes are a part of."""
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    return figure
+
+
 def _draw_thumbnails(
     axes: Axes,
     layout: NDArray[np.float32],
-    images: NDArray[np.uint8],
+    images: Images,
     colors: NDArray[np.float64],
     order: NDArray[np.intp],
     name_boxes: Sequence[Bbox],
 ) -> None:
     """Lay the thumbnails that find room over the scatter, as one image."""
-    figure = axes.get_figure()
-    assert isinstance(figure, Figure)
     frame = axes.get_window_extent()
-    width, height = (round(_OVERSAMPLING * length) for length in (frame.width, frame.height))
+    width, height = round(frame.width), round(frame.height)
 
     def pixels(points: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return columns and rows on the canvas, rows from the top."""
-        canvas = (points - [frame.x0, frame.y1]) * [_OVERSAMPLING, -_OVERSAMPLING]
-        return np.rint(canvas).astype(np.intp)
+        rounded: NDArray[np.float64] = np.rint((points - [frame.x0, frame.y1]) * [1, -1])
+        return rounded.astype(np.intp)
 
     taken = np.zeros((height, width), bool)
     for box in name_boxes:
         (left, bottom), (right, top) = pixels(box.get_points())
         taken[max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = True
-    side = round(_THUMBNAIL_SIDE * figure.dpi * _OVERSAMPLING)
+    side = round(_THUMBNAIL_SIDE * _figure(axes).dpi)
     centers = pixels(axes.transData.transform(layout[order]))
     chosen = without_overlap(centers, side, taken, _MAX_THUMBNAILS)
     shown = order[chosen]
@@ -219,9 +258,7 @@ def _draw_thumbnails(
     axes.imshow(
         canvas,
         extent=(*axes.get_xlim(), *axes.get_ylim()),
-        interpolation="antialiased",
+        interpolation="none",  # it has the pixels of the PNG already
         zorder=2,
         aspect="equal",
     )
-
-

@@ -12,9 +12,7 @@ _DARK_GROUND, _LIGHT_GROUND = 64, 191
 _FRAME = 0.06
 
 
-def tinted(
-    images: NDArray[np.uint8], colors: NDArray[np.float64], side: int
-) -> NDArray[np.uint8]:
+def tinted(images: NDArray[np.uint8], colors: NDArray[np.float64], side: int) -> NDArray[np.uint8]:
     """Return the images as squares that show by colour which class they are of.
 
     Of grey images on a plain ground the ink gets the colour, and the ground becomes transparent.
@@ -103,7 +101,7 @@ def without_overlap(
         int [<= limit], positions in `centers`; squares that leave the canvas are not among them.
     """
     height, width = taken.shape
-    chosen = []
+    chosen: list[int] = []
     for position, (left, top, right, bottom) in enumerate(boxes(centers, side)):
         if len(chosen) == limit:
             break
