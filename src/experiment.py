@@ -1,8 +1,8 @@
 """An experiment: a directory with `params.json`, and every file that a run adds to it.
 
 Committed: `params.json`. Written by `train.py`: `trained_params.json`, `network.txt`, checkpoints,
-event files, `triplets-STEP.npy`, `progress.json`, `metrics.json`. Written by `visualize.py`:
-`projector/`.
+event files, `triplets-STEP.npy`, `progress.json`, `metrics.json`, `figures/live/`. Written by
+`visualize.py`: `projector/`, `figures/`.
 """
 
 import json
@@ -36,6 +36,7 @@ GENERATED = [
     "eval_test",
     "eval_unseen",
     "projector",
+    "figures",
 ]
 
 
@@ -125,6 +126,16 @@ class Experiment:
         and the one above, and would list every weight matrix beside the embeddings.
         """
         return self.model_dir / "projector" / split
+
+    def figures_dir(self, split: str) -> Path:
+        """Where the pictures of a split go: those of `test` at the top, others below."""
+        figures = self.model_dir / "figures"
+        return figures if split == "test" else figures / split
+
+    @property
+    def live_dir(self) -> Path:
+        """Where the pictures of a running training go."""
+        return self.model_dir / "figures" / "live"
 
     def latest_step(self) -> int | None:
         """Return the global step of the latest checkpoint; None where there is none."""

@@ -1,7 +1,7 @@
 """One page with all pictures of an experiment: HTML that needs no other file, no script, no net."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,14 +26,14 @@ h2 { font-size: 1.2rem; margin: 3rem 0 0.5rem; }
 nav ul { display: flex; flex-wrap: wrap; gap: 0.3rem 1.2rem; padding: 0; list-style: none; }
 a { color: inherit; }
 figure { margin: 0; }
-figure img { display: block; max-width: 100%; height: auto; margin: auto; background: #fff;
-  border-radius: 6px; }
+figure img { display: block; box-sizing: border-box; max-width: 100%; height: auto; margin: auto;
+  padding: 0.6rem; background: #fff; border-radius: 6px; }
 figcaption { max-width: 46rem; margin: 0.7rem auto 0; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.2rem 0.9rem 0.2rem 0; text-align: left; border-bottom: 1px solid var(--line); }
 td.number, th.number { text-align: right; }
-tr.default { color: var(--faint); }
+summary { cursor: pointer; margin: 0.7rem 0; }
 """
 
 _LEADING = ("map_at_r_within", "recall_at_1_within", "recall_at_1", "loss", "fraction_positive")
@@ -57,7 +57,7 @@ def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"])
     links = [(name, picture.title) for name, picture in pictures.items()]
     links += [(f"live-{path.stem}", "The training as a film") for path in animations]
     links += [("metrics", "Metrics")] if data.metrics else []
-    links += [("params", "Params")]
+    links += [("classes", "Classes"), ("params", "Params")]
     parts = [
         "<!DOCTYPE html>",
         '<html lang="en">',
@@ -83,7 +83,8 @@ def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"])
         image = _data_uri(path, "image/gif")
         title = "The training as a film"
         parts += _figure(f"live-{path.stem}", title, image, "An animation.", caption)
-    parts += [*_metrics(data.metrics), *_params(data.params), "</main>", "</body>", "</html>", ""]
+    parts += [*_metrics(data.metrics), *_classes(data), *_params(data.params)]
+    parts += ["</main>", "</body>", "</html>", ""]
     target = directory / "index.html"
     with atomic_write(target) as file:
         # Class names may hold what UTF-8 cannot (lone surrogates).
@@ -134,20 +135,45 @@ def _number(value: object) -> str:
     return escape(format_number(value)) if isinstance(value, int | float) else ""
 
 
+def _classes(data: "FigureData") -> list[str]:
+    """Return the table of classes: their names as they are, which pictures may have to shorten."""
+    labels, names = data.split.labels, data.split.class_names
+    rows = [
+        f'<tr><td class="number">{label}</td><td>{escape(name)}</td>'
+        f'<td class="number">{int((labels == label).sum())}</td></tr>'
+        for label, name in enumerate(names)
+    ]
+    return [
+        '<section id="classes"><h2>Classes</h2>',
+        f"<details><summary>All {len(names)}, and how many images of each are shown</summary>",
+        '<div class="wide"><table>',
+        '<tr><th class="number">label</th><th>name</th><th class="number">images</th></tr>',
+        *rows,
+        "</table></div></details></section>",
+    ]
+
+
 def _params(params: Params) -> list[str]:
-    """Return the table of params, those that the experiment has chosen above the defaults."""
+    """Return the tables of params: those that differ from the defaults, and folded the others."""
     values, defaults = params.model_dump(), Params().model_dump()
     chosen = [key for key in values if values[key] != defaults[key]]
-    rows = [("", key) for key in chosen]
-    rows += [(' class="default"', key) for key in values if key not in chosen]
     return [
         '<section id="params"><h2>Params</h2>',
-        '<p class="faint">Those that trained; first what differs from the defaults.</p>',
+        '<p class="faint">Those that trained, where they are not the defaults.</p>',
+        *_values(values, chosen),
+        "<details><summary>The others, at their defaults</summary>",
+        *_values(values, [key for key in values if key not in chosen]),
+        "</details></section>",
+    ]
+
+
+def _values(values: Mapping[str, object], keys: Sequence[str]) -> list[str]:
+    return [
         '<div class="wide"><table>',
         "<tr><th>key</th><th>value</th></tr>",
         *(
-            f"<tr{mark}><td>{escape(key)}</td><td>{escape(format_value(values[key]))}</td></tr>"
-            for mark, key in rows
+            f"<tr><td>{escape(key)}</td><td>{escape(format_value(values[key]))}</td></tr>"
+            for key in keys
         ),
-        "</table></div></section>",
+        "</table></div>",
     ]
