@@ -75,6 +75,25 @@ class Experiment:
         """
         return self.model_dir / "projector" / split
 
+    @property
+    def parquet_path(self) -> Path:
+        """The points for other viewers."""
+        return self.model_dir / "projector" / "points.parquet"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where `visualize.py` keeps what takes long to compute."""
+        return self.model_dir / "projector" / "cache"
+
+    def checkpoints(self) -> dict[int, Path]:
+        """Return the checkpoints that are kept, by global step, the untrained network's first."""
+        kept = [*self.model_dir.glob("model.ckpt-*.index")]
+        untrained = self.untrained_checkpoint.with_suffix(".index")
+        if untrained.exists():
+            kept.append(untrained)
+        paths = {int(path.stem.rpartition("-")[2]): path.with_suffix("") for path in kept}
+        return dict(sorted(paths.items()))
+
     def latest_step(self) -> int | None:
         """Return the global step of the latest checkpoint; None where there is none."""
         try:
