@@ -30,7 +30,7 @@ def write_metadata(path: Path, columns: Mapping[str, Sequence[object] | NDArray[
         columns: the name of each column and its N values, in the order of the points. Values are
             written as `str` gives them, floating-point numbers with four significant digits, and as
             nothing where they are not finite; tabs and line ends become a space, and text of
-            nothing but white space becomes "(empty)". In a column `index`, spaces before the number,
+            nothing but white space becomes "(empty)". In a column `index` spaces before a number,
             which the browser passes over, keep the next row's characters off the end of a chunk.
     """
     names = [as_written(name) for name in columns]

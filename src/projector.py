@@ -179,9 +179,8 @@ def _write_run(
     fields: dict[str, Sequence[object] | NDArray[Any]] = {
         "label": names,
         "index": np.arange(len(split)) if indices is None else indices,
-        "label_number": split.labels,
     }
-    for column, values in columns.items():
+    for column, values in {**columns, "label_number": split.labels}.items():
         if column in fields or len(values) != len(split):
             raise ValueError(f"column {column!r}: its name is taken, or not {len(split)} values")
         fields[column] = values
@@ -189,8 +188,9 @@ def _write_run(
     config = ProjectorConfig()
 
     (directory / CONFIG_FILE).unlink(missing_ok=True)
-    for stale in (*directory.glob("*.bytes"), directory / BOOKMARKS_FILE):
-        stale.unlink(missing_ok=True)
+    for pattern in (f"*{TENSOR_SUFFIX}", BOOKMARKS_FILE, TINTED_SPRITE_FILE):  # of other names
+        for stale in directory.glob(pattern):
+            stale.unlink()
     write_metadata(directory / METADATA_FILE, fields)
     sheet, tile_size = sprite_sheet(split.images)
     write_sheet(directory / SPRITE_FILE, sheet)

@@ -169,7 +169,7 @@ class Viewer:
             key,
             lambda: np.column_stack(neighborhood(embeddings, split.labels, *gallery)),
         )
-        return neighbor_columns(Neighborhood(*found.T), split.class_names)
+        return neighbor_columns(Neighborhood(*found.T), split.labels, split.class_names)
 
     def forget_old_checkpoints(self) -> None:
         """Remove from the cache what belongs to checkpoints that are no longer there."""
@@ -184,17 +184,27 @@ class Viewer:
         return self.experiment.cache_dir / f"{name}_step_{step}_{what}.npz"
 
 
-def neighbor_columns(found: Neighborhood, class_names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+def neighbor_columns(
+    found: Neighborhood, labels: NDArray[np.int32], class_names: tuple[str, ...]
+) -> dict[str, NDArray[Any]]:
     """Return what neighbours say of each example, as columns.
 
-    `predicted_label` is the class that most of the 5 nearest training examples have, `prediction`
-    whether that is right or wrong; `own_class_distance` and `other_class_distance` are the
-    Euclidean distances to the nearest training example of its own and of any other class;
-    `errors_nearby` is the share of wrong predictions around it.
+    `outcome` says it in words, "4 right" or "4 taken for 9": the projector shows it beside a point
+    and searches in it, where the names of classes are numbers. `predicted_label` is the class that
+    most of the 5 nearest training examples have, `prediction` whether that is right;
+    `own_class_distance` and `other_class_distance` are the Euclidean distances to the nearest
+    training example of its own and of any other class; `errors_nearby` is the share of wrong
+    predictions around it.
     """
     names = np.array(class_names, dtype=object)
+    predicted_names = names[found.predicted.astype(int)]
     return {
-        "predicted_label": names[found.predicted.astype(int)],
+        "outcome": np.where(
+            found.is_wrong,
+            names[labels] + " taken for " + predicted_names,
+            names[labels] + " right",
+        ),
+        "predicted_label": predicted_names,
         "prediction": np.where(found.is_wrong, "wrong", "right"),
         "own_class_distance": found.own_distance.astype(np.float32),
         "other_class_distance": found.other_distance.astype(np.float32),
