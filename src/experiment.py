@@ -88,7 +88,7 @@ class Experiment:
     def checkpoints(self) -> dict[int, Path]:
         """Return the checkpoints that are kept, by global step, the untrained network's first."""
         kept = [*self.model_dir.glob("model.ckpt-*.index")]
-        untrained = self.untrained_checkpoint.with_suffix(".index")
+        untrained = Path(f"{self.untrained_checkpoint}.index")
         if untrained.exists():
             kept.append(untrained)
         paths = {int(path.stem.rpartition("-")[2]): path.with_suffix("") for path in kept}

@@ -349,3 +349,17 @@ def test_after_overwrite_all_is_as_if_never_run(experiment):
     assert not experiment.is_finished(Params(margin=0.5))
     assert experiment.latest_step() is None
     assert experiment.start(Params(margin=1.5)) == 0
+
+
+def test_checkpoints_are_listed_by_step_the_untrained_first(tmp_path):
+    experiment = Experiment(tmp_path)
+    assert experiment.checkpoints() == {}
+    for name in ("model.ckpt-30", "model.ckpt-4", "untrained/model.ckpt-0"):
+        path = tmp_path / f"{name}.index"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    assert experiment.checkpoints() == {
+        0: tmp_path / "untrained" / "model.ckpt-0",
+        4: tmp_path / "model.ckpt-4",
+        30: tmp_path / "model.ckpt-30",
+    }
