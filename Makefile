@@ -8,7 +8,7 @@ PYTHON ?= python3
 PYTHON215 ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.10) $(PYTHON))
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-tf215 bench bench-mining bench-training lint format schema
+.PHONY: help install demo test test-tf215 bench bench-mining bench-retrieval bench-training lint format schema
 .PHONY: lock clean
 
 help: ## this list
@@ -38,6 +38,9 @@ bench:
 bench-mining: bench ## time and memory of the losses, beside the definition and PyTorch (15 minutes)
 	.venv-bench/bin/python -m benchmarks.mining --markdown
 
+bench-retrieval: bench ## time and memory of the metrics, beside PyTorch (2 minutes)
+	.venv-bench/bin/python -m benchmarks.retrieval --markdown
+
 bench-training: bench ## images a second of train.py, beside a bare loop and PyTorch (10 minutes)
 	.venv-bench/bin/python -m benchmarks.training --markdown
 
@@ -50,8 +53,8 @@ format: install ## put the code in the project's format
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-schema: install ## write experiments/params.schema.json anew
-	.venv/bin/python -m src.params
+schema: install ## write experiments/params.schema.json and docs/params.md anew
+	.venv/bin/python -m src.params_reference
 
 # Needs uv. The lock files hold for every platform and Python from 3.10 on. PyTorch stands in none:
 # its wheels differ by accelerator. Resolved as on a Mac it asks for no CUDA packages.

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from src.cli import experiment_parser, quiet_console, run
 from src.errors import TrainingDiverged
 from src.experiment import Experiment
+from src.holdout import hold_out
 from src.params import load_params
 from src.registry import DATASETS, look_up
 from src.split import SPLITS, check_facts
 from src.table import format_splits
+from src.weights import find_weights
 
 EXAMPLES = """\
   python train.py --model_dir experiments/demo
@@ -35,13 +37,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         if experiment.is_finished(params):
             metrics = experiment.metrics() or {}
             print(f"{args.model_dir}: already finished at step {metrics['global_step']}")
-            print(format_splits(metrics["splits"]))
+            print(format_splits(metrics["splits"], metrics.get("baselines", {})))
             return
 
     load = look_up(DATASETS, params.dataset)
     splits = {name: load(args.data_dir, name, params) for name in SPLITS}
     for warning in check_facts(params, splits, experiment.params_path):
         print(f"warning: {warning}")
+    splits = hold_out(splits, params, experiment.params_path)
+    begins = args.overwrite or experiment.latest_step() is None
+    weights = find_weights(params.weights, args.data_dir) if begins else None
     sizes = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
     print(f"{args.model_dir}: {params.dataset} ({sizes}), {params.triplet_strategy}", flush=True)
 
@@ -49,33 +54,52 @@ def main(argv: Sequence[str] | None = None) -> None:
         experiment.overwrite()
     seconds_before = experiment.start(params)
 
-    def save(status: str, metrics_of_splits: dict) -> None:
+    def save(status: str, **results: dict) -> None:
+        best = experiment.best()
         experiment.save_metrics(
             {
                 "status": status,
+                "stopped_early": experiment.stopped_early(params),
                 "global_step": experiment.latest_step(),
                 "seconds": round(seconds_before + time.perf_counter() - started, 1),
-                "splits": metrics_of_splits,
+                "images_per_second": (experiment.progress() or {}).get("images_per_second"),
+                "best": best and {"metric": best.metric, "value": best.value, "step": best.step},
+                **results,
             }
         )
 
     with quiet_console(experiment.log_path, verbose=args.verbose):
+        from model import hparams
         from model.training import evaluate, train_and_evaluate
 
+        hparams.write_start(args.model_dir, params)
         try:
-            status = train_and_evaluate(experiment, params, splits)
+            status = train_and_evaluate(experiment, params, splits, weights)
         except TrainingDiverged as error:
-            save("diverged", {})
+            save("diverged", splits={})
+            hparams.write_end(args.model_dir, succeeded=False)
             kept = f"kept: the checkpoint of step {experiment.latest_step()}"
             raise TrainingDiverged(f"{args.model_dir}: {error}; {kept}") from None
-        metrics_of_splits = evaluate(experiment, params, splits)
-    save(status, metrics_of_splits)
-    print(format_splits(metrics_of_splits))
-    print(
-        f"recall@1 on test: {metrics_of_splits['test']['recall_at_1']:.4f}, the share of its "
-        f"{len(splits['test'])} images whose nearest neighbour among the {len(splits['train'])} "
-        "training images is of their class"
+        results = evaluate(experiment, params, splits)
+        hparams.write_end(args.model_dir, succeeded=status == "finished")
+    save(
+        status,
+        evaluated_step=experiment.evaluated_step(),
+        splits=results.splits,
+        baselines=results.baselines,
+        confusions={
+            name: {predictor: matrix.tolist() for predictor, matrix in of_split.items()}
+            for name, of_split in results.confusions.items()
+        },
     )
+    print(f"step {experiment.evaluated_step()}, the best by {params.best_metric} on validation:")
+    print(format_splits(results.splits, results.baselines))
+    print(
+        "(_within: each image asks the others of its split; without, it asks the training images)"
+    )
+    for name, metrics in results.splits.items():
+        if metrics["num_queries"] < metrics["num_examples"]:
+            print(f"({name}: a stratified sample of {metrics['num_queries']} of its images asks)")
     print(f"wrote {experiment.metrics_path}")
     if status == "collapsed":
         raise TrainingDiverged(f"{args.model_dir}: stopped, for the embeddings have collapsed")

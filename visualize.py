@@ -34,7 +34,7 @@ EXAMPLES = """\
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Embed splits with the latest checkpoint, lay them out, and write the projector's files."""
+    """Embed splits with the best checkpoint, lay them out, and write the projector's files."""
     args = _parser().parse_args(argv)
     started = time.perf_counter()
     experiment = Experiment(args.model_dir)
@@ -150,7 +150,7 @@ def _write_projector(experiment: Experiment, view: View, num_examples: int) -> N
     """Write the projector's files of a split, and say what it will show."""
     written = write_projector(
         experiment.projector_dir(view.name),
-        name=f"step_{experiment.latest_step()}",
+        name=f"step_{experiment.evaluated_step()}",
         embeddings=view.embeddings,
         split=view.split,
         indices=view.indices,

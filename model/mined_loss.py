@@ -1,5 +1,7 @@
 """What `src/mining.py` finds in NumPy, as a differentiable TensorFlow op."""
 
+import ctypes
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -7,6 +9,9 @@ import numpy as np
 from model.estimator import tf
 from model.triplet_strategies import TripletLoss
 from src.mining import Rows, Weights, mine
+
+# glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def mined_loss(
@@ -27,20 +32,35 @@ def mined_loss(
 
     def run(labels: np.ndarray, embeddings: np.ndarray) -> tuple[np.ndarray, ...]:
         loss, gradient, *counts = mine(weigh, labels, embeddings, distance)
-        return np.float32(loss), gradient, *map(np.int64, counts)
+        return np.float32(loss), gradient, np.array(counts, np.int64)
 
-    loss, gradient, *counts = tf.numpy_function(
+    loss, gradient, counts = tf.numpy_function(
         run,
         [labels, tf.stop_gradient(embeddings)],
-        [tf.float32, tf.float32, tf.int64, tf.int64, tf.int64],
+        [tf.float32, tf.float32, tf.int64],
         stateful=False,
     )
+    loss.set_shape([])
     gradient.set_shape(embeddings.shape)
-    for scalar in (loss, *counts):
-        scalar.set_shape([])
+    counts.set_shape([3])
 
     @tf.custom_gradient
     def with_gradient(embeddings: tf.Tensor) -> tf.Tensor:
         return tf.identity(loss), lambda upstream: upstream * gradient
 
-    return TripletLoss(with_gradient(embeddings), *counts)
+    return TripletLoss(with_gradient(embeddings), *tf.unstack(counts))
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep the memory of freed arrays instead of handing it back to the kernel.
+
+    Else every step of `mine` pays for having the pages of its arrays mapped in anew, at B = 256
+    as much as for its arithmetic. Elsewhere than with glibc nothing is done.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # from what size on an array gets a mapping of its own
+        mallopt(_M_TRIM_THRESHOLD, 256 << 20)  # how much may lie unused
+
+
+_keep_freed_memory()

@@ -1,13 +1,14 @@
 """An experiment: a directory with `params.json`, and every file that a run adds to it.
 
-Committed: `params.json`. Written by `train.py`: `trained_params.json`, checkpoints, event files,
-`metrics.json`. Written by `visualize.py`: `projector/`.
+Committed: `params.json`. Written by `train.py`: `trained_params.json`, `network.txt`, checkpoints,
+event files, `triplets-STEP.npy`, `progress.json`, `metrics.json`. Written by `visualize.py`:
+`projector/`.
 """
 
 import json
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,43 @@ from src.params import Params, load_params, save_params
 # What `--overwrite` removes: all that a run writes, and nothing else that may lie there.
 GENERATED = [
     "trained_params.json",
+    "network.txt",
     "metrics.json",
+    "progress.json",
     "checkpoint",
     "graph.pbtxt",
     "tensorflow.log",
     "model.ckpt-*",
     "untrained",
+    "triplets-*.npy",
+    "best",
+    "export",
     "events.out.tfevents.*",
     "eval_train",
     "eval_validation",
     "eval_test",
+    "eval_unseen",
     "projector",
 ]
+
+
+@dataclass(frozen=True)
+class Best:
+    """What is known of the best checkpoint of a training, between its evaluations.
+
+    Attributes:
+        metric: by which it is the best, on the validation split.
+        value: of that metric.
+        step: of the checkpoint.
+        latest_step: of the latest evaluation.
+        num_evaluations_since: how many evaluations have come after it.
+    """
+
+    metric: str
+    value: float
+    step: int
+    latest_step: int
+    num_evaluations_since: int
 
 
 @dataclass(frozen=True)
@@ -58,6 +84,11 @@ class Experiment:
         return self.model_dir / "metrics.json"
 
     @property
+    def progress_path(self) -> Path:
+        """How far a running training is."""
+        return self.model_dir / "progress.json"
+
+    @property
     def log_path(self) -> Path:
         """Where TensorFlow's own messages go, unless `--verbose`."""
         return self.model_dir / "tensorflow.log"
@@ -66,6 +97,26 @@ class Experiment:
     def untrained_checkpoint(self) -> Path:
         """The checkpoint of step 0, kept in a folder of its own: the network before training."""
         return self.model_dir / "untrained" / "model.ckpt-0"
+
+    @property
+    def network_path(self) -> Path:
+        """The network's layers, as text."""
+        return self.model_dir / "network.txt"
+
+    def triplets_path(self, step: int) -> Path:
+        """The triplets mined by the embeddings of the checkpoint of `step`."""
+        return self.model_dir / f"triplets-{step}.npy"
+
+    @property
+    def best_dir(self) -> Path:
+        """The best checkpoint, apart from the rotation of the others, and `best.json`."""
+        return self.model_dir / "best"
+
+    @property
+    def best_checkpoint(self) -> Path | None:
+        """The best checkpoint so far; None before the first evaluation."""
+        best = self.best()
+        return self.best_dir / f"model.ckpt-{best.step}" if best else None
 
     def projector_dir(self, split: str) -> Path:
         """Where the projector's files of a split go.
@@ -87,10 +138,8 @@ class Experiment:
 
     def checkpoints(self) -> dict[int, Path]:
         """Return the checkpoints that are kept, by global step, the untrained network's first."""
-        kept = [*self.model_dir.glob("model.ckpt-*.index")]
-        untrained = Path(f"{self.untrained_checkpoint}.index")
-        if untrained.exists():
-            kept.append(untrained)
+        folders = (self.untrained_checkpoint.parent, self.best_dir, self.model_dir)
+        kept = [path for folder in folders for path in folder.glob("model.ckpt-*.index")]
         paths = {int(path.stem.rpartition("-")[2]): path.with_suffix("") for path in kept}
         return dict(sorted(paths.items()))
 
@@ -102,6 +151,37 @@ class Experiment:
             return None
         match = re.search(r'^model_checkpoint_path: ".*?-(\d+)"$', state, re.MULTILINE)
         return int(match[1]) if match else None
+
+    def evaluated_step(self) -> int | None:
+        """Return the step of the checkpoint that is evaluated and shown: the best, or the latest.
+
+        The latest where no evaluation has chosen one; None where there is no checkpoint at all.
+        """
+        best = self.best()
+        return best.step if best else self.latest_step()
+
+    def best(self) -> Best | None:
+        """Return what `best.json` says; None before the first evaluation."""
+        path = self.best_dir / "best.json"
+        try:
+            return Best(**json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError):
+            raise UserError(
+                f"{path}: damaged; accepted: the file that train.py writes (remove the folder, "
+                "and the best of the checkpoints to come is kept)"
+            ) from None
+
+    def save_best(self, best: Best) -> None:
+        """Write `best.json`."""
+        with atomic_write(self.best_dir / "best.json") as file:
+            file.write(json.dumps(asdict(best), indent=2).encode() + b"\n")
+
+    def stopped_early(self, params: Params) -> bool:
+        """Return whether the patience of `params` has run out in the training so far."""
+        best, patience = self.best(), params.patience_evaluations
+        return best is not None and patience is not None and best.num_evaluations_since >= patience
 
     def metrics(self) -> dict[str, Any] | None:
         """Return the content of `metrics.json`; None where the training has not finished."""
@@ -121,7 +201,20 @@ class Experiment:
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write `metrics.json`."""
         with atomic_write(self.metrics_path) as file:
-            file.write(json.dumps(metrics, indent=2).encode() + b"\n")
+            file.write(_rows_on_one_line(json.dumps(metrics, indent=2)).encode() + b"\n")
+
+    def progress(self) -> dict[str, Any] | None:
+        """Return the content of `progress.json`; None where there is none that can be read."""
+        try:
+            progress = json.loads(self.progress_path.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return progress if isinstance(progress, dict) else None
+
+    def save_progress(self, progress: dict[str, Any]) -> None:
+        """Write `progress.json`."""
+        with atomic_write(self.progress_path) as file:
+            file.write(json.dumps(progress).encode() + b"\n")
 
     def overwrite(self) -> None:
         """Remove all that earlier runs wrote; `params.json` and foreign files stay."""
@@ -158,13 +251,17 @@ class Experiment:
             )
 
     def is_finished(self, params: Params) -> bool:
-        """Return whether a training of at least `params.num_epochs` has been finished here."""
+        """Return whether a training as long as `params` ask for has been finished here.
+
+        One of at least `num_epochs`; or one that stopped early, if it would do so again.
+        """
         metrics = self.metrics()
         return (
             metrics is not None
             and metrics["status"] == "finished"
             and self.latest_step() is not None
             and self.trained_params().num_epochs >= params.num_epochs
+            and (not metrics.get("stopped_early") or self.stopped_early(params))
         )
 
     def start(self, params: Params) -> float:
@@ -191,3 +288,8 @@ class Experiment:
                 f"(python train.py --model_dir {self.model_dir})"
             )
         return load_params(self.trained_params_path)
+
+
+def _rows_on_one_line(text: str) -> str:
+    """Return indented JSON with each list of numbers on one line, as the rows of a matrix are."""
+    return re.sub(r"\[[\d\s,.e+-]*\]", lambda found: re.sub(r"\s+", " ", found[0]), text)

@@ -115,7 +115,9 @@ def mine(
             f"found labels {labels.shape}; accepted: one for each of {size} embeddings"
         )
     labels = labels.reshape(size)
-    x = embeddings.astype(np.float64)
+    columns = np.empty((size, num_dimensions + 2))  # x, 1, |x|^2
+    x = columns[:, :-2]
+    x[...] = embeddings
     if distance == "cosine":
         norms = np.linalg.norm(x, axis=1, keepdims=True)
         norms[norms == 0] = np.inf  # a zero vector stays one, and gets no gradient
@@ -127,26 +129,31 @@ def mine(
         "mean_squared": 1 / num_dimensions,
         "cosine": 0.5,
     }[distance]
-    squares = np.einsum("bd,bd->b", x, x)[:, None]  # [B, 1]
-    ones = np.ones_like(squares)
+    squares = np.einsum("bd,bd->b", x, x)  # [B]
+    columns[:, -2] = 1.0
+    columns[:, -1] = squares
+    rows = np.empty_like(columns)  # -2x, |x|^2, 1
+    np.multiply(x, -2.0, out=rows[:, :-2])
+    rows[:, -2] = squares
+    rows[:, -1] = 1.0
     with np.errstate(over="ignore", invalid="ignore"):
         # The squared distances, and later, block by block, what each pair pulls with; [B, B].
-        pairs = np.hstack([-2.0 * x, squares, ones]) @ np.hstack([x, ones, squares]).T
+        pairs = rows @ columns.T
     rounding = _ROUNDING * squares
 
     loss_sum, num_averaged, num_positive, num_valid = 0.0, 0, 0, 0
     num_rows = max(1, _BLOCK_PAIRS // max(1, size))
     for start in range(0, size, num_rows):
-        rows = slice(start, start + num_rows)
-        distances = pairs[rows]
+        block = slice(start, start + num_rows)
+        distances = pairs[block]
         if not distances.max() < _LARGEST:  # NaN is not either
             return Mined(np.nan, np.full_like(embeddings, np.nan), 1, 1, 1)
-        distances *= distances > rounding[rows] + rounding.T  # 0 where it is rounding
+        distances *= distances > rounding[block, None] + rounding  # 0 where it is rounding
         if distance == "euclidean":
             np.sqrt(distances, out=distances)
         elif scale != 1.0:
             distances *= scale
-        found = weigh(Rows(distances, labels[rows, None] == labels, np.arange(size)[rows]))
+        found = weigh(Rows(distances, labels[block, None] == labels, np.arange(size)[block]))
         if distance == "euclidean":  # the derivative by x of |x - y| is (x - y) / |x - y|
             np.copyto(distances, np.inf, where=distances == 0)
             np.divide(found.weights, distances, out=distances)
@@ -161,7 +168,7 @@ def mine(
 
     # A pair pulls both of its examples, by pull * (x - y) and its opposite. The column of ones
     # sums the pulls.
-    with_ones = np.hstack([x, ones])
+    with_ones = columns[:, :-1]
     pulled = pairs @ with_ones + pairs.T @ with_ones  # [B, D + 1]
     gradient = pulled[:, -1:] * x - pulled[:, :-1]
     if distance == "cosine":  # back through the scaling to length 1

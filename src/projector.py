@@ -24,7 +24,7 @@ from src.bookmarks import bookmarks
 from src.errors import UserError
 from src.legend import MAX_VALUES, legend
 from src.metadata import as_written, write_metadata
-from src.split import Split, validation_indices
+from src.split import Split
 from src.sprite import sprite_sheet, tint_sheet, write_sheet
 
 MAX_POINTS = 100_000
@@ -238,23 +238,6 @@ def as_tensor(layout: NDArray[np.float32]) -> NDArray[np.float32]:
         root_mean_square = np.sqrt(np.mean(values**2))
         tensor[:, column] = -length * values / (root_mean_square or 1)
     return tensor
-
-
-def stratified_sample(labels: NDArray[np.int32], size: int, seed: int) -> NDArray[np.intp]:
-    """Choose exactly `size` examples, of every class in proportion to its share.
-
-    Args:
-        labels: int32 [N], the labels to choose from.
-        size: how many, 0 <= size <= N.
-        seed: fixes which.
-
-    Returns:
-        Their positions, int [size], in ascending order.
-    """
-    if size == len(labels):
-        return np.arange(len(labels))
-    _, chosen = validation_indices(labels, size / len(labels), seed)
-    return chosen
 
 
 def _check_embeddings(directory: Path, embeddings: NDArray[np.float32], split: Split) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from src.atomic import atomic_write
 from src.legend import PALETTE
+from src.mapped_images import Images
 
 MAX_SHEET_SIDE = 8192
 """Pixels. On a larger sheet the projector shows an error and not one point."""
@@ -24,7 +25,7 @@ _LEVELS = 23
 """Greys of a tinted picture. With each colour and white, a palette of 253 entries."""
 
 
-def sprite_sheet(images: NDArray[np.uint8]) -> tuple[Image.Image, tuple[int, int]]:
+def sprite_sheet(images: Images) -> tuple[Image.Image, tuple[int, int]]:
     """Lay pictures out in the square grid that the projector expects.
 
     The grid has ceil(sqrt(N)) tiles each way, filled row by row; tiles that are left over are
@@ -117,7 +118,7 @@ def _picture_size(width: int, height: int, max_side: int) -> tuple[int, int]:
     return width * factor, height * factor
 
 
-def _has_dark_background(images: NDArray[np.uint8]) -> bool:
+def _has_dark_background(images: Images) -> bool:
     """Return whether the border pixels of about a thousand of the pictures are mostly dark."""
     some = images[:: max(1, len(images) // 1000)]
     edges = (some[:, 0], some[:, -1], some[:, :, 0], some[:, :, -1])

@@ -1,6 +1,6 @@
 """All there is to see of a split: embeddings, layouts, and what neighbours say, computed once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from src import layouts
 from src.cache import cached, digest
 from src.experiment import Experiment
+from src.mapped_images import Images
 from src.neighborhood import NUM_NEARBY, NUM_VOTES, Neighborhood, neighborhood
 from src.params import Params
-from src.projector import stratified_sample
-from src.split import Split
+from src.split import Split, stratified_indices
 
 Embed = Callable[[Split, Path], NDArray[np.float32]]
 """Embeds a split with a checkpoint: float32 [N, D]."""
@@ -59,16 +59,17 @@ class Viewer:
     embed: Embed
 
     def view(self, name: str, max_points: int) -> View:
-        """Return the view of a split by the latest checkpoint.
+        """Return the view of a split by the checkpoint that is evaluated: the best, or the latest.
 
         Args:
             name: of the split.
             max_points: of a larger split, a stratified sample of this size.
         """
-        step = self.experiment.latest_step()
-        checkpoint = self.experiment.model_dir / f"model.ckpt-{step}"
+        step = self.experiment.evaluated_step()
+        assert step is not None  # there are trained params
+        checkpoint = self.experiment.checkpoints()[step]
         whole = self.splits[name]
-        indices = stratified_sample(whole.labels, min(max_points, len(whole)), self.params.seed)
+        indices = self._sample(whole, max_points)
         split = whole.take(indices)
         embeddings = self.embeddings(name, checkpoint)[indices]
         return View(
@@ -97,7 +98,7 @@ class Viewer:
             the step, float32 [N, 2], the untrained network's first.
         """
         whole = self.splits[name]
-        indices = stratified_sample(whole.labels, min(max_points, len(whole)), self.params.seed)
+        indices = self._sample(whole, max_points)
         split = whole.take(indices)
         frames: dict[int, NDArray[np.float32]] = {}
         before = None
@@ -110,6 +111,11 @@ class Viewer:
         columns = self._columns(f"{name}_evolution", checkpoint, embeddings, split)
         return View(name, split, indices, embeddings, {}, columns), frames
 
+    def _sample(self, whole: Split, max_points: int) -> NDArray[np.intp]:
+        """Return the positions of the examples that are shown, ascending."""
+        count = min(max_points, len(whole))
+        return stratified_indices(whole.labels, count, self.params.seed)
+
     def embeddings(self, name: str, checkpoint: Path) -> NDArray[np.float32]:
         """Return the embeddings of a whole split, float32 [N, D]."""
         split = self.splits[name]
@@ -117,7 +123,7 @@ class Viewer:
         key = {
             "checkpoint": digest(file.read_bytes() for file in files),
             "params": self.params.model_dump(),
-            "images": digest([split.images]),
+            "images": digest(_in_pieces(split.images)),
             "tensorflow": version("tensorflow"),
         }
         return cached(
@@ -182,6 +188,12 @@ class Viewer:
     def _cache_path(self, name: str, checkpoint: Path, what: str) -> Path:
         step = checkpoint.name.removeprefix("model.ckpt-")
         return self.experiment.cache_dir / f"{name}_step_{step}_{what}.npz"
+
+
+def _in_pieces(images: Images) -> Iterator[NDArray[np.uint8]]:
+    """Yield images a thousand at a time, for they may be more than memory holds."""
+    for start in range(0, len(images), 1000):
+        yield images[start : start + 1000]
 
 
 def neighbor_columns(

@@ -20,7 +20,6 @@ from src.errors import UserError
 from src.projector import (
     EVENT_FILE,
     as_tensor,
-    stratified_sample,
     write_evolution,
     write_projector,
 )
@@ -253,20 +252,6 @@ def test_writing_without_layouts_leaves_no_old_bookmarks(tmp_path):
     write_projector(tmp_path, name="e", layouts={"tsne": make_embeddings(9, 2)}, **options)
     write_projector(tmp_path, name="e", **options)
     assert sorted(file.name for file in tmp_path.iterdir()) == FILES
-
-
-def test_stratified_sample_is_exact_proportional_ascending_and_seeded():
-    labels = np.repeat(np.arange(4), [1000, 500, 333, 3]).astype(np.int32)
-    labels = np.random.default_rng(0).permutation(labels).astype(np.int32)
-    for size in [0, 1, 7, 100, 1835, 1836]:
-        sample = stratified_sample(labels, size, seed=3)
-        assert len(np.unique(sample)) == len(sample) == size
-        assert (np.diff(sample) > 0).all()
-        counts = np.bincount(labels[sample], minlength=4)
-        exact = size / len(labels) * np.bincount(labels)
-        assert (np.abs(counts - exact) < 1 + 1e-9).all()
-        np.testing.assert_array_equal(sample, stratified_sample(labels, size, seed=3))
-    assert (stratified_sample(labels, 100, seed=3) != stratified_sample(labels, 100, seed=4)).any()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
