@@ -420,3 +420,18 @@ def test_progress(experiment):
 def test_progress_that_cannot_be_read_is_none(experiment, content):
     experiment.progress_path.write_bytes(content.encode("latin-1"))
     assert experiment.progress() is None
+
+
+def test_checkpoints_are_listed_by_step_the_untrained_first(tmp_path):
+    experiment = Experiment(tmp_path)
+    assert experiment.checkpoints() == {}
+    for name in ("model.ckpt-30", "model.ckpt-4", "untrained/model.ckpt-0", "best/model.ckpt-8"):
+        path = tmp_path / f"{name}.index"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    assert experiment.checkpoints() == {
+        0: tmp_path / "untrained" / "model.ckpt-0",
+        4: tmp_path / "model.ckpt-4",
+        8: tmp_path / "best" / "model.ckpt-8",
+        30: tmp_path / "model.ckpt-30",
+    }
