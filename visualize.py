@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.cli import experiment_parser, quiet_console, run
+from src.errors import UserError
 from src.experiment import Experiment
+from src.holdout import UNSEEN, hold_out
 from src.params import Params
 from src.projector import MAX_POINTS, TITLES, write_evolution, write_projector
 from src.registry import DATASETS, look_up
@@ -44,10 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         require_pyarrow()
     names = list(dict.fromkeys(args.split))
-    splits = {
-        name: look_up(DATASETS, params.dataset)(args.data_dir, name, params)
-        for name in dict.fromkeys([*names, "train"])
-    }
+    splits = _load(names, args.data_dir, params, experiment)
     viewer = Viewer(experiment, params, splits, _embed(experiment, params, verbose=args.verbose))
     if args.evolution:
         for name in reversed(names):
@@ -76,19 +75,37 @@ def main(argv: Sequence[str] | None = None) -> None:
         print("\nTensorBoard has ended.")
 
 
+def _load(
+    names: Sequence[str], data_dir: Path, params: Params, experiment: Experiment
+) -> dict[str, Split]:
+    """Return the splits that are asked for, and `train`, without the classes held out."""
+    if UNSEEN in names and params.holdout_classes is None:
+        raise UserError(
+            f"{experiment.params_path}: no holdout_classes, and so no split {UNSEEN}; "
+            f"accepted: --split with {', '.join(SPLITS)}"
+        )
+    needed = {*names, "train"} - {UNSEEN}
+    if params.holdout_classes is not None:
+        needed.add("test")  # of which `unseen` is a part
+    load = look_up(DATASETS, params.dataset)
+    splits = {name: load(data_dir, name, params) for name in SPLITS if name in needed}
+    return hold_out(splits, params, experiment.params_path)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = experiment_parser(
-        "Lay the embeddings of a split out by t-SNE, PCA and, where it is installed, UMAP, and "
-        "write them for TensorBoard's projector: it opens on the finished t-SNE, and its bookmarks "
-        "show the others. What has not changed since the last call is not computed again.",
+        "Lay the embeddings of a split out by t-SNE, PCA and, where it is installed, UMAP, for\n"
+        "TensorBoard's projector: it opens on the finished t-SNE, and its bookmarks show the\n"
+        "others. What has not changed since the last call is not computed again.",
         EXAMPLES,
     )
     parser.add_argument(
         "--split",
-        choices=SPLITS,
+        choices=(*SPLITS, UNSEEN),
         nargs="+",
         default=["test"],
-        help="which images to embed; of several, the projector opens the first (default: test)",
+        help="which images to embed; of several, the projector opens the first (default: test); "
+        f"{UNSEEN}: those of holdout_classes",
     )
     parser.add_argument(
         "--max_points",

@@ -107,7 +107,7 @@ def write_projector(
     Raises:
         UserError: the split has fewer than two examples, or an embedding holds NaN or infinity.
     """
-    _check_embeddings(directory, embeddings, split)
+    check_embeddings(directory, embeddings, split)
     if not layouts:
         tensors = [_Tensor(name, embeddings, SPRITE_FILE)]
     else:
@@ -142,12 +142,38 @@ def write_evolution(
         What the projector will list, and the size of the pictures.
     """
     for layout in layouts.values():
-        _check_embeddings(directory, layout, split)
+        check_embeddings(directory, layout, split)
     tensors = [
         _Tensor(step, as_tensor(layout), TINTED_SPRITE_FILE) for step, layout in layouts.items()
     ]
     titled = {step.replace("_", " "): layout for step, layout in layouts.items()}
     return _write_run(directory, tensors, titled, split, indices, columns or {})
+
+
+def check_embeddings(directory: Path, embeddings: NDArray[np.float32], split: Split) -> None:
+    """Raise unless there is a finite embedding for each example, and enough examples.
+
+    Args:
+        directory: where they are to be written, for the message.
+        embeddings: float32 [N, D].
+        split: the N examples.
+
+    Raises:
+        UserError: there are fewer than two examples, or an embedding holds NaN or infinity.
+    """
+    if embeddings.ndim != 2 or len(embeddings) != len(split):
+        raise ValueError(f"embeddings {embeddings.shape} do not fit {len(split)} examples")
+    if len(split) < MIN_POINTS:
+        raise UserError(
+            f"{directory}: the split has {len(split)} examples; the projector shows no fewer than "
+            f"{MIN_POINTS}"
+        )
+    broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+    if len(broken) > 0:
+        raise UserError(
+            f"{directory}: embeddings: row {broken[0]} has NaN or infinity, as have {len(broken)} "
+            f"of {len(embeddings)} rows; expected finite numbers (the training has diverged)"
+        )
 
 
 class _Tensor(NamedTuple):
@@ -175,6 +201,8 @@ def _write_run(
             "%s: the projector cannot open a run whose path has one of & # + %%; rename the folder",
             directory,
         )
+    if len(split) > MAX_POINTS:
+        raise ValueError(f"{len(split)} examples: the projector shows {MAX_POINTS} at most")
     names = [split.class_names[label] for label in split.labels]
     fields: dict[str, Sequence[object] | NDArray[Any]] = {
         "label": names,
@@ -238,25 +266,6 @@ def as_tensor(layout: NDArray[np.float32]) -> NDArray[np.float32]:
         root_mean_square = np.sqrt(np.mean(values**2))
         tensor[:, column] = -length * values / (root_mean_square or 1)
     return tensor
-
-
-def _check_embeddings(directory: Path, embeddings: NDArray[np.float32], split: Split) -> None:
-    """Raise unless there is a finite embedding for each example, and enough examples."""
-    if embeddings.ndim != 2 or len(embeddings) != len(split):
-        raise ValueError(f"embeddings {embeddings.shape} do not fit {len(split)} examples")
-    if len(split) > MAX_POINTS:
-        raise ValueError(f"{len(split)} examples: the projector shows {MAX_POINTS} at most")
-    if len(split) < MIN_POINTS:
-        raise UserError(
-            f"{directory}: the split has {len(split)} examples; the projector shows no fewer than "
-            f"{MIN_POINTS}"
-        )
-    broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
-    if len(broken) > 0:
-        raise UserError(
-            f"{directory}: embeddings: row {broken[0]} has NaN or infinity, as have {len(broken)} "
-            f"of {len(embeddings)} rows; expected finite numbers (the training has diverged)"
-        )
 
 
 def _write_tensor(path: Path, embeddings: NDArray[np.float32]) -> int:

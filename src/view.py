@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from src import layouts
 from src.cache import cached, digest
 from src.experiment import Experiment
+from src.holdout import UNSEEN
 from src.mapped_images import Images
 from src.neighborhood import NUM_NEARBY, NUM_VOTES, Neighborhood, neighborhood
 from src.params import Params
+from src.projector import check_embeddings
 from src.split import Split, stratified_indices
 
 Embed = Callable[[Split, Path], NDArray[np.float32]]
@@ -81,7 +83,7 @@ class Viewer:
                 layout: self._layout(layout, name, checkpoint, embeddings)
                 for layout in layouts.available_layouts()
             },
-            self._columns(name, checkpoint, embeddings, split),
+            self._columns(name, name, checkpoint, embeddings, split),
         )
 
     def evolution(self, name: str, max_points: int) -> tuple[View, dict[int, NDArray[np.float32]]]:
@@ -108,7 +110,7 @@ class Viewer:
                 "tsne", f"{name}_evolution", checkpoint, embeddings, before, f"t-SNE, step {step}"
             )
             frames[step] = before
-        columns = self._columns(f"{name}_evolution", checkpoint, embeddings, split)
+        columns = self._columns(name, f"{name}_evolution", checkpoint, embeddings, split)
         return View(name, split, indices, embeddings, {}, columns), frames
 
     def _sample(self, whole: Split, max_points: int) -> NDArray[np.intp]:
@@ -117,7 +119,11 @@ class Viewer:
         return stratified_indices(whole.labels, count, self.params.seed)
 
     def embeddings(self, name: str, checkpoint: Path) -> NDArray[np.float32]:
-        """Return the embeddings of a whole split, float32 [N, D]."""
+        """Return the embeddings of a whole split, float32 [N, D].
+
+        Raises:
+            UserError: the split has fewer than two examples, or an embedding is not finite.
+        """
         split = self.splits[name]
         files = sorted(checkpoint.parent.glob(f"{checkpoint.name}.[id]*"))  # .index, .data-...
         key = {
@@ -126,11 +132,10 @@ class Viewer:
             "images": digest(_in_pieces(split.images)),
             "tensorflow": version("tensorflow"),
         }
-        return cached(
-            self._cache_path(name, checkpoint, "embeddings"),
-            key,
-            lambda: self.embed(split, checkpoint),
-        )
+        path = self._cache_path(name, checkpoint, "embeddings")
+        embeddings = cached(path, key, lambda: self.embed(split, checkpoint))
+        check_embeddings(self.experiment.projector_dir(name), embeddings, split)
+        return embeddings
 
     def _layout(
         self,
@@ -159,11 +164,20 @@ class Viewer:
         return cached(self._cache_path(name, checkpoint, layout), key, compute[layout])
 
     def _columns(
-        self, name: str, checkpoint: Path, embeddings: NDArray[np.float32], split: Split
+        self,
+        name: str,
+        cache_name: str,
+        checkpoint: Path,
+        embeddings: NDArray[np.float32],
+        split: Split,
     ) -> dict[str, NDArray[Any]]:
-        """Return the columns of `neighbor_columns`; examples of `train` are compared among them."""
+        """Return the columns of `neighbor_columns`.
+
+        Examples of `train` are compared among themselves, each without itself, and so are those of
+        `unseen`, whose classes the training split has not.
+        """
         gallery: tuple[Any, ...] = ()
-        if not name.startswith("train"):
+        if name not in ("train", UNSEEN):
             gallery = (self.embeddings("train", checkpoint), self.splits["train"].labels)
         key = {
             "examples": digest([embeddings, split.labels, *gallery]),
@@ -171,7 +185,7 @@ class Viewer:
             "scikit-learn": version("scikit-learn"),
         }
         found = cached(
-            self._cache_path(name, checkpoint, "neighbors"),
+            self._cache_path(cache_name, checkpoint, "neighbors"),
             key,
             lambda: np.column_stack(neighborhood(embeddings, split.labels, *gallery)),
         )

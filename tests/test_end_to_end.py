@@ -88,7 +88,8 @@ def test_train_then_visualize(make_experiment, data_dir, capsys, params):
 
     run_visualize(model_dir, data_dir)
     projector = model_dir / "projector" / "test"
-    tensor = np.fromfile(projector / "2_embeddings_step_28.bytes", "<f4").reshape(60, 8)
+    (embeddings,) = projector.glob("2_embeddings_step_*.bytes")
+    tensor = np.fromfile(embeddings, "<f4").reshape(60, 8)
     np.testing.assert_allclose(np.linalg.norm(tensor, axis=1), 1, rtol=1e-3)
     lines = (projector / "metadata.tsv").read_text().splitlines()
     assert lines[0].split("\t") == [
@@ -232,6 +233,36 @@ def test_neighbours_on_the_console_agree_with_the_metadata(trained, data_dir, ca
         assert (row["prediction"] == "wrong") == is_wrong
         taken = f"{row['label']} taken for {row['predicted_label']}"
         assert row["outcome"] == (taken if is_wrong else f"{row['label']} right")
+
+
+@pytest.mark.usefixtures("no_umap")
+def test_visualize_classes_held_out(make_experiment, data_dir, capsys):
+    """They are by themselves, and nobody is compared with what the training has not seen."""
+    model_dir = make_experiment(num_epochs=1, holdout_classes=[1, 3])
+    run_train(model_dir, data_dir)
+    run_visualize(model_dir, data_dir, "--split", "unseen", "test")
+    for split, labels in (("unseen", {"1", "3"}), ("test", {"0", "2"})):
+        lines = (model_dir / "projector" / split / "metadata.tsv").read_text().splitlines()
+        columns = list(zip(*(line.split("\t") for line in lines[1:]), strict=True))
+        header = lines[0].split("\t")
+        assert set(columns[header.index("label")]) == labels
+        assert set(columns[header.index("predicted_label")]) == labels
+
+
+def test_visualize_unseen_without_classes_held_out_is_refused(trained, data_dir):
+    with pytest.raises(UserError, match="no holdout_classes, and so no split unseen"):
+        run_visualize(trained, data_dir, "--split", "unseen")
+
+
+@pytest.mark.usefixtures("no_umap")
+def test_visualize_embeddings_that_are_not_finite_is_refused(trained, data_dir, monkeypatch):
+    def broken(split, checkpoint):
+        return np.full((len(split), 8), np.nan, np.float32)
+
+    monkeypatch.setattr("visualize._embed", lambda *_, **__: broken)
+    monkeypatch.setattr("src.view.cached", lambda path, key, compute: compute())
+    with pytest.raises(UserError, match="row 0 has NaN or infinity"):
+        run_visualize(trained, data_dir)
 
 
 @pytest.mark.parametrize(
