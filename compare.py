@@ -101,8 +101,8 @@ def _picture(text: str) -> Path:
 
 def _plot(path: Path, comparison: Comparison, split: str) -> None:
     """Draw the comparison. What that needs is slow to import, and imported here only."""
+    from src.comparison_figure import comparison_figure
     from src.curves import read_curves
-    from src.figures.comparison import comparison_figure
 
     curves = {
         result.model_dir: read_curves(result.model_dir / "eval_validation")

@@ -1,4 +1,4 @@
-"""The three places to extend: every dataset, network and triplet strategy by name.
+"""The four places to extend: every dataset, network, triplet strategy and figure by name.
 
 Each dict maps a name of `params.json` to where its function stands, `"module:function"`. The
 module is imported on use, so that names can be checked and listed without TensorFlow.
@@ -38,6 +38,23 @@ OFFLINE_STRATEGIES = {"offline"}
 
 # Those for which a margin of "soft" makes sense: a softplus of each anchor's hardest triplet.
 SOFT_MARGIN_STRATEGIES = {"batch_hard"}
+
+# draw(data: src.figures.FigureData) -> src.figures.Picture, or None; in the order of the page
+FIGURES = {
+    "tsne": "src.figures.tsne:draw",
+    "pca": "src.figures.pca:draw",
+    "umap": "src.figures.umap:draw",
+    "before_after": "src.figures.before_after:draw",
+    "distances": "src.figures.distances:draw",
+    "confusion": "src.figures.confusion:draw",
+    "mistakes": "src.figures.mistakes:draw",
+    "triplets": "src.figures.triplets:draw",
+    "curves": "src.figures.curves:draw",
+    "progress": "src.figures.progress:draw",
+}
+
+# Those that are drawn of a running training only (`live_figures`), and stand on no page.
+LIVE_ONLY_FIGURES = {"progress"}
 
 
 def look_up(registry: dict[str, str], name: str) -> Callable[..., Any]:

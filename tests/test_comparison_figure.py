@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from src.comparison import compare
-from src.figures.comparison import comparison_figure
+from src.comparison_figure import comparison_figure
 from src.params import Params
 from src.results import DAMAGED, Result
 

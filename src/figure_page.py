@@ -1,0 +1,153 @@
+"""One page with all pictures of an experiment: HTML that needs no other file, no script, no net."""
+
+import base64
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from src.atomic import atomic_write
+from src.params import Params, format_value
+from src.table import format_number
+
+if TYPE_CHECKING:
+    from src.figures import FigureData, Picture
+
+_STYLE = """\
+:root { color-scheme: light dark; --ink: #1c1c1c; --faint: #6b6b6b; --ground: #fff; --line: #ddd; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8e8e8; --faint: #a0a0a0; --ground: #16181b; --line: #3a3d42; }
+}
+body { color: var(--ink); background: var(--ground); max-width: 62rem; margin: 2rem auto;
+  padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; margin-bottom: 0; }
+h2 { font-size: 1.2rem; margin: 3rem 0 0.5rem; }
+.faint, figcaption { color: var(--faint); }
+nav ul { display: flex; flex-wrap: wrap; gap: 0.3rem 1.2rem; padding: 0; list-style: none; }
+a { color: inherit; }
+figure { margin: 0; }
+figure img { display: block; max-width: 100%; height: auto; margin: auto; background: #fff;
+  border-radius: 6px; }
+figcaption { max-width: 46rem; margin: 0.7rem auto 0; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.2rem 0.9rem 0.2rem 0; text-align: left; border-bottom: 1px solid var(--line); }
+td.number, th.number { text-align: right; }
+tr.default { color: var(--faint); }
+"""
+
+_LEADING = ("map_at_r_within", "recall_at_1_within", "recall_at_1", "loss", "fraction_positive")
+"""The metrics that stand above the others."""
+
+
+def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"]) -> Path:
+    """Write `index.html`, which shows the pictures' SVG files of the same directory.
+
+    Args:
+        directory: where `NAME.svg` of each picture stands, and perhaps the animations `live/*.gif`.
+        data: what they are drawn from.
+        pictures: by name, in the order of the page.
+
+    Returns:
+        The path of the page.
+    """
+    title = f"{data.experiment}: {data.split_name} split"
+    of_all = "" if data.num_examples == len(data.split) else f" of {data.num_examples}"
+    animations = sorted((directory / "live").glob("*.gif"))
+    links = [(name, picture.title) for name, picture in pictures.items()]
+    links += [(f"live-{path.stem}", "The training as a film") for path in animations]
+    links += [("metrics", "Metrics")] if data.metrics else []
+    links += [("params", "Params")]
+    parts = [
+        "<!DOCTYPE html>",
+        '<html lang="en">',
+        '<head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escape(title)}</title>",
+        f"<style>\n{_STYLE}</style></head>",
+        "<body>",
+        f"<header><h1>{escape(data.experiment)}</h1>",
+        f'<p class="faint">{len(data.split)}{of_all} images of the {escape(data.split_name)} split '
+        f"of {escape(data.params.dataset)}, embedded by the checkpoint of step {data.step}</p>"
+        "</header>",
+        "<nav><ul>",
+        *(f'<li><a href="#{name}">{escape(text)}</a></li>' for name, text in links),
+        "</ul></nav>",
+        "<main>",
+    ]
+    for name, picture in pictures.items():
+        image = _data_uri(directory / f"{name}.svg", "image/svg+xml")
+        parts += _figure(name, picture.title, image, picture.alt, picture.caption)
+    for path in animations:
+        caption = "A picture after each evaluation, always of the same images, in one frame."
+        image = _data_uri(path, "image/gif")
+        title = "The training as a film"
+        parts += _figure(f"live-{path.stem}", title, image, "An animation.", caption)
+    parts += [*_metrics(data.metrics), *_params(data.params), "</main>", "</body>", "</html>", ""]
+    target = directory / "index.html"
+    with atomic_write(target) as file:
+        # Class names may hold what UTF-8 cannot (lone surrogates).
+        file.write("\n".join(parts).encode(errors="xmlcharrefreplace"))
+    return target
+
+
+def _figure(name: str, title: str, image: str, alt: str, caption: str) -> list[str]:
+    return [
+        f'<section id="{name}"><h2>{escape(title)}</h2>',
+        f'<figure><img src="{image}" alt="{escape(alt)}">',
+        f"<figcaption>{escape(caption)}</figcaption></figure></section>",
+    ]
+
+
+def _data_uri(path: Path, media_type: str) -> str:
+    """Return a file as a URI that holds its bytes."""
+    return f"data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _metrics(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return the table of metrics, a column for each split."""
+    if not metrics:
+        return []
+    known = list(dict.fromkeys(name for of_split in metrics.values() for name in of_split))
+    names = [name for name in _LEADING if name in known]
+    names += [name for name in known if name not in names]
+    return [
+        '<section id="metrics"><h2>Metrics</h2>',
+        '<p class="faint">Of metrics.json; with <code>_within</code> a split by itself, without it '
+        "against the training split.</p>",
+        '<div class="wide"><table>',
+        "<tr><th>metric</th>"
+        + "".join(f'<th class="number">{escape(split)}</th>' for split in metrics)
+        + "</tr>",
+        *(
+            f"<tr><td>{escape(name)}</td>"
+            + "".join(f'<td class="number">{_number(m.get(name))}</td>' for m in metrics.values())
+            + "</tr>"
+            for name in names
+        ),
+        "</table></div></section>",
+    ]
+
+
+def _number(value: object) -> str:
+    """Return a metric; nothing where there is none."""
+    return escape(format_number(value)) if isinstance(value, int | float) else ""
+
+
+def _params(params: Params) -> list[str]:
+    """Return the table of params, those that the experiment has chosen above the defaults."""
+    values, defaults = params.model_dump(), Params().model_dump()
+    chosen = [key for key in values if values[key] != defaults[key]]
+    rows = [("", key) for key in chosen]
+    rows += [(' class="default"', key) for key in values if key not in chosen]
+    return [
+        '<section id="params"><h2>Params</h2>',
+        '<p class="faint">Those that trained; first what differs from the defaults.</p>',
+        '<div class="wide"><table>',
+        "<tr><th>key</th><th>value</th></tr>",
+        *(
+            f"<tr{mark}><td>{escape(key)}</td><td>{escape(format_value(values[key]))}</td></tr>"
+            for mark, key in rows
+        ),
+        "</table></div></section>",
+    ]

@@ -1,0 +1,55 @@
+"""The embeddings before and after training, side by side."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.drawing import new_figure
+from src.figures import FigureData, Picture
+from src.layouts import pca
+from src.retrieval import recall_at_1
+from src.scatter import draw_classes
+
+
+def draw(data: FigureData) -> Picture | None:
+    """Draw PCA by the untrained and by the trained network; None without the untrained one.
+
+    Each is seen in its own plane, at its own scale: the two networks' dimensions have nothing to
+    do with each other, and an untrained one's embeddings may be many times shorter or longer. The
+    ticks tell the scales, and recall@1 compares the two.
+    """
+    if data.untrained is None:
+        return None
+    figure = new_figure(11, 5.6)
+    recalls = []
+    for axes, title, embeddings in zip(
+        figure.subplots(1, 2),
+        ("before training", f"after {data.step} steps"),
+        (data.untrained, data.embeddings),
+        strict=True,
+    ):
+        layout = pca(embeddings)
+        draw_classes(axes, layout, data.split.labels, data.split.class_names, has_ticks=True)
+        recalls.append(recall_at_1(embeddings, data.split.labels))
+        axes.set_title(f"{title}: recall@1 {recalls[-1]:.4f}")
+        first, second = _shares_of_variance(embeddings, layout)
+        axes.set_xlabel(f"first principal component, {first:.0%} of the variance")
+        axes.set_ylabel(f"second, {second:.0%}")
+    return Picture(
+        figure,
+        "Before and after training",
+        f"The {len(data.split)} images of the {data.split_name} split by the network with its "
+        "initial weights, and by the trained one; each in the plane of its own first two "
+        "principal components, at its own scale. Recall@1, over each title, is the share of the "
+        "images whose nearest other one, in all dimensions, is of their class.",
+        f"Two scatter plots coloured by class. Recall@1 is {recalls[0]:.4f} before training and "
+        f"{recalls[1]:.4f} after it.",
+    )
+
+
+def _shares_of_variance(
+    embeddings: NDArray[np.float32], layout: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return the share of the embeddings' variance that each axis of the layout has, [2]."""
+    variance = embeddings.var(axis=0, dtype=np.float64).sum()
+    shares: NDArray[np.float64] = layout.var(axis=0, dtype=np.float64) / max(variance, 1e-300)
+    return shares

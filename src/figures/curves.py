@@ -1,0 +1,85 @@
+"""The curves of loss and fraction_positive, of training and validation, over the steps."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from src.curves import Curve
+from src.drawing import NEGATIVE_COLOR, POSITIVE_COLOR, new_figure
+from src.figures import FigureData, Picture
+
+_TAGS = ("loss", "fraction_positive")
+
+# The running mean of the training's points is over this share of them.
+_SHARE_OF_POINTS = 0.05
+
+
+def draw(data: FigureData) -> Picture | None:
+    """Draw a panel for each of the two; None where no event file has a point of either."""
+    tags = [tag for tag in _TAGS if any(tag in curves for curves in data.curves.values())]
+    if not tags:
+        return None
+    figure = new_figure(5.5 * len(tags), 4)
+    ends = []
+    for axes, tag in zip(figure.subplots(1, len(tags), squeeze=False)[0], tags, strict=True):
+        axes.set_title(tag)
+        draw_curve(axes, data, tag)
+        for run, curves in data.curves.items():
+            if tag in curves:
+                ends.append(f"{tag} of {run} ends at {curves[tag][1][-1]:.4g}")
+    return Picture(
+        figure,
+        "Curves of the training",
+        "Training: single batches, faint, and their running mean. Validation: the whole split, "
+        "after each checkpoint. fraction_positive is the share of valid triplets whose loss is "
+        "above 0; where the loss falls while it stays at 1, embeddings shrink and do not separate.",
+        f"Curves over the steps: {'; '.join(ends)}.",
+    )
+
+
+def draw_curve(axes: Axes, data: FigureData, tag: str) -> None:
+    """Draw one tag of training and validation over the steps.
+
+    Args:
+        axes: to draw into.
+        data: of the experiment.
+        tag: of the summaries.
+    """
+    training = data.curves.get("training", {}).get(tag)
+    validation = data.curves.get("validation", {}).get(tag)
+    if training:
+        steps, values = training
+        axes.plot(steps, values, color=POSITIVE_COLOR, alpha=0.25, linewidth=0.8)
+        axes.plot(
+            steps, running_mean(training), color=POSITIVE_COLOR, linewidth=1.8, label="training"
+        )
+    if validation:
+        marker = "o" if len(validation[0]) <= 50 else ""
+        axes.plot(
+            *validation,
+            color=NEGATIVE_COLOR,
+            linewidth=1.8,
+            linestyle="--",
+            marker=marker,
+            markersize=5,
+            label="validation",
+        )
+    axes.set_xlabel("step")
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(left=0)
+    axes.grid(axis="y", color="#eeeeee")
+    axes.set_axisbelow(True)
+    if training or validation:
+        axes.legend()
+
+
+def running_mean(curve: Curve) -> NDArray[np.float64]:
+    """Return the mean about each point, of as many before as after it, shorter at both ends."""
+    values = np.asarray(curve[1], np.float64)
+    half = int(len(values) * _SHARE_OF_POINTS / 2)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    positions = np.arange(len(values))
+    reach = np.minimum(half, np.minimum(positions, positions[::-1]))
+    totals = sums[positions + reach + 1] - sums[positions - reach]
+    means: NDArray[np.float64] = totals / (2 * reach + 1)
+    return means

@@ -1,0 +1,135 @@
+"""The most mistaken images, each with its nearest neighbours."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.drawing import FAINT, NEGATIVE_COLOR, POSITIVE_COLOR, display_names, new_figure
+from src.figures import FigureData, Picture
+from src.pairs import paired_distances
+from src.strips import draw_image, prepare
+
+_NUM_MISTAKES = 10
+_NUM_NEIGHBORS = 7
+
+
+class Mistake(NamedTuple):
+    """An image whose nearest neighbour is of another class.
+
+    Attributes:
+        image: its position in the split.
+        neighbors: int [K], the positions of the nearest others, nearest first.
+        distances: float64 [K], Euclidean, to these.
+        excess: how much farther than the nearest neighbour the nearest of its own class is;
+            infinite where there is no other of its class.
+    """
+
+    image: int
+    neighbors: NDArray[np.intp]
+    distances: NDArray[np.float64]
+    excess: float
+
+
+def draw(data: FigureData) -> Picture | None:
+    """Draw a row for each of the most mistaken images; None where none is mistaken."""
+    labels = data.split.labels
+    if len(labels) < 2:
+        return None
+    mistaken = np.flatnonzero(labels != labels[data.nearest])
+    if len(mistaken) == 0:
+        return None
+    found = most_mistaken(data, mistaken, _NUM_MISTAKES, _NUM_NEIGHBORS)
+    names = display_names(data.split.class_names, max_length=11)
+    row_height = 1.5
+    width = 2.1 + _NUM_NEIGHBORS * 1.25
+    height = row_height * len(found) + 0.55
+    figure = new_figure(10.5, 10.5 * height / width + 0.4)
+    axes = figure.add_subplot()
+    prepare(axes, width, height)
+    axes.text(0.5, 0.3, "image", ha="center", fontweight="bold")
+    axes.text(2.1, 0.3, "its nearest neighbours, and how far they are", fontweight="bold")
+    for row, mistake in enumerate(found):
+        top = row * row_height + 0.55
+        own = labels[mistake.image]
+        draw_image(axes, data.split.images[mistake.image], 0, top)
+        axes.text(0.5, top + 1.17, names[own], ha="center", va="center", fontweight="bold")
+        axes.text(1.12, top + 0.5, f"no. {mistake.image}", va="center", fontsize=7.5, color=FAINT)
+        for column, (neighbor, distance) in enumerate(
+            zip(mistake.neighbors, mistake.distances, strict=True)
+        ):
+            left = 2.1 + 1.25 * column
+            is_right = labels[neighbor] == own
+            color = POSITIVE_COLOR if is_right else NEGATIVE_COLOR
+            draw_image(
+                axes,
+                data.split.images[neighbor],
+                left,
+                top,
+                color=color,
+                line_width=2.2,
+            )
+            mark = "✓" if is_right else "✗"
+            axes.text(
+                left + 0.5,
+                top + 1.17,
+                f"{mark} {names[labels[neighbor]]}",
+                ha="center",
+                va="center",
+                color=color,
+            )
+            axes.text(
+                left + 0.5,
+                top + 1.36,
+                f"{distance:.3g}",
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color=FAINT,
+            )
+    figure.suptitle(f"The most mistaken images of the {data.split_name} split")
+    of_all = f"{len(mistaken)} of {len(labels)} images ({len(mistaken) / len(labels):.2%})"
+    return Picture(
+        figure,
+        "The most mistaken images",
+        f"{of_all} have a nearest neighbour of another class. Of these, the {len(found)} whose "
+        "own class is the farthest beyond that neighbour, the worst first, each with its number in "
+        "the split and its nearest others by Euclidean distance: ✓ and blue for its own class, ✗ "
+        "and orange for another. Some are wrong labels, some no one could read, some are what the "
+        "network has not learnt.",
+        f"{len(found)} rows of images: a mistaken image and the {_NUM_NEIGHBORS} nearest to it. "
+        + " ".join(
+            f"No. {m.image}, {names[labels[m.image]]}, lies nearest to "
+            f"{names[labels[m.neighbors[0]]]}."
+            for m in found[:3]
+        ),
+    )
+
+
+def most_mistaken(
+    data: FigureData, mistaken: NDArray[np.intp], num_mistakes: int, num_neighbors: int
+) -> list[Mistake]:
+    """Return the mistaken images by how far beyond the nearest neighbour their own class begins.
+
+    Args:
+        data: of the experiment.
+        mistaken: int [M], the images whose nearest neighbour is of another class.
+        num_mistakes: how many to return at the most.
+        num_neighbors: how many nearest others of each.
+
+    Returns:
+        The worst first; of equal ones in the order of the split.
+    """
+    own = data.nearest_positive[mistaken]
+    of_images = data.embeddings[mistaken]
+    to_own = paired_distances(of_images, data.embeddings[own], "euclidean")
+    to_nearest = paired_distances(of_images, data.embeddings[data.nearest[mistaken]], "euclidean")
+    excess = np.where(own < 0, np.inf, to_own - to_nearest)
+    found = []
+    for position in np.argsort(-excess, kind="stable")[:num_mistakes]:
+        image = int(mistaken[position])
+        others = np.delete(np.arange(len(data.split)), image)
+        distances = paired_distances(data.embeddings[[image]], data.embeddings[others], "euclidean")
+        order = np.argsort(distances, kind="stable")[:num_neighbors]
+        found.append(Mistake(image, others[order], distances[order], float(excess[position])))
+    return found

@@ -1,0 +1,19 @@
+"""The plane of the first two principal components as a map."""
+
+from src.figures import FigureData, Picture
+from src.scatter import layout_picture
+
+
+def draw(data: FigureData) -> Picture | None:
+    """Draw PCA coloured by class, with thumbnails; None where it is not laid out."""
+    if "pca" not in data.layouts:
+        return None
+    variance = data.embeddings.var(axis=0, dtype="float64").sum()
+    share = data.layouts["pca"].var(axis=0, dtype="float64").sum() / max(variance, 1e-300)
+    return layout_picture(
+        data,
+        "pca",
+        f"The plane in which the embeddings spread the most, with {share:.0%} of their variance: a "
+        "straight look at them. Classes that lie over each other here may be apart in the other "
+        "dimensions.",
+    )

@@ -1,0 +1,154 @@
+"""The hardest and the easiest triplets, as strips of images with their distances."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from src.drawing import FAINT, INK, NEGATIVE_COLOR, POSITIVE_COLOR, display_names, new_figure
+from src.figures import FigureData, Picture
+from src.pairs import paired_distances
+from src.params import format_value
+from src.strips import draw_image, prepare
+
+_NUM_TRIPLETS = 6
+
+# On the sheet, in sides of an image: from one image of a strip to the next, and strip to strip.
+_COLUMN, _ROW, _TOP = 2.1, 1.45, 0.6
+
+
+def draw(data: FigureData) -> Picture | None:
+    """Draw both ends of what there is to learn from; None where there is no triplet."""
+    hardest = extreme_triplets(data, _NUM_TRIPLETS, hardest=True)
+    easiest = extreme_triplets(data, _NUM_TRIPLETS, hardest=False)
+    if len(hardest) == 0:
+        return None
+    names = display_names(data.split.class_names, max_length=13)
+    figure = new_figure(11, 0.95 * len(hardest) + 1.2)
+    losses = []
+    for axes, title, triplets in zip(
+        figure.subplots(1, 2), ("The hardest", "The easiest"), (hardest, easiest), strict=True
+    ):
+        axes.set_title(f"{title} triplets of the {data.split_name} split", loc="left")
+        losses.append(_draw_strips(axes, data, triplets, names))
+    margin = data.params.margin
+    of_margin = "a soft margin" if margin == "soft" else f"margin {format_value(margin)}"
+    formula = (
+        "log(1 + exp(d(a,p) - d(a,n)))"
+        if margin == "soft"
+        else f"max(d(a,p) - d(a,n) + {format_value(margin)}, 0)"
+    )
+    return Picture(
+        figure,
+        "The hardest and the easiest triplets",
+        "In the middle of each strip the anchor; on its left a positive, of the same class, on its "
+        "right a negative, of another one, and between them their distances. Left column: of every "
+        "anchor's hardest triplet, with its farthest positive and nearest negative, those with the "
+        "largest d(a,p) - d(a,n); right column: of every anchor's easiest triplet, with its "
+        "nearest positive and farthest negative, those with the smallest. No image stands in two "
+        f"triplets of a column. d is {data.params.distance_name}, the loss {formula}.",
+        f"{len(hardest)} hard and {len(easiest)} easy triplets of images. The losses of the hard "
+        f"ones, at {of_margin}, are {losses[0].min():.3g} to {losses[0].max():.3g}, of the easy "
+        f"ones {losses[1].min():.3g} to {losses[1].max():.3g}.",
+    )
+
+
+def extreme_triplets(data: FigureData, limit: int, *, hardest: bool) -> NDArray[np.intp]:
+    """Return the triplets with the largest, or the smallest, d(a,p) - d(a,n), of any in the split.
+
+    Each anchor offers one, its hardest or its easiest. They are taken from the extreme on, each
+    that holds no image of one taken before: else a single odd image would stand in all of them.
+
+    Args:
+        data: of the experiment.
+        limit: how many to return at the most.
+        hardest: the largest; else the smallest.
+
+    Returns:
+        int [<= limit, 3]: anchor, positive, negative; the most extreme first.
+    """
+    pairs = data.pairs
+    positives = pairs.farthest_positive if hardest else pairs.nearest_positive
+    negatives = pairs.nearest_negative if hardest else pairs.farthest_negative
+    anchors = np.flatnonzero((positives >= 0) & (negatives >= 0))
+    triplets = np.stack([anchors, positives[anchors], negatives[anchors]], axis=1)
+    to_positive, to_negative = triplet_distances(data, triplets)
+    gap = to_positive - to_negative
+    chosen: list[NDArray[np.intp]] = []
+    shown: set[int] = set()
+    for position in np.argsort(-gap if hardest else gap, kind="stable"):
+        triplet = triplets[position]
+        if len(chosen) == limit:
+            break
+        if shown.isdisjoint(triplet.tolist()):
+            chosen.append(triplet)
+            shown.update(triplet.tolist())
+    return np.array(chosen, np.intp).reshape(-1, 3)
+
+
+def triplet_distances(
+    data: FigureData, triplets: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return d(a,p) and d(a,n) of triplets, int [T, 3], by the distance that trained: [T] each."""
+    anchors, positives, negatives = (data.embeddings[column] for column in triplets.T)
+    distance = data.params.distance_name
+    return (
+        paired_distances(anchors, positives, distance),
+        paired_distances(anchors, negatives, distance),
+    )
+
+
+def triplet_losses(
+    to_positive: NDArray[np.float64], to_negative: NDArray[np.float64], margin: float | str
+) -> NDArray[np.float64]:
+    """Return the loss of each triplet, float64 [T]."""
+    if margin == "soft":
+        return np.logaddexp(0, to_positive - to_negative)
+    return np.maximum(to_positive - to_negative + float(margin), 0)
+
+
+def _draw_strips(
+    axes: Axes, data: FigureData, triplets: NDArray[np.intp], names: Sequence[str]
+) -> NDArray[np.float64]:
+    """Draw a row for each triplet, and return their losses."""
+    prepare(axes, 2 * _COLUMN + 2.4, _TOP + _ROW * len(triplets))
+    distances = triplet_distances(data, triplets)
+    losses = triplet_losses(*distances, data.params.margin)
+    for column, heading in enumerate(("positive", "anchor", "negative")):
+        axes.text(column * _COLUMN + 0.5, 0.35, heading, ha="center", color=FAINT)
+    for column, heading in enumerate(("d(a,p)", "d(a,n)")):
+        axes.text((column + 0.5) * _COLUMN + 0.5, 0.35, heading, ha="center", color=FAINT)
+    for row, (anchor, positive, negative) in enumerate(triplets):
+        top = _TOP + row * _ROW
+        for column, (image, color) in enumerate(
+            ((positive, POSITIVE_COLOR), (anchor, INK), (negative, NEGATIVE_COLOR))
+        ):
+            left = column * _COLUMN
+            draw_image(axes, data.split.images[image], left, top, color=color, line_width=1.8)
+            axes.text(
+                left + 0.5,
+                top + 1.17,
+                names[data.split.labels[image]],
+                ha="center",
+                va="center",
+                fontsize=9,
+                color=color,
+            )
+        for column, (of_pair, color) in enumerate(
+            zip(distances, (POSITIVE_COLOR, NEGATIVE_COLOR), strict=True)
+        ):
+            left = column * _COLUMN + 1
+            axes.plot(
+                [left + 0.04, left + _COLUMN - 1.04], [top + 0.5] * 2, color=color, linewidth=1.5
+            )
+            axes.text(
+                left + (_COLUMN - 1) / 2,
+                top + 0.42,
+                f"{of_pair[row]:.3g}",
+                ha="center",
+                va="bottom",
+                color=color,
+            )
+        axes.text(2 * _COLUMN + 1.2, top + 0.5, f"loss {losses[row]:.3g}", va="center")
+    return losses

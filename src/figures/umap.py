@@ -1,0 +1,14 @@
+"""The UMAP layout as a map."""
+
+from src.figures import FigureData, Picture
+from src.scatter import layout_picture
+
+
+def draw(data: FigureData) -> Picture | None:
+    """Draw UMAP coloured by class, with thumbnails; None where it is not laid out."""
+    return layout_picture(
+        data,
+        "umap",
+        "What UMAP draws together are neighbours among the embeddings. Distances between groups "
+        "mean more than t-SNE's, but not much.",
+    )

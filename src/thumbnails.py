@@ -1,0 +1,114 @@
+"""Small pictures in the colours of their classes, laid over a scatter where there is room."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+# Grey images whose median border pixel (0 to 255) is as dark, or as light, are ink on a plain
+# ground, of which only the ink is drawn.
+_DARK_GROUND, _LIGHT_GROUND = 64, 191
+
+# Share of a side that the coloured frame of a picture without plain ground takes.
+_FRAME = 0.06
+
+
+def tinted(images: NDArray[np.uint8], colors: NDArray[np.float64], side: int) -> NDArray[np.uint8]:
+    """Return the images as squares that show by colour which class they are of.
+
+    Of grey images on a plain ground the ink gets the colour, and the ground becomes transparent.
+    Others keep their pixels, in a frame of the colour.
+
+    Args:
+        images: uint8 [M, H, W, C], C 1 or 3.
+        colors: float [M, 3] in 0 to 1.
+        side: pixels; the longer side of an image comes to it.
+
+    Returns:
+        uint8 [M, side, side, 4], RGBA; transparent where an image that is not square leaves room.
+    """
+    num_images, height, width, num_channels = images.shape
+    tiles = np.zeros((num_images, side, side, 4), np.uint8)
+    ground = _ground(images)
+    scale = side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    left, top = (side - size[0]) // 2, (side - size[1]) // 2
+    frame = max(1, round(_FRAME * side))
+    for tile, image, color in zip(tiles, images, np.rint(255 * colors), strict=True):
+        pixels = image[:, :, 0] if num_channels == 1 else image
+        picture = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+        place = tile[top : top + size[1], left : left + size[0]]
+        if ground is None:
+            place[:, :, :3] = color
+            place[:, :, 3] = 255
+            inner = picture[frame:-frame, frame:-frame]
+            place[frame:-frame, frame:-frame, :3] = inner.reshape(*inner.shape[:2], -1)
+        else:
+            place[:, :, :3] = color
+            place[:, :, 3] = np.abs(picture.astype(np.int16) - ground)
+    return tiles
+
+
+def _ground(images: NDArray[np.uint8]) -> int | None:
+    """Return the value of the plain ground of grey images, 0 or 255; None where there is none."""
+    if images.shape[3] != 1 or len(images) == 0:
+        return None
+    edges = (images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1])
+    median = np.median(np.concatenate([edge.ravel() for edge in edges]))
+    if median < _DARK_GROUND:
+        return 0
+    return 255 if median > _LIGHT_GROUND else None
+
+
+def compose(
+    tiles: NDArray[np.uint8], centers: NDArray[np.intp], width: int, height: int
+) -> NDArray[np.uint8]:
+    """Lay tiles on a transparent canvas.
+
+    Args:
+        tiles: uint8 [M, S, S, 4], RGBA.
+        centers: int [M, 2], the column and row of each tile's centre; no two tiles overlap.
+        width: of the canvas in pixels.
+        height: likewise.
+
+    Returns:
+        uint8 [height, width, 4].
+    """
+    canvas = np.zeros((height, width, 4), np.uint8)
+    for tile, box in zip(tiles, boxes(centers, tiles.shape[1]), strict=True):
+        left, top, right, bottom = box
+        canvas[top:bottom, left:right] = tile
+    return canvas
+
+
+def boxes(centers: NDArray[np.intp], side: int) -> NDArray[np.intp]:
+    """Return the squares of `side` pixels about `centers`: int [M, 4], left, top, right, bottom."""
+    corners = centers - side // 2
+    return np.concatenate([corners, corners + side], axis=1)
+
+
+def without_overlap(
+    centers: NDArray[np.intp], side: int, taken: NDArray[np.bool_], limit: int
+) -> NDArray[np.intp]:
+    """Choose squares that overlap neither each other nor what is taken, the first ones first.
+
+    Args:
+        centers: int [M, 2], column and row, in the order of preference.
+        side: of a square, in pixels.
+        taken: bool [height, width]; the squares chosen are marked in it.
+        limit: how many to choose at the most.
+
+    Returns:
+        int [<= limit], positions in `centers`; squares that leave the canvas are not among them.
+    """
+    height, width = taken.shape
+    chosen: list[int] = []
+    for position, (left, top, right, bottom) in enumerate(boxes(centers, side)):
+        if len(chosen) == limit:
+            break
+        if left < 0 or top < 0 or right > width or bottom > height:
+            continue
+        place = taken[top:bottom, left:right]
+        if not place.any():
+            place[:] = True
+            chosen.append(position)
+    return np.array(chosen, np.intp)
