@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     # The projector opens the run written last.
     for name in reversed(names):
         _write_projector(experiment, views[name], len(splits[name]))
+        page, *_ = viewer.figures(views[name])
+        print(f"{page}: the pictures on one page, for any browser")
     if args.parquet:
         from src.parquet import write_parquet
 
@@ -204,6 +206,26 @@ def _write_evolution(viewer: Viewer, name: str, max_points: int) -> None:
     )
     steps = ", ".join(map(str, frames))
     print(f"{written.directory}: {len(view.split)} points at the steps {steps}")
+
+    from src.animation import write_gif
+    from src.scatter import scatter_frame, square_limits
+
+    limits = square_limits(frames.values())
+    path = viewer.experiment.figures_dir(name) / "evolution.gif"
+    write_gif(
+        path,
+        [
+            scatter_frame(
+                layout,
+                view.split.labels,
+                view.split.class_names,
+                title=f"step {step}" if step else "before training",
+                limits=limits,
+            )
+            for step, layout in frames.items()
+        ],
+    )
+    print(f"{path}: the same as an animation")
 
 
 def _tensorboard() -> str:

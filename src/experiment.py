@@ -36,6 +36,7 @@ GENERATED = [
     "eval_test",
     "eval_unseen",
     "projector",
+    "figures",
 ]
 
 
@@ -125,6 +126,10 @@ class Experiment:
         and the one above, and would list every weight matrix beside the embeddings.
         """
         return self.model_dir / "projector" / split
+
+    def figures_dir(self, split: str) -> Path:
+        """Where the pictures of a split go: those of `test`, which most look for, first of all."""
+        return self.model_dir / "figures" / ("" if split == "test" else split)
 
     @property
     def parquet_path(self) -> Path:

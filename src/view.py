@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from src import layouts
 from src.cache import cached, digest
+from src.curves import read_curves
 from src.experiment import Experiment
+from src.figures import FigureData, write_figures
 from src.holdout import UNSEEN
 from src.mapped_images import Images
 from src.neighborhood import NUM_NEARBY, NUM_VOTES, Neighborhood, neighborhood
@@ -112,6 +114,52 @@ class Viewer:
             frames[step] = before
         columns = self._columns(name, f"{name}_evolution", checkpoint, embeddings, split)
         return View(name, split, indices, embeddings, {}, columns), frames
+
+    def figures(self, view: View) -> list[Path]:
+        """Draw the pictures of a view and the page that shows them.
+
+        Returns:
+            The files, the page first.
+        """
+        step = self.experiment.evaluated_step()
+        assert step is not None  # there are trained params
+        untrained = self.experiment.checkpoints().get(0)
+        data = FigureData(
+            experiment=str(self.experiment.model_dir),
+            split_name=view.name,
+            split=view.split,
+            embeddings=view.embeddings,
+            params=self.params,
+            step=step,
+            num_examples=len(self.splits[view.name]),
+            layouts=view.layouts,
+            untrained=self.embeddings(view.name, untrained)[view.indices] if untrained else None,
+            curves={
+                "training": read_curves(self.experiment.model_dir),
+                "validation": read_curves(self.experiment.model_dir / "eval_validation"),
+            },
+            metrics=(self.experiment.metrics() or {}).get("splits", {}),
+        )
+        arrays: list[NDArray[Any] | bytes] = [data.embeddings, *data.layouts.values()]
+        arrays += [view.split.labels, view.indices]
+        drawing = sorted(Path(__file__).parent.rglob("*.py"))
+        key = {
+            "data": digest(arrays if data.untrained is None else [*arrays, data.untrained]),
+            "facts": [data.experiment, data.params.model_dump(), step, data.curves, data.metrics],
+            "program": digest(path.read_bytes() for path in drawing),
+            "matplotlib": version("matplotlib"),
+        }
+        path = self.experiment.cache_dir / f"{view.name}_figures.npz"
+
+        def draw() -> NDArray[Any]:
+            written = write_figures(self.experiment.figures_dir(view.name), data)
+            return np.array([str(file) for file in written])
+
+        files = [Path(file) for file in cached(path, key, draw)]
+        if not all(file.exists() for file in files):
+            path.unlink()
+            files = [Path(file) for file in cached(path, key, draw)]
+        return files
 
     def _sample(self, whole: Split, max_points: int) -> NDArray[np.intp]:
         """Return the positions of the examples that are shown, ascending."""
