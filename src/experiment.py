@@ -128,14 +128,30 @@ class Experiment:
         return self.model_dir / "projector" / split
 
     def figures_dir(self, split: str) -> Path:
-        """Where the pictures of a split go: those of `test` at the top, others below."""
-        figures = self.model_dir / "figures"
-        return figures if split == "test" else figures / split
+        """Where the pictures of a split go: those of `test`, which most look for, first of all."""
+        return self.model_dir / "figures" / ("" if split == "test" else split)
 
     @property
     def live_dir(self) -> Path:
         """Where the pictures of a running training go."""
         return self.model_dir / "figures" / "live"
+
+    @property
+    def parquet_path(self) -> Path:
+        """The points for other viewers."""
+        return self.model_dir / "projector" / "points.parquet"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where `visualize.py` keeps what takes long to compute."""
+        return self.model_dir / "projector" / "cache"
+
+    def checkpoints(self) -> dict[int, Path]:
+        """Return the checkpoints that are kept, by global step, the untrained network's first."""
+        folders = (self.untrained_checkpoint.parent, self.best_dir, self.model_dir)
+        kept = [path for folder in folders for path in folder.glob("model.ckpt-*.index")]
+        paths = {int(path.stem.rpartition("-")[2]): path.with_suffix("") for path in kept}
+        return dict(sorted(paths.items()))
 
     def latest_step(self) -> int | None:
         """Return the global step of the latest checkpoint; None where there is none."""

@@ -39,12 +39,27 @@ summary { cursor: pointer; margin: 0.7rem 0; }
 _LEADING = ("map_at_r_within", "recall_at_1_within", "recall_at_1", "loss", "fraction_positive")
 """The metrics that stand above the others."""
 
+# The title and caption of an animation of a running training, and of that of the checkpoints.
+_LIVE = (
+    "The training as a film",
+    "A picture after each evaluation, always of the same validation images, in one frame.",
+)
+_EVOLUTION = (
+    "The checkpoints, one after the other",
+    "t-SNE by each checkpoint that is kept, each begun from the one before, in one frame.",
+)
+
+
+def animations(directory: Path) -> list[Path]:
+    """Return the animations that stand beside the pictures in `directory`."""
+    return [*sorted(directory.glob("evolution.gif")), *sorted(directory.glob("live/*.gif"))]
+
 
 def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"]) -> Path:
     """Write `index.html`, which shows the pictures' SVG files of the same directory.
 
     Args:
-        directory: where `NAME.svg` of each picture stands, and perhaps the animations `live/*.gif`.
+        directory: where `NAME.svg` of each picture stands, and perhaps `animations`.
         data: what they are drawn from.
         pictures: by name, in the order of the page.
 
@@ -53,9 +68,12 @@ def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"])
     """
     title = f"{data.experiment}: {data.split_name} split"
     of_all = "" if data.num_examples == len(data.split) else f" of {data.num_examples}"
-    animations = sorted((directory / "live").glob("*.gif"))
+    moving = [
+        (path, *(_LIVE if path.parent.name == "live" else _EVOLUTION))
+        for path in animations(directory)
+    ]
     links = [(name, picture.title) for name, picture in pictures.items()]
-    links += [(f"live-{path.stem}", "The training as a film") for path in animations]
+    links += [(path.stem, title) for path, title, _ in moving]
     links += [("metrics", "Metrics")] if data.metrics else []
     links += [("classes", "Classes"), ("params", "Params")]
     parts = [
@@ -78,11 +96,9 @@ def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"])
     for name, picture in pictures.items():
         image = _data_uri(directory / f"{name}.svg", "image/svg+xml")
         parts += _figure(name, picture.title, image, picture.alt, picture.caption)
-    for path in animations:
-        caption = "A picture after each evaluation, always of the same images, in one frame."
+    for path, title, caption in moving:
         image = _data_uri(path, "image/gif")
-        title = "The training as a film"
-        parts += _figure(f"live-{path.stem}", title, image, "An animation.", caption)
+        parts += _figure(path.stem, title, image, f"An animation: {caption}", caption)
     parts += [*_metrics(data.metrics), *_classes(data), *_params(data.params)]
     parts += ["</main>", "</body>", "</html>", ""]
     target = directory / "index.html"
