@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model.checkpoints import FitsNetwork, usable_checkpoint
+from model.determinism import session_config
+from model.disk import RoomForCheckpoints, names_disk_errors
 from model.estimator import estimator
 from model.hooks import (
     CollapseAlarm,
@@ -19,10 +22,12 @@ from model.hooks import (
 )
 from model.input_fn import eval_input_fn, predict_input_fn, train_input_fn, training_batches
 from model.model_fn import model_fn
+from model.stopping import StopAfterSaving, StopEvaluation, StopTraining, ends_in_order
 from src.experiment import Experiment
 from src.params import Params
 from src.retrieval import recall_at_1
 from src.split import Split
+from src.stopping import StopRequest
 
 
 def build_estimator(
@@ -41,10 +46,12 @@ def build_estimator(
         save_summary_steps=params.save_summary_steps,
         save_checkpoints_steps=params.save_checkpoints_steps or steps_per_epoch,
         keep_checkpoint_max=params.keep_checkpoint_max,
+        session_config=session_config(params),
     )
     return estimator.Estimator(model_fn, config=config, params=params)
 
 
+@names_disk_errors
 def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]) -> str:
     """Train for `num_epochs`, evaluating on the validation split after every checkpoint.
 
@@ -60,6 +67,7 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
 
     Raises:
         TrainingDiverged: loss or weights are not finite; the latest checkpoint is from before.
+        Stopped: by a signal; the latest checkpoint is of the step that the run had come to.
     """
     train, validation = splits["train"], splits["validation"]
     batches = training_batches(train, params)
@@ -81,32 +89,44 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
         model_dir=model_dir,
         stop=params.stop_on_collapse,
     )
+    stop = StopRequest()
     train_spec = estimator.TrainSpec(
         partial(train_input_fn, train, params, first_step),
         max_steps=max_steps,
-        hooks=[guard, bar, alarm],
+        hooks=[
+            FitsNetwork(experiment.model_dir),
+            RoomForCheckpoints(experiment.model_dir),
+            guard,
+            bar,
+            alarm,
+            StopTraining(stop),
+        ],
         saving_listeners=[
             FiniteCheckpoints(guard),
             KeepUntrained(experiment.model_dir, experiment.untrained_checkpoint),
+            StopAfterSaving(stop),
         ],
     )
     eval_spec = estimator.EvalSpec(
         partial(eval_input_fn, validation, params),
         steps=None,  # the whole split; the Estimator's default is 100 batches
         name="validation",
-        exporters=[EvaluationReport(batches.steps_per_epoch)],
+        hooks=[StopEvaluation(stop)],
+        exporters=[EvaluationReport(batches.steps_per_epoch, experiment)],
         start_delay_secs=0,
         throttle_secs=0,  # after every checkpoint; the default is at most every 10 minutes
     )
     try:
-        estimator.train_and_evaluate(
-            build_estimator(experiment, params, batches.steps_per_epoch), train_spec, eval_spec
-        )
+        with ends_in_order(stop, model_dir):
+            estimator.train_and_evaluate(
+                build_estimator(experiment, params, batches.steps_per_epoch), train_spec, eval_spec
+            )
     finally:
         bar.close()
     return "collapsed" if params.stop_on_collapse and alarm.collapsed else "finished"
 
 
+@names_disk_errors
 def evaluate(
     experiment: Experiment, params: Params, splits: Mapping[str, Split]
 ) -> dict[str, dict[str, float | int]]:
@@ -160,10 +180,15 @@ def embed(
 
     Returns:
         float32 [N, D], in the order of the split.
+
+    Raises:
+        UserError: the checkpoint is missing, damaged, or of another network.
     """
+    checkpoint = usable_checkpoint(experiment.model_dir, checkpoint)
     predictions = build_estimator(experiment, params).predict(
         partial(predict_input_fn, split),
-        checkpoint_path=str(checkpoint) if checkpoint else None,
+        hooks=[FitsNetwork(experiment.model_dir, checkpoint)],
+        checkpoint_path=str(checkpoint),
         yield_single_examples=False,
     )
     embeddings = []

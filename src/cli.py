@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from src.errors import TrainingDiverged, UserError
+from src.stopping import Stopped, stops_at_once
 
 
 def experiment_parser(description: str, examples: str) -> argparse.ArgumentParser:
@@ -46,19 +47,21 @@ def experiment_parser(description: str, examples: str) -> argparse.ArgumentParse
 def run(main: Callable[[], None]) -> None:
     """Run a program: bad input and a failed training end it with one line, a bug with a traceback.
 
-    Exit codes: 2 for bad input, 3 for a training that diverged or collapsed, 130 for Ctrl-C.
+    Exit codes: 2 for bad input, 3 for a training that diverged or collapsed, 130 for Ctrl-C, 143
+    for SIGTERM. A second signal ends the process at once.
     """
     try:
-        main()
+        with stops_at_once():
+            main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except TrainingDiverged as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(3)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    except Stopped as stopped:
+        print(f"stopped by {stopped}", file=sys.stderr)
+        sys.exit(stopped.exit_code)
 
 
 @contextmanager

@@ -20,9 +20,12 @@ GENERATED = [
     "trained_params.json",
     "metrics.json",
     "checkpoint",
+    "checkpoint.tmp*",
     "graph.pbtxt",
+    "graph.pbtxt.tmp*",
     "tensorflow.log",
     "model.ckpt-*",
+    "damaged",
     "untrained",
     "events.out.tfevents.*",
     "eval_train",
@@ -78,11 +81,15 @@ class Experiment:
     def latest_step(self) -> int | None:
         """Return the global step of the latest checkpoint; None where there is none."""
         try:
-            state = (self.model_dir / "checkpoint").read_text()
+            state = (self.model_dir / "checkpoint").read_text(errors="replace")
         except FileNotFoundError:
             return None
         match = re.search(r'^model_checkpoint_path: ".*?-(\d+)"$', state, re.MULTILINE)
         return int(match[1]) if match else None
+
+    def has_checkpoints(self) -> bool:
+        """Return whether there are files of checkpoints, whole or not."""
+        return any(self.model_dir.glob("checkpoint*")) or any(self.model_dir.glob("model.ckpt-*"))
 
     def metrics(self) -> dict[str, Any] | None:
         """Return the content of `metrics.json`; None where the training has not finished."""
@@ -139,12 +146,16 @@ class Experiment:
             )
 
     def is_finished(self, params: Params) -> bool:
-        """Return whether a training of at least `params.num_epochs` has been finished here."""
+        """Return whether a training of at least `params.num_epochs` has been finished here.
+
+        Not if its last checkpoint is gone.
+        """
         metrics = self.metrics()
         return (
             metrics is not None
             and metrics["status"] == "finished"
             and self.latest_step() is not None
+            and self.latest_step() == metrics.get("global_step")
             and self.trained_params().num_epochs >= params.num_epochs
         )
 
@@ -159,6 +170,18 @@ class Experiment:
         save_params(self.trained_params_path, params)
         self.save_metrics({**metrics, "status": "running", "seconds": seconds})
         return seconds
+
+    def note_evaluation(self, metrics: dict[str, float | int]) -> None:
+        """Note a running training's latest metrics of `validation`, their `global_step` included.
+
+        They are what is known of a run that ends before all splits are evaluated.
+        """
+        self.save_metrics({**(self.metrics() or {}), "splits": {"validation": metrics}})
+
+    def latest_evaluation(self) -> dict[str, dict[str, float | int]]:
+        """Return what `note_evaluation` has noted, under `validation`; else nothing."""
+        splits = (self.metrics() or {}).get("splits", {})
+        return {name: metrics for name, metrics in splits.items() if "global_step" in metrics}
 
     def trained_params(self) -> Params:
         """Return the params of the checkpoints.

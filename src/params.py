@@ -200,6 +200,10 @@ class Params(BaseModel):
         Augment(), description="Random changes of the training images: shift, rotation, flip, ..."
     )
     num_epochs: int = Field(20, ge=1, description="Passes over the training split.")
+    deterministic: bool = Field(
+        False,
+        description="Train bit-identically, also when interrupted: one thread, fixed orders.",
+    )
 
     # What is kept, and how often
     save_summary_steps: int = Field(
