@@ -56,7 +56,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             with contextlib.suppress(OSError):  # a read-only disk, whose own error is on its way
                 temporary.unlink(missing_ok=True)
     except OSError as error:
-        if error.filename in (None, *map(str, (temporary, path, *path.parents))):
+        if error.filename is None or Path(error.filename) in (temporary, path, *path.parents):
             raise disk_error(path, error.errno, needed=needed) from error
         raise  # of another file, which the block has to do with
 
@@ -92,6 +92,8 @@ def disk_error(path: Path, error_number: int | None, *, needed: int, what: str =
         )
     if error_number == errno.EISDIR:
         return UserError(f"{path}: a directory; accepted: a file of this name, or nothing")
+    if error_number in (errno.EEXIST, errno.ENOTDIR):
+        return UserError(f"{path}: one of its folders is a file; accepted: a folder")
     reason = os.strerror(error_number) if error_number else "cannot be written"
     return UserError(f"{path}: {reason}; accepted: a place where this user may write")
 
