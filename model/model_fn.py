@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from model.estimator import estimator, tf
+from model.estimator import estimator, keras, tf
 from model.split_metrics import SplitMetrics
 from model.triplet_strategies import TripletLoss
 from src.params import Params
@@ -27,6 +27,8 @@ def model_fn(
         in TRAIN `median_distance`.
     """
     is_training = mode == estimator.ModeKeys.TRAIN
+    # Keras draws the seeds of its initializers from a generator of its own, not from the graph's.
+    keras.utils.set_random_seed(params.seed)
     network = look_up(NETWORKS, params.network)(params, tuple(features.shape[1:]))
     embeddings = network(features, training=is_training)  # [B, D]
     if mode == estimator.ModeKeys.PREDICT:

@@ -13,7 +13,7 @@ from pathlib import Path
 from src.atomic import atomic_write
 from src.cli import run
 from src.errors import UserError
-from src.idx import read_content
+from src.idx import read_chunks
 from src.registry import DATASETS
 
 
@@ -146,7 +146,10 @@ def _is_present(remote: RemoteFile, folder: Path) -> bool:
 
 
 def _content_sha256(path: Path) -> str:
-    return hashlib.sha256(read_content(path)).hexdigest()
+    digest = hashlib.sha256()
+    for chunk in read_chunks(path):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _root_cause(error: BaseException) -> BaseException:

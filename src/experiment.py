@@ -34,6 +34,9 @@ GENERATED = [
     "projector",
 ]
 
+# TensorFlow takes the first for patterns. Bytes that are not UTF-8 are lone surrogates in Python.
+_NOT_IN_PATH = re.compile(r"[\[\]*?\\\x00-\x1f\x7f\ud800-\udfff]")
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -44,6 +47,21 @@ class Experiment:
     """
 
     model_dir: Path
+
+    def __post_init__(self) -> None:
+        """Refuse a path that cannot be that of an experiment.
+
+        Raises:
+            UserError: the path is a file's, or has characters that TensorFlow cannot open.
+        """
+        path = str(self.model_dir)
+        if _NOT_IN_PATH.search(path):
+            raise UserError(
+                f"{path!r}: has a character that TensorFlow cannot open; accepted: a path in UTF-8 "
+                "without [ ] * ? \\ and control characters"
+            )
+        if self.model_dir.is_file():
+            raise UserError(f"{path}: a file; accepted: a directory with a params.json")
 
     @property
     def params_path(self) -> Path:

@@ -3,12 +3,13 @@
 import gzip
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from programs import Server
 
 # 8 x 8 pixels, four classes that a small network separates within an epoch or two.
 TINY = {
@@ -88,3 +89,11 @@ def make_experiment(tmp_path: Path) -> Callable[..., Path]:
         return write_params(tmp_path / name, {**TINY, **params})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Starts programs many times over, to be stopped and killed."""
+    server = Server(tmp_path_factory.mktemp("programs"))
+    yield server
+    server.close()

@@ -48,6 +48,7 @@ class Server:
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # the programs have their own
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         self._number = 0
