@@ -348,8 +348,8 @@ def _read_json_object(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: nested too deeply; accepted: a JSON object {{...}}") from None
     except UserError:
         raise
-    except ValueError as error:  # an integer of thousands of digits
-        raise UserError(f"{path}: {str(error).partition(';')[0]}; accepted: JSON") from None
+    except ValueError:  # Python's own limit
+        raise UserError(f"{path}: an integer of thousands of digits; accepted: JSON") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: found {type(values).__name__}; accepted: a JSON object {{...}}")
     return values
