@@ -115,14 +115,14 @@ class Experiment:
             metrics = json.loads(self.metrics_path.read_bytes())
         except FileNotFoundError:
             return None
-        except ValueError:
+        except (ValueError, RecursionError):
             metrics = None
-        if not isinstance(metrics, dict) or "status" not in metrics:
+        if not _are_metrics(metrics):
             raise UserError(
                 f"{self.metrics_path}: damaged; accepted: the file that train.py writes "
                 "(remove it and run train.py to have it written again)"
             )
-        return metrics
+        return metrics  # type: ignore[no-any-return]
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write `metrics.json`."""
@@ -213,3 +213,15 @@ class Experiment:
                 f"(python train.py --model_dir {self.model_dir})"
             )
         return load_params(self.trained_params_path)
+
+
+def _are_metrics(content: Any) -> bool:
+    """Return whether the content of `metrics.json` has the form that `train.py` gives it."""
+    if not isinstance(content, dict) or not isinstance(content.get("status"), str):
+        return False
+    splits = content.get("splits", {})
+    return (
+        isinstance(content.get("seconds", 0), (int, float))
+        and isinstance(splits, dict)
+        and all(isinstance(metrics, dict) for metrics in splits.values())
+    )
