@@ -8,7 +8,7 @@ PYTHON ?= python3
 PYTHON215 ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.10) $(PYTHON))
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-tf215 bench bench-mining bench-training lint format schema
+.PHONY: help install demo test test-tf215 bench bench-mining bench-retrieval bench-training lint format schema
 .PHONY: errors fuzz soak
 .PHONY: lock clean
 
@@ -38,6 +38,9 @@ bench:
 
 bench-mining: bench ## time and memory of the losses, beside the definition and PyTorch (15 minutes)
 	.venv-bench/bin/python -m benchmarks.mining --markdown
+
+bench-retrieval: bench ## time and memory of the metrics, beside PyTorch (2 minutes)
+	.venv-bench/bin/python -m benchmarks.retrieval --markdown
 
 bench-training: bench ## images a second of train.py, beside a bare loop and PyTorch (10 minutes)
 	.venv-bench/bin/python -m benchmarks.training --markdown

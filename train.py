@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from src.cli import experiment_parser, quiet_console, run
 from src.errors import TrainingDiverged
 from src.experiment import Experiment
+from src.holdout import hold_out
 from src.lock import one_writer
 from src.params import Params, load_params
 from src.registry import DATASETS, look_up
 from src.split import SPLITS, check_facts
 from src.stopping import Stopped
 from src.table import format_splits
+from src.weights import find_weights
 
 EXAMPLES = """\
   python train.py --model_dir experiments/demo
@@ -47,13 +49,16 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
         if experiment.is_finished(params):
             metrics = experiment.metrics() or {}
             print(f"{args.model_dir}: already finished at step {metrics['global_step']}")
-            print(format_splits(metrics["splits"]))
+            print(format_splits(metrics["splits"], metrics.get("baselines", {})))
             return
 
     load = look_up(DATASETS, params.dataset)
     splits = {name: load(args.data_dir, name, params) for name in SPLITS}
     for warning in check_facts(params, splits, experiment.params_path):
         print(f"warning: {warning}")
+    splits = hold_out(splits, params, experiment.params_path)
+    begins = args.overwrite or experiment.latest_step() is None
+    weights = find_weights(params.weights, args.data_dir) if begins else None
     sizes = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
     print(f"{args.model_dir}: {params.dataset} ({sizes}), {params.triplet_strategy}", flush=True)
 
@@ -64,33 +69,49 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
         experiment.check_resumable(params)
     seconds_before = experiment.start(params)
 
-    def save(status: str, metrics_of_splits: dict) -> None:
+    def save(status: str, **results: dict) -> None:
+        best = experiment.best()
         experiment.save_metrics(
             {
                 "status": status,
+                "stopped_early": experiment.stopped_early(params),
                 "global_step": experiment.latest_step(),
                 "seconds": round(seconds_before + time.perf_counter() - started, 1),
-                "splits": metrics_of_splits,
+                "images_per_second": (experiment.progress() or {}).get("images_per_second"),
+                "best": best and {"metric": best.metric, "value": best.value, "step": best.step},
+                **results,
             }
         )
 
     quiet = quiet_console(experiment.log_path, verbose=args.verbose)
     with _noted_if_stopped(experiment, save), quiet:
+        from model import hparams
         from model.training import evaluate, train_and_evaluate
 
+        hparams.write_start(args.model_dir, params)
         try:
-            status = train_and_evaluate(experiment, params, splits)
+            status = train_and_evaluate(experiment, params, splits, weights)
         except TrainingDiverged as error:
-            save("diverged", {})
+            save("diverged", splits={})
+            hparams.write_end(args.model_dir, succeeded=False)
             kept = f"kept: the checkpoint of step {experiment.latest_step()}"
             raise TrainingDiverged(f"{args.model_dir}: {error}; {kept}") from None
-        metrics_of_splits = evaluate(experiment, params, splits)
-    save(status, metrics_of_splits)
-    print(format_splits(metrics_of_splits))
+        results = evaluate(experiment, params, splits)
+        hparams.write_end(args.model_dir, succeeded=status == "finished")
+    save(
+        status,
+        evaluated_step=experiment.evaluated_step(),
+        splits=results.splits,
+        baselines=results.baselines,
+        confusions={
+            name: {predictor: matrix.tolist() for predictor, matrix in of_split.items()}
+            for name, of_split in results.confusions.items()
+        },
+    )
+    print(f"step {experiment.evaluated_step()}, the best by {params.best_metric} on validation:")
+    print(format_splits(results.splits, results.baselines))
     print(
-        f"recall@1 on test: {metrics_of_splits['test']['recall_at_1']:.4f}, the share of its "
-        f"{len(splits['test'])} images whose nearest neighbour among the {len(splits['train'])} "
-        "training images is of their class"
+        "(_within: each image asks the others of its split; without, it asks the training images)"
     )
     print(f"wrote {experiment.metrics_path}")
     if status == "collapsed":
@@ -98,12 +119,12 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
 
 
 @contextmanager
-def _noted_if_stopped(experiment: Experiment, save: Callable[[str, dict], None]) -> Iterator[None]:
+def _noted_if_stopped(experiment: Experiment, save: Callable[..., None]) -> Iterator[None]:
     """Write `metrics.json` with the status `stopped` where a signal ends the block."""
     try:
         yield
     except Stopped:
-        save("stopped", experiment.latest_evaluation())
+        save("stopped", splits=experiment.latest_evaluation())
         step = experiment.latest_step() or 0
         print(f"stopped at step {step}; the same command goes on from there")
         raise

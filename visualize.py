@@ -21,7 +21,7 @@ EXAMPLES = """\
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Embed a split with the latest checkpoint, and write the projector's files."""
+    """Embed a split with the best checkpoint, and write the projector's files."""
     parser = experiment_parser(
         "Write the embeddings of a split for TensorBoard's projector: the tensor, a sprite sheet, "
         "metadata and the configuration.",
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from model.training import embed
 
         embeddings = embed(experiment, params, split)
-    step = experiment.latest_step()
+    step = experiment.evaluated_step()
     written = write_projector(
         experiment.projector_dir(args.split),
         name=f"{args.split}_step_{step}",

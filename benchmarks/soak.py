@@ -208,9 +208,10 @@ def report(
     lines = [
         "# Soak: a long training",
         "",
-        f"`make soak` trains a tiny experiment for {steps:,} steps ({seconds / 60:.0f} minutes). It",
-        f"evaluates and saves a checkpoint every {params['save_checkpoints_steps']:,} steps, writes",
-        f"summaries every {params['save_summary_steps']:,}, and is looked at twice a second.",
+        f"`make soak` trains a tiny experiment for {steps:,} steps ({seconds / 60:.0f} minutes).",
+        f"It evaluates and saves a checkpoint every {params['save_checkpoints_steps']:,} steps,",
+        f"writes summaries every {params['save_summary_steps']:,}, and is looked at twice a",
+        "second.",
         "",
         "![Memory and directory over the steps](soak.png)",
         "",
@@ -218,9 +219,9 @@ def report(
         format_table(["", "found", "bound"], rows),
         "```",
         "",
-        f"Memory is the process's resident one, {memory[0]:.0f} MB in the second tenth of the steps",
-        f"and {memory[1]:.0f} MB in the last (medians). Event files grow with each summary, as they",
-        f"must: to {samples[-1].events_mb:.1f} MB here.",
+        f"Memory is the process's resident one, {memory[0]:.0f} MB in the second tenth of the",
+        f"steps and {memory[1]:.0f} MB in the last (medians). Event files grow with each summary,",
+        f"as they must: to {samples[-1].events_mb:.1f} MB here.",
     ]
     return lines, passed
 

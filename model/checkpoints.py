@@ -4,10 +4,12 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from model.estimator import tf
 from src.atomic import atomic_write
 from src.errors import UserError
+from src.experiment import Experiment
 
 # What TensorFlow leaves when it is killed while it writes.
 _LEFTOVERS = ("model.ckpt-*_temp", "model.ckpt-*.tmp*", "checkpoint.tmp*", "graph.pbtxt.tmp*")
@@ -63,13 +65,11 @@ def repair(model_dir: Path) -> list[str]:
         What was found and done, a line each; nothing where all is well.
     """
     remove_leftovers(model_dir)
+    found = _set_best_aside_if_damaged(Experiment(model_dir))
     state, on_disk = model_dir / "checkpoint", _on_disk(model_dir)
     latest = _latest(model_dir)
-    if latest is not None and fault_of(latest) is None:
-        return []
-    if latest is None and not on_disk:
-        return []
-    found = []
+    if latest is None and not on_disk or latest is not None and fault_of(latest) is None:
+        return found
     if latest is None:
         fault = "damaged" if state.exists() else "missing"
         found.append(f"{state}: {fault}; the checkpoints are taken from the names of their files")
@@ -105,6 +105,25 @@ def remove_leftovers(model_dir: Path) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
+
+
+class AlignedSaver(tf.compat.v1.train.CheckpointSaverHook):
+    """Saves at multiples of `save_steps`, wherever the run has begun.
+
+    The Estimator's own saver counts from where it begins; checkpoints, evaluations and with them
+    the best checkpoint would depend on when a training was stopped.
+    """
+
+    def __init__(self, model_dir: str, save_steps: int) -> None:
+        """Save to `model_dir` every `save_steps` steps, and at the first and last one."""
+        super().__init__(model_dir, save_steps=save_steps)
+        self._save_steps = save_steps
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Save, and count from the multiple before."""
+        super().after_create_session(session, coord)
+        step = self._timer.last_triggered_step()
+        self._timer.update_last_triggered_step(step - step % self._save_steps)
 
 
 class FitsNetwork(tf.compat.v1.train.SessionRunHook):
@@ -167,6 +186,19 @@ def _set_aside(checkpoint: Path) -> Path:
     for path in checkpoint.parent.glob(f"{checkpoint.name}.*"):
         os.replace(path, folder / path.name)
     return folder
+
+
+def _set_best_aside_if_damaged(experiment: Experiment) -> list[str]:
+    """Move the folder of the best checkpoint, if that is damaged; say so."""
+    best = experiment.best_checkpoint
+    fault = fault_of(best) if best is not None else None
+    if fault is None:
+        return []
+    target = experiment.model_dir / "damaged" / best.parent.name
+    target.parent.mkdir(exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(best.parent, target)
+    return [f"{best}: damaged: {fault}; set aside in {target}; the best from now on is kept"]
 
 
 def _write_state(state: Path, checkpoints: list[Path]) -> None:

@@ -62,6 +62,7 @@ def _restored_estimator() -> types.SimpleNamespace:
 
     names = {
         "estimator": ["Estimator"],
+        "export.export": ["TensorServingInputReceiver"],
         "exporter": ["BestExporter", "Exporter", "FinalExporter", "LatestExporter"],
         "mode_keys": ["ModeKeys"],
         "model_fn": ["EstimatorSpec"],
@@ -73,7 +74,14 @@ def _restored_estimator() -> types.SimpleNamespace:
         module = importlib.import_module(f"{package.__name__}.python.estimator.{module_name}")
         for name in exported:
             setattr(api, name, getattr(module, name))
+    # Where TensorFlow's own has it
+    api.export = types.SimpleNamespace(TensorServingInputReceiver=api.TensorServingInputReceiver)
     return api
+
+
+def global_step() -> tf.Tensor:
+    """Return the global step of the Estimator's graph, an integer scalar."""
+    return tf.compat.v1.train.get_or_create_global_step()
 
 
 keras = tf.keras

@@ -4,6 +4,7 @@ import math
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from model.estimator import estimator, tf
 from src.atomic import atomic_write
 from src.errors import TrainingDiverged
 from src.experiment import Experiment
+from src.metrics import Embedded
 from src.table import format_metrics
 
 # A look finds collapse where the lengths between embeddings are below both shares, and the loss
@@ -22,6 +24,9 @@ _SHARE_OF_MARGIN = 0.02
 _SHARE_OF_START = 0.05
 _LOSS_TOLERANCE = 0.02
 _LOOKS_IN_A_ROW = 3
+
+SPLIT_METRICS = "split_metrics"
+"""The graph's collection in which an evaluation's `SplitMetrics` stands."""
 
 
 def progress_bar(description: str, num_examples: int, *, seen: int = 0) -> tqdm:
@@ -114,6 +119,67 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
         self._examples_since_summary, self._last_summary = 0, now
 
 
+class ProgressFile(tf.compat.v1.train.SessionRunHook):
+    """Writes `progress.json` about once a second: how far a training is, for others to show."""
+
+    def __init__(self, experiment: Experiment, max_steps: int, every_seconds: float = 1.0) -> None:
+        """Prepare the file.
+
+        Args:
+            experiment: where it goes.
+            max_steps: the global step at which the training ends.
+            every_seconds: the time from one writing to the next, at the least.
+        """
+        self._experiment = experiment
+        self._max_steps = max_steps
+        self._every_seconds = every_seconds
+
+    def begin(self) -> None:
+        """Find what to fetch."""
+        graph = tf.compat.v1.get_default_graph()
+        names = ("loss", "fraction_positive", "batch_size")
+        self._fetches = {name: graph.get_tensor_by_name(f"progress/{name}:0") for name in names}
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Start counting at the step of the checkpoint."""
+        self._step = int(session.run(tf.compat.v1.train.get_global_step()))
+        self._num_images = 0
+        self._started: float | None = None
+        self._latest: dict[str, float | int] | None = None
+
+    def before_run(self, run_context: Any) -> Any:
+        """Ask for the scalars beside the step's own work."""
+        return tf.compat.v1.train.SessionRunArgs(self._fetches)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """Note where the run is, and write it if it is time."""
+        now = time.perf_counter()
+        self._step += 1
+        if self._started is None:  # after the first step, which also pays for the graph's start
+            self._started, self._last_write = now, -math.inf
+        else:
+            self._num_images += int(run_values.results["batch_size"])
+        self._latest = {
+            "step": self._step,
+            "max_steps": self._max_steps,
+            "loss": float(run_values.results["loss"]),
+            "fraction_positive": float(run_values.results["fraction_positive"]),
+        }
+        if self._num_images:
+            self._latest["images_per_second"] = self._num_images / (now - self._started)
+        if now - self._last_write >= self._every_seconds:
+            self._write(now)
+
+    def end(self, session: Any) -> None:
+        """Write the last step."""
+        if self._latest is not None:
+            self._write(time.perf_counter())
+
+    def _write(self, now: float) -> None:
+        self._experiment.save_progress(self._latest)
+        self._last_write = now
+
+
 class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
     """Warns where all embeddings have come to lie in one point; writes the summary `collapsed`.
 
@@ -155,6 +221,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         self._model_dir = model_dir
         self._stop = stop
         self._num_in_a_row = 0
+        self._median_at_start: float | None = None
 
     @property
     def collapsed(self) -> bool:
@@ -168,11 +235,11 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         self._fetches = {name: graph.get_tensor_by_name(f"progress/{name}:0") for name in names}
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        """Start counting at the step of the checkpoint."""
+        """Start counting at the step of the checkpoint, or go on, in the next part of a run."""
         self._step = int(session.run(tf.compat.v1.train.get_global_step()))
-        self._num_in_a_row = 0
-        # A resumed run may have begun in collapse, where its start is no measure.
-        self._median_at_start = math.inf if self._step > 0 else None
+        if self._step > 0 and self._median_at_start is None:
+            # A resumed run may have begun in collapse, where its start is no measure.
+            self._median_at_start = math.inf
 
     def before_run(self, run_context: Any) -> Any:
         """Ask for the scalars, where this step is one to look at."""
@@ -323,6 +390,40 @@ class KeepUntrained(tf.compat.v1.train.CheckpointSaverListener):
                     shutil.copyfileobj(file, copy)
 
 
+class StopAfterEvaluation(tf.compat.v1.train.SessionRunHook):
+    """Lets an evaluation end the run at the very step that it evaluated; call it to do so.
+
+    An evaluation runs while the step's checkpoint is saved, when it is too late for
+    `request_stop()` of the step; the coordinator is asked before the next one.
+    """
+
+    def __init__(self) -> None:
+        """Start with a run that goes on."""
+        self._coordinator: Any = None
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Note whom to ask."""
+        self._coordinator = coord
+
+    def __call__(self) -> None:
+        """End the run, if there is one by now."""
+        if self._coordinator is not None:
+            self._coordinator.request_stop()
+
+
+class KeepEmbeddings(tf.compat.v1.train.SessionRunHook):
+    """Holds what an evaluation has collected: the embeddings of the split, and their labels."""
+
+    def begin(self) -> None:
+        """Find the collector, which `model_fn` has put into the graph's collection."""
+        (self._metrics,) = tf.compat.v1.get_collection(SPLIT_METRICS)
+
+    @property
+    def embedded(self) -> Embedded:
+        """The split, in the order of the evaluation."""
+        return self._metrics.embedded
+
+
 class EvaluationReport(estimator.Exporter):
     """Prints a line after each evaluation; an Exporter is what the Estimator calls there."""
 
@@ -347,9 +448,16 @@ class EvaluationReport(estimator.Exporter):
         """Print the line, and keep the metrics for a run that ends early; nothing is exported."""
         step = int(eval_result["global_step"])
         self._experiment.note_evaluation({key: value.item() for key, value in eval_result.items()})
-        names = ("loss", "fraction_positive", "embedding_mean_norm", "recall_at_1_within")
+        names = ("map_at_r_within", "recall_at_1_within", "loss", "fraction_positive")
         shown = format_metrics({name: float(eval_result[name]) for name in names})
         tqdm.write(f"epoch {step / self._steps_per_epoch:.4g}  step {step}  validation: {shown}")
+
+
+def write_scalars(directory: str, values: Mapping[str, float], step: int) -> None:
+    """Write a point of each curve among the summaries in a directory, to disk at once."""
+    for tag, value in values.items():
+        _write_scalar(directory, tag, value, step)
+    tf.compat.v1.summary.FileWriterCache.get(directory).flush()
 
 
 def _write_scalar(model_dir: str, tag: str, value: float, step: int) -> None:

@@ -7,16 +7,30 @@ from numpy.typing import NDArray
 
 from model.augment import augment
 from model.estimator import tf
+from src.offline import TripletBatches
 from src.params import Augment, Params
 from src.sampling import BalancedBatches, ShuffledBatches, batches_in_order
 from src.split import Split
 
-# Images in a batch of `predict_input_fn`, where no triplets are mined.
+# The images in a batch of `predict_input_fn`, where no triplets are mined, at the most.
 PREDICT_BATCH_SIZE = 256
 
 
-def training_batches(split: Split, params: Params) -> ShuffledBatches | BalancedBatches:
-    """Return the sampler that `params` ask for: P x K, or shuffled batches."""
+Batches = ShuffledBatches | BalancedBatches | TripletBatches
+
+
+def training_batches(
+    split: Split, params: Params, mined: NDArray[np.int32] | None = None
+) -> Batches:
+    """Return the sampler that `params` ask for: offline triplets, P x K, or shuffled batches.
+
+    Args:
+        split: the examples.
+        params: `triplet_strategy`, `batch_size` or P x K, `seed`.
+        mined: offline triplets that hold from epoch to epoch; see `src.offline.TripletBatches`.
+    """
+    if params.is_offline:
+        return TripletBatches(split.labels, params.batch_size, params.seed, mined)
     if params.classes_per_batch and params.examples_per_class:
         return BalancedBatches(
             split.labels, params.classes_per_batch, params.examples_per_class, params.seed
@@ -24,18 +38,21 @@ def training_batches(split: Split, params: Params) -> ShuffledBatches | Balanced
     return ShuffledBatches(len(split), params.batch_size, params.seed)
 
 
-def train_input_fn(split: Split, params: Params, first_step: int) -> tf.data.Dataset:
+def train_input_fn(
+    split: Split, params: Params, first_step: int, mined: NDArray[np.int32] | None = None
+) -> tf.data.Dataset:
     """Build the endless dataset of a training run.
 
     Args:
         split: the examples.
         params: `batch_size` or P x K, `augment`, `seed`.
         first_step: the step that the run goes on at; its batches are a function of `seed` and step.
+        mined: as for `training_batches`.
 
     Returns:
-        A dataset of (images, labels): float32 [B, H, W, C] in [0, 1], int32 [B].
+        A dataset of (images, labels): float32 [B, H, W, C] in [0, 1], int32 [B]. B is 3T offline.
     """
-    batches = training_batches(split, params)
+    batches = training_batches(split, params, mined)
     dataset = _gather(split, lambda: batches.from_step(first_step))
     if params.augment != Augment():
         dataset = dataset.enumerate(first_step).map(
@@ -48,22 +65,31 @@ def eval_input_fn(split: Split, params: Params) -> tf.data.Dataset:
     """Build the dataset of an evaluation: the split once, in one fixed shuffled order.
 
     In the order of the files, a batch of a sorted dataset would hold one class and no triplet.
+    Offline each image is an anchor once, of a random triplet.
 
     Args:
         split: the examples.
-        params: `batch_size`, `seed`.
+        params: `triplet_strategy`, `batch_size`, `seed`.
 
     Returns:
-        A dataset of (images, labels): float32 [B, H, W, C] in [0, 1], int32 [B].
+        A dataset of (images, labels): float32 [B, H, W, C] in [0, 1], int32 [B]. B is 3T offline.
     """
-    return _gather(
-        split, ShuffledBatches(len(split), params.batch_size, params.seed).one_epoch
-    ).prefetch(2)
+    batches: ShuffledBatches | TripletBatches
+    if params.is_offline:
+        batches = TripletBatches(split.labels, params.batch_size, params.seed)
+    else:
+        batches = ShuffledBatches(len(split), params.batch_size, params.seed)
+    return _gather(split, batches.one_epoch).prefetch(2)
 
 
-def predict_input_fn(split: Split) -> tf.data.Dataset:
+def predict_input_fn(split: Split, batch_size: int = PREDICT_BATCH_SIZE) -> tf.data.Dataset:
     """Build the dataset of the split in its own order; returns as `eval_input_fn`."""
-    return _gather(split, lambda: batches_in_order(len(split), PREDICT_BATCH_SIZE)).prefetch(2)
+    return _gather(split, lambda: batches_in_order(len(split), batch_size)).prefetch(2)
+
+
+def scale_pixels(images: tf.Tensor) -> tf.Tensor:
+    """Return uint8 pixels as float32 in [0, 1]."""
+    return tf.cast(images, tf.float32) / 255.0
 
 
 def _gather(split: Split, batches: Callable[[], Iterable[NDArray[np.intp]]]) -> tf.data.Dataset:
@@ -89,4 +115,4 @@ def _gather(split: Split, batches: Callable[[], Iterable[NDArray[np.intp]]]) -> 
         tf.TensorSpec([None], tf.int32),
     )
     dataset = tf.data.Dataset.from_generator(gather, output_signature=signature)
-    return dataset.map(lambda images, labels: (tf.cast(images, tf.float32) / 255.0, labels))
+    return dataset.map(lambda images, labels: (scale_pixels(images), labels))

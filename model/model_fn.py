@@ -1,8 +1,14 @@
 """The Estimator's model: network, triplet strategy, optimizer and metrics, in its three modes."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from model.estimator import estimator, keras, tf
+from model.hooks import SPLIT_METRICS
+from model.input_fn import scale_pixels
+from model.learning_rate import learning_rate
+from model.pretrained import InitialWeights, LayerValues
 from model.split_metrics import SplitMetrics
 from model.triplet_strategies import TripletLoss
 from src.params import Params
@@ -11,23 +17,31 @@ from src.retrieval import PERCENTILES, percentiles_of_distances
 
 
 def model_fn(
-    features: tf.Tensor, labels: tf.Tensor | None, mode: str, params: Params
+    features: tf.Tensor,
+    labels: tf.Tensor | None,
+    mode: str,
+    params: Params,
+    num_steps: int = 1,
+    initial_weights: LayerValues | None = None,
 ) -> "estimator.EstimatorSpec":
     """Build the graph of one mode.
 
     Args:
-        features: images, float32 [B, H, W, C] in [0, 1].
-        labels: int32 [B]; None in PREDICT.
+        features: images, float32 [B, H, W, C] in [0, 1]; offline, in TRAIN and EVAL, [3T, H, W, C]:
+            the anchors, then the positives, then the negatives of T triplets.
+        labels: int32 [B] or [3T]; None in PREDICT.
         mode: TRAIN, EVAL or PREDICT of `estimator.ModeKeys`.
         params: the experiment's params.
+        num_steps: of the whole training, for the learning rate's schedule.
+        initial_weights: what a training that begins starts from; None for random weights.
 
     Returns:
         The EstimatorSpec. PREDICT gives `embeddings`, float32 [B, D]. In TRAIN and EVAL hooks can
-        fetch the scalars `loss`, `fraction_positive` and `batch_size` of the scope `progress`, and
-        in TRAIN `median_distance`.
+        fetch the scalars `loss`, `fraction_positive` and `batch_size` (B or T) of the scope
+        `progress`, and in TRAIN `median_distance`.
     """
     is_training = mode == estimator.ModeKeys.TRAIN
-    # Keras draws the seeds of its initializers from a generator of its own, not from the graph's.
+    # Keras draws the seeds of initial weights from a generator that RunConfig's does not reach.
     keras.utils.set_random_seed(params.seed)
     network = look_up(NETWORKS, params.network)(params, tuple(features.shape[1:]))
     embeddings = network(features, training=is_training)  # [B, D]
@@ -35,17 +49,20 @@ def model_fn(
         return estimator.EstimatorSpec(mode, predictions={"embeddings": embeddings})
 
     triplets = _triplet_loss(labels, embeddings, params, warms_up=is_training)
+    if params.is_offline:  # all else is measured on each image once: as an anchor
+        labels, embeddings = tf.split(labels, 3)[0], tf.split(embeddings, 3)[0]
     # For hooks. In a scope of their own: an op called `loss` would make the summary's tag `loss_1`.
     with tf.name_scope("progress"):
         loss = tf.identity(triplets.loss, name="loss")
         fraction_positive = tf.identity(triplets.fraction_positive, name="fraction_positive")
-        tf.identity(tf.shape(features)[0], name="batch_size")
+        tf.identity(tf.shape(embeddings)[0], name="batch_size")
 
     if mode == estimator.ModeKeys.EVAL:
         at_reference = look_up(TRIPLET_STRATEGIES, "batch_all")(
             labels, embeddings, margin=params.reference_margin, distance="euclidean"
         )
         metrics = SplitMetrics(params.distance_name)
+        tf.compat.v1.add_to_collection(SPLIT_METRICS, metrics)
         update_op, exact_loss = metrics.update_op(embeddings, labels, triplets, at_reference)
         return estimator.EstimatorSpec(
             mode, loss=exact_loss, eval_metric_ops=metrics.value_ops(update_op)
@@ -62,11 +79,36 @@ def model_fn(
     with tf.name_scope("progress/"):  # with the slash: the same scope again, not progress_1
         tf.identity(percentiles[PERCENTILES.index(50)], name="median_distance")
 
-    optimizer = tf.compat.v1.train.AdamOptimizer(params.learning_rate)
+    global_step = tf.compat.v1.train.get_or_create_global_step()
+    rate = learning_rate(params, global_step, num_steps)
+    tf.compat.v1.summary.scalar("learning_rate", rate)
+    optimizer = tf.compat.v1.train.AdamOptimizer(rate)
     # Keras leaves UPDATE_OPS empty: without these batch norm's moving statistics never move.
     with tf.control_dependencies(network.get_updates_for(features)):
-        train_op = optimizer.minimize(loss, tf.compat.v1.train.get_or_create_global_step())
-    return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+        train_op = optimizer.minimize(
+            loss,
+            global_step,
+            # The graph's own collection keeps what was frozen after it was made.
+            var_list=network.trainable_weights,
+        )
+    scaffold = None
+    if initial_weights:
+        scaffold = tf.compat.v1.train.Scaffold(init_fn=InitialWeights(network, initial_weights))
+    return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, scaffold=scaffold)
+
+
+def serving_input_fn(image_shape: tuple[int, int, int]) -> Callable[[], Any]:
+    """Return what an exported model takes: `images`, uint8 [B, H, W, C], as `Split` holds them.
+
+    Args:
+        image_shape: (H, W, C).
+    """
+
+    def receive() -> Any:
+        images = tf.compat.v1.placeholder(tf.uint8, [None, *image_shape], "images")
+        return estimator.export.TensorServingInputReceiver(scale_pixels(images), {"images": images})
+
+    return receive
 
 
 def _triplet_loss(

@@ -7,13 +7,15 @@ from numpy.typing import NDArray
 
 from model.estimator import tf
 from model.triplet_strategies import TripletLoss
-from src.retrieval import PERCENTILES, percentiles_of_distances, recall_at_1
+from src.metric_names import WITHIN
+from src.metrics import Embedded, metrics_within
+from src.retrieval import PERCENTILES, percentiles_of_distances
 
 NAMES = (
     "fraction_positive",
     "fraction_positive_at_reference",
     "embedding_mean_norm",
-    "recall_at_1_within",
+    *WITHIN,
     *(f"distance_p{percentile}" for percentile in PERCENTILES),
     "examples_per_second",
 )
@@ -42,6 +44,11 @@ class SplitMetrics:
     def loss(self) -> float:
         """The mean loss over all triplets so far that it averages over; 0 where there is none."""
         return self._loss_sum / self._num_averaged if self._num_averaged else 0.0
+
+    @property
+    def embedded(self) -> Embedded:
+        """All that is collected so far, in the order of the batches."""
+        return Embedded(np.concatenate(self._embeddings), np.concatenate(self._labels))
 
     def update_op(
         self,
@@ -83,7 +90,7 @@ class SplitMetrics:
 
     def value_ops(self, update_op: tf.Operation) -> dict[str, tuple[tf.Tensor, tf.Operation]]:
         """Return the Estimator's `eval_metric_ops`: each metric's value, and `update_op`."""
-        values = tf.numpy_function(self._compute, [], [tf.float32] * len(NAMES))
+        values = tf.numpy_function(self._compute, [], [tf.float64] * len(NAMES))
         for value in values:
             value.set_shape([])
         return {name: (value, update_op) for name, value in zip(NAMES, values, strict=True)}
@@ -109,19 +116,19 @@ class SplitMetrics:
         self._num_valid += num_valid
         return np.float32((num_batches + 1) * self.loss - sum_of_returned)
 
-    def _compute(self) -> list[np.float32]:
+    def _compute(self) -> list[np.float64]:
         # The clock starts at the end of the first batch, which also pays for the graph's start.
         seconds = time.perf_counter() - self._started
-        embeddings = np.concatenate(self._embeddings)
-        labels = np.concatenate(self._labels)
-        num_timed = len(embeddings) - len(self._embeddings[0])
+        embedded = self.embedded
+        num_timed = len(embedded.labels) - len(self._embeddings[0])
+        within = metrics_within(embedded)
         return [
-            np.float32(value)
+            np.float64(value)
             for value in (
                 *self._num_positive / np.maximum(self._num_valid, 1),
-                np.linalg.norm(embeddings, axis=1).mean(),
-                recall_at_1(embeddings, labels),
-                *percentiles_of_distances(embeddings, self._distance),
+                np.linalg.norm(embedded.embeddings, axis=1).mean(),
+                *(within[name] for name in WITHIN),
+                *percentiles_of_distances(embedded.embeddings, self._distance),
                 num_timed / seconds,
             )
         ]

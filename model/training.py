@@ -1,44 +1,68 @@
 """Training, evaluating and embedding an experiment: the Estimator's runs over its splits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.checkpoints import FitsNetwork, usable_checkpoint
+from model.best_checkpoint import BestCheckpoint
+from model.checkpoints import AlignedSaver, FitsNetwork, usable_checkpoint
 from model.determinism import session_config
 from model.disk import RoomForCheckpoints, names_disk_errors
-from model.estimator import estimator
+from model.estimator import estimator, tf
 from model.hooks import (
     CollapseAlarm,
     DivergenceGuard,
     EvaluationReport,
     FiniteCheckpoints,
+    KeepEmbeddings,
     KeepUntrained,
     ProgressBar,
+    ProgressFile,
+    StopAfterEvaluation,
     progress_bar,
+    write_scalars,
 )
-from model.input_fn import eval_input_fn, predict_input_fn, train_input_fn, training_batches
-from model.model_fn import model_fn
+from model.input_fn import (
+    PREDICT_BATCH_SIZE,
+    eval_input_fn,
+    predict_input_fn,
+    train_input_fn,
+    training_batches,
+)
+from model.model_fn import model_fn, serving_input_fn
+from model.pretrained import LayerValues, read_weights
+from model.split_metrics import NAMES
 from model.stopping import StopAfterSaving, StopEvaluation, StopTraining, ends_in_order
+from src.atomic import atomic_write
+from src.baselines import raw_pixels
 from src.experiment import Experiment
+from src.holdout import UNSEEN
+from src.metrics import Embedded, metrics_against_gallery, metrics_within, query_indices
+from src.offline import load_triplets, mine_triplets, save_triplets
 from src.params import Params
-from src.retrieval import recall_at_1
+from src.registry import NETWORKS, look_up
 from src.split import Split
 from src.stopping import StopRequest
 
 
 def build_estimator(
-    experiment: Experiment, params: Params, steps_per_epoch: int = 1
+    experiment: Experiment,
+    params: Params,
+    steps_per_epoch: int = 1,
+    initial_weights: LayerValues | None = None,
 ) -> "estimator.Estimator":
     """Return the Estimator of an experiment; it builds no graph yet.
 
     Args:
         experiment: where checkpoints and summaries go.
         params: of the network, loss and training.
-        steps_per_epoch: the default of `save_checkpoints_steps`.
+        steps_per_epoch: the default of `save_checkpoints_steps`, and by `num_epochs` the length of
+            the training.
+        initial_weights: what a training that begins starts from; None for random weights.
     """
     config = estimator.RunConfig(
         model_dir=str(experiment.model_dir),
@@ -48,19 +72,32 @@ def build_estimator(
         keep_checkpoint_max=params.keep_checkpoint_max,
         session_config=session_config(params),
     )
-    return estimator.Estimator(model_fn, config=config, params=params)
+    num_steps = params.num_epochs * steps_per_epoch
+    return estimator.Estimator(
+        partial(model_fn, num_steps=num_steps, initial_weights=initial_weights),
+        config=config,
+        params=params,
+    )
 
 
 @names_disk_errors
-def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]) -> str:
+def train_and_evaluate(
+    experiment: Experiment,
+    params: Params,
+    splits: Mapping[str, Split],
+    weights: Path | Literal["imagenet"] | None = None,
+) -> str:
     """Train for `num_epochs`, evaluating on the validation split after every checkpoint.
 
+    The best checkpoint is kept apart, and patience that runs out ends the training earlier.
     Goes on from the latest checkpoint where there is one, with the batches that would have come.
 
     Args:
         experiment: where checkpoints and summaries go.
         params: of the experiment.
         splits: `train` and `validation`.
+        weights: what it starts from where there is no checkpoint, see
+            `model.pretrained.read_weights`; None for random weights.
 
     Returns:
         The status: `finished`, or `collapsed` where that has stopped the run.
@@ -72,15 +109,10 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
     train, validation = splits["train"], splits["validation"]
     batches = training_batches(train, params)
     max_steps = params.num_epochs * batches.steps_per_epoch
-    first_step = experiment.latest_step() or 0
+    initial_weights = read_weights(params, weights) if weights else None
     model_dir = str(experiment.model_dir)
-    bar = ProgressBar(
-        "train",
-        batches.examples_before(max_steps),
-        seen=batches.examples_before(first_step),
-        model_dir=model_dir,
-        save_summary_steps=params.save_summary_steps,
-    )
+    write_network(experiment, params, train.images.shape[1:])
+    trained = build_estimator(experiment, params, batches.steps_per_epoch, initial_weights)
     guard = DivergenceGuard(model_dir)
     alarm = CollapseAlarm(
         margin=params.margin,
@@ -89,80 +121,241 @@ def train_and_evaluate(experiment: Experiment, params: Params, splits: Mapping[s
         model_dir=model_dir,
         stop=params.stop_on_collapse,
     )
-    stop = StopRequest()
-    train_spec = estimator.TrainSpec(
-        partial(train_input_fn, train, params, first_step),
-        max_steps=max_steps,
-        hooks=[
-            FitsNetwork(experiment.model_dir),
-            RoomForCheckpoints(experiment.model_dir),
-            guard,
-            bar,
-            alarm,
-            StopTraining(stop),
-        ],
-        saving_listeners=[
-            FiniteCheckpoints(guard),
-            KeepUntrained(experiment.model_dir, experiment.untrained_checkpoint),
-            StopAfterSaving(stop),
-        ],
-    )
+    early_stop, request = StopAfterEvaluation(), StopRequest()
+    serving = serving_input_fn(train.images.shape[1:])
     eval_spec = estimator.EvalSpec(
         partial(eval_input_fn, validation, params),
         steps=None,  # the whole split; the Estimator's default is 100 batches
         name="validation",
-        hooks=[StopEvaluation(stop)],
-        exporters=[EvaluationReport(batches.steps_per_epoch, experiment)],
+        hooks=[StopEvaluation(request)],
+        exporters=[
+            EvaluationReport(batches.steps_per_epoch, experiment),
+            BestCheckpoint(experiment, params, serving, early_stop),
+        ],
         start_delay_secs=0,
         throttle_secs=0,  # after every checkpoint; the default is at most every 10 minutes
     )
-    try:
-        with ends_in_order(stop, model_dir):
-            estimator.train_and_evaluate(
-                build_estimator(experiment, params, batches.steps_per_epoch), train_spec, eval_spec
-            )
-    finally:
-        bar.close()
+    with ends_in_order(request, model_dir):
+        _evaluate_missed(experiment, params, trained, eval_spec, batches.steps_per_epoch)
+    for segment in _segments(experiment, params, train, batches.steps_per_epoch):
+        if experiment.stopped_early(params):
+            break
+        bar = ProgressBar(
+            "train",
+            batches.examples_before(max_steps),
+            seen=batches.examples_before(segment.first_step),
+            model_dir=model_dir,
+            save_summary_steps=params.save_summary_steps,
+        )
+        train_spec = estimator.TrainSpec(
+            partial(train_input_fn, train, params, segment.first_step, segment.mined),
+            max_steps=segment.last_step,
+            hooks=[
+                FitsNetwork(experiment.model_dir),
+                RoomForCheckpoints(experiment.model_dir),
+                *(guard, bar, alarm, early_stop, ProgressFile(experiment, max_steps)),
+                StopTraining(request),
+                AlignedSaver(model_dir, trained.config.save_checkpoints_steps),
+            ],
+            saving_listeners=[
+                FiniteCheckpoints(guard),
+                KeepUntrained(experiment.model_dir, experiment.untrained_checkpoint),
+                StopAfterSaving(request),
+            ],
+        )
+        try:
+            with ends_in_order(request, model_dir):
+                estimator.train_and_evaluate(trained, train_spec, eval_spec)
+        finally:
+            bar.close()
+        if params.stop_on_collapse and alarm.collapsed:
+            break
     return "collapsed" if params.stop_on_collapse and alarm.collapsed else "finished"
 
 
+class Segment(NamedTuple):
+    """A part of a training, trained without a break.
+
+    Attributes:
+        first_step: the step of the checkpoint that it goes on from.
+        last_step: the one of the checkpoint that it ends with, unless a hook stops it before.
+        mined: the offline triplets of its epochs, int32 [N, 3]; None where batches need none.
+    """
+
+    first_step: int
+    last_step: int
+    mined: NDArray[np.int32] | None
+
+
+def _segments(
+    experiment: Experiment, params: Params, train: Split, steps_per_epoch: int
+) -> Iterator[Segment]:
+    """Yield what is left of a training; to be trained before the next one is asked for.
+
+    That is one segment, unless offline triplets are mined: then one for each choice of triplets,
+    made with the checkpoint that the segment before has left.
+    """
+    max_steps = params.num_epochs * steps_per_epoch
+    first_step = experiment.latest_step() or 0
+    if params.offline_mining == "random":
+        yield Segment(first_step, max_steps, None)
+        return
+    steps_per_choice = params.remine_epochs * steps_per_epoch
+    while first_step < max_steps:
+        mined_step = first_step - first_step % steps_per_choice
+        last_step = min(mined_step + steps_per_choice, max_steps)
+        if mined_step == 0:
+            mined = None  # nothing is learned yet that triplets could be chosen by
+        elif first_step == mined_step:
+            mined = _mine(experiment, params, train, mined_step)
+        else:
+            mined = load_triplets(experiment.triplets_path(mined_step), len(train))
+        yield Segment(first_step, last_step, mined)
+        first_step = experiment.latest_step() or 0
+        if first_step < last_step:  # a hook has stopped it
+            return
+
+
+def _evaluate_missed(
+    experiment: Experiment,
+    params: Params,
+    trained: "estimator.Estimator",
+    eval_spec: "estimator.EvalSpec",
+    steps_per_epoch: int,
+) -> None:
+    """Evaluate the latest checkpoint, if a run was killed after it was saved and before that.
+
+    Only one of those that a run without a break evaluates, so that in the end the best is the same.
+    """
+    step, best = experiment.latest_step(), experiment.best()
+    if not step or (best is not None and best.latest_step >= step):
+        return
+    periods = [trained.config.save_checkpoints_steps, params.num_epochs * steps_per_epoch]
+    if params.offline_mining != "random":
+        periods.append(params.remine_epochs * steps_per_epoch)
+    if all(step % period for period in periods):
+        return
+    checkpoint = str(experiment.model_dir / f"model.ckpt-{step}")
+    results = trained.evaluate(
+        eval_spec.input_fn,
+        hooks=[FitsNetwork(experiment.model_dir), *eval_spec.hooks],
+        name=eval_spec.name,
+        checkpoint_path=checkpoint,
+    )
+    for exporter in eval_spec.exporters:
+        folder = str(experiment.model_dir / "export" / exporter.name)
+        exporter.export(trained, folder, checkpoint, results, is_the_final_export=False)
+
+
+def _mine(experiment: Experiment, params: Params, train: Split, step: int) -> NDArray[np.int32]:
+    """Mine triplets with the checkpoint of `step`: int32 [N, 3].
+
+    They are kept in a file, by which a run that goes on later in the segment has the same ones.
+    """
+    mined = mine_triplets(
+        params.offline_mining,
+        train.labels,
+        embed(experiment, params, train, experiment.model_dir / f"model.ckpt-{step}"),
+        distance=params.distance_name,
+        seed=[params.seed, step, 2],  # 0 and 1 end the seeds of the order and of random triplets
+    )
+    path = experiment.triplets_path(step)
+    save_triplets(path, mined)
+    # As many as there are checkpoints, to any of which a damaged one may send the run back.
+    files = sorted(path.parent.glob("triplets-*.npy"), key=lambda p: int(p.stem.split("-")[1]))
+    for old in files[: -params.keep_checkpoint_max]:
+        old.unlink()
+    return mined
+
+
+def write_network(
+    experiment: Experiment, params: Params, image_shape: tuple[int, int, int]
+) -> None:
+    """Write the network's layers, their shapes and parameters to `network.txt`."""
+    lines: list[str] = []
+    with tf.Graph().as_default():  # and not in the Estimator's
+        network = look_up(NETWORKS, params.network)(params, image_shape)
+        network.summary(
+            print_fn=lines.append, line_length=89, expand_nested=True, show_trainable=True
+        )
+    with atomic_write(experiment.network_path) as file:
+        for line in lines:
+            if line.strip():  # between two layers there are blank ones
+                file.write(f"{line.rstrip()}\n".encode())
+
+
+class Evaluation(NamedTuple):
+    """What `metrics.json` says of a trained experiment; see docs/metrics.md.
+
+    Attributes:
+        splits: the metrics of each split, by name.
+        baselines: for `untrained` and `raw_pixels` those of the splits that are reported.
+        confusions: of each split that has asked the training split, `knn` and `class_mean`.
+    """
+
+    splits: dict[str, dict[str, float]]
+    baselines: dict[str, dict[str, dict[str, float]]]
+    confusions: dict[str, dict[str, NDArray[np.int64]]]
+
+
 @names_disk_errors
-def evaluate(
-    experiment: Experiment, params: Params, splits: Mapping[str, Split]
-) -> dict[str, dict[str, float | int]]:
-    """Evaluate the latest checkpoint on every split.
+def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]) -> Evaluation:
+    """Evaluate the best checkpoint on every split, beside two embeddings that nobody has trained.
+
+    Every example of a split asks the others of it, and the training split. `unseen` does not ask
+    the training split, which has none of its classes. The baselines are those of `test` and
+    `unseen`, by the same code: the network before training, and the pixels themselves.
 
     Args:
         experiment: a trained one.
         params: those it was trained with.
-        splits: `train`, which is also the gallery of every other split's recall, and others.
+        splits: `train`, first of all, `validation`, `test`, and perhaps `unseen`.
 
     Returns:
-        The metrics of each split: `loss`, `fraction_positive`, ... (`model/split_metrics.py`), and
-        `recall_at_1`, where each image looks for its nearest neighbour in the training split,
-        itself left out.
+        The metrics.
     """
     trained = build_estimator(experiment, params)
-    metrics: dict[str, dict[str, float | int]] = {}
-    embeddings: dict[str, NDArray[np.float32]] = {}
+    checkpoint = usable_checkpoint(experiment.model_dir, experiment.best_checkpoint)
+    found = Evaluation({}, {}, {})
+    gallery = None
     for name, split in splits.items():
+        kept = KeepEmbeddings()
         results = trained.evaluate(
             partial(eval_input_fn, split, params),
             name=name,
-            hooks=[ProgressBar(f"evaluate {name}", len(split))],
+            hooks=[ProgressBar(f"evaluate {name}", len(split)), kept],
+            checkpoint_path=str(checkpoint),
         )
-        embeddings[name] = embed(experiment, params, split)
-        metrics[name] = {
-            "num_examples": len(split),
-            **{key: value.item() for key, value in sorted(results.items()) if key != "global_step"},
-        }
-    for name, split in splits.items():
-        if name == "train":  # its gallery is itself, and that recall is there already
-            recall = metrics[name]["recall_at_1_within"]
-        else:
-            gallery = embeddings["train"], splits["train"].labels
-            recall = recall_at_1(embeddings[name], split.labels, *gallery)
-        metrics[name]["recall_at_1"] = recall
+        metrics = {key: results[key].item() for key in ("loss", *NAMES)}
+        embedded = kept.embedded
+        if name == "train":
+            gallery = embedded
+        if name != UNSEEN:
+            against_gallery, found.confusions[name] = metrics_against_gallery(embedded, gallery)
+            metrics |= against_gallery
+            directory = experiment.model_dir / f"eval_{name}"
+            write_scalars(str(directory), against_gallery, results["global_step"])
+        num_queries = len(query_indices(split.labels))
+        found.splits[name] = {"num_examples": len(split), "num_queries": num_queries, **metrics}
+
+    reported = {name: splits[name] for name in ("train", "test", UNSEEN) if name in splits}
+    untrained = experiment.untrained_checkpoint
+    if untrained.with_name(f"{untrained.name}.index").exists():
+        found.baselines["untrained"] = _baseline(
+            reported, lambda split: embed(experiment, params, split, untrained)
+        )
+    found.baselines["raw_pixels"] = _baseline(reported, lambda split: raw_pixels(split.images))
+    return found
+
+
+def _baseline(
+    splits: Mapping[str, Split], embed_split: Callable[[Split], NDArray[np.float32]]
+) -> dict[str, dict[str, float]]:
+    """Return the metrics of every split but `train`, the gallery, by another embedding."""
+    embedded = {name: Embedded(embed_split(split), split.labels) for name, split in splits.items()}
+    metrics = {name: metrics_within(embedded[name]) for name in splits if name != "train"}
+    for name in set(metrics) - {UNSEEN}:
+        metrics[name] |= metrics_against_gallery(embedded[name], embedded["train"])[0]
     return metrics
 
 
@@ -176,7 +369,7 @@ def embed(
         params: those it was trained with.
         split: the images.
         checkpoint: `model.ckpt-STEP`, such as `experiment.untrained_checkpoint`; None for the
-            latest.
+            best, or the latest where no evaluation has chosen one.
 
     Returns:
         float32 [N, D], in the order of the split.
@@ -184,9 +377,10 @@ def embed(
     Raises:
         UserError: the checkpoint is missing, damaged, or of another network.
     """
-    checkpoint = usable_checkpoint(experiment.model_dir, checkpoint)
+    checkpoint = usable_checkpoint(experiment.model_dir, checkpoint or experiment.best_checkpoint)
     predictions = build_estimator(experiment, params).predict(
-        partial(predict_input_fn, split),
+        # No more than the training's, which a large network may have been fitted to.
+        partial(predict_input_fn, split, min(PREDICT_BATCH_SIZE, params.batch_size)),
         hooks=[FitsNetwork(experiment.model_dir, checkpoint)],
         checkpoint_path=str(checkpoint),
         yield_single_examples=False,

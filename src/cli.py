@@ -8,22 +8,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from src.errors import TrainingDiverged, UserError
+from src.errors import SweepFailed, TrainingDiverged, UserError
 from src.stopping import Stopped, stops_at_once
 
 
-def experiment_parser(description: str, examples: str) -> argparse.ArgumentParser:
-    """Return a parser with the arguments of every program that works on one experiment.
+def program_parser(description: str, examples: str) -> argparse.ArgumentParser:
+    """Return a parser without arguments.
 
     Args:
         description: what the program does, one sentence.
         examples: command lines, shown below the options.
     """
-    parser = argparse.ArgumentParser(
+    return argparse.ArgumentParser(
         description=description,
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def experiment_parser(description: str, examples: str) -> argparse.ArgumentParser:
+    """Return a parser with the arguments of every program that works on one experiment."""
+    parser = program_parser(description, examples)
     parser.add_argument(
         "--model_dir",
         type=Path,
@@ -31,6 +36,15 @@ def experiment_parser(description: str, examples: str) -> argparse.ArgumentParse
         metavar="DIR",
         help="the experiment: a directory with a params.json, which also takes what is written",
     )
+    add_data_dir(parser)
+    parser.add_argument(
+        "--verbose", action="store_true", help="show TensorFlow's own log on the console"
+    )
+    return parser
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    """Add the argument `--data_dir`."""
     parser.add_argument(
         "--data_dir",
         type=Path,
@@ -38,30 +52,39 @@ def experiment_parser(description: str, examples: str) -> argparse.ArgumentParse
         metavar="DIR",
         help="where the datasets are, each in a folder of its name (default: data)",
     )
-    parser.add_argument(
-        "--verbose", action="store_true", help="show TensorFlow's own log on the console"
-    )
-    return parser
+
+
+def positive_int(text: str) -> int:
+    """Return the number that an argument states; argparse reports what is none."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"found {text}; accepted: a whole number from 1 on")
+    return value
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a program: bad input and a failed training end it with one line, a bug with a traceback.
 
-    Exit codes: 2 for bad input, 3 for a training that diverged or collapsed, 130 for Ctrl-C, 143
-    for SIGTERM. A second signal ends the process at once.
+    Exit codes: 2 for bad input; 3 for a training that diverged or collapsed, and a sweep with one
+    that failed; 130 for Ctrl-C, 143 for SIGTERM, of which a second ends the process at once; 141
+    where the reader of a pipe has gone.
     """
     try:
         with stops_at_once():
             main()
+            sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except TrainingDiverged as error:
+    except (SweepFailed, TrainingDiverged) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(3)
     except Stopped as stopped:
         print(f"stopped by {stopped}", file=sys.stderr)
         sys.exit(stopped.exit_code)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 @contextmanager

@@ -26,13 +26,15 @@ class RemoteFile:
         size: bytes, as transferred.
         md5: of the bytes as transferred, hexadecimal; what the authors publish.
         content_sha256: of the bytes once unpacked, hexadecimal; holds for every copy, however
-            it was compressed.
+            it was compressed. None where only `sha256` is published.
+        sha256: of the bytes as transferred, hexadecimal; None with `content_sha256`.
     """
 
     url: str
     size: int
     md5: str
-    content_sha256: str
+    content_sha256: str | None = None
+    sha256: str | None = None
 
     @property
     def name(self) -> str:
@@ -114,12 +116,10 @@ def fetch(remote: RemoteFile, folder: Path) -> Path:
                     downloader=downloader,
                 )
             )
-            found = _content_sha256(staged)
-            if found != remote.content_sha256:
-                raise UserError(
-                    f"{remote.url}: sha256 {found} once unpacked; "
-                    f"{remote.content_sha256} is accepted"
-                )
+            found, expected = _sha256(remote, staged)
+            if found != expected:
+                unpacked = " once unpacked" if remote.content_sha256 else ""
+                raise UserError(f"{remote.url}: sha256 {found}{unpacked}; {expected} is accepted")
             # Not a rename: pooch's file can be read by its owner only.
             with atomic_write(path) as file:
                 file.write(staged.read_bytes())
@@ -140,16 +140,20 @@ def fetch(remote: RemoteFile, folder: Path) -> Path:
 def _is_present(remote: RemoteFile, folder: Path) -> bool:
     """Whether the published file is there; a damaged one is not."""
     try:
-        return _content_sha256(folder / remote.name) == remote.content_sha256
-    except UserError:
+        found, expected = _sha256(remote, folder / remote.name)
+    except (OSError, UserError):
         return False
+    return found == expected
 
 
-def _content_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    for chunk in read_chunks(path):
-        digest.update(chunk)
-    return digest.hexdigest()
+def _sha256(remote: RemoteFile, path: Path) -> tuple[str, str | None]:
+    """Return the sum of the file at `path`, and the one that is published."""
+    if remote.content_sha256:
+        digest = hashlib.sha256()
+        for chunk in read_chunks(path):
+            digest.update(chunk)
+        return digest.hexdigest(), remote.content_sha256
+    return hashlib.sha256(path.read_bytes()).hexdigest(), remote.sha256
 
 
 def _root_cause(error: BaseException) -> BaseException:

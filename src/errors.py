@@ -1,4 +1,4 @@
-"""The errors that end a program with one line: bad input, and a training that diverged."""
+"""The errors that end a program with a message: bad input, and trainings that went wrong."""
 
 
 class UserError(ValueError):
@@ -14,3 +14,7 @@ class TrainingDiverged(RuntimeError):
 
     The programs print its message and exit with code 3. The latest checkpoint is from before.
     """
+
+
+class SweepFailed(RuntimeError):
+    """A sweep of which some trainings failed. The programs print which, and exit with code 3."""

@@ -1,13 +1,14 @@
 """An experiment: a directory with `params.json`, and every file that a run adds to it.
 
-Committed: `params.json`. Written by `train.py`: `trained_params.json`, checkpoints, event files,
-`metrics.json`. Written by `visualize.py`: `projector/`.
+Committed: `params.json`. Written by `train.py`: `trained_params.json`, `network.txt`, checkpoints,
+event files, `triplets-STEP.npy`, `progress.json`, `metrics.json`. Written by `visualize.py`:
+`projector/`.
 """
 
 import json
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from src.params import Params, load_params, save_params
 # What `--overwrite` removes: all that a run writes, and nothing else that may lie there.
 GENERATED = [
     "trained_params.json",
+    "network.txt",
     "metrics.json",
+    "progress.json",
     "checkpoint",
     "checkpoint.tmp*",
     "graph.pbtxt",
@@ -27,15 +30,38 @@ GENERATED = [
     "model.ckpt-*",
     "damaged",
     "untrained",
+    "triplets-*.npy",
+    "best",
+    "export",
     "events.out.tfevents.*",
     "eval_train",
     "eval_validation",
     "eval_test",
+    "eval_unseen",
     "projector",
 ]
 
 # TensorFlow takes the first for patterns. Bytes that are not UTF-8 are lone surrogates in Python.
 _NOT_IN_PATH = re.compile(r"[\[\]*?\\\x00-\x1f\x7f\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Best:
+    """What is known of the best checkpoint of a training, between its evaluations.
+
+    Attributes:
+        metric: by which it is the best, on the validation split.
+        value: of that metric.
+        step: of the checkpoint.
+        latest_step: of the latest evaluation.
+        num_evaluations_since: how many evaluations have come after it.
+    """
+
+    metric: str
+    value: float
+    step: int
+    latest_step: int
+    num_evaluations_since: int
 
 
 @dataclass(frozen=True)
@@ -79,6 +105,11 @@ class Experiment:
         return self.model_dir / "metrics.json"
 
     @property
+    def progress_path(self) -> Path:
+        """How far a running training is."""
+        return self.model_dir / "progress.json"
+
+    @property
     def log_path(self) -> Path:
         """Where TensorFlow's own messages go, unless `--verbose`."""
         return self.model_dir / "tensorflow.log"
@@ -87,6 +118,26 @@ class Experiment:
     def untrained_checkpoint(self) -> Path:
         """The checkpoint of step 0, kept in a folder of its own: the network before training."""
         return self.model_dir / "untrained" / "model.ckpt-0"
+
+    @property
+    def network_path(self) -> Path:
+        """The network's layers, as text."""
+        return self.model_dir / "network.txt"
+
+    def triplets_path(self, step: int) -> Path:
+        """The triplets mined by the embeddings of the checkpoint of `step`."""
+        return self.model_dir / f"triplets-{step}.npy"
+
+    @property
+    def best_dir(self) -> Path:
+        """The best checkpoint, apart from the rotation of the others, and `best.json`."""
+        return self.model_dir / "best"
+
+    @property
+    def best_checkpoint(self) -> Path | None:
+        """The best checkpoint so far; None before the first evaluation."""
+        best = self.best()
+        return self.best_dir / f"model.ckpt-{best.step}" if best else None
 
     def projector_dir(self, split: str) -> Path:
         """Where the projector's files of a split go.
@@ -109,6 +160,37 @@ class Experiment:
         """Return whether there are files of checkpoints, whole or not."""
         return any(self.model_dir.glob("checkpoint*")) or any(self.model_dir.glob("model.ckpt-*"))
 
+    def evaluated_step(self) -> int | None:
+        """Return the step of the checkpoint that is evaluated and shown: the best, or the latest.
+
+        The latest where no evaluation has chosen one; None where there is no checkpoint at all.
+        """
+        best = self.best()
+        return best.step if best else self.latest_step()
+
+    def best(self) -> Best | None:
+        """Return what `best.json` says; None before the first evaluation."""
+        path = self.best_dir / "best.json"
+        try:
+            return Best(**json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError):
+            raise UserError(
+                f"{path}: damaged; accepted: the file that train.py writes (remove the folder, "
+                "and the best of the checkpoints to come is kept)"
+            ) from None
+
+    def save_best(self, best: Best) -> None:
+        """Write `best.json`."""
+        with atomic_write(self.best_dir / "best.json") as file:
+            file.write(json.dumps(asdict(best), indent=2).encode() + b"\n")
+
+    def stopped_early(self, params: Params) -> bool:
+        """Return whether the patience of `params` has run out in the training so far."""
+        best, patience = self.best(), params.patience_evaluations
+        return best is not None and patience is not None and best.num_evaluations_since >= patience
+
     def metrics(self) -> dict[str, Any] | None:
         """Return the content of `metrics.json`; None where the training has not finished."""
         try:
@@ -127,7 +209,20 @@ class Experiment:
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write `metrics.json`."""
         with atomic_write(self.metrics_path) as file:
-            file.write(json.dumps(metrics, indent=2).encode() + b"\n")
+            file.write(_rows_on_one_line(json.dumps(metrics, indent=2)).encode() + b"\n")
+
+    def progress(self) -> dict[str, Any] | None:
+        """Return the content of `progress.json`; None where there is none that can be read."""
+        try:
+            progress = json.loads(self.progress_path.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return progress if isinstance(progress, dict) else None
+
+    def save_progress(self, progress: dict[str, Any]) -> None:
+        """Write `progress.json`."""
+        with atomic_write(self.progress_path) as file:
+            file.write(json.dumps(progress).encode() + b"\n")
 
     def overwrite(self) -> None:
         """Remove all that earlier runs wrote; `params.json` and foreign files stay."""
@@ -164,9 +259,10 @@ class Experiment:
             )
 
     def is_finished(self, params: Params) -> bool:
-        """Return whether a training of at least `params.num_epochs` has been finished here.
+        """Return whether a training as long as `params` ask for has been finished here.
 
-        Not if its last checkpoint is gone.
+        One of at least `num_epochs`; or one that stopped early, if it would do so again. Not if
+        its last checkpoint is gone.
         """
         metrics = self.metrics()
         return (
@@ -175,6 +271,7 @@ class Experiment:
             and self.latest_step() is not None
             and self.latest_step() == metrics.get("global_step")
             and self.trained_params().num_epochs >= params.num_epochs
+            and (not metrics.get("stopped_early") or self.stopped_early(params))
         )
 
     def start(self, params: Params) -> float:
@@ -225,3 +322,8 @@ def _are_metrics(content: Any) -> bool:
         and isinstance(splits, dict)
         and all(isinstance(metrics, dict) for metrics in splits.values())
     )
+
+
+def _rows_on_one_line(text: str) -> str:
+    """Return indented JSON with each list of numbers on one line, as the rows of a matrix are."""
+    return re.sub(r"\[[\d\s,.e+-]*\]", lambda found: re.sub(r"\s+", " ", found[0]), text)

@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,11 +22,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from src.applications import APPLICATIONS
 from src.atomic import atomic_write
 from src.errors import UserError
+from src.metric_names import BEST_METRICS
 from src.registry import (
     DATASETS,
     NETWORKS,
+    OFFLINE_STRATEGIES,
     SOFT_MARGIN_STRATEGIES,
     TRIPLET_STRATEGIES,
     did_you_mean,
@@ -36,7 +40,17 @@ SCHEMA_PATH = Path(__file__).parent.parent / "experiments" / "params.schema.json
 # Keys that leave what is learned per step as it is: an experiment goes on when only these change.
 DURATION_KEYS = frozenset(
     {"num_epochs", "save_summary_steps", "save_checkpoints_steps", "keep_checkpoint_max"}
+    | {"patience_evaluations", "image_cache"}
     | {"num_parallel_calls", "image_size", "num_labels", "train_size", "eval_size"}
+)
+
+# Keys that only one dataset or network reads: beside another one they are a mistake.
+KEYS_OF_IMAGE_FOLDER = frozenset(
+    {"image_dir", "image_csv", "image_mode", "image_resize", "on_bad_image", "image_cache"}
+    | {"test_fraction"}
+)
+KEYS_OF_KERAS_APPLICATION = frozenset(
+    {"application", "weights", "frozen_layers", "input_size", "resize"}
 )
 
 
@@ -46,12 +60,15 @@ def _contradiction(key: str, found: str, accepted: str) -> PydanticCustomError:
     return PydanticCustomError("contradiction", "{text}", {"text": text})
 
 
-def _name_in(registry: dict[str, str]) -> AfterValidator:
-    """Return the check of a key whose value names an entry of `registry`."""
+def _name_in(registry: Collection[str], meaning: str | None = None) -> AfterValidator:
+    """Return the check of a key whose value is one of the names in `registry`.
+
+    An error lists them all, unless `meaning` says what they are.
+    """
 
     def check(name: str) -> str:
         if name not in registry:
-            accepted = " or ".join(f"'{choice}'" for choice in sorted(registry))
+            accepted = meaning or " or ".join(f"'{choice}'" for choice in sorted(registry))
             hint = did_you_mean(name, registry)
             raise PydanticCustomError("unknown_name", "{text}", {"text": accepted + hint})
         return name
@@ -59,7 +76,7 @@ def _name_in(registry: dict[str, str]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _choices(registry: dict[str, str]) -> dict[str, JsonValue]:
+def _choices(registry: Collection[str]) -> dict[str, JsonValue]:
     """Return what the JSON schema says of such a key."""
     return {"enum": list[JsonValue](sorted(registry))}
 
@@ -75,6 +92,19 @@ def _soft(value: str) -> str:
 Margin = Annotated[
     Annotated[float, Field(gt=0), Tag("number")]
     | Annotated[Literal["soft"], BeforeValidator(_soft), Tag("text")],
+    Discriminator(lambda value: "text" if isinstance(value, str) else "number"),
+]
+
+# A count, or the name of a layer.
+Layers = Annotated[
+    Annotated[int, Field(ge=0), Tag("number")] | Annotated[str, Tag("text")],
+    Discriminator(lambda value: "text" if isinstance(value, str) else "number"),
+]
+
+
+# A label, or a class's name. Tagged likewise.
+Class = Annotated[
+    Annotated[int, Field(ge=0), Tag("number")] | Annotated[str, Tag("text")],
     Discriminator(lambda value: "text" if isinstance(value, str) else "number"),
 ]
 
@@ -125,6 +155,47 @@ class Params(BaseModel):
         description="Share of the training file held out for validation, stratified by class. "
         "1/6 leaves 50 000 of MNIST's 60 000.",
     )
+    holdout_classes: list[Class] | None = Field(
+        None,
+        min_length=2,
+        description="Classes, by label or by name, that are left out of the train and validation "
+        "splits; the test split's images of them are evaluated by themselves, as `unseen`.",
+    )
+    image_dir: str = Field(
+        "image_folder",
+        description="Of image_folder: the folder of pictures in data_dir, with a folder for each "
+        "class.",
+    )
+    image_csv: str | None = Field(
+        None,
+        description="Of image_folder: a CSV file in image_dir, with the columns path, label and "
+        "perhaps split, in place of class folders.",
+    )
+    image_mode: Literal["RGB", "L"] = Field(
+        "RGB", description="Of image_folder: colour, or grey (L)."
+    )
+    image_resize: Literal["scale", "pad"] = Field(
+        "scale",
+        description="Of image_folder: how pictures come to image_size: stretched, or in their "
+        "shape and filled up with black.",
+    )
+    on_bad_image: Literal["error", "skip"] = Field(
+        "error",
+        description="Of image_folder: whether files that cannot be read end the run or are named "
+        "and left out.",
+    )
+    image_cache: str | None = Field(
+        None,
+        description="Of image_folder: the folder in data_dir for the decoded pictures. Default: "
+        "`.tripletboard` in image_dir.",
+    )
+    test_fraction: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Of image_folder: share held out as test split where there is none, stratified "
+        "by class.",
+    )
     seed: int = Field(
         0,
         ge=0,
@@ -142,11 +213,53 @@ class Params(BaseModel):
     num_channels: int = Field(
         32, ge=1, le=1024, description="Channels of the first block; each next block has twice it."
     )
-    use_batch_norm: bool = Field(False, description="Batch normalization after each convolution.")
+    hidden_sizes: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=65536, strict=True)], ...], Field(strict=False)
+    ] = Field((128, 128), description="Of mlp: the units of each hidden layer; [] for none.")
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Of mlp: the share of each hidden layer's units that is left out of a step.",
+    )
+    use_batch_norm: bool = Field(
+        False, description="Batch normalization after each convolution or hidden layer."
+    )
     bn_momentum: float = Field(
         0.9, ge=0, lt=1, description="Momentum of batch normalization's moving statistics."
     )
+    application: Annotated[
+        str, _name_in(APPLICATIONS, "the name of a network in keras.applications")
+    ] = Field(
+        "ResNet50",
+        json_schema_extra=_choices(APPLICATIONS),
+        description="Of keras_application: the network of keras.applications, without classifier.",
+    )
+    weights: str | None = Field(
+        None,
+        description='Of keras_application: what training starts from: "imagenet", or a file of '
+        "weights (.h5) in data_dir. Default: random weights.",
+    )
+    frozen_layers: Layers = Field(
+        0,
+        description="Of keras_application: how many of its first layers stay as they are, or the "
+        "name of the last that does.",
+    )
+    input_size: int | None = Field(
+        None,
+        ge=1,
+        description="Of keras_application: the side, in pixels, to which images are brought. "
+        "Default: as they are.",
+    )
+    resize: Literal["scale", "pad"] = Field(
+        "scale",
+        description="Of keras_application: how images come to input_size: scaled, or unscaled "
+        "with black around.",
+    )
     embedding_size: int = Field(64, ge=1, le=8192, description="D, the length of an embedding.")
+    embedding_activation: Literal["linear", "relu", "sigmoid", "tanh"] = Field(
+        "linear", description="Of mlp: what the last layer's outputs go through."
+    )
     l2_normalize: bool = Field(
         False, description="Scale each embedding to length 1, so that distances are at most 2."
     )
@@ -155,7 +268,19 @@ class Params(BaseModel):
     triplet_strategy: Annotated[str, _name_in(TRIPLET_STRATEGIES)] = Field(
         "batch_all",
         json_schema_extra=_choices(TRIPLET_STRATEGIES),
-        description="Which triplets of a batch count.",
+        description="Which triplets of a batch count; offline: the batch is triplets, chosen by "
+        "`offline_mining`.",
+    )
+    offline_mining: Literal["random", "hard", "semihard"] = Field(
+        "random",
+        description="Of offline: draw the positive and negative of each anchor, or choose them by "
+        "the embeddings' distances.",
+    )
+    remine_epochs: int = Field(
+        1,
+        ge=1,
+        description="Of offline hard and semihard: epochs from one choice to the next; random "
+        "triplets come before the first.",
     )
     margin: Margin = Field(
         0.5,
@@ -189,8 +314,19 @@ class Params(BaseModel):
 
     # Training
     learning_rate: float = Field(1e-3, gt=0, description="Of Adam.")
+    learning_rate_schedule: Literal["constant", "cosine"] = Field(
+        "constant",
+        description='How the learning rate goes on: "cosine" falls to 0 at the end of num_epochs.',
+    )
+    learning_rate_warmup_steps: int = Field(
+        0, ge=0, description="Steps over which the learning rate first rises, linearly."
+    )
     batch_size: int = Field(
-        64, ge=2, le=65536, description="B, the images in a shuffled batch, and in an evaluation's."
+        64,
+        ge=2,
+        le=65536,
+        description="B, the images in a shuffled batch, and in an evaluation's; of offline, the "
+        "triplets.",
     )
     classes_per_batch: int | None = Field(
         None, ge=2, description="P: train on batches of P classes with K images each."
@@ -199,7 +335,11 @@ class Params(BaseModel):
     augment: Augment = Field(
         Augment(), description="Random changes of the training images: shift, rotation, flip, ..."
     )
-    num_epochs: int = Field(20, ge=1, description="Passes over the training split.")
+    num_epochs: int = Field(
+        20,
+        ge=1,
+        description="Passes over the training split; of offline, each image once as an anchor.",
+    )
     deterministic: bool = Field(
         False,
         description="Train bit-identically, also when interrupted: one thread, fixed orders.",
@@ -216,10 +356,25 @@ class Params(BaseModel):
         "validation split. Default: an epoch.",
     )
     keep_checkpoint_max: int = Field(5, ge=1, description="How many checkpoints are kept.")
+    best_metric: Annotated[str, _name_in(BEST_METRICS)] = Field(
+        "map_at_r_within",
+        json_schema_extra=_choices(BEST_METRICS),
+        description="By which the best checkpoint is chosen, on the validation split; it is kept "
+        "and exported, and the final evaluation is of it.",
+    )
+    patience_evaluations: int | None = Field(
+        None,
+        ge=1,
+        description="End a training when so many evaluations in a row have not bettered "
+        "best_metric.",
+    )
 
     # Facts about the data, stated by files of other implementations of this layout
     image_size: int | None = Field(
-        None, ge=1, description="Checked against the data: the images' height and width."
+        None,
+        ge=1,
+        description="Checked against the data: the images' height and width. For image_folder, "
+        "those to which pictures are brought.",
     )
     num_labels: int | None = Field(
         None, ge=1, description="Checked against the data: the number of classes."
@@ -238,6 +393,11 @@ class Params(BaseModel):
     def distance_name(self) -> str:
         """The distance in use, whether named by `distance` or by `squared`."""
         return self.distance or ("squared_euclidean" if self.squared else "euclidean")
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether batches are triplets, stacked in thirds, and not examples."""
+        return self.triplet_strategy in OFFLINE_STRATEGIES
 
     @model_validator(mode="after")
     def _check_together(self) -> "Params":
@@ -258,12 +418,66 @@ class Params(BaseModel):
         if (self.warmup_strategy is None) != (self.warmup_steps == 0):
             key = "warmup_steps" if self.warmup_strategy else "warmup_strategy"
             raise _contradiction(key, "nothing", "warmup_strategy and warmup_steps, both")
+        self._check_offline()
+        if self.dataset == "image_folder" and self.image_size is None:
+            raise _contradiction(
+                "image_size", "nothing", "the pixels to which dataset image_folder brings pictures"
+            )
+        for choice, needed, keys in (
+            ("dataset", "image_folder", KEYS_OF_IMAGE_FOLDER),
+            ("network", "keras_application", KEYS_OF_KERAS_APPLICATION),
+        ):
+            for key in sorted(keys) if getattr(self, choice) != needed else []:
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    found = json.dumps(getattr(self, key))
+                    chosen = getattr(self, choice)
+                    raise _contradiction(
+                        key, found, f"nothing with {choice} '{chosen}', for it is of '{needed}'"
+                    )
         return self
+
+    def _check_offline(self) -> None:
+        """Refuse keys that do not go with offline triplets, and those that go with nothing else."""
+        offline = " or ".join(f"'{name}'" for name in sorted(OFFLINE_STRATEGIES))
+        if self.is_offline:
+            if self.warmup_strategy:
+                raise _contradiction(
+                    "warmup_strategy",
+                    f'"{self.warmup_strategy}"',
+                    f"none, for triplet_strategy {offline} is trained on triplets, not on batches",
+                )
+            if self.classes_per_batch:
+                raise _contradiction(
+                    "classes_per_batch",
+                    str(self.classes_per_batch),
+                    f"none, for with triplet_strategy {offline} a batch is batch_size triplets",
+                )
+        elif self.warmup_strategy in OFFLINE_STRATEGIES:
+            raise _contradiction(
+                "warmup_strategy",
+                f'"{self.warmup_strategy}"',
+                "a strategy that chooses the triplets of a batch itself",
+            )
+        elif self.offline_mining != "random":
+            raise _contradiction(
+                "offline_mining", f'"{self.offline_mining}"', f"none, or triplet_strategy {offline}"
+            )
+        if self.remine_epochs != 1 and self.offline_mining == "random":
+            raise _contradiction(
+                "remine_epochs",
+                str(self.remine_epochs),
+                "1, or offline_mining 'hard' or 'semihard'",
+            )
 
     def differences(self, other: "Params") -> list[str]:
         """Return the keys that make `other` another experiment, sorted; see `DURATION_KEYS`."""
         mine, theirs = self.model_dump(), other.model_dump()
-        return sorted(key for key in set(mine) - DURATION_KEYS if mine[key] != theirs[key])
+        free = DURATION_KEYS
+        if self.learning_rate_schedule == "cosine":  # what each step learns depends on the last
+            free -= {"num_epochs"}
+        if self.dataset == "image_folder":  # where the size is a choice, not a fact
+            free -= {"image_size"}
+        return sorted(key for key in set(mine) - free if mine[key] != theirs[key])
 
 
 def load_params(path: Path) -> Params:
@@ -279,10 +493,24 @@ def load_params(path: Path) -> Params:
         UserError: the file is missing, is not a JSON object, or has errors; all of them in one
             message, one line each.
     """
-    values = _read_json_object(path)
-    values.pop("$schema", None)
+    return check_params(read_json_object(path), path)
+
+
+def check_params(values: Mapping[str, Any], path: Path) -> Params:
+    """Check the content of a `params.json`.
+
+    Args:
+        values: its keys and values. A key `$schema`, which editors use, is passed over.
+        path: the file, for the messages.
+
+    Returns:
+        The params, every key that `values` leaves out at its default.
+
+    Raises:
+        UserError: `values` has errors; all of them in one message, one line each.
+    """
     try:
-        return Params.model_validate(values)
+        return Params.model_validate({k: v for k, v in values.items() if k != "$schema"})
     except ValidationError as error:
         raise UserError("\n".join(f"{path}: {_explain(e)}" for e in error.errors())) from None
 
@@ -291,6 +519,15 @@ def save_params(path: Path, params: Params) -> None:
     """Write all `params`, defaults included, to `path` as JSON."""
     with atomic_write(path) as file:
         file.write(json.dumps(params.model_dump(), indent=2).encode() + b"\n")
+
+
+def format_value(value: Any) -> str:
+    """Return a param's value as JSON, but text without quotes; equal numbers alike, 1.0 as 1."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return json.dumps(value)
 
 
 def json_schema() -> str:
@@ -319,8 +556,12 @@ def _shortened(text: str, length: int = 80) -> str:
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
-def _read_json_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in `path`; a key that is there twice is an error."""
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in `path`, unchecked.
+
+    Raises:
+        UserError: the file is missing, is not a JSON object, or has a key twice.
+    """
 
     def reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values: dict[str, Any] = {}

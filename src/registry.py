@@ -11,12 +11,16 @@ from typing import Any
 
 # load(data_dir, split, params) -> src.split.Split
 DATASETS = {
+    "cifar10": "src.datasets.cifar10:load",
     "fashion_mnist": "src.datasets.fashion_mnist:load",
+    "image_folder": "src.datasets.image_folder:load",
     "mnist": "src.datasets.mnist:load",
 }
 
 # build(params, image_shape) -> Keras model: float32 [B, H, W, C] -> float32 [B, D]
 NETWORKS = {
+    "keras_application": "model.networks.keras_application:build",
+    "mlp": "model.networks.mlp:build",
     "naive_cnn": "model.networks.naive_cnn:build",
 }
 
@@ -25,7 +29,12 @@ TRIPLET_STRATEGIES = {
     "batch_all": "model.triplet_strategies.batch_all:batch_all",
     "batch_hard": "model.triplet_strategies.batch_hard:batch_hard",
     "batch_semihard": "model.triplet_strategies.batch_semihard:batch_semihard",
+    "offline": "model.triplet_strategies.offline:offline",
 }
+
+# Those that choose no triplets themselves: their batches are triplets, chosen by src/offline.py and
+# stacked as T anchors, T positives and T negatives. The others take any batch of examples.
+OFFLINE_STRATEGIES = {"offline"}
 
 # Those for which a margin of "soft" makes sense: a softplus of each anchor's hardest triplet.
 SOFT_MARGIN_STRATEGIES = {"batch_hard"}

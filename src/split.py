@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.errors import UserError
+from src.mapped_images import Images, MappedImages
 from src.params import Params
 
 SPLITS = ("train", "validation", "test")
@@ -18,12 +19,13 @@ class Split:
     """Images, their labels, and what the labels are called.
 
     Attributes:
-        images: uint8 [N, H, W, C], pixels 0 to 255; C is 1 (grey) or 3 (colour).
+        images: uint8 [N, H, W, C], pixels 0 to 255; C is 1 (grey) or 3 (colour). An array, or what
+            stays on disk and behaves as one along the first axis.
         labels: int32 [N], each the position of its class in `class_names`.
         class_names: the classes of the whole dataset, in the order of their labels.
     """
 
-    images: NDArray[np.uint8]
+    images: Images
     labels: NDArray[np.int32]
     class_names: tuple[str, ...]
 
@@ -31,8 +33,10 @@ class Split:
         return len(self.labels)
 
     def take(self, indices: NDArray[np.intp]) -> "Split":
-        """Return the examples at `indices`, int [M], in that order."""
-        return Split(self.images[indices], self.labels[indices], self.class_names)
+        """Return the examples at `indices`, int [M], in that order; images on disk stay there."""
+        images = self.images
+        taken = images.take(indices) if isinstance(images, MappedImages) else images[indices]
+        return Split(taken, self.labels[indices], self.class_names)
 
 
 def validation_indices(
@@ -51,17 +55,60 @@ def validation_indices(
     Returns:
         The indices that stay in `train` and those of `validation`, each in ascending order.
     """
+    validation = np.zeros(len(labels), dtype=bool)
+    validation[stratified_indices(labels, round(fraction * len(labels)), seed)] = True
+    return np.flatnonzero(~validation), np.flatnonzero(validation)
+
+
+def stratified_indices(labels: NDArray[np.int32], count: int, seed: int) -> NDArray[np.intp]:
+    """Draw examples such that every class has its share.
+
+    Args:
+        labels: int32 [N].
+        count: how many, at most N. Of a class of n come `count * n / N`, rounded such that the sum
+            is `count`: the classes with the largest remainders give one more.
+        seed: fixes which.
+
+    Returns:
+        int [count], ascending.
+    """
     classes, class_sizes = np.unique(labels, return_counts=True)
-    exact = fraction * class_sizes
-    held_out = np.floor(exact).astype(int)
-    missing = round(fraction * len(labels)) - held_out.sum()
-    held_out[np.argsort(held_out - exact, kind="stable")[:missing]] += 1
+    exact = count / max(len(labels), 1) * class_sizes
+    num_drawn = np.floor(exact).astype(int)
+    missing = count - num_drawn.sum()
+    num_drawn[np.argsort(num_drawn - exact, kind="stable")[:missing]] += 1
 
     rng = np.random.default_rng(seed)
-    validation = np.zeros(len(labels), dtype=bool)
-    for label, count in zip(classes, held_out, strict=True):
-        validation[rng.permutation(np.flatnonzero(labels == label))[:count]] = True
-    return np.flatnonzero(~validation), np.flatnonzero(validation)
+    drawn = [
+        rng.permutation(np.flatnonzero(labels == label))[:num]
+        for label, num in zip(classes, num_drawn, strict=True)
+    ]
+    return np.sort(np.concatenate([np.empty(0, np.intp), *drawn]))
+
+
+def hold_out_validation(examples: Split, split: str, params: Params, source: Path) -> Split:
+    """Return the part of a dataset's training examples that is `split`.
+
+    Args:
+        examples: all that the dataset has to train with.
+        split: "train" or "validation".
+        params: `validation_fraction` and `seed` say which examples are held out.
+        source: the file or folder that they are from, for the message.
+
+    Returns:
+        The examples that stay, or those held out, in their order; at least one.
+
+    Raises:
+        UserError: there would be none.
+    """
+    train, validation = validation_indices(examples.labels, params.validation_fraction, params.seed)
+    indices = train if split == "train" else validation
+    if len(indices) == 0:
+        raise UserError(
+            f"{source}: split {split}: 0 of {len(examples)} examples with "
+            f"validation_fraction {params.validation_fraction}; at least 1 is needed"
+        )
+    return examples.take(indices)
 
 
 def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list[str]:

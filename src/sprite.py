@@ -4,10 +4,10 @@ import math
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from src.atomic import atomic_write
+from src.mapped_images import Images
 
 MAX_SHEET_SIDE = 8192
 """Pixels. On a larger sheet the projector shows an error and not one point."""
@@ -19,7 +19,7 @@ DARK_BACKGROUND = 64
 """A grey split whose median border pixel (0 to 255) lies below this is drawn light on dark."""
 
 
-def sprite_sheet(images: NDArray[np.uint8]) -> tuple[Image.Image, tuple[int, int]]:
+def sprite_sheet(images: Images) -> tuple[Image.Image, tuple[int, int]]:
     """Lay pictures out in the square grid that the projector expects.
 
     The grid has ceil(sqrt(N)) tiles each way, filled row by row; tiles that are left over are
@@ -60,7 +60,7 @@ def sprite_sheet(images: NDArray[np.uint8]) -> tuple[Image.Image, tuple[int, int
     return sheet, (tile_side, tile_side)
 
 
-def write_sprite(path: Path, images: NDArray[np.uint8]) -> tuple[int, int]:
+def write_sprite(path: Path, images: Images) -> tuple[int, int]:
     """Write the sprite sheet of `images` as a PNG file.
 
     Args:
@@ -85,7 +85,7 @@ def _picture_size(width: int, height: int, max_side: int) -> tuple[int, int]:
     return width * factor, height * factor
 
 
-def _has_dark_background(images: NDArray[np.uint8]) -> bool:
+def _has_dark_background(images: Images) -> bool:
     """Return whether the border pixels of about a thousand of the pictures are mostly dark."""
     some = images[:: max(1, len(images) // 1000)]
     edges = (some[:, 0], some[:, -1], some[:, :, 0], some[:, :, -1])

@@ -26,8 +26,31 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def format_splits(metrics: Mapping[str, Mapping[str, float | int]]) -> str:
-    """Return the metrics of an experiment as a table, a row for each split."""
-    names = ("loss", "fraction_positive", "embedding_mean_norm", "recall_at_1")
-    rows = [[split, *(format_number(m[name]) for name in names)] for split, m in metrics.items()]
-    return format_table(["split", *names], rows)
+def format_splits(
+    splits: Mapping[str, Mapping[str, float | int]],
+    baselines: Mapping[str, Mapping[str, Mapping[str, float | int]]],
+) -> str:
+    """Return the metrics of an experiment as a table.
+
+    Args:
+        splits: the metrics of each split.
+        baselines: of each baseline, those of some of these splits.
+
+    Returns:
+        A row for each split, and below it one for each of its baselines; "-" for what is not
+        defined.
+    """
+    names = ("map_at_r_within", "recall_at_1_within", "recall_at_1", "loss", "fraction_positive")
+    rows = []
+    for split, metrics in splits.items():
+        rows.append((split, metrics))
+        for baseline, of_splits in baselines.items():
+            if split in of_splits:
+                rows.append((f"  {baseline}", of_splits[split]))
+    return format_table(
+        ["split", *names],
+        [
+            [label, *(format_number(m[name]) if name in m else "-" for name in names)]
+            for label, m in rows
+        ],
+    )

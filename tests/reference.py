@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from src.registry import OFFLINE_STRATEGIES
+
 DISTANCES = ("euclidean", "squared_euclidean", "mean_squared", "cosine")
 
 
@@ -149,3 +151,36 @@ def batch_semihard(
     num_positive = sum(batch.difference(t) + margin > 0 for t in triplets)
     loss, gradient = batch.mean(triplets, *_hinge(margin), len(triplets))
     return Reference(loss, len(triplets), num_positive, len(triplets), gradient)
+
+
+def offline(
+    labels: np.ndarray, embeddings: np.ndarray, *, margin: float, distance: str
+) -> Reference:
+    """The triplets of a batch stacked in thirds; the mean over those that are valid by label."""
+    batch = Batch(embeddings, distance)
+    size = len(labels) // 3
+    triplets = [
+        (a, size + a, 2 * size + a)
+        for a in range(size)
+        if labels[a] == labels[size + a] and labels[a] != labels[2 * size + a]
+    ]
+    num_positive = sum(batch.difference(t) + margin > 0 for t in triplets)
+    loss, gradient = batch.mean(triplets, *_hinge(margin), len(triplets))
+    return Reference(loss, len(triplets), num_positive, len(triplets), gradient)
+
+
+def as_batch_of(strategy: str, labels: np.ndarray) -> np.ndarray:
+    """The examples that the strategy is given of a batch: all, or offline as stacked triplets.
+
+    There each example is an anchor once, with the next one of its class and the next of another,
+    and where there is none with what `src/offline.py` puts in that place.
+    """
+    if strategy not in OFFLINE_STRATEGIES:
+        return np.arange(len(labels))
+    triplets = []
+    for a, label in enumerate(labels):
+        behind = [*range(a + 1, len(labels)), *range(a)]
+        n = next((i for i in behind if labels[i] != label), a)
+        p = next((i for i in behind if labels[i] == label), n)
+        triplets.append((a, p, n))
+    return np.array(triplets, int).T.reshape(-1)

@@ -25,6 +25,22 @@ def trained(tmp_path_factory, data_dir):
     return model_dir
 
 
+# Mined anew in every epoch, so that there are files of triplets beside the checkpoints.
+MINED = {"triplet_strategy": "offline", "offline_mining": "hard", "remine_epochs": 1}
+
+
+def test_triplets_of_an_earlier_choice_are_there_to_go_back_to(make_experiment, data_dir, capsys):
+    model_dir = make_experiment(**MINED)
+    arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
+    train.main(arguments)
+    make_experiment(**MINED, num_epochs=5)
+    for step in (28, 21):
+        zero_data(model_dir / f"model.ckpt-{step}")
+    train.main(arguments)
+    assert "going on from model.ckpt-14" in capsys.readouterr().out
+    assert Experiment(model_dir).latest_step() == 35
+
+
 @pytest.fixture
 def model_dir(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "copy")
@@ -228,6 +244,20 @@ def test_a_finished_training_whose_state_file_is_gone_is_not_lost(model_dir, dat
     train.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir)])
     out = capsys.readouterr().out
     assert "going on from model.ckpt-28" in out and "step 7  validation" not in out
+
+
+def test_a_damaged_best_checkpoint_is_set_aside(model_dir, data_dir, capsys):
+    experiment = Experiment(model_dir)
+    best = experiment.best_checkpoint
+    flip_a_bit(best)
+    arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
+    with pytest.raises(UserError, match=f"best/{best.name}: damaged: Checksum"):
+        visualize.main(arguments)
+    train.main(arguments)
+    out = capsys.readouterr().out
+    assert f"warning: {best}: damaged: " in out and "damaged/best; the best from now on is" in out
+    assert (model_dir / "damaged" / "best" / f"{best.name}.index").exists()
+    visualize.main(arguments)  # by the latest
 
 
 def test_a_checkpoint_of_another_network(model_dir, data_dir):

@@ -11,6 +11,7 @@ import pytest
 
 from src.datasets import fashion_mnist, mnist
 from src.errors import UserError
+from src.params import Params
 from src.registry import DATASETS, look_up
 from src.split import SPLITS
 
@@ -66,7 +67,8 @@ def message(load, data_dir, split="train", params=PARAMS):
 @pytest.mark.parametrize("name", DATASETS)
 def test_registered_dataset(name, split):
     try:
-        examples = look_up(DATASETS, name)(DATA, split, PARAMS)
+        keys = {"image_size": 8} if name == "image_folder" else {}
+        examples = look_up(DATASETS, name)(DATA, split, Params(dataset=name, **keys))
     except UserError as error:
         assert name != "mnist", error  # embedded
         pytest.skip(f"not on this machine: {error}")

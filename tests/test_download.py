@@ -14,7 +14,7 @@ import pytest
 
 from src import download
 from src.cli import run
-from src.datasets import fashion_mnist
+from src.datasets import cifar10, fashion_mnist
 from src.download import RemoteFile
 from src.errors import UserError
 
@@ -100,6 +100,19 @@ def test_damaged_file(server, tmp_path):
 def test_wrong_content(server, tmp_path):
     remote = dataclasses.replace(remote_file(server), content_sha256="0" * 64)
     assert_fails(remote, tmp_path / "data", "sha256", "once unpacked; " + "0" * 64)
+
+
+def test_sum_of_the_archive_itself(server, tmp_path):
+    transferred = {"content_sha256": None, "sha256": hashlib.sha256(PACKED).hexdigest()}
+    remote = dataclasses.replace(remote_file(server), **transferred)
+    assert not download._is_present(remote, tmp_path)
+    download.fetch(remote, tmp_path)
+    assert download._is_present(remote, tmp_path)
+    # The same content, compressed otherwise, is another archive.
+    (tmp_path / "whole.gz").write_bytes(gzip.compress(CONTENT, 1))
+    assert not download._is_present(remote, tmp_path)
+    wrong = dataclasses.replace(remote, sha256="0" * 64)
+    assert_fails(wrong, tmp_path / "data", "sha256", "; " + "0" * 64 + " is accepted")
 
 
 def test_absent_file(server, tmp_path):
@@ -202,3 +215,6 @@ def test_published_files():
     for remote in fashion_mnist.REMOTE_FILES:
         assert remote.url.startswith("https://")
         assert (len(remote.md5), len(remote.content_sha256)) == (32, 64)
+    (archive,) = cifar10.REMOTE_FILES
+    assert (archive.name, archive.size) == ("cifar-10-binary.tar.gz", 170_052_171)
+    assert (len(archive.md5), len(archive.sha256), archive.content_sha256) == (32, 64, None)

@@ -1,6 +1,7 @@
 """The programs' own `main`, on a tiny dataset in a temporary directory."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,9 +39,17 @@ def events(directory):
     return found
 
 
-@pytest.mark.parametrize("strategy", TRIPLET_STRATEGIES)
-def test_train_then_visualize(make_experiment, data_dir, capsys, strategy):
-    model_dir = make_experiment(triplet_strategy=strategy)
+@pytest.mark.parametrize(
+    "params",
+    [
+        *({"triplet_strategy": name} for name in TRIPLET_STRATEGIES),
+        {"triplet_strategy": "offline", "offline_mining": "hard"},
+        {"triplet_strategy": "offline", "offline_mining": "semihard", "remine_epochs": 2},
+    ],
+    ids=lambda params: "-".join(map(str, params.values())),
+)
+def test_train_then_visualize(make_experiment, data_dir, capsys, params):
+    model_dir = make_experiment(**params)
     metrics = run_train(model_dir, data_dir)
 
     # 200 images to train with, 32 a batch: 7 steps an epoch, 4 epochs
@@ -60,7 +69,7 @@ def test_train_then_visualize(make_experiment, data_dir, capsys, strategy):
     assert metrics["splits"]["test"]["recall_at_1"] > 0.8
 
     out = capsys.readouterr().out
-    assert out.count("validation: loss") == 4  # a line per evaluation, one an epoch
+    assert out.count("validation: map_at_r_within") == 4  # a line per evaluation, one an epoch
     assert (model_dir / "model.ckpt-28.index").exists()
     training = events(model_dir)
     for tag in ("loss", "fraction_positive", "embedding_mean_norm", "distance_p50"):
@@ -71,6 +80,11 @@ def test_train_then_visualize(make_experiment, data_dir, capsys, strategy):
         assert sorted(set(evaluated[tag])) == [7, 14, 21, 28], tag
 
     assert (model_dir / "untrained" / "model.ckpt-0.index").exists()
+    # A convolution of 3 x 3 weights and a bias for each of 4 channels
+    assert re.search(
+        r"block_1_conv \(Conv2D\) +\[?\(None, 8, 8, 4\)\]? +40 +Y",
+        (model_dir / "network.txt").read_text(),
+    )
 
     run_visualize(model_dir, data_dir)
     projector = model_dir / "projector" / "test"
@@ -156,16 +170,21 @@ def test_the_console_is_quiet(make_experiment, data_dir):
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0].endswith("mnist (200 train, 40 validation, 60 test), batch_all")
-    assert lines[1].startswith("epoch 1  step 7  validation: loss ")
-    assert lines[2].startswith("epoch 2  step 14  validation: loss ")
-    assert lines[3].split() == [
+    assert lines[1].startswith("epoch 1  step 7  validation: map_at_r_within ")
+    assert lines[2].startswith("epoch 2  step 14  validation: map_at_r_within ")
+    assert lines[3].startswith("step ") and "the best by map_at_r_within on validation" in lines[3]
+    assert lines[4].split() == [
         "split",
+        "map_at_r_within",
+        "recall_at_1_within",
+        "recall_at_1",
         "loss",
         "fraction_positive",
-        "embedding_mean_norm",
-        "recall_at_1",
     ]
-    assert len(lines) == 9, done.stdout
+    rows = [line.split()[0] for line in lines[5:10]]
+    assert rows == ["train", "validation", "test", "untrained", "raw_pixels"]
+    assert max(map(len, lines[4:10])) <= 100
+    assert len(lines) == 12, done.stdout
 
 
 def test_bad_params_end_with_one_line_and_exit_code_2(make_experiment, data_dir):
@@ -243,3 +262,108 @@ def test_the_untrained_network_can_be_embedded_with_after_training(make_experime
     assert trained.shape == untrained.shape
     assert recall_at_1(untrained, test.labels) < recall_at_1(trained, test.labels)
     assert not (model_dir / "model.ckpt-0.index").exists()  # rotated away among the others
+
+
+def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(make_experiment, data_dir):
+    """metrics.json against embeddings made anew, baselines and confusions included."""
+    from model.training import embed
+    from src.baselines import raw_pixels
+    from src.datasets.mnist import load
+    from src.experiment import Experiment
+    from src.metric_names import AGAINST_GALLERY, WITHIN
+    from src.metrics import Embedded, metrics_against_gallery, metrics_within
+
+    model_dir = make_experiment()
+    metrics = run_train(model_dir, data_dir)
+    experiment = Experiment(model_dir)
+    params = experiment.trained_params()
+    splits = {name: load(data_dir, name, params) for name in ("train", "validation", "test")}
+    assert metrics["evaluated_step"] == metrics["best"]["step"] == experiment.best().step
+
+    def embedded(checkpoint=None):
+        return {
+            name: Embedded(embed(experiment, params, split, checkpoint), split.labels)
+            for name, split in splits.items()
+        }
+
+    best = embedded()
+    for name in splits:
+        within = metrics_within(best[name])
+        against, confusions = metrics_against_gallery(best[name], best["train"])
+        for key, value in {**within, **against}.items():
+            assert metrics["splits"][name][key] == pytest.approx(value, abs=1e-3), (name, key)
+        for key, matrix in confusions.items():
+            found = np.array(metrics["confusions"][name][key])
+            assert found.sum() == len(splits[name])
+            assert np.abs(found - matrix).sum() <= 2
+        assert set(metrics["splits"][name]) > {*WITHIN, *AGAINST_GALLERY, "num_queries"}
+    pixels = {
+        name: Embedded(raw_pixels(split.images), split.labels) for name, split in splits.items()
+    }
+    for baseline, by in (
+        ("untrained", embedded(experiment.untrained_checkpoint)),
+        ("raw_pixels", pixels),
+    ):
+        expected = {
+            **metrics_within(by["test"]),
+            **metrics_against_gallery(by["test"], by["train"])[0],
+        }
+        assert metrics["baselines"][baseline]["test"] == pytest.approx(expected)
+
+    evaluated = events(model_dir / "eval_validation")
+    for tag in WITHIN:
+        assert evaluated[tag][:4] == [7, 14, 21, 28], tag
+    assert events(model_dir / "eval_test")["map_at_r"] == [metrics["evaluated_step"]]
+
+
+def test_unseen_classes(make_experiment, data_dir, capsys):
+    model_dir = make_experiment(holdout_classes=["2", 3])
+    metrics = run_train(model_dir, data_dir)
+    sizes = {name: values["num_examples"] for name, values in metrics["splits"].items()}
+    assert sizes == {"train": 100, "validation": 20, "test": 30, "unseen": 30}
+    unseen = metrics["splits"]["unseen"]
+    assert 0 < unseen["map_at_r_within"] <= 1
+    assert "recall_at_1" not in unseen  # the training split has none of its classes
+    assert set(metrics["confusions"]) == {"train", "validation", "test"}
+    for matrix in metrics["confusions"]["test"].values():
+        assert np.array(matrix)[2:].sum() == 0
+    for baseline in ("untrained", "raw_pixels"):
+        assert set(metrics["baselines"][baseline]) == {"test", "unseen"}
+    out = capsys.readouterr().out
+    assert "(100 train, 20 validation, 30 test, 30 unseen)" in out
+    with pytest.raises(UserError, match="holdout_classes: found 11; accepted: labels 0 to 9"):
+        run_train(make_experiment("other", holdout_classes=[1, 11]), data_dir)
+
+
+def test_patience_that_runs_out_ends_a_training_well(make_experiment, data_dir, capsys):
+    model_dir = make_experiment(num_epochs=40, patience_evaluations=2)
+    metrics = run_train(model_dir, data_dir)
+    assert metrics["status"] == "finished" and metrics["stopped_early"]
+    assert metrics["global_step"] == metrics["best"]["step"] + 2 * 7 < 40 * 7
+    assert metrics["evaluated_step"] == metrics["best"]["step"]
+    capsys.readouterr()
+    assert run_train(model_dir, data_dir) == metrics
+    assert "already finished" in capsys.readouterr().out
+    make_experiment(num_epochs=40, patience_evaluations=3)
+    more = run_train(model_dir, data_dir)
+    assert more["global_step"] > metrics["global_step"]
+
+
+def test_a_cosine_schedule_ends_at_0_and_goes_on_where_it_stopped(make_experiment, data_dir):
+    from model.estimator import tf
+
+    schedule = {"learning_rate_schedule": "cosine", "learning_rate_warmup_steps": 5}
+    model_dir = make_experiment(num_epochs=4, save_summary_steps=1, **schedule)
+    run_train(model_dir, data_dir)
+    rates = {
+        event.step: value.simple_value
+        for path in model_dir.glob("events.out.tfevents.*")
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+        if value.tag == "learning_rate"
+    }
+    assert max(rates.values()) == pytest.approx(5e-3, rel=1e-2)
+    assert rates[min(rates)] < 2.1e-3 and rates[max(rates)] < 1e-4
+    make_experiment(num_epochs=5, **schedule)
+    with pytest.raises(UserError, match="num_epochs .now 5, trained with 4."):
+        run_train(model_dir, data_dir)

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from src.errors import UserError
-from src.experiment import Experiment
+from src.experiment import Best, Experiment
 from src.params import DURATION_KEYS, Augment, Params, load_params, save_params
 
 
@@ -53,6 +53,7 @@ def test_the_files(tmp_path):
     assert experiment.params_path == tmp_path / "params.json"
     assert experiment.trained_params_path == tmp_path / "trained_params.json"
     assert experiment.metrics_path == tmp_path / "metrics.json"
+    assert experiment.progress_path == tmp_path / "progress.json"
     assert experiment.log_path == tmp_path / "tensorflow.log"
     assert experiment.projector_dir("test") == tmp_path / "projector" / "test"
 
@@ -121,6 +122,7 @@ def test_every_other_key_makes_another_experiment(experiment, key):
     new = {bool: not old, int: 3, float: 0.25, str: "another"}.get(type(old), "another")
     new = {
         "augment": Augment(shift=1),
+        "holdout_classes": [1, 2],
         "classes_per_batch": 3,
         "examples_per_class": 3,
     }.get(key, new)
@@ -139,6 +141,51 @@ def test_params_without_a_checkpoint_bind_nobody(experiment):
     # Killed before the first checkpoint.
     experiment.start(Params(margin=0.5))
     experiment.check_resumable(Params(margin=1.5))
+
+
+BEST = Best("map_at_r_within", 0.75, step=391, latest_step=782, num_evaluations_since=2)
+
+
+def test_the_best_is_evaluated_and_else_the_latest(experiment):
+    assert experiment.evaluated_step() is experiment.best() is experiment.best_checkpoint is None
+    write_checkpoint(experiment, 782)
+    assert experiment.evaluated_step() == 782
+    experiment.save_best(BEST)
+    assert experiment.best() == BEST
+    assert experiment.evaluated_step() == 391
+    assert experiment.best_checkpoint == experiment.model_dir / "best" / "model.ckpt-391"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"step": 1}', '{"metric"'])
+def test_a_damaged_best_is_named(experiment, content):
+    experiment.best_dir.mkdir()
+    (experiment.best_dir / "best.json").write_text(content)
+    with pytest.raises(UserError, match="best.json: damaged; accepted: "):
+        experiment.best()
+
+
+@pytest.mark.parametrize(
+    ("patience", "finished"), [(1, True), (2, True), (3, False), (None, False)]
+)
+def test_stopped_early_is_finished_unless_there_is_more_patience(experiment, patience, finished):
+    train(experiment, Params(num_epochs=10, patience_evaluations=2))
+    experiment.save_best(BEST)
+    experiment.save_metrics({**experiment.metrics(), "stopped_early": True})
+    params = Params(num_epochs=10, patience_evaluations=patience)
+    assert experiment.stopped_early(params) == finished
+    assert experiment.is_finished(params) == finished
+
+
+def test_metrics_are_written_with_a_row_of_a_matrix_on_a_line(experiment):
+    metrics = {
+        "status": "finished",
+        "confusions": {"test": {"knn": [[980, 0], [-1, 1.5e-3]]}},
+        "names": ["[1,\n 2]"],
+        "empty": [],
+    }
+    experiment.save_metrics(metrics)
+    assert experiment.metrics() == metrics
+    assert "[ 980, 0 ]" in experiment.metrics_path.read_text()
 
 
 def test_damaged_trained_params_are_named(experiment):
@@ -260,6 +307,12 @@ GENERATED = [
     "eval_train/events.out.tfevents.1795351909.vm",
     "eval_validation/events.out.tfevents.1795351899.vm",
     "eval_test/events.out.tfevents.1795351918.vm",
+    "eval_unseen/events.out.tfevents.1795351919.vm",
+    "events.out.tfevents.1795351884.vm.1.0.hparams",
+    "best/best.json",
+    "best/model.ckpt-782.index",
+    "export/best/1795351884/saved_model.pb",
+    "untrained/model.ckpt-0.index",
     "projector/test/metadata.tsv",
     "projector/test/deep/er",
     "trained_params.json",
@@ -369,3 +422,17 @@ def test_after_overwrite_all_is_as_if_never_run(experiment):
     assert not experiment.is_finished(Params(margin=0.5))
     assert experiment.latest_step() is None
     assert experiment.start(Params(margin=1.5)) == 0
+
+
+def test_progress(experiment):
+    assert experiment.progress() is None
+    experiment.save_progress({"step": 3})
+    assert experiment.progress() == {"step": 3}
+    experiment.overwrite()
+    assert experiment.progress() is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "\xff"])
+def test_progress_that_cannot_be_read_is_none(experiment, content):
+    experiment.progress_path.write_bytes(content.encode("latin-1"))
+    assert experiment.progress() is None

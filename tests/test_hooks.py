@@ -9,8 +9,15 @@ import pytest
 from tqdm import tqdm
 
 from model.estimator import estimator, keras, tf
-from model.hooks import CollapseAlarm, DivergenceGuard, FiniteCheckpoints, ProgressBar
+from model.hooks import (
+    CollapseAlarm,
+    DivergenceGuard,
+    FiniteCheckpoints,
+    ProgressBar,
+    ProgressFile,
+)
 from src.errors import TrainingDiverged
+from src.experiment import Experiment
 from src.registry import TRIPLET_STRATEGIES, look_up
 from src.retrieval import PERCENTILES, percentiles_of_distances
 
@@ -419,3 +426,31 @@ def test_training_goes_on_from_the_checkpoint_that_was_kept(tmp_path):
     error = train_until_broken(tmp_path, spoil="weights", step=17, value=NAN)
     assert str(error).startswith("step 18: the loss is nan")
     assert checkpoint_steps(tmp_path)[-1] == 10
+
+
+def test_progress_is_written_for_others_to_read(tmp_path, monkeypatch):
+    """Each step takes a second; it is written every 2 s, and at the end."""
+    written = []
+    clock = iter(range(100))
+    monkeypatch.setattr("model.hooks.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(Experiment, "save_progress", lambda self, p: written.append(p))
+    scripted_run([ProgressFile(Experiment(tmp_path), 15, 2.0)], [5.0, 4.0, 3.0, 2.0, 1.0], start=10)
+    assert [(p["step"], p["loss"]) for p in written] == [
+        (11, 5.0),  # the first step: a sign of life
+        (13, 3.0),
+        (15, 1.0),
+        (15, 1.0),  # the end
+    ]
+    assert {p["max_steps"] for p in written} == {15}
+    assert {p["fraction_positive"] for p in written} == {0.25}
+    # 4 images a step, a step a second; the first one pays for the start of the graph.
+    assert [p.get("images_per_second") for p in written] == [None, 4.0, 4.0, 4.0]
+
+
+def test_progress_file_can_be_read_back(tmp_path):
+    experiment = Experiment(tmp_path)
+    scripted_run([ProgressFile(experiment, 3)], [0.5, 0.25, 0.125])
+    progress = experiment.progress()
+    assert (progress["step"], progress["max_steps"], progress["loss"]) == (3, 3, 0.125)
+    assert progress["images_per_second"] > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]

@@ -7,7 +7,7 @@ import reference
 from model.estimator import estimator, tf
 from model.model_fn import model_fn
 from src.params import Params
-from src.registry import TRIPLET_STRATEGIES
+from src.registry import NETWORKS, TRIPLET_STRATEGIES
 from src.retrieval import recall_at_1
 
 RNG = np.random.default_rng(0)
@@ -37,7 +37,8 @@ def test_train_steps_count_move_the_weights_and_lower_the_loss(name):
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         images, labels, spec = spec_in_graph(estimator.ModeKeys.TRAIN, params)
         start(session)
-        feed = {images: IMAGES, labels: LABELS}
+        examples = reference.as_batch_of(name, LABELS)
+        feed = {images: IMAGES[examples], labels: LABELS[examples]}
         moving = [v for v in tf.compat.v1.global_variables() if "moving_mean" in v.name]
         moving_before = session.run(moving, feed)
         first_loss = session.run(spec.loss, feed)
@@ -49,12 +50,30 @@ def test_train_steps_count_move_the_weights_and_lower_the_loss(name):
             assert not np.allclose(before, after)
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_seed_fixes_the_initial_weights(network):
+    def initial_weights(seed):
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            params = Params(network=network, seed=seed, **PARAMS)
+            spec_in_graph(estimator.ModeKeys.TRAIN, params)
+            start(session)
+            kernels = [v for v in tf.compat.v1.trainable_variables() if "kernel" in v.name]
+            return session.run(kernels)
+
+    first, again, other = initial_weights(3), initial_weights(3), initial_weights(4)
+    assert first
+    for kernel, same, different in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(kernel, same)
+        assert not np.allclose(kernel, different)
+
+
 @pytest.mark.parametrize("distance", reference.DISTANCES)
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
 def test_evaluation_is_exact_over_batches_of_different_sizes(name, distance):
     """Against the reference summed over the batches' triplets: not a mean of batch means."""
     params = Params(triplet_strategy=name, distance=distance, **PARAMS)
-    batches = [slice(0, 17), slice(17, 20), slice(20, 21), slice(21, 40)]
+    parts = np.split(np.arange(40), [17, 20, 21])
+    batches = [part[reference.as_batch_of(name, LABELS[part])] for part in parts]
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         images, labels, spec = spec_in_graph(estimator.ModeKeys.EVAL, params)
         # The Estimator adds this metric itself.
@@ -81,9 +100,10 @@ def test_evaluation_is_exact_over_batches_of_different_sizes(name, distance):
         / sum(e.num_valid_triplets for e in expected),
         rel=1e-6,
     )
+    # All else is over each image once, also where it stands in several triplets.
     at_reference = [
-        reference.batch_all(LABELS[b], embeddings[b], margin=0.3, distance="euclidean")
-        for b in batches
+        reference.batch_all(LABELS[part], embeddings[part], margin=0.3, distance="euclidean")
+        for part in parts
     ]
     assert metrics["fraction_positive_at_reference"] == pytest.approx(
         sum(r.num_positive_triplets for r in at_reference)
@@ -128,6 +148,7 @@ def test_training_summaries():
         "distance_p5",
         "distance_p50",
         "distance_p95",
+        "learning_rate",
     }
 
 

@@ -1,14 +1,26 @@
 """Every network of the registry, in the Estimator's kind of graph."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from model.estimator import tf
 from src.errors import UserError
-from src.params import Params
+from src.params import Params, load_params
 from src.registry import NETWORKS, look_up
 
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 IMAGES = np.random.default_rng(0).random((6, 12, 16, 1)).astype(np.float32)
+# Small networks, each by its own keys.
+SMALL = {
+    "naive_cnn": {"num_channels": 4},
+    "keras_application": {"application": "MobileNet", "input_size": 32},
+}
+
+
+def small(name, **keys):
+    return Params(network=name, **SMALL.get(name, {}), **keys)
 
 
 def embed(params, images=IMAGES, *, training=False, steps=0):
@@ -21,7 +33,7 @@ def embed(params, images=IMAGES, *, training=False, steps=0):
         session.run(tf.compat.v1.global_variables_initializer())
         for _ in range(steps):
             session.run(network.get_updates_for(placeholder), {placeholder: images})
-        variables = {v.name: session.run(v) for v in network.variables}
+        variables = session.run({v.name: v for v in network.variables})
         assert len({layer.name for layer in network.layers}) == len(network.layers)
         return session.run(embeddings, {placeholder: images}), variables
 
@@ -29,7 +41,7 @@ def embed(params, images=IMAGES, *, training=False, steps=0):
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("embedding_size", [1, 2, 64])
 def test_embeddings_have_shape_b_d(name, embedding_size):
-    embeddings, _ = embed(Params(network=name, embedding_size=embedding_size, num_channels=4))
+    embeddings, _ = embed(small(name, embedding_size=embedding_size))
     assert embeddings.shape == (6, embedding_size)
     assert embeddings.dtype == np.float32
     assert len(np.unique(embeddings, axis=0)) == 6  # the images differ, so do their embeddings
@@ -38,25 +50,72 @@ def test_embeddings_have_shape_b_d(name, embedding_size):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_colour_images(name):
     images = np.random.default_rng(0).random((3, 10, 10, 3)).astype(np.float32)
-    embeddings, _ = embed(Params(network=name, num_channels=4), images)
+    embeddings, _ = embed(small(name), images)
     assert embeddings.shape == (3, 64)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_l2_normalize_gives_length_1(name):
-    embeddings, _ = embed(Params(network=name, l2_normalize=True, num_channels=4))
+    embeddings, _ = embed(small(name, l2_normalize=True), training=True)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_batch_norm_statistics_move_by_the_updates(name):
-    params = Params(network=name, use_batch_norm=True, bn_momentum=0.5, num_channels=4)
+    params = small(name, use_batch_norm=True, bn_momentum=0.5)
     _, before = embed(params, training=True, steps=0)
     _, after = embed(params, training=True, steps=3)
     moving = [v for v in before if "moving_mean" in v or "moving_variance" in v]
     assert moving
     for variable in moving:
         assert not np.allclose(before[variable], after[variable]), variable
+
+
+def test_mlp_has_the_layers_of_its_params():
+    images = np.random.default_rng(0).random((2, 28, 28, 1)).astype(np.float32)
+    _, variables = embed(Params(network="mlp"), images)
+    shapes = [v.shape for v in variables.values()]
+    assert shapes == [(784, 128), (128,), (128, 128), (128,), (128, 64), (64,)]
+    _, variables = embed(Params(network="mlp", hidden_sizes=(), embedding_size=3), images)
+    assert [v.shape for v in variables.values()] == [(784, 3), (3,)]
+
+
+@pytest.mark.parametrize(("activation", "low", "high"), [("sigmoid", 0, 1), ("tanh", -1, 1)])
+def test_the_activation_of_mlps_embeddings(activation, low, high):
+    bright = 100 * IMAGES
+    linear, _ = embed(Params(network="mlp"), bright)
+    embeddings, _ = embed(Params(network="mlp", embedding_activation=activation), bright)
+    assert linear.min() < -1 and linear.max() > 1
+    assert low <= embeddings.min() < embeddings.max() <= high
+
+
+def test_siamese_is_the_network_of_54_400_parameters():
+    params = load_params(EXPERIMENTS / "siamese" / "params.json")
+    images = np.random.default_rng(0).random((2, 28, 28, 1)).astype(np.float32)
+    embeddings, variables = embed(params, images)
+    assert sum(v.size for v in variables.values()) == 784 * 64 + 64 + 64 * 64 + 64 == 54_400
+    assert (embeddings > 0).all() and (embeddings < 1).all()
+
+
+def test_mlps_dropout_is_for_training_only_and_is_that_of_the_step():
+    params = Params(network="mlp", hidden_sizes=(200,), dropout=0.25)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        step = tf.compat.v1.train.get_or_create_global_step()
+        network = look_up(NETWORKS, "mlp")(params, IMAGES.shape[1:])
+        embeddings = {training: network(IMAGES, training=training) for training in (True, False)}
+        session.run(tf.compat.v1.global_variables_initializer())
+        first = session.run(embeddings)
+        again = session.run(embeddings)
+        session.run(step.assign_add(1))
+        later = session.run(embeddings)
+        session.run(step.assign(0))
+        back = session.run(embeddings)
+    for results in (again, later, back):
+        np.testing.assert_array_equal(results[False], first[False])
+    np.testing.assert_array_equal(again[True], first[True])
+    np.testing.assert_array_equal(back[True], first[True])
+    assert not np.allclose(later[True], first[True])
+    assert not np.allclose(first[True], first[False])
 
 
 def test_naive_cnn_has_the_blocks_and_channels_of_its_params():
@@ -69,3 +128,121 @@ def test_naive_cnn_has_the_blocks_and_channels_of_its_params():
 def test_too_many_blocks_for_the_images():
     with pytest.raises(UserError, match="num_blocks: found 5 .* accepted: at most 3"):
         embed(Params(num_blocks=5))
+
+
+# keras_application; with weights in tests/test_pretrained.py
+
+APPLICATION = {"network": "keras_application", "application": "MobileNet"}
+
+
+def preprocessed(images, **keys):
+    """What goes into the application, float32 [B, S, S, 3]."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        network = look_up(NETWORKS, "keras_application")(
+            Params(**{**APPLICATION, **keys}), images.shape[1:]
+        )
+        x = tf.constant(images)
+        for layer in network.layers[1:]:
+            x = layer(x)
+            if layer.name == "preprocess":
+                return session.run(x)
+
+
+def test_grey_images_are_repeated_and_preprocessed():
+    images = np.random.default_rng(0).random((2, 32, 32, 1)).astype(np.float32)
+    # MobileNet's: -1 to 1; VGG16's: 0 to 255, blue first, less a mean of each channel.
+    np.testing.assert_allclose(
+        preprocessed(images), np.repeat(images * 2 - 1, 3, axis=3), atol=1e-5
+    )
+    expected = np.repeat(images, 3, axis=3) * 255 - [103.939, 116.779, 123.68]
+    np.testing.assert_allclose(
+        preprocessed(images, application="VGG16"), expected, rtol=1e-4, atol=1e-3
+    )
+
+
+def test_scale_and_pad_to_the_input_size():
+    images = np.zeros((1, 4, 8, 3), np.float32)
+    images[:, :, 4:] = 1  # black on the left, white on the right
+    scaled = preprocessed(images, input_size=32)
+    assert scaled.shape == (1, 32, 32, 3)
+    assert (scaled[0, :, :12] == -1).all() and (scaled[0, :, 20:] == 1).all()
+    padded = preprocessed(images, input_size=32, resize="pad")
+    assert padded.shape == (1, 32, 32, 3)
+    np.testing.assert_array_equal(padded[:, 14:18, 12:20], images * 2 - 1)
+    assert (padded == 1).sum() == images.sum()
+
+
+@pytest.mark.parametrize(
+    ("keys", "shape", "expected"),
+    [
+        (
+            {},
+            (28, 28, 1),
+            "input_size: found nothing, and images of 28 x 28 pixels; accepted: at least 32, for "
+            "application MobileNet",
+        ),
+        (
+            {"application": "InceptionV3", "input_size": 74},
+            (28, 28, 1),
+            "input_size: found 74, and images of 74 x 74 pixels; accepted: at least 75, for "
+            "application InceptionV3",
+        ),
+        (
+            {"input_size": 32, "resize": "pad"},
+            (33, 20, 3),
+            'resize: found "pad", for images of 33 x 20 pixels and input_size 32; accepted: '
+            '"scale", or an input_size of at least 33',
+        ),
+        (
+            {"frozen_layers": 88},
+            (32, 32, 3),
+            "frozen_layers: found 88; accepted: at most 87, the layers of MobileNet, or a layer's "
+            "name",
+        ),
+        (
+            {"frozen_layers": "conv_dw1"},
+            (32, 32, 3),
+            "frozen_layers: found \"conv_dw1\"; accepted: a layer of MobileNet, such as 'conv1' or "
+            "'global_average_pooling2d', or how many layers; did you mean 'conv_dw_1'?",
+        ),
+    ],
+)
+def test_what_an_application_cannot_be(keys, shape, expected):
+    with tf.Graph().as_default(), pytest.raises(UserError) as caught:
+        look_up(NETWORKS, "keras_application")(Params(**{**APPLICATION, **keys}), shape)
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize(("frozen_layers", "num_frozen"), [(0, 0), (4, 4), ("conv1_relu", 4)])
+def test_frozen_batch_norm_is_in_inference_mode(frozen_layers, num_frozen):
+    """In training, frozen statistics are used and not moved; all others are, and are."""
+    images = np.random.default_rng(0).random((6, 32, 32, 3)).astype(np.float32)
+    params = Params(**APPLICATION, frozen_layers=frozen_layers)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        placeholder = tf.compat.v1.placeholder(tf.float32, [None, 32, 32, 3])
+        network = look_up(NETWORKS, params.network)(params, (32, 32, 3))
+        network(placeholder, training=True)
+        application = network.get_layer("application")
+        assert [layer.trainable for layer in application.layers].index(True) == num_frozen
+        moving = [w for w in network.weights if "moving" in w.name]
+        first = [w for w in moving if w.name.startswith("conv1_bn")]
+        assert len(first) == 2
+        session.run(tf.compat.v1.global_variables_initializer())
+        before = session.run(moving)
+        session.run(network.get_updates_for(placeholder), {placeholder: images})
+        after = session.run(moving)
+        moved = {
+            w.name
+            for w, x, y in zip(moving, before, after, strict=True)
+            if not np.array_equal(x, y)
+        }
+        assert moved == {w.name for w in moving} - (
+            {w.name for w in first} if num_frozen else set()
+        )
+
+        # The first batch norm's output: of the moving statistics 0 and 1 it is nearly its input.
+        conv, norm = (application.get_layer(name) for name in ("conv1", "conv1_bn"))
+        x = conv(placeholder * 2 - 1)
+        session.run(tf.compat.v1.global_variables_initializer())
+        given, normalized = session.run([x, norm(x, training=True)], {placeholder: images})
+        assert np.allclose(given, normalized, rtol=1e-3) == bool(num_frozen)

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from src.errors import UserError
+from src.metric_names import BEST_METRICS
 from src.params import DURATION_KEYS, SCHEMA_PATH, Params, json_schema, load_params, save_params
 
 ROOT = Path(__file__).parent.parent
@@ -19,6 +20,8 @@ AT_LEAST_ONE = ([1, 10**9], [(0, "greater than or equal to 1"), (-1, "greater th
 FLOATS = {
     "validation_fraction": ([1e-6, 0.999], [(0, "greater than 0"), (1, "less than 1")]),
     "bn_momentum": ([0, 0.999], [(-0.1, "greater than or equal to 0"), (1, "less than 1")]),
+    "dropout": ([0, 0.999], [(-0.1, "greater than or equal to 0"), (1, "less than 1")]),
+    "test_fraction": ([1e-6, 0.999], [(0, "greater than 0"), (1, "less than 1")]),
     "margin": POSITIVE,
     "reference_margin": POSITIVE,
     "learning_rate": POSITIVE,
@@ -45,13 +48,17 @@ INTEGERS = {
         [(1, "greater than or equal to 2"), (65537, "less than or equal to 65536")],
     ),
     "warmup_steps": ([0], [(-1, "greater than or equal to 0")]),
+    "learning_rate_warmup_steps": ([0, 10**9], [(-1, "greater than or equal to 0")]),
     "num_epochs": AT_LEAST_ONE,
+    "remine_epochs": ([1], AT_LEAST_ONE[1]),  # more goes with offline mining only, below
     "save_summary_steps": AT_LEAST_ONE,
     "keep_checkpoint_max": AT_LEAST_ONE,
 }
 OPTIONAL_INTEGERS = {
     "save_checkpoints_steps": AT_LEAST_ONE,
+    "patience_evaluations": AT_LEAST_ONE,
     "image_size": AT_LEAST_ONE,
+    "input_size": AT_LEAST_ONE,
     "num_labels": AT_LEAST_ONE,
     "train_size": AT_LEAST_ONE,
     "eval_size": AT_LEAST_ONE,
@@ -61,11 +68,23 @@ OPTIONAL_INTEGERS = {
 }
 BOOLEANS = ("use_batch_norm", "l2_normalize", "squared", "stop_on_collapse", "deterministic")
 NAMES = {
-    "dataset": "'fashion_mnist' or 'mnist'",
-    "network": "'naive_cnn'",
-    "triplet_strategy": "'batch_all' or 'batch_hard' or 'batch_semihard'",
+    "dataset": "'cifar10' or 'fashion_mnist' or 'image_folder' or 'mnist'",
+    "network": "'keras_application' or 'mlp' or 'naive_cnn'",
+    "triplet_strategy": "'batch_all' or 'batch_hard' or 'batch_semihard' or 'offline'",
+    "best_metric": " or ".join(f"'{name}'" for name in sorted(BEST_METRICS)),
 }
-OTHERS = ("augment", "distance", "warmup_strategy")  # tested by themselves, below
+# Tested by themselves, below
+OTHERS = (
+    *("application", "augment", "distance", "embedding_activation", "frozen_layers"),
+    *("hidden_sizes", "holdout_classes", "image_cache", "image_csv", "image_dir", "image_mode"),
+    *("image_resize", "learning_rate_schedule", "offline_mining", "on_bad_image", "resize"),
+    *("warmup_strategy", "weights"),
+)
+# What goes with keys that only one dataset or network reads.
+OWNER = {
+    "test_fraction": {"dataset": "image_folder", "image_size": 28},
+    "input_size": {"network": "keras_application"},
+}
 RANGES = {**FLOATS, **INTEGERS, **OPTIONAL_INTEGERS}
 
 # As the best known public implementations of this layout state them.
@@ -146,7 +165,7 @@ def test_a_public_file_as_text(path):
     ("key", "value"), [(key, value) for key, (inside, _) in RANGES.items() for value in inside]
 )
 def test_inside_the_range(path, key, value):
-    assert getattr(load(path, {key: value}), key) == value
+    assert getattr(load(path, {**OWNER.get(key, {}), key: value}), key) == value
 
 
 @pytest.mark.parametrize("key", OPTIONAL_INTEGERS)
@@ -242,6 +261,7 @@ def test_not_a_name(path, key, found):
         ("network", "naive_cn", "naive_cnn"),
         ("triplet_strategy", "batchall", "batch_all"),
         ("triplet_strategy", "batch_hrd", "batch_hard"),
+        ("best_metric", "map_at_r", "map_at_r_within"),
     ],
 )
 def test_unknown_name_with_a_near_one(path, key, found, meant):
@@ -366,7 +386,7 @@ def test_all_errors_in_one_pass(path):
     content = {"margn": 1, "batch_size": "64", "margin": -1, "dataset": "minst", "squared": True}
     assert sorted(message(path, content).splitlines()) == [
         'batch_size: found "64"; accepted: a valid integer',
-        "dataset: found \"minst\"; accepted: 'fashion_mnist' or 'mnist'; did you mean 'mnist'?",
+        f"dataset: found \"minst\"; accepted: {NAMES['dataset']}; did you mean 'mnist'?",
         "margin: found -1; accepted: greater than 0",
         "unknown key 'margn'; did you mean 'margin'?",
     ]
@@ -384,6 +404,47 @@ def test_differences_are_sorted_and_without_durations():
     one = Params()
     other = Params(squared=True, margin=2.0, num_epochs=99, eval_size=7, batch_size=8)
     assert one.differences(other) == other.differences(one) == ["batch_size", "margin", "squared"]
+
+
+def test_of_a_cosine_schedule_the_number_of_epochs_is_no_duration():
+    cosine = {"learning_rate_schedule": "cosine"}
+    assert Params(**cosine).differences(Params(**cosine, num_epochs=7)) == ["num_epochs"]
+    assert Params(**cosine).differences(Params(**cosine, keep_checkpoint_max=7)) == []
+    assert Params(num_epochs=7).differences(Params(num_epochs=8)) == []
+    assert "num_epochs" in Params(**cosine).differences(Params(num_epochs=7))
+
+
+@pytest.mark.parametrize("found", [[8, 9], ["8", "9"], [0, "sandal", 3]])
+def test_holdout_classes(path, found):
+    assert load(path, {"holdout_classes": found}).holdout_classes == found
+
+
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        ([8], "holdout_classes: found [8]; accepted: List should have at least 2 items after "),
+        ([8, -1], "holdout_classes.1: found -1; accepted: greater than or equal to 0"),
+        ([8, 1.5], "holdout_classes.1: found 1.5; accepted: a valid integer"),
+        ([True, 8], "holdout_classes.0: found true; accepted: a valid integer"),
+        (8, "holdout_classes: found 8; accepted: a valid list"),
+    ],
+)
+def test_holdout_classes_that_cannot_be(path, found, line):
+    assert message(path, {"holdout_classes": found}).startswith(line)
+
+
+def test_learning_rate_schedule(path):
+    assert load(path, {"learning_rate_schedule": "cosine"}).learning_rate_schedule == "cosine"
+    assert message(path, {"learning_rate_schedule": "linear"}) == (
+        "learning_rate_schedule: found \"linear\"; accepted: 'constant' or 'cosine'"
+    )
+
+
+def test_the_size_of_images_is_a_choice_only_where_they_are_brought_to_it():
+    assert Params(image_size=28).differences(Params()) == []
+    small, large = (Params(dataset="image_folder", image_size=size) for size in (32, 64))
+    assert small.differences(large) == ["image_size"]
+    assert small.differences(small.model_copy(update={"image_cache": "elsewhere"})) == []
 
 
 def test_the_schema_is_up_to_date():
@@ -447,6 +508,38 @@ def test_distance_and_squared(path, content, distance):
             {"augment": {"shift": -1}},
             "augment.shift: found -1; accepted: greater than or equal to 0",
         ),
+        (
+            {"dataset": "image_folder"},
+            "image_size: found nothing; accepted: the pixels to which dataset image_folder brings "
+            "pictures",
+        ),
+        (
+            {"image_mode": "L"},
+            "image_mode: found \"L\"; accepted: nothing with dataset 'mnist', for it is of "
+            "'image_folder'",
+        ),
+        (
+            {"weights": "imagenet"},
+            "weights: found \"imagenet\"; accepted: nothing with network 'naive_cnn', for it is of "
+            "'keras_application'",
+        ),
+        (
+            {"network": "keras_application", "application": "Resnet50"},
+            'application: found "Resnet50"; accepted: the name of a network in keras.applications; '
+            "did you mean 'ResNet50'?",
+        ),
+        (
+            {"network": "keras_application", "frozen_layers": -1},
+            "frozen_layers: found -1; accepted: greater than or equal to 0",
+        ),
+        (
+            {"network": "keras_application", "frozen_layers": True},
+            "frozen_layers: found true; accepted: a valid integer",
+        ),
+        (
+            {"network": "keras_application", "resize": "crop"},
+            "resize: found \"crop\"; accepted: 'scale' or 'pad'",
+        ),
         ({"augment": {"crop": 0}}, "augment.crop: found 0; accepted: greater than 0"),
         ({"augment": {"flip": 1}}, "augment.flip: found 1; accepted: a valid boolean"),
         ({"augment": {"flp": True}}, "unknown key 'augment.flp'; did you mean 'flip'?"),
@@ -460,11 +553,103 @@ def test_keys_that_do_not_go_together(path, content, line):
     assert message(path, content) == line
 
 
+@pytest.mark.parametrize("sizes", [[], [64], [128, 128]])
+def test_hidden_sizes(path, sizes):
+    params = load(path, {"hidden_sizes": sizes})
+    assert params.hidden_sizes == tuple(sizes)
+    save_params(path, params)
+    assert load_params(path) == params
+
+
+@pytest.mark.parametrize(
+    ("found", "key", "accepted"),
+    [
+        ("64", "hidden_sizes", "a valid tuple"),
+        ('"64"', "hidden_sizes", "a valid tuple"),
+        ("null", "hidden_sizes", "a valid tuple"),
+        ("[64, 0]", "hidden_sizes.1", "greater than or equal to 1"),
+        ("[65537]", "hidden_sizes.0", "less than or equal to 65536"),
+        ("[64.0]", "hidden_sizes.0", "a valid integer"),
+        ('["64"]', "hidden_sizes.0", "a valid integer"),
+        ("[true]", "hidden_sizes.0", "a valid integer"),
+    ],
+)
+def test_wrong_hidden_sizes(path, found, key, accepted):
+    text = f'{{"hidden_sizes": {found}}}'
+    value = found.strip("[]").split(", ")[-1] if "." in key else found
+    assert message(path, text) == f"{key}: found {value}; accepted: {accepted}"
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu", "sigmoid", "tanh"])
+def test_embedding_activation(path, activation):
+    assert load(path, {"embedding_activation": activation}).embedding_activation == activation
+    assert message(path, {"embedding_activation": "sine"}) == (
+        "embedding_activation: found \"sine\"; accepted: 'linear', 'relu', 'sigmoid' or 'tanh'"
+    )
+
+
+@pytest.mark.parametrize("mining", ["random", "hard", "semihard"])
+def test_offline_mining(path, mining):
+    content = {"triplet_strategy": "offline", "offline_mining": mining}
+    params = load(path, {**content, "augment": {"shift": 1}})
+    assert params.is_offline and params.offline_mining == mining
+    if mining != "random":
+        assert load(path, {**content, "remine_epochs": 5}).remine_epochs == 5
+
+
+OFFLINE = {"triplet_strategy": "offline"}
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (
+            {"offline_mining": "hard"},
+            "offline_mining: found \"hard\"; accepted: none, or triplet_strategy 'offline'",
+        ),
+        (
+            {**OFFLINE, "offline_mining": "hrd"},
+            "offline_mining: found \"hrd\"; accepted: 'random', 'hard' or 'semihard'",
+        ),
+        (
+            {**OFFLINE, "remine_epochs": 2},
+            "remine_epochs: found 2; accepted: 1, or offline_mining 'hard' or 'semihard'",
+        ),
+        (
+            {"remine_epochs": 2},
+            "remine_epochs: found 2; accepted: 1, or offline_mining 'hard' or 'semihard'",
+        ),
+        (
+            {**OFFLINE, "warmup_strategy": "batch_all", "warmup_steps": 100},
+            "warmup_strategy: found \"batch_all\"; accepted: none, for triplet_strategy 'offline' "
+            "is trained on triplets, not on batches",
+        ),
+        (
+            {"warmup_strategy": "offline", "warmup_steps": 100},
+            'warmup_strategy: found "offline"; accepted: a strategy that chooses the triplets of a '
+            "batch itself",
+        ),
+        (
+            {**OFFLINE, "classes_per_batch": 10, "examples_per_class": 4},
+            "classes_per_batch: found 10; accepted: none, for with triplet_strategy 'offline' a "
+            "batch is batch_size triplets",
+        ),
+        (
+            {**OFFLINE, "margin": "soft"},
+            'margin: found "soft"; accepted: a number, or triplet_strategy batch_hard: under '
+            "softplus every triplet is positive, and there is nothing to mine",
+        ),
+    ],
+)
+def test_keys_that_do_not_go_with_offline_triplets(path, content, line):
+    assert message(path, content) == line
+
+
 def test_the_schema_describes_every_key():
     properties = json.loads(json_schema())["properties"]
     assert set(properties) == {"$schema", *Params.model_fields}
     assert all(properties[key].get("description") for key in Params.model_fields)
-    assert properties["dataset"]["enum"] == ["fashion_mnist", "mnist"]
+    assert properties["dataset"]["enum"] == ["cifar10", "fashion_mnist", "image_folder", "mnist"]
     assert properties["reference_margin"]["exclusiveMinimum"] == 0
     number, soft = properties["margin"]["oneOf"]
     assert number == {"type": "number", "exclusiveMinimum": 0}

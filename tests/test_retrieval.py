@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from src import retrieval
-from src.retrieval import PERCENTILES, nearest_neighbors, percentiles_of_distances, recall_at_1
+from src.retrieval import (
+    PERCENTILES,
+    nearest_class_means,
+    nearest_neighbors,
+    percentiles_of_distances,
+    rank_gallery,
+    recall_at_1,
+)
 
 
 def gaussian(num_examples, size, seed=0):
@@ -196,3 +203,165 @@ def test_one_value_for_each_percentile():
     for num_examples in (1, 5):
         actual = percentiles_of_distances(gaussian(num_examples, 3), "squared_euclidean")
         assert actual.shape == (3,) and actual.dtype == np.float32
+
+
+def reference_ranking(queries, query_labels, gallery=None, gallery_labels=None, own=None):
+    """Return num_positives, first_positive, r_precision, average_precision by loops over ranks."""
+    if gallery is None:
+        gallery, gallery_labels, own = queries, query_labels, np.arange(len(queries))
+    rows = []
+    for q, query in enumerate(queries.astype(np.float64)):
+        others = [g for g in range(len(gallery)) if own is None or g != own[q]]
+        distances = [np.sum((query - gallery[g].astype(np.float64)) ** 2) for g in others]
+        ranked = [others[i] for i in sorted(range(len(others)), key=lambda i: (distances[i], i))]
+        matches = [gallery_labels[g] == query_labels[q] for g in ranked]
+        num_positives = sum(matches)
+        hits, precisions = 0, 0.0
+        for rank, is_match in enumerate(matches[:num_positives], start=1):
+            hits += is_match
+            precisions += is_match * hits / rank
+        r = max(num_positives, 1)
+        first = matches.index(True) + 1 if num_positives else None
+        rows.append((num_positives, first, hits / r, precisions / r))
+    return rows
+
+
+def assert_ranking(found, expected):
+    for q, (num_positives, first, r_precision, average_precision) in enumerate(expected):
+        assert found.num_positives[q] == num_positives
+        assert found.first_positive[q] == (first if first is not None and first <= 8 else 9)
+        assert found.r_precision[q] == pytest.approx(r_precision, abs=1e-12)
+        assert found.average_precision[q] == pytest.approx(average_precision, abs=1e-12)
+
+
+def tied(num_examples, num_classes, seed=0, size=2):
+    """Whole numbers, of which many distances are equal; classes of different sizes."""
+    rng = np.random.default_rng(seed)
+    points = rng.integers(-3, 4, size=(num_examples, size)).astype(np.float32)
+    labels = np.minimum(rng.geometric(1.5 / num_classes, num_examples), num_classes) * 7
+    return points, labels.astype(np.int32)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("make", [tied, lambda n, c, seed: (gaussian(n, 3, seed), tied(n, c)[1])])
+def test_ranking(make, seed):
+    points, labels = make(90, 6, seed)
+    assert_ranking(rank_gallery(points, labels), reference_ranking(points, labels))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ranking_of_a_gallery(seed):
+    queries, query_labels = tied(40, 6, seed)
+    gallery, gallery_labels = tied(70, 4, seed + 10)  # two of the queries' classes are not there
+    arguments = queries, query_labels, gallery, gallery_labels
+    assert_ranking(rank_gallery(*arguments), reference_ranking(*arguments))
+
+
+def test_ranking_of_a_gallery_that_holds_the_queries():
+    gallery, gallery_labels = tied(70, 4)
+    own = np.random.default_rng(0).permutation(70)[:25]
+    arguments = gallery[own], gallery_labels[own], gallery, gallery_labels
+    found = rank_gallery(*arguments, own=own)
+    assert_ranking(found, reference_ranking(*arguments, own=own))
+
+
+@pytest.mark.parametrize(("block_size", "chunk_pairs"), [(1, 1), (7, 300), (64, 10**6)])
+def test_ranking_in_blocks_and_chunks(monkeypatch, block_size, chunk_pairs):
+    points, labels = tied(90, 6)
+    expected = rank_gallery(points, labels, count_pairs=True)
+    monkeypatch.setattr(retrieval, "BLOCK_SIZE", block_size)
+    monkeypatch.setattr(retrieval, "_CHUNK_PAIRS", chunk_pairs)
+    found = rank_gallery(points, labels, count_pairs=True)
+    for before, after in zip(expected[:-1], found[:-1], strict=True):
+        np.testing.assert_allclose(after, before, rtol=1e-12)
+    np.testing.assert_array_equal(found.pairs.positive, expected.pairs.positive)
+    np.testing.assert_array_equal(found.pairs.negative, expected.pairs.negative)
+
+
+def test_ranking_by_hand():
+    # On a line: 0a 1b 2a 4a. Of 0a the others are b a a, R = 2: of its first two, one.
+    points = np.array([[0], [1], [2], [4]], np.float32)
+    labels = np.array([0, 1, 0, 0], np.int32)
+    found = rank_gallery(points, labels)
+    assert found.num_positives.tolist() == [2, 0, 2, 2]
+    assert found.first_positive[[0, 2, 3]].tolist() == [2, 2, 1]
+    assert found.r_precision.tolist() == [1 / 2, 0, 1 / 2, 1 / 2]  # 4a: a b a
+    assert found.average_precision[[0, 2, 3]].tolist() == [
+        (0 + 1 / 2) / 2,
+        (0 + 1 / 2) / 2,  # 2a: b a a: 1b, 0a (of 0a and 4a, equally near, the first), 4a
+        (1 / 1 + 0) / 2,
+    ]
+    assert found.recall_at(1) == 1 / 4 and found.recall_at(2) == 3 / 4
+    # The lone b can find nothing: a miss for recall, left out of the others.
+    assert found.mean_over_answerable(found.r_precision) == pytest.approx(1 / 2)
+
+
+def test_ranking_of_lone_classes_one_class_and_nothing():
+    points = gaussian(6, 3)
+    alone = rank_gallery(points, np.arange(6, dtype=np.int32))
+    assert alone.recall_at(8) == 0
+    assert alone.mean_over_answerable(alone.average_precision) == 0
+    same = rank_gallery(points, np.zeros(6, np.int32))
+    assert same.recall_at(1) == 1 and same.average_precision.tolist() == [1] * 6
+    for size in (0, 1):
+        few = rank_gallery(points[:size], np.zeros(size, np.int32), count_pairs=True)
+        assert few.recall_at(8) == 0 and few.voted_label.tolist() == [-1] * size
+
+
+def test_what_is_not_finite_ends_in_figures():
+    points, labels = gaussian(30, 4), np.arange(30, dtype=np.int32) % 3
+    points[3] = np.nan
+    points[4:6] = np.inf
+    found = rank_gallery(points, labels, count_pairs=True)
+    assert np.isfinite(found.average_precision).all()
+    assert found.pairs.positive.sum() + found.pairs.negative.sum() == 30 * 29
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1e18])
+def test_scale_does_not_matter(scale):
+    points, labels = gaussian(60, 4), np.arange(60, dtype=np.int32) % 3
+    expected = rank_gallery(points, labels)
+    found = rank_gallery((points * np.float32(scale)), labels)
+    np.testing.assert_allclose(found.average_precision, expected.average_precision)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_votes_are_scikit_learns(seed):
+    from sklearn.neighbors import KNeighborsClassifier
+
+    queries, gallery = gaussian(80, 3, seed), gaussian(120, 3, seed + 10)
+    labels = tied(120, 6, seed)[1]
+    reference = KNeighborsClassifier(5, algorithm="brute").fit(gallery, labels)
+    found = rank_gallery(queries, labels[:80], gallery, labels)
+    np.testing.assert_array_equal(found.voted_label, reference.predict(queries))
+
+
+def test_votes_of_fewer_than_five():
+    points = np.array([[0], [1], [3]], np.float32)
+    found = rank_gallery(points, np.array([5, 2, 2], np.int32))
+    assert found.voted_label.tolist() == [2, 2, 2]  # 5 against 2, twice: the smaller
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_class_means_are_scikit_learns(seed):
+    from sklearn.neighbors import NearestCentroid
+
+    queries, gallery = gaussian(80, 3, seed), gaussian(120, 3, seed + 10)
+    labels = tied(120, 6, seed)[1]
+    found = nearest_class_means(queries, labels[:80], gallery, labels)
+    expected = NearestCentroid().fit(gallery, labels).predict(queries)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_class_means_without_the_query():
+    points, labels = gaussian(60, 3), tied(60, 8)[1]
+    labels[0] = 999  # alone: without it, its class has no mean
+    expected = []
+    for q in range(60):
+        means = {
+            label: points[(labels == label) & (np.arange(60) != q)].mean(axis=0)
+            for label in np.unique(np.delete(labels, q))
+        }
+        distances = {label: np.linalg.norm(points[q] - mean) for label, mean in means.items()}
+        expected.append(min(distances, key=distances.get))
+    assert nearest_class_means(points, labels).tolist() == expected

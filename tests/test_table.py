@@ -56,17 +56,26 @@ def test_table_with_a_row_that_misses_a_cell():
         format_table(["a"], [["1", "2"]])
 
 
-def test_splits():
+def test_splits_with_their_baselines():
     metrics = {
+        "map_at_r_within": 0.912345,
+        "recall_at_1_within": 0.98,
         "recall_at_1": 0.98764,
         "loss": 0.25,
         "fraction_positive": 0.0,
-        "embedding_mean_norm": 1.0,
         "num_examples": 50000,  # in metrics.json, not in the table
     }
-    table = format_splits({"train": metrics, "test": {**metrics, "loss": 0.5}})
+    unseen = {key: value for key, value in metrics.items() if key != "recall_at_1"}
+    baseline = {"map_at_r_within": 0.5, "recall_at_1_within": 0.75}
+    table = format_splits(
+        {"train": metrics, "unseen": unseen},
+        {"untrained": {"unseen": baseline}, "raw_pixels": {"unseen": baseline}},
+    )
     assert table.split("\n") == [
-        "split  loss  fraction_positive  embedding_mean_norm  recall_at_1",
-        "train  0.25                  0                    1       0.9876",
-        "test    0.5                  0                    1       0.9876",
+        "split         map_at_r_within  recall_at_1_within  recall_at_1  loss  fraction_positive",
+        "train                  0.9123                0.98       0.9876  0.25                  0",
+        "unseen                 0.9123                0.98            -  0.25                  0",
+        "  untrained               0.5                0.75            -     -                  -",
+        "  raw_pixels              0.5                0.75            -     -                  -",
     ]
+    assert max(map(len, table.split("\n"))) <= 100

@@ -43,6 +43,7 @@ WITH_TIES = {
     "batch_all": [],
     "batch_hard": ["duplicates", "on a line"],
     "batch_semihard": ["duplicates", "on a line", "all embeddings equal", "all embeddings zero"],
+    "offline": [],
 }
 
 
@@ -51,6 +52,12 @@ def margins(name):
 
 
 STRATEGIES_AND_MARGINS = [(name, margin) for name in TRIPLET_STRATEGIES for margin in margins(name)]
+
+
+def batch_of(name, batch):
+    labels, embeddings = BATCHES[batch]
+    examples = reference.as_batch_of(name, labels)
+    return labels[examples], embeddings[examples]
 
 
 def evaluate(run, name, labels, embeddings, margin, distance="euclidean"):
@@ -71,7 +78,7 @@ def evaluate(run, name, labels, embeddings, margin, distance="euclidean"):
 @pytest.mark.parametrize("distance", reference.DISTANCES)
 @pytest.mark.parametrize(("name", "margin"), STRATEGIES_AND_MARGINS)
 def test_agrees_with_the_loop(run, name, margin, distance, batch):
-    labels, embeddings = BATCHES[batch]
+    labels, embeddings = batch_of(name, batch)
     expected = getattr(reference, name)(labels, embeddings, margin=margin, distance=distance)
     triplets, fraction, gradient = evaluate(run, name, labels, embeddings, margin, distance)
 
@@ -93,14 +100,14 @@ def test_agrees_with_the_loop(run, name, margin, distance, batch):
 @pytest.mark.parametrize("batch", WITHOUT_TRIPLETS)
 @pytest.mark.parametrize(("name", "margin"), STRATEGIES_AND_MARGINS)
 def test_no_triplet_means_loss_0_and_gradient_0(run, name, margin, batch):
-    triplets, fraction, gradient = evaluate(run, name, *BATCHES[batch], margin)
+    triplets, fraction, gradient = evaluate(run, name, *batch_of(name, batch), margin)
     assert (*triplets, fraction) == (0, 0, 0, 0, 0)
     assert (gradient == 0).all()
 
 
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
 def test_labels_of_shape_b_1_are_flattened(run, name):
-    labels, embeddings = BATCHES["shuffled"]
+    labels, embeddings = batch_of(name, "shuffled")
     flat = evaluate(run, name, labels, embeddings, 1.0)
     column = evaluate(run, name, labels[:, None], embeddings, 1.0)
     assert tuple(column[0]) == tuple(flat[0])
@@ -116,7 +123,7 @@ def test_other_numbers_of_labels_are_refused(run, name):
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
 def test_embeddings_that_are_not_finite_give_a_loss_that_is_not(run, name, value):
     """And not 0, by which a diverged training would look like a perfect one."""
-    labels, embeddings = BATCHES["shuffled"]
+    labels, embeddings = batch_of(name, "shuffled")
     embeddings = embeddings.copy()
     embeddings[3] = value
     triplets, _, _ = evaluate(run, name, labels, embeddings, 1.0, "squared_euclidean")
@@ -125,7 +132,7 @@ def test_embeddings_that_are_not_finite_give_a_loss_that_is_not(run, name, value
 
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
 def test_a_step_against_the_gradient_lowers_the_loss(run, name):
-    labels, embeddings = BATCHES["shuffled"]
+    labels, embeddings = batch_of(name, "shuffled")
     before, _, gradient = evaluate(run, name, labels, embeddings, 1.0)
     step = (embeddings - 0.05 * gradient / np.linalg.norm(gradient)).astype(np.float32)
     after, _, _ = evaluate(run, name, labels, step, 1.0)
@@ -187,6 +194,26 @@ def test_batch_semihard_takes_the_farthest_negative_where_none_is_farther(run):
     # (1, 2): 9 at distance 8, for 0 is as far as p: 0; (2, 1): 0 at distance 2: 1 - 2 + 1 = 0
     assert triplets.loss == pytest.approx((8 + 2 + 0 + 0) / 4)
     assert triplets.num_positive_triplets == 2
+
+
+def test_offline_by_hand(run):
+    """The triplets (0, 1, 3), (1, 0, 5), (3, 5, 1), and two rows that are none by their labels."""
+    labels = np.array([0, 0, 1, 0, 0] + [0, 0, 1, 1, 0] + [1, 1, 0, 1, 0])
+    points = np.array([0, 1, 3, 0, 0] + [1, 0, 5, 3, 1] + [3, 5, 1, 3, 1], np.float32)[:, None]
+    triplets, fraction, gradient = evaluate(run, "offline", labels, points, 2.5)
+    # 1 - 3 + 2.5, 1 - 4 + 2.5 which is not positive but counts, 2 - 2 + 2.5
+    assert triplets.loss == pytest.approx((0.5 + 0 + 2.5) / 3)
+    assert fraction == pytest.approx(2 / 3)
+    assert triplets.num_averaged_triplets == triplets.num_valid_triplets == 3
+    # Of (0, 1, 3): the anchor -1 + 1, the positive +1, the negative -1
+    # Of (3, 5, 1): the anchor -1 - 1, the positive +1, the negative +1
+    by_row = [0, 0, -2, 0, 0] + [1, 0, 1, 0, 0] + [-1, 0, 1, 0, 0]
+    np.testing.assert_allclose(gradient[:, 0], np.array(by_row) / 3, atol=1e-6)
+
+
+def test_offline_refuses_a_batch_that_is_not_of_thirds(run):
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+        evaluate(run, "offline", np.arange(7), normal(7), 1.0)
 
 
 def test_soft_margin_by_hand(run):

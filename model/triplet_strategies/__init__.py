@@ -2,7 +2,9 @@
 
 Each is a pure function `(labels, embeddings, *, margin, distance) -> TripletLoss`:
 
-- labels: integer [B] or [B, 1]; embeddings: float32 [B, D], not necessarily of length 1.
+- labels: integer [B] or [B, 1]; embeddings: float32 [B, D], not necessarily of length 1. Those of
+  src.registry.OFFLINE_STRATEGIES take T triplets for a batch: B is 3T, anchors first, then
+  positives, then negatives.
 - margin: > 0, in units of the distance, or "soft" (src.registry.SOFT_MARGIN_STRATEGIES); distance:
   see `src.mining.mine`.
 - A batch without a triplet (one class, all labels distinct, one example) has loss 0 and a

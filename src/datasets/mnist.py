@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from src.errors import UserError
 from src.idx import read_idx
 from src.registry import DATASETS
-from src.split import SPLITS, Split, validation_indices
+from src.split import SPLITS, Split, hold_out_validation
 
 if TYPE_CHECKING:
     from src.params import Params
@@ -90,15 +90,7 @@ def load_mnist_layout(
     examples = Split(images[..., np.newaxis], labels, class_names)
     if split == "test":
         return examples
-
-    train, validation = validation_indices(labels, params.validation_fraction, params.seed)
-    indices = train if split == "train" else validation
-    if len(indices) == 0:
-        raise UserError(
-            f"{images_path}: split {split}: 0 of {len(labels)} examples with "
-            f"validation_fraction {params.validation_fraction}; at least 1 is needed"
-        )
-    return examples.take(indices)
+    return hold_out_validation(examples, split, params, images_path)
 
 
 def _find_pair(folders: Sequence[Path], prefix: str, advice: str) -> tuple[Path, Path]:

@@ -1,0 +1,118 @@
+"""Compare experiments in one table: `python compare.py experiments/naive_cnn`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from src.atomic import atomic_write
+from src.cli import program_parser, run
+from src.comparison import DEFAULT_SPLIT, Comparison, compare
+from src.comparison_formats import as_csv, as_json, as_markdown, for_console
+from src.results import read_results
+
+EXAMPLES = """\
+  python compare.py experiments/naive_cnn
+  python compare.py experiments --sort map_at_r_within --baselines
+  python compare.py experiments/margins --split test --columns recall_at_1,train.loss --markdown
+  python compare.py experiments/margins --plot margins.png"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = program_parser(
+        "Compare experiments: the params in which they differ, and what they have reached. Those "
+        "that differ in their seed alone are one row, of means and standard deviations.",
+        EXAMPLES,
+    )
+    parser.add_argument(
+        "directories",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="an experiment, or a directory with experiments at any depth",
+    )
+    parser.add_argument(
+        "--split",
+        default=DEFAULT_SPLIT,
+        help="what metrics are of that are named without a split (default: %(default)s, by which "
+        "margins are chosen; test is for the end)",
+    )
+    parser.add_argument(
+        "--columns",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="NAME,...",
+        help="metrics to show, by their names in metrics.json: recall_at_1, train.loss, seconds",
+    )
+    parser.add_argument(
+        "--sort",
+        metavar="COLUMN",
+        help="experiment, status, n, a param or a metric; a metric's best first "
+        "(default: by the params)",
+    )
+    parser.add_argument("--reverse", action="store_true", help="sort the other way round")
+    parser.add_argument(
+        "--baselines",
+        action="store_true",
+        help="add rows of what each has to be better than: raw pixels, the untrained network",
+    )
+    parser.add_argument(
+        "--plot",
+        type=_picture,
+        metavar="FILE",
+        help="also draw fraction_positive, recall@1 and MAP@R against the margin, and the curves "
+        "of all runs: .png, .svg or .pdf",
+    )
+    formats = parser.add_mutually_exclusive_group()
+    formats.add_argument("--markdown", action="store_true", help="print a table in Markdown")
+    formats.add_argument("--csv", action="store_true", help="print CSV, at full precision")
+    formats.add_argument("--json", action="store_true", help="print JSON, at full precision")
+    args = parser.parse_args(argv)
+
+    comparison = compare(
+        read_results(args.directories),
+        split=args.split,
+        columns=args.columns,
+        sort=args.sort,
+        reverse=args.reverse,
+        baselines=args.baselines,
+    )
+    if args.markdown:
+        print(as_markdown(comparison))
+    elif args.csv:
+        print(as_csv(comparison))
+    elif args.json:
+        print(as_json(comparison))
+    else:
+        print(for_console(comparison))
+    if args.plot:
+        _plot(args.plot, comparison, args.split)
+        print(f"wrote {args.plot}", file=sys.stderr)  # standard output is the table's
+
+
+def _picture(text: str) -> Path:
+    """Return the path of a picture; argparse reports what is none."""
+    path = Path(text)
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise argparse.ArgumentTypeError(f"found {text!r}; accepted: a name in .png, .svg or .pdf")
+    return path
+
+
+def _plot(path: Path, comparison: Comparison, split: str) -> None:
+    """Draw the comparison. What that needs is slow to import, and imported here only."""
+    from src.curves import read_curves
+    from src.figures.comparison import comparison_figure
+
+    curves = {
+        result.model_dir: read_curves(result.model_dir / "eval_validation")
+        for row in comparison.rows
+        for result in row.results
+    }
+    figure = comparison_figure(comparison, split, curves)
+    with atomic_write(path) as file:
+        figure.savefig(file, format=path.suffix[1:], dpi=150)
+
+
+if __name__ == "__main__":
+    run(main)

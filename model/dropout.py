@@ -1,0 +1,49 @@
+"""Dropout that a resumed run repeats: a function of the seed and the step, as augmentation is."""
+
+from model.estimator import global_step, keras, tf
+
+
+class Dropout(keras.layers.Layer):
+    """Sets a share of its inputs to 0 in training, and scales up the rest.
+
+    The layer of Keras draws from a state that no checkpoint holds.
+    """
+
+    def __init__(self, rate: float, *, seed: int, draw: int, name: str) -> None:
+        """Prepare the layer.
+
+        Args:
+            rate: the share, 0 <= rate < 1.
+            seed: of the run.
+            draw: a number that no other dropout layer of the network has.
+            name: the layer's.
+        """
+        super().__init__(name=name)
+        self._rate = rate
+        self._seed = seed
+        self._draw = draw
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Return float32 of the shape of `inputs`."""
+        if not training:
+            return inputs
+        seed = tf.stack([tf.constant(self._seed, tf.int64), tf.cast(global_step(), tf.int64)])
+        return dropout(inputs, self._rate, seed, self._draw)
+
+
+def dropout(inputs: tf.Tensor, rate: float, seed: tf.Tensor, draw: int) -> tf.Tensor:
+    """Set each input to 0 with probability `rate`, and divide the others by 1 - `rate`.
+
+    Args:
+        inputs: float32, of any shape.
+        rate: 0 <= rate < 1.
+        seed: int64 [2], the seed of the run and the step.
+        draw: tells apart the draws of one step.
+
+    Returns:
+        float32 of the shape of `inputs`; a function of the arguments and of nothing else.
+    """
+    # -1 - draw: augmentation counts its own draws from 0 up.
+    seed = tf.random.experimental.stateless_fold_in(seed, tf.constant(-1 - draw, tf.int64))
+    is_kept = tf.random.stateless_uniform(tf.shape(inputs), seed) >= rate
+    return tf.where(is_kept, inputs / (1.0 - rate), 0.0)

@@ -1,0 +1,46 @@
+"""The curves in TensorBoard's event files, read by TensorBoard's own reader, without TensorFlow."""
+
+from pathlib import Path
+
+from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
+from tensorboard.compat.tensorflow_stub import errors  # type: ignore[import-untyped]
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import (  # type: ignore[import-untyped]
+    PyRecordReader_New,
+)
+
+# Steps, ascending, and the value at each.
+Curve = tuple[list[int], list[float]]
+
+
+def read_curves(directory: Path) -> dict[str, Curve]:
+    """Read the scalars of every event file in a directory.
+
+    Args:
+        directory: that of a run, such as an experiment's `eval_validation`; may be missing.
+
+    Returns:
+        A curve for each tag. Where an interrupted run has written a step again, the latest value
+        counts. A file that breaks off, as one that is being written does, gives what it has.
+    """
+    values: dict[str, dict[int, float]] = {}
+    for path in sorted(directory.glob("events.out.tfevents.*")):
+        for event in _events(path):
+            for value in event.summary.value:
+                if value.HasField("simple_value"):
+                    values.setdefault(value.tag, {})[event.step] = value.simple_value
+    return {
+        tag: (sorted(of_tag), [of_tag[step] for step in sorted(of_tag)])
+        for tag, of_tag in values.items()
+    }
+
+
+def _events(path: Path) -> list[Event]:
+    """Return the events of a file, up to the first that is not complete."""
+    events = []
+    reader = PyRecordReader_New(str(path))
+    try:
+        while True:
+            reader.GetNext()
+            events.append(Event.FromString(reader.record()))
+    except (errors.OutOfRangeError, errors.DataLossError):
+        return events

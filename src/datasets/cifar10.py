@@ -1,0 +1,165 @@
+"""CIFAR-10: colour pictures of ten classes, in the binary version, which holds bytes alone."""
+
+import gzip
+import os
+import tarfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.datasets.mnist import dataset_folders
+from src.download import RemoteFile
+from src.errors import UserError
+from src.split import SPLITS, Split, hold_out_validation
+
+if TYPE_CHECKING:
+    from src.params import Params
+
+# As in the archive's batches.meta.txt.
+CLASS_NAMES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+
+ARCHIVE = "cifar-10-binary.tar.gz"
+ARCHIVE_FOLDER = "cifar-10-batches-bin"
+TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
+TEST_FILES = ("test_batch.bin",)
+
+IMAGES_PER_FILE = 10_000
+IMAGE_SHAPE = (3, 32, 32)  # channels first: all of red, then green, then blue
+RECORD_SIZE = 1 + 3 * 32 * 32  # the label, then the image
+
+# md5: the authors' page. sha256 and size: TensorFlow Datasets, url_checksums/cifar10.txt.
+REMOTE_FILES = (
+    RemoteFile(
+        url=f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}",
+        size=170_052_171,
+        md5="c32a1d4ab5d03f1284b67883e8d87530",
+        sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    ),
+)
+
+
+def load(data_dir: Path, split: str, params: "Params") -> Split:
+    """Load a split of CIFAR-10.
+
+    Args:
+        data_dir: the folder that holds `cifar10/`, or `cifar10/` itself, with the archive or with
+            the files in it, extracted.
+        split: "train" or "validation", both from the five training files, or "test".
+        params: `validation_fraction` and `seed` say which examples are held out.
+
+    Returns:
+        images uint8 [N, 32, 32, 3], labels int32 [N], the names of the classes.
+
+    Raises:
+        UserError: a file is missing or damaged, or the split would be empty.
+
+    Source: the section "Binary version" of https://www.cs.toronto.edu/~kriz/cifar.html
+    """
+    if split not in SPLITS:
+        raise UserError(f"split: {split!r}; one of {', '.join(SPLITS)} is accepted")
+    names = TEST_FILES if split == "test" else TRAIN_FILES
+    folder, contents = _read(dataset_folders("cifar10", data_dir), names, data_dir)
+    batches = [
+        _parse(folder / name, content) for name, content in zip(names, contents, strict=True)
+    ]
+    examples = Split(
+        np.concatenate([images for images, _ in batches]),
+        np.concatenate([labels for _, labels in batches]),
+        CLASS_NAMES,
+    )
+    return examples if split == "test" else hold_out_validation(examples, split, params, folder)
+
+
+def _read(
+    folders: Sequence[Path], names: Sequence[str], data_dir: Path
+) -> tuple[Path, list[bytes]]:
+    """Return the content of the files, and the folder or archive that has them all."""
+    for folder in folders:
+        for place in (folder, folder / ARCHIVE_FOLDER):
+            if all((place / name).is_file() for name in names):
+                return place, [_read_file(place / name) for name in names]
+        if (folder / ARCHIVE).is_file():
+            return folder / ARCHIVE, _read_archive(folder / ARCHIVE, names)
+    megabytes = round(REMOTE_FILES[0].size / 1e6)
+    raise UserError(
+        f"{', '.join(map(str, folders))}: {ARCHIVE} missing, and {', '.join(names)}; either is "
+        f"accepted; `python -m src.download cifar10 --data_dir {data_dir}` fetches the archive "
+        f"({megabytes} MB)"
+    )
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; a readable file is accepted") from error
+
+
+def _read_archive(path: Path, names: Sequence[str]) -> list[bytes]:
+    """Return the content of members of the archive; nothing is extracted to disk.
+
+    A member is known by the last part of its name, and read only if its header states the right
+    size: neither its folder nor its content can do harm.
+    """
+    contents: dict[str, bytes] = {}
+    try:
+        with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+            for member in archive:
+                name = os.path.basename(member.name)
+                if name not in names:
+                    continue
+                if not member.isfile() or name in contents:
+                    fault = "there twice" if name in contents else "not a regular file"
+                    raise UserError(f"{path}: {name}: {fault}; one file is accepted")
+                _check_size(path / name, member.size)
+                content = archive.extractfile(member)
+                contents[name] = content.read() if content else b""
+            while stream.read(1 << 20):  # to the end, where gzip checks its sum
+                pass
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise UserError(
+            f"{path}: damaged archive ({error}); {ARCHIVE} as it is published is accepted"
+        ) from error
+    if missing := [name for name in names if name not in contents]:
+        raise UserError(f"{path}: {', '.join(missing)} missing; {ARCHIVE} has {', '.join(names)}")
+    return [contents[name] for name in names]
+
+
+def _check_size(path: Path, size: int) -> None:
+    expected = IMAGES_PER_FILE * RECORD_SIZE
+    if size != expected:
+        fault = "truncated" if size < expected else "trailing bytes"
+        raise UserError(
+            f"{path}: byte {min(size, expected)}: {fault}: {size} bytes; {expected} are accepted, "
+            f"{IMAGES_PER_FILE} images of {RECORD_SIZE}"
+        )
+
+
+def _parse(path: Path, content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Return the images uint8 [N, 32, 32, 3] and labels int32 [N] of a file."""
+    _check_size(path, len(content))
+    records = np.frombuffer(content, np.uint8).reshape(-1, RECORD_SIZE)
+    labels = records[:, 0]
+    wrong = np.flatnonzero(labels >= len(CLASS_NAMES))
+    if len(wrong):
+        raise UserError(
+            f"{path}: byte {wrong[0] * RECORD_SIZE}: image {wrong[0]} has label "
+            f"{labels[wrong[0]]}; 0 to {len(CLASS_NAMES) - 1} are accepted"
+        )
+    images = records[:, 1:].reshape(-1, *IMAGE_SHAPE).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(images), labels.astype(np.int32)

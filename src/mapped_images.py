@@ -1,0 +1,53 @@
+"""Images that stay in their file: only those that are asked for come into memory."""
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class MappedImages:
+    """Some rows of an array on disk, as if they were the array uint8 [N, H, W, C] of these rows.
+
+    Indexed along the first axis, by a position, a slice, positions or a mask, it gives the images
+    meant as an ordinary array. So a batch costs a batch's memory, and a split of a data set larger
+    than memory only its N row numbers. `np.asarray` reads all of them.
+
+    Attributes:
+        shape: (N, H, W, C).
+        dtype: uint8.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 4
+
+    def __init__(self, array: NDArray[np.uint8], rows: NDArray[np.intp]) -> None:
+        """Choose the images.
+
+        Args:
+            array: uint8 [M, H, W, C], memory-mapped (`np.load(..., mmap_mode="r")`).
+            rows: int [N], which rows of it, in the order wanted.
+        """
+        self._array = array
+        self._rows = rows
+        self.shape = (len(rows), *array.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        return np.asarray(self._array[self._rows[key]])
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return (self[position] for position in range(len(self)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
+
+    def take(self, indices: NDArray[np.intp]) -> "MappedImages":
+        """Return the images at `indices`, int [K], in that order, without reading any."""
+        return MappedImages(self._array, self._rows[indices])
+
+
+Images: TypeAlias = NDArray[np.uint8] | MappedImages

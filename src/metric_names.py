@@ -1,0 +1,28 @@
+"""The names of the metrics from embeddings, as metrics.json, summaries and `best_metric` use them.
+
+Apart from the code that computes them, for `params.json` is checked before NumPy is needed.
+"""
+
+# The ranks k of recall@k.
+RECALL_RANKS = (1, 2, 4, 8)
+
+RETRIEVAL = (
+    "map_at_r",
+    "r_precision",
+    "precision_at_1",
+    *(f"recall_at_{rank}" for rank in RECALL_RANKS),
+    "knn_accuracy",
+)
+VERIFICATION = ("roc_auc", "eer", "tar_at_far_1e-2", "tar_at_far_1e-3")
+CLUSTERING = ("nmi", "ami")
+
+WITHIN = (*(f"{name}_within" for name in RETRIEVAL), *VERIFICATION, *CLUSTERING)
+"""Of a split by itself; those of every evaluation."""
+
+AGAINST_GALLERY = (*RETRIEVAL, "class_mean_accuracy")
+"""Of a split that asks the training split; those of the final evaluation."""
+
+BEST_METRICS = ("loss", *WITHIN)
+"""Those by which the best checkpoint can be chosen."""
+
+LOWER_IS_BETTER = frozenset({"loss", "eer"})

@@ -1,0 +1,31 @@
+"""Where the weights that a training starts from come from."""
+
+from pathlib import Path
+from typing import Literal
+
+from src.errors import UserError
+
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+def find_weights(weights: str | None, data_dir: Path) -> Path | Literal["imagenet"] | None:
+    """Return the file that `weights` of the params names, if it names one.
+
+    Args:
+        weights: a path, in `data_dir` unless it is absolute; "imagenet"; or None.
+        data_dir: the folder of all datasets.
+
+    Raises:
+        UserError: the file is missing, or no HDF5 file.
+    """
+    if weights is None or weights == "imagenet":
+        return weights  # type: ignore[return-value]  # mypy does not narrow to the literal
+    path = data_dir / weights
+    accepted = 'accepted: a file of weights (.h5) in data_dir, or "imagenet"'
+    try:
+        with open(path, "rb") as file:
+            if file.read(len(HDF5_MAGIC)) != HDF5_MAGIC:
+                raise UserError(f"{path}: weights: not an HDF5 file; {accepted}")
+    except OSError as error:
+        raise UserError(f"{path}: weights: {error.strerror}; {accepted}") from None
+    return path

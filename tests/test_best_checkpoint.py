@@ -1,0 +1,178 @@
+"""The best checkpoint: which is kept, over restarts too, and when patience ends."""
+
+import json
+
+import numpy as np
+import pytest
+
+from model.best_checkpoint import BestCheckpoint
+from model.estimator import estimator, tf
+from model.hooks import StopAfterEvaluation
+from model.training import build_estimator, embed
+from src.experiment import Best, Experiment
+from src.params import Params
+from src.split import Split
+
+NAN = float("nan")
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    return Experiment(tmp_path)
+
+
+class Kept:
+    """A `BestCheckpoint` whose evaluations are given, without exports."""
+
+    def __init__(self, experiment, monkeypatch, **params):
+        self.experiment, self.stops, self.exports = experiment, 0, []
+        exporter = lambda **options: self  # noqa: E731
+        monkeypatch.setattr("model.best_checkpoint.estimator.BestExporter", exporter)
+        params = Params(**params)
+        self.best = BestCheckpoint(experiment, params, None, stop=self._stop)
+        self.metric = params.best_metric
+
+    def _stop(self):
+        self.stops += 1
+
+    def export(self, estimator, export_path, checkpoint_path, eval_result, is_final):
+        self.exports.append(eval_result["global_step"])
+
+    def evaluate(self, step, value):
+        path = self.experiment.model_dir / f"model.ckpt-{step}"
+        for ending in ("index", "data-00000-of-00001", "meta"):
+            path.with_name(f"{path.name}.{ending}").write_text(f"{step}")
+        results = {"global_step": step, self.metric: value, "loss": 1.0} | {self.metric: value}
+        self.best.export(None, "", str(path), results, False)
+
+    def files(self):
+        return sorted(path.name for path in self.experiment.best_dir.glob("model.ckpt-*"))
+
+
+def names_of(step):
+    return [f"model.ckpt-{step}.{end}" for end in ("data-00000-of-00001", "index", "meta")]
+
+
+def test_the_highest_is_kept_of_equals_the_first(experiment, monkeypatch):
+    kept = Kept(experiment, monkeypatch)
+    for step, value in ((10, 0.5), (20, 0.75), (30, 0.7), (40, 0.75)):
+        kept.evaluate(step, value)
+    assert experiment.best() == Best("map_at_r_within", 0.75, 20, 40, 2)
+    assert kept.files() == names_of(20)
+    assert experiment.best_checkpoint.with_name("model.ckpt-20.index").read_text() == "20"
+    assert kept.exports == [10, 20]
+    assert kept.stops == 0
+
+
+@pytest.mark.parametrize("metric", ["loss", "eer"])
+def test_of_a_loss_the_lowest(experiment, monkeypatch, metric):
+    kept = Kept(experiment, monkeypatch, best_metric=metric)
+    for step, value in ((10, 0.5), (20, 0.75), (30, 0.25)):
+        kept.evaluate(step, value)
+    assert (experiment.best().step, experiment.best().value) == (30, 0.25)
+
+
+@pytest.mark.parametrize("metric", ["loss", "map_at_r_within"])
+def test_what_is_not_a_number_is_never_better(experiment, monkeypatch, metric):
+    kept = Kept(experiment, monkeypatch, best_metric=metric)
+    for step, value in ((10, NAN), (20, 0.5), (30, NAN)):
+        kept.evaluate(step, value)
+    assert experiment.best().step == 20
+
+
+def test_a_restart_goes_on_with_what_was_best(experiment, monkeypatch):
+    kept = Kept(experiment, monkeypatch)
+    kept.evaluate(10, 0.75)
+    kept.evaluate(20, 0.5)
+    again = Kept(experiment, monkeypatch)
+    again.evaluate(20, 0.5)  # evaluated a second time: counts once
+    again.evaluate(30, 0.7)
+    assert experiment.best() == Best("map_at_r_within", 0.75, 10, 30, 2)
+    assert again.exports == [] and again.files() == names_of(10)
+
+
+def test_patience(experiment, monkeypatch, capsys):
+    kept = Kept(experiment, monkeypatch, patience_evaluations=2)
+    for step, value in ((10, 0.5), (20, 0.4), (30, 0.6), (40, 0.6)):
+        kept.evaluate(step, value)
+    assert kept.stops == 0 and capsys.readouterr().err == ""
+    kept.evaluate(50, 0.1)
+    assert kept.stops == 1
+    assert capsys.readouterr().err == (
+        "step 50: stopping, for 2 evaluations in a row have not bettered map_at_r_within 0.6 "
+        "of step 30\n"
+    )
+
+
+def test_a_copy_that_broke_off_leaves_the_old_one_in_force(experiment, monkeypatch):
+    kept = Kept(experiment, monkeypatch)
+    kept.evaluate(10, 0.5)
+
+    def broken(source, target):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("model.best_checkpoint.shutil.copyfile", broken)
+    with pytest.raises(OSError, match="no space"):
+        kept.evaluate(20, 0.75)
+    assert experiment.best().step == 10
+    assert kept.files() == names_of(10)
+
+
+def test_stopping_ends_a_run_at_the_step_that_was_evaluated(tmp_path):
+    """In a real `train_and_evaluate`, whose evaluations come every 5 steps."""
+    evaluated = []
+    stop = StopAfterEvaluation()
+
+    class Third(estimator.Exporter):
+        name = "third"
+
+        def export(self, estimator, export_path, checkpoint_path, eval_result, **options):
+            evaluated.append(int(eval_result["global_step"]))
+            if len(evaluated) == 3:
+                stop()
+
+    def model(features, labels, mode):
+        weight = tf.compat.v1.get_variable("weight", [])
+        loss = tf.square(weight - tf.reduce_mean(features))
+        train_op = tf.compat.v1.train.GradientDescentOptimizer(0.1).minimize(
+            loss, tf.compat.v1.train.get_global_step()
+        )
+        return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+    def batches():
+        return tf.data.Dataset.from_tensors((np.ones(3, np.float32), np.ones(3))).repeat()
+
+    config = estimator.RunConfig(str(tmp_path), save_checkpoints_steps=5)
+    trained = estimator.Estimator(model, config=config)
+    estimator.train_and_evaluate(
+        trained,
+        estimator.TrainSpec(batches, max_steps=50, hooks=[stop]),
+        estimator.EvalSpec(
+            batches, steps=1, exporters=Third(), start_delay_secs=0, throttle_secs=0
+        ),
+    )
+    assert evaluated == [5, 10, 15]
+    assert Experiment(tmp_path).latest_step() == 15
+
+
+def test_the_exported_model_takes_pixels_and_gives_the_best_embeddings(
+    make_experiment, data_dir, monkeypatch
+):
+    import train
+
+    model_dir = make_experiment(num_epochs=2, best_metric="loss")
+    train.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir)])
+    experiment = Experiment(model_dir)
+    params = experiment.trained_params()
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), np.uint8)
+    split = Split(images, np.zeros(5, np.int32), tuple("0123456789"))
+
+    (exported,) = (model_dir / "export" / "best").iterdir()
+    serve = tf.saved_model.load(str(exported)).signatures["serving_default"]
+    served = serve(images=tf.constant(images))["embeddings"].numpy()
+    np.testing.assert_allclose(served, embed(experiment, params, split), rtol=1e-5, atol=1e-6)
+
+    metrics = json.loads((model_dir / "metrics.json").read_text())
+    assert metrics["best"]["step"] == metrics["evaluated_step"] == experiment.best().step
+    assert metrics["splits"]["validation"]["loss"] == pytest.approx(metrics["best"]["value"])
+    assert build_estimator(experiment, params).latest_checkpoint().endswith("model.ckpt-14")

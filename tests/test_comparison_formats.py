@@ -1,0 +1,177 @@
+"""The comparison as text: each format, read back where it is for programs."""
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from src.comparison import compare
+from src.comparison_formats import as_csv, as_json, as_markdown, as_text
+from src.params import Params
+from src.results import Result
+
+
+def result(name, status="finished", metrics=None, notes=(), **params):
+    return Result(Path("experiments") / name, status, Params(**params), metrics or {}, notes)
+
+
+@pytest.fixture
+def seeds():
+    """Margin 1 with seeds of loss 2, 4, 9: mean 5, deviation sqrt 13, 3.6056. Margin 3 diverged."""
+    losses = [2.0, 4.0, 9.0]
+    results = [
+        result(f"margin_1-seed_{seed}", metrics={"train.loss": loss}, margin=1.0, seed=seed)
+        for seed, loss in enumerate(losses)
+    ]
+    results.append(result("margin_3", "diverged", {"seconds": 8.4}, ("a note",), margin=3.0))
+    return compare(results, columns=["train.loss", "seconds"])
+
+
+@pytest.fixture
+def plain():
+    """Two experiments, finished, one seed each."""
+    results = [
+        result("a", metrics={"train.loss": 0.5, "validation.recall_at_1": 0.98765}, margin=0.5),
+        result("b", metrics={"train.loss": 10.0}, margin="soft", triplet_strategy="batch_hard"),
+    ]
+    return compare(results, columns=["train.loss", "recall_at_1"])
+
+
+def test_text(seeds):
+    assert as_text(seeds) == (
+        "experiments: 4 experiments; mean ± standard deviation over n seeds\n"
+        "\n"
+        "                                                 loss\n"
+        "experiment       margin  n  status              train  seconds\n"
+        "margin_1-seed_*       1  3  finished  5.0000 ± 3.6056        -\n"
+        "margin_3              3  1  diverged       -                 8\n"
+        "\n"
+        "note: a note"
+    )
+
+
+def test_text_shows_n_and_status_only_where_they_say_something(plain):
+    assert as_text(plain) == (
+        "experiments: 2 experiments\n"
+        "\n"
+        "            triplet_               loss  recall_at_1\n"
+        "experiment  strategy    margin    train   validation\n"
+        "a           batch_all   0.5      0.5000       0.9877\n"
+        "b           batch_hard  soft    10.0000            -"
+    )
+
+
+def test_one_experiment():
+    comparison = compare([result("a")], columns=["seconds"])
+    assert (
+        as_text(comparison)
+        == "experiments: 1 experiment\n\nexperiment  seconds\na                 -"
+    )
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 120])
+def test_a_narrow_terminal_gets_the_columns_in_several_tables(width):
+    metrics = {"train.loss": 0.5, "validation.loss": 0.25, "seconds": 3.0}
+    results = [result("first", metrics=metrics, margin=1.0), result("second", margin=2.0)]
+    wide, narrow = as_text(compare(results)), as_text(compare(results), width)
+    assert max(map(len, narrow.split("\n"))) <= width
+    assert sorted(set(wide.split())) == sorted(set(narrow.split()))  # nothing is lost
+    for table in narrow.split("\n\n")[1:]:
+        assert [line.split()[0] for line in table.split("\n")[-2:]] == ["first", "second"]
+
+
+def test_a_column_wider_than_the_terminal_is_shown_all_the_same():
+    results = [result("x" * 50, metrics={"seconds": 1.0}), result("y", metrics={}, margin=2.0)]
+    text = as_text(compare(results, columns=["seconds"]), 20)
+    assert "x" * 50 in text and text.count("seconds") == 1
+
+
+def test_another_sign_for_consoles_without_it(seeds):
+    text = as_text(seeds, plus_minus="+-")
+    assert "5.0000 +- 3.6056" in text and text.isascii()
+
+
+def test_large_and_odd_numbers():
+    metrics = {"train.loss": 123456789.0, "validation.loss": math.nan, "test.loss": -math.inf}
+    comparison = compare([result("a", metrics=metrics)], columns=list(metrics))
+    assert as_text(comparison).split("\n")[-1].split() == ["a", "1.235e+08", "nan", "-inf"]
+
+
+def test_markdown(seeds):
+    assert as_markdown(seeds) == (
+        "| experiment | margin | n | status | loss (train) | seconds |\n"
+        "| --- | ---: | ---: | --- | ---: | ---: |\n"
+        "| margin_1-seed_* | 1 | 3 | finished | 5.0000 ± 3.6056 | - |\n"
+        "| margin_3 | 3 | 1 | diverged | - | 8 |\n"
+        "\n"
+        "- a note"
+    )
+
+
+def test_markdown_escapes_what_would_be_a_column():
+    table = as_markdown(compare([result("a|b")], columns=["seconds"]))
+    assert table.split("\n")[-1] == r"| a\|b | - |"
+
+
+def test_csv_read_back(seeds):
+    rows = list(csv.DictReader(io.StringIO(as_csv(seeds))))
+    assert rows[0] == {
+        "experiment": "margin_1-seed_*",
+        "margin": "1",
+        "n": "3",
+        "status": "finished",
+        "train.loss": "5.0",
+        "train.loss_sd": repr(math.sqrt(13)),
+        "seconds": "",
+        "seconds_sd": "",
+        "notes": "",
+    }
+    assert rows[1]["status"] == "diverged"
+    assert (rows[1]["train.loss"], rows[1]["seconds"]) == ("", "8.4")
+    assert rows[1]["notes"] == "a note"
+    assert len(rows) == 2
+
+
+def test_csv_of_names_and_notes_with_commas_and_quotes():
+    comparison = compare([result('a,"b"', notes=("x, y", "z"))], columns=["seconds"])
+    [row] = csv.DictReader(io.StringIO(as_csv(comparison)))
+    assert (row["experiment"], row["notes"]) == ('a,"b"', "x, y; z")
+
+
+def test_csv_keeps_every_digit_and_what_is_not_finite():
+    metrics = {"train.loss": 0.1 + 0.2, "test.loss": math.inf, "validation.loss": math.nan}
+    comparison = compare([result("a", metrics=metrics)], columns=list(metrics))
+    [row] = csv.DictReader(io.StringIO(as_csv(comparison)))
+    assert float(row["train.loss"]) == 0.1 + 0.2
+    assert (row["test.loss"], row["validation.loss"]) == ("inf", "nan")
+
+
+def test_json_read_back(seeds):
+    first, second = json.loads(as_json(seeds))
+    assert first == {
+        "experiment": "margin_1-seed_*",
+        "directories": [f"experiments/margin_1-seed_{seed}" for seed in range(3)],
+        "n": 3,
+        "status": "finished",
+        "params": {"margin": 1.0},
+        "metrics": {"train.loss": {"mean": 5.0, "sd": math.sqrt(13), "n": 3}},
+        "notes": [],
+    }
+    assert second["metrics"] == {"seconds": {"mean": 8.4, "sd": None, "n": 1}}
+    assert second["notes"] == ["a note"]
+
+
+def test_json_is_strict():
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    metrics = {"train.loss": math.nan, "test.loss": -math.inf}
+    comparison = compare([result("a", metrics=metrics)], columns=list(metrics))
+    [row] = json.loads(as_json(comparison), parse_constant=refuse)
+    assert {path: m["mean"] for path, m in row["metrics"].items()} == {
+        "train.loss": "nan",
+        "test.loss": "-inf",
+    }

@@ -1,0 +1,691 @@
+"""One's own pictures: every kind of file, layout and damage, and the cache behind them."""
+
+import csv
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import train
+import visualize
+from src import decode as decode_module
+from src import image_cache
+from src.datasets.image_folder import load, printable
+from src.decode import BadImage, decode
+from src.errors import UserError
+from src.mapped_images import MappedImages
+from src.params import Params
+from src.split import SPLITS
+
+ROOT = Path(__file__).parents[1]
+COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
+
+
+def params(**keys):
+    return Params(**{"dataset": "image_folder", "image_size": 8, **keys})
+
+
+def write_picture(path, colour=(200, 30, 30), size=(12, 10), **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """image_folder/ with ten pictures of each of three colours, slightly different ones."""
+    for name, colour in COLOURS.items():
+        for number in range(10):
+            shade = tuple(channel + number for channel in colour)
+            write_picture(tmp_path / "image_folder" / name / f"{number}.png", shade)
+    return tmp_path / "image_folder"
+
+
+def load_all(folder, **keys):
+    return {split: load(folder.parent, split, params(**keys)) for split in SPLITS}
+
+
+def message(folder, split="train", **keys):
+    with pytest.raises(UserError) as caught:
+        load(folder.parent, split, params(**keys))
+    return str(caught.value)
+
+
+def colour_names(split):
+    """The class of each picture, by its pixels."""
+    return [list(COLOURS)[int(image[4, 4].argmax())] for image in split.images]
+
+
+# Layouts
+
+
+def test_class_folders_with_stratified_held_out_splits(folder):
+    splits = load_all(folder, test_fraction=0.2, validation_fraction=0.25)
+    assert {name: len(split) for name, split in splits.items()} == {
+        "train": 18,
+        "validation": 6,
+        "test": 6,
+    }
+    for split in splits.values():
+        assert split.class_names == ("blue", "green", "red")
+        assert split.images.shape == (len(split), 8, 8, 3)
+        assert split.images.dtype == np.uint8 and split.labels.dtype == np.int32
+        assert [split.class_names[label] for label in split.labels] == colour_names(split)
+        assert len(set(np.bincount(split.labels))) == 1
+    # The shades tell that no picture is in two splits, and all are in one.
+    shades = [tuple(x[4, 4]) for split in splits.values() for x in split.images]
+    assert len(set(shades)) == 30
+
+
+def test_the_test_split_does_not_depend_on_the_seed(folder):
+    one, other = load_all(folder, seed=1), load_all(folder, seed=2)
+    np.testing.assert_array_equal(one["test"].images, other["test"].images)
+    assert not np.array_equal(one["validation"].images, other["validation"].images)
+
+
+@pytest.mark.parametrize("validation", ["validation", "val"])
+def test_folders_of_splits(folder, validation):
+    for name, numbers in (("test", (0, 1)), (validation, (2,)), ("train", range(3, 10))):
+        for colour in COLOURS:
+            for number in numbers:
+                (folder / name / colour).mkdir(parents=True, exist_ok=True)
+                (folder / colour / f"{number}.png").rename(folder / name / colour / f"{number}.png")
+    for colour in COLOURS:
+        (folder / colour).rmdir()
+    sizes = {name: len(split) for name, split in load_all(folder).items()}
+    assert sizes == {"train": 21, "validation": 3, "test": 6}
+    (folder / "other").mkdir()
+    assert message(folder).startswith(f"{folder / 'other'}: found beside train/; accepted: train/,")
+
+
+def test_a_class_may_be_called_train_and_folders_may_be_nested(tmp_path):
+    for name in ("train", "car"):
+        for number in range(4):
+            write_picture(tmp_path / "image_folder" / name / "deep" / "er" / f"{number}.png")
+    split = load(tmp_path, "test", params(test_fraction=0.5))
+    assert split.class_names == ("car", "train") and len(split) == 4
+
+
+def test_hidden_names_and_files_beside_the_classes_are_passed_over(folder):
+    (folder / "README.md").write_text("about")
+    (folder / "red" / ".DS_Store").write_bytes(b"\0")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "x.png").write_bytes(b"")
+    assert sum(len(split) for split in load_all(folder).values()) == 30
+
+
+def test_image_dir_may_have_another_name_and_be_absolute(folder, tmp_path):
+    folder.rename(tmp_path / "mine")
+    assert len(load(tmp_path, "test", params(image_dir="mine"))) == 6
+    assert len(load(Path("/nowhere"), "test", params(image_dir=str(tmp_path / "mine")))) == 6
+
+
+def write_csv(folder, rows, header=("path", "label"), name="list.csv"):
+    text = io.StringIO()
+    csv.writer(text).writerows([header, *rows])
+    (folder / name).write_text(text.getvalue(), encoding="utf-8")
+
+
+def test_csv(folder):
+    rows = [
+        (f"{colour}/{number}.png", "warm" if colour == "red" else "cold, really", split)
+        for colour in COLOURS
+        for number, split in ((0, "train"), (1, "train"), (2, "validation"), (3, "test"))
+    ]
+    write_csv(folder, rows, header=("path", "label", "split"))
+    splits = load_all(folder, image_csv="list.csv")
+    assert {name: len(split) for name, split in splits.items()} == {
+        "train": 6,
+        "validation": 3,
+        "test": 3,
+    }
+    test = splits["test"]
+    assert test.class_names == ("cold, really", "warm")
+    assert [test.class_names[label] for label in test.labels] == ["warm", *["cold, really"] * 2]
+    assert colour_names(test) == ["red", "green", "blue"]  # the order of the file
+
+
+def test_labels_of_the_csv_change_without_decoding_again(folder, monkeypatch):
+    write_csv(folder, [(f"red/{n}.png", "ab"[n % 2]) for n in range(10)])
+    load(folder.parent, "train", params(image_csv="list.csv"))
+    write_csv(folder, [(f"red/{n}.png", "xy"[n % 2]) for n in range(10)])
+    monkeypatch.setattr(image_cache, "_build", None)
+    split = load(folder.parent, "train", params(image_csv="list.csv"))
+    assert split.class_names == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "line 1: columns ''; accepted: path,label or path,label,split"),
+        (b"file,label\n", "line 1: columns 'file,label'; accepted: path,label or"),
+        (b"path,label\na.png\n", "line 2: 1 fields; accepted: 2"),
+        (b"path,label\n\na.png,x,y\n", "line 3: 3 fields; accepted: 2"),
+        (b"path,label\n,x\n", "line 2: path ''; accepted: a path"),
+        (b"path,label\na.png, \n", "line 2: label ' '; accepted: a label"),
+        (b"path,label\na\0.png,x\n", "line 2: "),
+        (b"path,label,split\na.png,x,eval\n", "line 2: split 'eval'; accepted: train or"),
+        (b"path,label\na.png,x\nb.png,y\na.png,x\n", "line 4: path 'a.png' is on line 2 too;"),
+        (b"path,label\n\xe9.png,x\n", "byte 11: not UTF-8; accepted: CSV in UTF-8"),
+        (b'path,label\n"a.png,x\n', "line 2: "),
+        (b"path,label\n", "0 pictures of 0 classes (none); accepted: at least 2 classes"),
+        (None, "No such file or directory; accepted: a CSV file in image_dir"),
+    ],
+)
+def test_wrong_csv(folder, content, expected):
+    if content is not None:
+        (folder / "list.csv").write_bytes(content)
+    text = message(folder, image_csv="list.csv")
+    assert text.startswith(f"{folder / 'list.csv'}: {expected}") and "\n" not in text
+
+
+def test_no_folder_no_class_one_class(tmp_path):
+    folder = tmp_path / "image_folder"
+    text = message(folder)
+    assert text.startswith(f"{folder}: No such file or directory; accepted: a folder of pictures")
+    folder.mkdir()
+    assert message(folder).startswith(f"{folder}: 0 pictures of 0 classes (none); accepted: at")
+    write_picture(folder / "only" / "1.png")
+    assert message(folder).startswith(f"{folder}: 1 pictures of 1 classes (only); accepted: at")
+
+
+def test_a_split_that_would_be_empty(folder):
+    assert "split validation: 0 of" in message(folder, "validation", validation_fraction=0.01)
+    assert "split test: 0 of 30 pictures" in message(folder, "test", test_fraction=0.01)
+
+
+# Pictures
+
+
+def picture(tmp_path, image, name="x.png", **options):
+    image.save(tmp_path / name, **options)
+    return tmp_path / name
+
+
+def read(path, size=4, mode="RGB", resize="scale"):
+    return decode(path, size=size, mode=mode, resize=resize)
+
+
+def modes():
+    grey = Image.new("L", (4, 4), 120)
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, 120, 60, 30])
+    return [
+        (grey, "png", (120, 120, 120)),
+        (Image.new("1", (4, 4), 1), "png", (255, 255, 255)),
+        (palette, "png", (120, 60, 30)),
+        (palette, "gif", (120, 60, 30)),
+        (Image.new("RGB", (4, 4), (120, 60, 30)), "bmp", (120, 60, 30)),
+        (Image.new("RGB", (4, 4), (120, 60, 30)), "jpg", (120, 60, 30)),
+        (Image.new("RGB", (4, 4), (120, 60, 30)), "webp", (120, 60, 30)),
+        (Image.new("CMYK", (4, 4), (0, 127, 191, 127)), "tif", (128, 64, 32)),
+        (Image.new("RGBA", (4, 4), (120, 60, 30, 255)), "png", (120, 60, 30)),
+        (Image.new("RGBA", (4, 4), (120, 60, 30, 0)), "png", (255, 255, 255)),
+        (Image.new("RGBA", (4, 4), (55, 55, 55, 128)), "png", (155, 155, 155)),
+        (Image.new("LA", (4, 4), (120, 0)), "png", (255, 255, 255)),
+        (Image.fromarray(np.full((4, 4), 120 * 257, np.uint16)), "png", (120, 120, 120)),
+        (Image.fromarray(np.full((4, 4), 120 * 257, np.uint16)), "tif", (120, 120, 120)),
+        (Image.fromarray(np.full((4, 4), 120 * 257, np.uint16)), "pgm", (120, 120, 120)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "suffix", "expected"), modes(), ids=[f"{i.mode} {s}" for i, s, _ in modes()]
+)
+def test_modes_of_pictures(tmp_path, image, suffix, expected):
+    path = picture(tmp_path, image, f"x.{suffix}")
+    pixels = read(path)
+    assert pixels.shape == (4, 4, 3) and pixels.dtype == np.uint8
+    np.testing.assert_allclose(pixels.reshape(-1, 3), [expected] * 16, atol=3)
+    grey = read(path, mode="L")
+    assert grey.shape == (4, 4, 1)
+    np.testing.assert_allclose(grey, np.dot(expected, [0.299, 0.587, 0.114]), atol=3)
+
+
+def test_transparent_colour_of_a_palette_becomes_white(tmp_path):
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 120, 60, 30])
+    assert (read(picture(tmp_path, image, transparency=1)) == 255).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path, orientation):
+    upright = np.zeros((8, 8), np.uint8)
+    upright[:4, :4] = 255  # white where it belongs: at the top left
+    transforms = {
+        1: lambda x: x,
+        2: np.fliplr,
+        3: lambda x: np.rot90(x, 2),
+        4: np.flipud,
+        5: np.transpose,
+        6: lambda x: np.rot90(x, 1),
+        7: lambda x: np.rot90(x, 2).T,
+        8: lambda x: np.rot90(x, -1),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(transforms[orientation](upright)))
+    path = picture(tmp_path, stored, exif=exif)
+    np.testing.assert_array_equal(read(path, size=8, mode="L")[:, :, 0], upright)
+
+
+def test_the_first_picture_of_an_animation(tmp_path):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    path = picture(tmp_path, frames[0], "x.gif", save_all=True, append_images=frames[1:])
+    assert tuple(read(path)[0, 0]) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+def test_scale_and_pad(tmp_path, mode):
+    path = picture(tmp_path, Image.new("L", (8, 4), 255).convert(mode))
+    assert (read(path, size=4, resize="scale") == 255).all()
+    padded = read(path, size=4, resize="pad")[:, :, 0]
+    assert padded.tolist() == [[0] * 4, [255] * 4, [255] * 4, [0] * 4]
+    tall = read(picture(tmp_path, Image.new("L", (1, 500), 255)), size=4, resize="pad")[:, :, 0]
+    assert tall.tolist() == [[0, 255, 0, 0]] * 4
+
+
+def test_large_jpegs_are_reduced_well(tmp_path):
+    ramp = np.tile(np.linspace(0, 255, 1600).astype(np.uint8), (1200, 1))
+    small = read(picture(tmp_path, Image.fromarray(ramp), "x.jpg"), size=16, mode="L")[:, :, 0]
+    np.testing.assert_allclose(small, np.tile(np.linspace(8, 247, 16), (16, 1)), atol=3)
+
+
+def png_of_size(width, height):
+    """A valid header of a PNG of any size, without pixels."""
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        crc = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def encoded(image_format, **options):
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file, image_format, **options)
+    return file.getvalue()
+
+
+BAD_CONTENTS = {
+    "empty": (b"", "not a picture"),
+    "text": (b"not a picture at all", "not a picture"),
+    "python": (b"\x80\x04\x95\x10cos\nsystem\n.", "not a picture"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n", "not a picture"),
+    "truncated png": (encoded("PNG")[:2000], "truncated"),
+    "truncated jpeg": (encoded("JPEG")[:700], "truncated"),
+    "truncated gif": (encoded("GIF")[:900], "."),
+    "truncated webp": (encoded("WEBP")[:300], "."),
+    "truncated tiff": (encoded("TIFF")[:200], "."),
+    "damaged png": (encoded("PNG")[:300] + b"\0" * 40 + encoded("PNG")[340:], "."),
+    "large": (png_of_size(10_000, 10_000), "10000 x 10000 pixels; at most 89478485 are accepted"),
+    "bomb": (png_of_size(2**31 - 1, 2**31 - 1), "exceeds limit"),
+    "no pixels": (png_of_size(0, 5), "."),
+    "no data": (png_of_size(5, 5), "."),
+}
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("name", BAD_CONTENTS)
+def test_bad_contents(tmp_path, name):
+    content, reason = BAD_CONTENTS[name]
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(BadImage, match=reason) as caught:
+        read(tmp_path / "x.png")
+    assert str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("image", [Image.new("F", (4, 4), 0.5), Image.new("I", (4, 4), 7)])
+def test_pixels_of_32_bits_are_refused(tmp_path, image):
+    with pytest.raises(BadImage, match="pixels of 32 bits"):
+        read(picture(tmp_path, image, "x.tif"))
+
+
+def test_a_bug_of_pillow_is_a_bad_picture(tmp_path, monkeypatch):
+    def fail(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(decode_module, "_fit", fail)
+    with pytest.raises(BadImage, match="MemoryError"):
+        read(picture(tmp_path, Image.new("L", (4, 4))))
+
+
+# Bad pictures among good ones
+
+
+def spoil(folder):
+    """Put one file of each bad kind among the red ones; return what is said of each."""
+    red = folder / "red"
+    outside = folder.parent / "outside.png"
+    write_picture(outside)
+    (folder.parent / "outside").mkdir()
+    (red / "link_out.png").symlink_to(outside)
+    (red / "link_relative.png").symlink_to("../../outside.png")
+    (red / "link_nowhere.png").symlink_to("absent.png")
+    (red / "link_circle.png").symlink_to("link_circle.png")
+    (red / "link_folder").symlink_to(folder / "blue")
+    (folder / "outer").symlink_to(folder.parent / "outside")
+    os.mkfifo(red / "pipe.png")
+    (red / "notes.txt").write_text("notes")
+    (red / "cut\noff.png").write_bytes(BAD_CONTENTS["truncated png"][0])
+    return {
+        "red/link_out.png": "outside of the folder of pictures",
+        "red/link_relative.png": "outside of the folder of pictures",
+        "red/link_nowhere.png": "missing",
+        "red/link_circle.png": "",
+        "red/link_folder": "not a regular file",
+        "outer": "outside of the folder of pictures",
+        "red/pipe.png": "not a regular file",
+        "red/notes.txt": "not a picture",
+        "red/cut\\noff.png": "truncated",
+    }
+
+
+def test_bad_pictures_are_all_named_in_one_error(folder):
+    reasons = spoil(folder)
+    text = message(folder, on_bad_image="error")
+    lines = text.splitlines()
+    assert len(lines) == len(reasons) + 1
+    for name, reason in reasons.items():
+        (line,) = [line for line in lines if line.startswith(f"{folder / name}: ")]
+        assert reason in line
+    assert lines[-1] == (
+        f'{folder}: 9 of 39 pictures are bad; accepted: good ones, or "on_bad_image": "skip" to '
+        "leave the bad ones out"
+    )
+
+
+def test_bad_pictures_are_named_and_skipped(folder, caplog):
+    reasons = spoil(folder)
+    with caplog.at_level(logging.WARNING):
+        splits = load_all(folder, on_bad_image="skip")
+    (record,) = caplog.records  # once, and not for each split
+    assert f"{folder}: 9 of 39 pictures skipped:" in record.getMessage()
+    assert all(f"{folder / name}: " in record.getMessage() for name in reasons)
+    assert sum(len(split) for split in splits.values()) == 30
+    for split in splits.values():
+        assert [split.class_names[label] for label in split.labels] == colour_names(split)
+        assert all(image.any() for image in split.images)
+
+
+def test_only_the_first_bad_pictures_are_named(folder):
+    for number in range(30):
+        (folder / "red" / f"bad{number:02}.png").write_bytes(b"")
+    lines = message(folder).splitlines()
+    assert len(lines) == 22
+    assert lines[20].startswith("... and 10 more, see ")
+    manifest = json.loads(Path(lines[20].rpartition(" ")[2]).read_text())
+    assert len(manifest["bad"]) == 30
+
+
+def test_links_within_the_folder_are_followed(folder):
+    (folder / "red" / "link.png").symlink_to("0.png")
+    (folder / "red" / "absolute.png").symlink_to(folder / "red" / "1.png")
+    assert sum(len(split) for split in load_all(folder).values()) == 32
+
+
+@pytest.mark.parametrize("path", ["../outside.png", "/etc/passwd", "red/absent.png", "red"])
+def test_paths_of_a_csv_are_not_trusted(folder, path):
+    write_picture(folder.parent / "outside.png")
+    write_csv(folder, [(f"red/{n}.png", "ab"[n % 2]) for n in range(10)] + [(path, "a")])
+    text = message(folder, image_csv="list.csv")
+    assert text.startswith(f"{folder / path}: ") and "1 of 11 pictures are bad" in text
+    split = load(folder.parent, "test", params(image_csv="list.csv", on_bad_image="skip"))
+    assert len(split) == 2
+
+
+def test_names_that_no_encoding_fits(folder, capsys):
+    os.rename(folder / "red", os.fsencode(folder) + b"/r\xe9d")
+    os.rename(
+        os.fsencode(folder) + b"/r\xe9d/0.png",
+        os.fsencode(folder) + b"/r\xe9d/\xff \xe2\x80\xae.png",
+    )
+    with open(os.fsencode(folder) + b"/r\xe9d/\xfe.png", "wb"):
+        pass
+    split = load(folder.parent, "train", params(on_bad_image="skip"))
+    assert split.class_names == ("blue", "green", "r\\udce9d")
+    assert sum(len(s) for s in load_all(folder, on_bad_image="skip").values()) == 30
+    assert "r\\udce9d/\\udcfe.png: not a picture" in message(folder)
+    message(folder).encode()  # can be printed anywhere
+
+
+def test_printable():
+    assert printable("Käse 1.png") == "Käse 1.png"
+    assert printable("a\nb\x1b[31m\udcff") == "a\\nb\\x1b[31m\\udcff"
+
+
+# The cache
+
+
+def cache_files(folder):
+    return sorted((folder / ".tripletboard").iterdir())
+
+
+def test_pictures_are_decoded_once(folder, monkeypatch):
+    first = load_all(folder)
+    assert [path.name for path in cache_files(folder)] == ["RGB-8-scale.json", "RGB-8-scale.npy"]
+    monkeypatch.setattr(image_cache, "_build", None)
+    again = load_all(folder)
+    for split in SPLITS:
+        np.testing.assert_array_equal(first[split].images, again[split].images)
+
+
+CHANGES = {
+    "new file": lambda red: write_picture(red / "new.png", (1, 2, 3)),
+    "removed": lambda red: (red / "0.png").unlink(),
+    "renamed": lambda red: (red / "0.png").rename(red / "zero.png"),
+    "other size": lambda red: write_picture(red / "0.png", (1, 2, 3), size=(90, 90)),
+    "other time": lambda red: os.utime(red / "0.png", ns=(1, 1)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_cache_follows_the_files(folder, change):
+    load_all(folder)
+    before = cache_files(folder)[1].stat().st_mtime_ns
+    CHANGES[change](folder / "red")
+    splits = load_all(folder)
+    assert cache_files(folder)[1].stat().st_mtime_ns != before
+    number = sum(len(split) for split in splits.values())
+    assert number == {"new file": 31, "removed": 29}.get(change, 30)
+    pixels = {tuple(x[0, 0]) for split in splits.values() for x in split.images}
+    assert ((1, 2, 3) in pixels) == (change in ("new file", "other size"))
+
+
+def test_params_that_matter_have_caches_of_their_own(folder):
+    for keys in ({}, {"image_size": 9}, {"image_mode": "L"}, {"image_resize": "pad"}):
+        split = load(folder.parent, "train", params(**keys))
+        size = keys.get("image_size", 8)
+        channels = 1 if keys.get("image_mode") == "L" else 3
+        assert split.images.shape[1:] == (size, size, channels)
+    assert len(cache_files(folder)) == 8
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def scribble(path):
+    content = bytearray(path.read_bytes())
+    content[-50:] = bytes(50)
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "images cut off": lambda npy, manifest: cut_off(npy),
+    "images written to": lambda npy, manifest: scribble(npy),
+    "images empty": lambda npy, manifest: npy.write_bytes(b""),
+    "images gone": lambda npy, manifest: npy.unlink(),
+    "manifest gone": lambda npy, manifest: manifest.unlink(),
+    "manifest cut off": lambda npy, manifest: cut_off(manifest),
+    "manifest a list": lambda npy, manifest: manifest.write_text("[]"),
+    "manifest without keys": lambda npy, manifest: manifest.write_text("{}"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_built_again(folder, damage):
+    before = {name: np.array(split.images) for name, split in load_all(folder).items()}
+    manifest, npy = cache_files(folder)
+    DAMAGES[damage](npy, manifest)
+    for name, split in load_all(folder).items():
+        np.testing.assert_array_equal(split.images, before[name])
+
+
+def test_a_build_that_breaks_off_leaves_nothing(folder, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(image_cache, "decode", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        load(folder.parent, "train", params())
+    assert cache_files(folder) == []
+
+
+def test_the_cache_can_stand_elsewhere_and_serve_two_folders(folder, tmp_path):
+    (tmp_path / "other").mkdir()
+    for name in ("red", "blue"):
+        (folder / name).rename(tmp_path / "other" / name)
+        write_picture(folder / name / "1.png")
+        write_picture(folder / name / "2.png")
+    keys = {"image_cache": "caches", "test_fraction": 0.5}
+    for image_dir in ("image_folder", "other", "image_folder"):
+        load(tmp_path, "train", params(image_dir=image_dir, **keys))
+    assert len(list((tmp_path / "caches").iterdir())) == 4
+    assert not (folder / ".tripletboard").exists()
+
+
+def test_a_folder_that_cannot_be_written_to(folder):
+    (folder / ".tripletboard").write_text("in the way")
+    text = message(folder)
+    assert text.startswith(f"{folder / '.tripletboard' / 'RGB-8-scale.npy'}: cannot be written: ")
+    assert '"image_cache" names another one' in text and "\n" not in text
+    assert len(load(folder.parent, "test", params(image_cache="elsewhere"))) == 6
+
+
+def test_a_full_disk_is_known_before_decoding(folder, monkeypatch):
+    usage = image_cache.shutil.disk_usage(folder)._replace(free=100)
+    monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(image_cache, "decode", None)
+    assert "No space left on device" in message(folder)
+
+
+# Memory
+
+
+def test_mapped_images_behave_as_an_array(tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (9, 2, 3, 1), dtype=np.uint8)
+    rows = np.array([5, 2, 8, 2])
+    mapped, plain = MappedImages(array, rows), array[rows]
+    assert mapped.shape == plain.shape and mapped.dtype == plain.dtype and len(mapped) == 4
+    assert mapped.ndim == plain.ndim
+    for key in (1, -1, slice(1, 3), slice(None, None, 2), np.array([3, 0]), [0, 1], rows > 2):
+        np.testing.assert_array_equal(mapped[key], plain[key])
+    np.testing.assert_array_equal(np.stack(list(mapped)), plain)
+    np.testing.assert_array_equal(np.asarray(mapped), plain)
+    taken = mapped.take(np.array([2, 0])).take(np.array([1]))
+    np.testing.assert_array_equal(taken, plain[[0]])
+    with pytest.raises(IndexError):
+        mapped[4]
+
+
+def test_train_and_visualize(folder, make_experiment, capsys):
+    """The programs themselves; the one bad picture is named once."""
+    (folder / "red" / "bad.png").write_bytes(b"")
+    keys = {"dataset": "image_folder", "image_size": 8, "on_bad_image": "skip", "num_epochs": 1}
+    model_dir = make_experiment(**keys)
+    arguments = ["--model_dir", str(model_dir), "--data_dir", str(folder.parent)]
+    train.main(arguments)
+    assert "image_folder (20 train, 4 validation, 6 test)" in capsys.readouterr().out
+    visualize.main(arguments)
+    lines = (model_dir / "projector" / "test" / "metadata.tsv").read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines[1:]] == [
+        *["blue"] * 2,
+        *["green"] * 2,
+        *["red"] * 2,
+    ]
+    make_experiment(**{**keys, "image_size": 9})
+    with pytest.raises(UserError, match=r"image_size \(now 9, trained with 8\)"):
+        train.main(arguments)
+
+
+# Prints how much memory of its own (pages that no file backs) the process takes at the most while
+# it trains, evaluates, embeds and visualizes; and how much while it then copies all images.
+MEMORY = """
+import json, sys, threading, time
+from pathlib import Path
+import numpy as np
+from model.training import embed, train_and_evaluate
+from src.datasets.image_folder import load
+from src.experiment import Experiment
+from src.params import Params
+from src.projector import write_projector
+from src.split import SPLITS
+
+peak = 0
+
+def own_memory():
+    for line in open("/proc/self/status"):
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) * 1024
+
+def watch():
+    global peak
+    while True:
+        peak = max(peak, own_memory())
+        time.sleep(0.002)
+
+def run(name, splits):
+    experiment = Experiment(Path(sys.argv[2]) / name)
+    train_and_evaluate(experiment, params, splits)
+    embeddings = embed(experiment, params, splits["train"])
+    write_projector(experiment.projector_dir("train"), name="train", embeddings=embeddings,
+                    split=splits["train"], max_points=100)
+
+params = Params(dataset="image_folder", image_size=96, num_blocks=6, num_channels=1,
+                embedding_size=2, batch_size=16, num_epochs=1)
+threading.Thread(target=watch, daemon=True).start()
+splits = {split: load(Path(sys.argv[1]), split, params) for split in SPLITS}
+# At first with few images, for what TensorFlow itself takes.
+run("few", {name: split.take(np.arange(200)) for name, split in splits.items()})
+time.sleep(0.05)
+base, peak = own_memory(), 0
+run("all", {split: load(Path(sys.argv[1]), split, params) for split in SPLITS})
+time.sleep(0.05)
+used, peak = peak - base, 0
+copies = [np.asarray(split.images) for split in splits.values()]
+time.sleep(0.05)
+print(json.dumps([used, peak - base]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measured by /proc")
+def test_a_data_set_is_never_in_memory_as_a_whole(tmp_path):
+    num_pictures = 5000
+    for number in range(num_pictures):
+        shade = (number % 256, number // 256, 99)
+        path = tmp_path / "data" / "image_folder" / f"class {number % 5}" / f"{number}.bmp"
+        write_picture(path, shade, (2, 2))
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, tmp_path / "data", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    used, used_by_a_copy = json.loads(done.stdout.splitlines()[-1])
+    num_bytes = num_pictures * 96 * 96 * 3
+    assert used < num_bytes / 4, f"{used / 1e6:.0f} MB for {num_bytes / 1e6:.0f} MB of images"
+    assert used_by_a_copy > num_bytes  # so the measure would have shown it

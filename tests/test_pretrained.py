@@ -1,0 +1,286 @@
+"""Weights of a file in a training: loaded once, frozen as far as asked, refused where wrong."""
+
+import socket
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+import train
+from model.estimator import keras, tf
+from model.networks.keras_application import APPLICATION_LAYER
+from model.pretrained import InitialWeights, read_weights
+from src.applications import APPLICATIONS
+from src.errors import UserError
+from src.params import Params
+from src.registry import NETWORKS, look_up
+from src.weights import find_weights
+
+RNG = np.random.default_rng(0)
+# Of different colours, so that their features differ by more than noise.
+IMAGES = (RNG.random((5, 1, 1, 3)) * RNG.random((5, 32, 32, 3))).astype(np.float32)
+MOBILENET = Params(network="keras_application", application="MobileNet")
+
+
+def randomize(application, seed=0):
+    """Random values in every weight, moving statistics among them."""
+    rng = np.random.default_rng(seed)
+
+    def draw(shape):
+        if len(shape) < 2:
+            return rng.uniform(0.5, 1, shape)  # variances are among them
+        return rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
+
+    for layer in application.layers:
+        layer.set_weights([draw(weight.shape) for weight in layer.get_weights()])
+    return application
+
+
+def random_application(name="MobileNet"):
+    function = getattr(keras.applications, name)
+    return randomize(
+        function(include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg")
+    )
+
+
+def preprocess_input(images):
+    return images / 255 - 0.5
+
+
+def small_application(*, include_top, weights, input_shape, pooling):
+    """Has what counts: convolutions, batch normalizations, pooling; and builds in no time."""
+    layers = keras.layers
+    x = images = keras.Input(input_shape or (None, None, 3), name="input")
+    for block in (1, 2):
+        x = layers.Conv2D(6, 3, strides=2, name=f"conv_{block}")(x)
+        x = layers.BatchNormalization(momentum=0.5, name=f"norm_{block}")(x)
+        x = layers.ReLU(name=f"relu_{block}")(x)
+    return keras.Model(images, layers.GlobalAveragePooling2D(name="pool")(x))
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "mobilenet.h5"
+    random_application().save_weights(path)
+    return path
+
+
+def checkpoint_of(prefix):
+    reader = tf.train.load_checkpoint(str(prefix))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+@pytest.mark.parametrize("frozen_layers", [3, "norm_1"])
+def test_training_starts_from_the_file_and_leaves_the_frozen_layers_bit_for_bit(
+    make_experiment, data_dir, tmp_path, monkeypatch, frozen_layers
+):
+    """Through train.main: untrained = the file, trained = the file where frozen; and resumed."""
+    monkeypatch.setattr(keras.applications, "VGG16", small_application)
+    application = randomize(
+        small_application(include_top=False, weights=None, input_shape=None, pooling="avg")
+    )
+    path = tmp_path / "weights.h5"
+    application.save_weights(path)
+    params = {
+        "network": "keras_application",
+        "application": "VGG16",
+        "weights": str(path),
+        "frozen_layers": frozen_layers,
+        "input_size": 16,
+        "num_epochs": 1,
+        "embedding_size": 8,
+    }
+    model_dir = make_experiment(**params)
+    arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
+    train.main(arguments)
+
+    expected = {w.name.removesuffix(":0"): w.numpy() for w in application.weights}
+    frozen = {name for name in expected if name.split("/")[0] in ("conv_1", "norm_1")}
+    assert len(frozen) == 6 and len(expected) == 12
+    untrained = checkpoint_of(model_dir / "untrained" / "model.ckpt-0")
+    trained = checkpoint_of(model_dir / "model.ckpt-7")
+    for name, value in expected.items():
+        np.testing.assert_array_equal(untrained[name], value, err_msg=name)
+        assert np.array_equal(trained[name], value) == (name in frozen), name
+    # Adam has no slots for what it does not train.
+    slots = {name.removesuffix("/Adam") for name in trained if name.endswith("/Adam")}
+    trainable = {name for name in expected if "moving" not in name}
+    assert slots == trainable - frozen | {"embedding/kernel", "embedding/bias"}
+
+    # Going on, it does not go back to the file, which may be gone by now.
+    path.unlink()
+    with pytest.raises(UserError, match=r"weights\.h5: weights: No such file"):
+        train.main([*arguments, "--overwrite"])
+    make_experiment(**{**params, "num_epochs": 2})
+    train.main(arguments)
+    resumed = checkpoint_of(model_dir / "model.ckpt-14")
+    for name, value in expected.items():
+        assert np.array_equal(resumed[name], value) == (name in frozen), name
+
+
+@pytest.mark.parametrize(
+    ("name", "first_activation"),
+    [
+        ("ResNet50", "conv1_relu"),
+        ("MobileNet", "conv1_relu"),
+        ("EfficientNetB0", "stem_activation"),
+    ],
+)
+def test_the_same_as_the_keras_network_with_the_weights_that_it_fetches(
+    name, first_activation, tmp_path, monkeypatch
+):
+    """Preprocessing and loading, in the Estimator's kind of graph.
+
+    By the first activation, for in a deep network of random weights the signal dies away.
+    """
+    path = tmp_path / "weights.h5"
+    random_application(name).save_weights(path)
+    function = getattr(keras.applications, name)
+    module = sys.modules[function.__module__]
+    monkeypatch.setattr(module.data_utils, "get_file", lambda *args, **kwargs: str(path))
+
+    def until_first_activation(application):
+        return keras.Model(application.input, application.get_layer(first_activation).output)
+
+    params = Params(network="keras_application", application=name, weights="imagenet")
+    values = read_weights(params, "imagenet")
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        network = look_up(NETWORKS, params.network)(params, (32, 32, 3))
+        application = network.get_layer(APPLICATION_LAYER)
+        preprocessed = network.get_layer("preprocess")(tf.constant(IMAGES))
+        activations = until_first_activation(application)(preprocessed, training=False)
+        session.run(tf.compat.v1.global_variables_initializer())
+        InitialWeights(network, values)(None, session)
+        found, weights = session.run(
+            [activations, [layer.weights for layer in application.layers if layer.weights]]
+        )
+
+    original = function(include_top=False, weights="imagenet", pooling="avg")
+    expected = until_first_activation(original)(
+        module.preprocess_input(IMAGES * 255), training=False
+    ).numpy()
+    assert expected.std(axis=0).max() > 0.01 * expected.max()  # the images can be told apart
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * expected.max())
+    expected_weights = [layer.get_weights() for layer in original.layers if layer.weights]
+    if name == "EfficientNetB0":  # a factor that Keras has as an op
+        expected_weights[0][1] *= np.float32([0.229, 0.224, 0.225])
+    for mine, theirs in zip(weights, expected_weights, strict=True):
+        for one, other in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_weights_by_path_are_those_of_the_file(weights_file):
+    values = read_weights(MOBILENET, weights_file)
+    expected = [x.get_weights() for x in random_application().layers if x.weights]
+    for mine, theirs in zip(values, expected, strict=True):
+        for a, b in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def message(path, application="MobileNet"):
+    with pytest.raises(UserError) as caught:
+        read_weights(Params(network="keras_application", application=application), path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_file_of_another_network_is_refused_by_layer_and_shapes(weights_file):
+    assert message(weights_file, "VGG16") == (
+        f"{weights_file}: weights: layer 1 with weights: found conv1 (3, 3, 3, 32), where VGG16 "
+        "has block1_conv1 (3, 3, 3, 64), (64,); accepted: weights of VGG16 without its classifier "
+        '(`notop`), as tf_keras saves them: save_weights("weights.h5")'
+    )
+
+
+def test_a_file_with_the_classifier_is_refused(tmp_path):
+    path = tmp_path / "with_top.h5"
+    keras.applications.MobileNet(weights=None, input_shape=(32, 32, 3)).save_weights(path)
+    text = message(path)
+    assert "found conv_preds (1, 1, 1024, 1000), (1000,), where MobileNet has no layer" in text
+    assert "without its classifier" in text
+
+
+def test_a_file_that_ends_too_early(weights_file, tmp_path):
+    path = tmp_path / "short.h5"
+    path.write_bytes(weights_file.read_bytes())
+    with h5py.File(path, "a") as file:
+        file.attrs["layer_names"] = file.attrs["layer_names"][:4]
+    assert "layer 3 with weights: found no layer, where MobileNet has conv_dw_1 (3, 3, 32, 1)" in (
+        message(path)
+    )
+
+
+@pytest.mark.parametrize("content", ["empty", "other", "truncated"])
+def test_files_without_weights_of_keras(content, weights_file, tmp_path):
+    path = tmp_path / "wrong.h5"
+    if content == "truncated":
+        path.write_bytes(weights_file.read_bytes()[:5000])
+    else:
+        with h5py.File(path, "w") as file:
+            if content == "other":
+                file["data"] = np.zeros(3)
+    assert message(path).startswith(f"{path}: weights: cannot be read (")
+
+
+def test_whole_models_hold_weights_too(tmp_path):
+    path = tmp_path / "model.h5"
+    application = random_application()
+    application.save(path)
+    values = read_weights(MOBILENET, path)
+    np.testing.assert_array_equal(values[0][0], application.layers[1].get_weights()[0])
+
+
+def test_imagenet_offline_is_one_line_with_the_address(monkeypatch, tmp_path):
+    def unreachable(*args, **kwargs):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(socket, "create_connection", unreachable)
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    for variable in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    text = message("imagenet", "ResNet50")
+    assert text.startswith(
+        'weights: found "imagenet", but https://storage.googleapis.com/tensorflow/'
+        "keras-applications/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 cannot be "
+        "fetched ("
+    )
+    assert "Name or service not known" in text
+    assert "path in data_dir" in text
+    assert socket.getdefaulttimeout() is None
+
+
+def test_imagenet_damaged_on_the_way(monkeypatch):
+    def fail(*args, **kwargs):
+        raise ValueError("Incomplete or corrupted file detected. The md5 file hash\ndiffers.")
+
+    monkeypatch.setattr(
+        sys.modules[keras.applications.VGG16.__module__].data_utils, "get_file", fail
+    )
+    text = message("imagenet", "VGG16")
+    assert "the file in ~/.keras/models is damaged (Incomplete or corrupted file detected" in text
+
+
+def test_find_weights(tmp_path, weights_file):
+    assert find_weights(None, tmp_path) is None
+    assert find_weights("imagenet", tmp_path) == "imagenet"
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "w.h5").write_bytes(weights_file.read_bytes())
+    assert find_weights("sub/w.h5", tmp_path) == tmp_path / "sub" / "w.h5"
+    assert find_weights(str(weights_file), tmp_path) == weights_file
+    (tmp_path / "text.h5").write_text("not weights")
+    for name, fault in (
+        ("absent.h5", "No such file or directory"),
+        ("sub", "Is a directory"),
+        ("text.h5", "not an HDF5 file"),
+    ):
+        with pytest.raises(UserError) as caught:
+            find_weights(name, tmp_path)
+        assert str(caught.value).startswith(f"{tmp_path / name}: weights: {fault}; accepted: ")
+
+
+def test_the_names_of_the_applications_are_those_of_keras():
+    names = {name for name in dir(keras.applications) if name[0].isupper()}
+    assert names == APPLICATIONS

@@ -1,0 +1,216 @@
+"""Offline mining between the segments of a training: which triplets train, whatever kills it."""
+
+import json
+from itertools import islice
+
+import numpy as np
+import pytest
+from conftest import write_idx
+
+import model.training
+import train
+from src.datasets.mnist import load
+from src.errors import TrainingDiverged, UserError
+from src.experiment import Experiment
+from src.offline import TripletBatches, mine_triplets
+
+HARD = {"triplet_strategy": "offline", "offline_mining": "hard"}
+
+
+class Killed(BaseException):
+    """Ends a run like a signal: no hook gets to its end, and nothing is saved."""
+
+
+def run_train(model_dir, data_dir, *options):
+    train.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir), *options])
+    return json.loads((model_dir / "metrics.json").read_text())
+
+
+def train_split(model_dir, data_dir):
+    return load(data_dir, "train", Experiment(model_dir).trained_params())
+
+
+def triplet_files(model_dir):
+    return sorted(path.name for path in model_dir.glob("triplets-*"))
+
+
+def batches_from(labels, step, count, mined=None):
+    batches = TripletBatches(labels, 32, 0, mined).from_step(step)
+    return [batch.tolist() for batch in islice(batches, count)]
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """{step: batch}, of the batches that the training split's runs ask for, the latest of a step.
+
+    Those asked for ahead, which a segment does not come to train on, are of later steps.
+    """
+    given = {}
+    from_step = TripletBatches.from_step
+
+    def noted(self, step):
+        for batch in from_step(self, step):
+            if self.examples_before(self.steps_per_epoch) == 200:
+                given[step] = batch.tolist()
+            yield batch
+            step += 1
+
+    monkeypatch.setattr(TripletBatches, "from_step", noted)
+    return given
+
+
+@pytest.fixture
+def mined_at(monkeypatch):
+    """The last numbers of the seeds of each call of `mine_triplets`: the steps."""
+    steps = []
+
+    def noted(*args, seed, **options):
+        steps.append(seed[1])
+        return mine_triplets(*args, seed=seed, **options)
+
+    monkeypatch.setattr(model.training, "mine_triplets", noted)
+    return steps
+
+
+def kill_at(monkeypatch, step):
+    after_run = model.training.ProgressBar.after_run
+
+    def kill(self, *args):
+        after_run(self, *args)
+        if self._step == step:
+            raise Killed
+
+    monkeypatch.setattr(model.training.ProgressBar, "after_run", kill)
+
+
+def test_mines_at_each_choice_and_keeps_as_many_as_checkpoints(
+    make_experiment, data_dir, mined_at, batches
+):
+    model_dir = make_experiment(**HARD)
+    metrics = run_train(model_dir, data_dir)
+    assert metrics["global_step"] == 28
+    assert mined_at == [7, 14, 21]
+    assert triplet_files(model_dir) == [f"triplets-{step}.npy" for step in (14, 21, 7)]
+    labels = train_split(model_dir, data_dir).labels
+    assert [batches[step] for step in range(7)] == batches_from(labels, 0, 7)
+    mined = np.load(model_dir / "triplets-21.npy")
+    assert [batches[step] for step in range(21, 28)] == batches_from(labels, 21, 7, mined)
+
+
+@pytest.mark.parametrize("mining", ["hard", "semihard"])
+def test_a_run_killed_in_a_segment_goes_on_with_its_triplets(
+    make_experiment, data_dir, monkeypatch, batches, mined_at, mining
+):
+    model_dir = make_experiment(
+        triplet_strategy="offline", offline_mining=mining, remine_epochs=2, save_checkpoints_steps=3
+    )
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, 19)
+        run_train(model_dir, data_dir)
+    assert Experiment(model_dir).latest_step() == 18
+    assert mined_at == [14]
+    content = (model_dir / "triplets-14.npy").read_bytes()
+    labels = train_split(model_dir, data_dir).labels
+    mined = np.load(model_dir / "triplets-14.npy")
+    whole = [batches[step] for step in range(18)]
+    assert whole == batches_from(labels, 0, 14) + batches_from(labels, 14, 4, mined)
+
+    batches.clear()
+    assert run_train(model_dir, data_dir)["global_step"] == 28
+    assert mined_at == [14]
+    assert (model_dir / "triplets-14.npy").read_bytes() == content
+    assert [batches[step] for step in range(18, 28)] == batches_from(labels, 14, 14, mined)[4:]
+
+
+def test_a_run_killed_between_mining_and_training_has_the_triplets_it_would_have_had(
+    make_experiment, data_dir, monkeypatch
+):
+    model_dir = make_experiment(**HARD, num_epochs=2)
+    save_triplets = model.training.save_triplets
+
+    def save_and_die(*args):
+        save_triplets(*args)
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(model.training, "save_triplets", save_and_die)
+        run_train(model_dir, data_dir)
+    assert Experiment(model_dir).latest_step() == 7
+    content = (model_dir / "triplets-7.npy").read_bytes()
+    assert run_train(model_dir, data_dir)["global_step"] == 14
+    assert (model_dir / "triplets-7.npy").read_bytes() == content
+
+
+def test_triplets_of_another_training_are_not_taken(make_experiment, data_dir, batches):
+    """Of one whose checkpoints were removed by hand."""
+    model_dir = make_experiment(**HARD, num_epochs=2)
+    other = np.zeros((200, 3), np.int32)
+    np.save(model_dir / "triplets-7.npy", other)
+    np.save(model_dir / "triplets-21.npy", other)
+    run_train(model_dir, data_dir)
+    assert triplet_files(model_dir) == ["triplets-7.npy"]
+    mined = np.load(model_dir / "triplets-7.npy")
+    assert (mined != other).any()
+    labels = train_split(model_dir, data_dir).labels
+    assert [batches[step] for step in range(7, 14)] == batches_from(labels, 7, 7, mined)
+
+
+def test_a_run_killed_before_mining_mines_by_the_checkpoint_of_that_step(
+    make_experiment, data_dir, monkeypatch
+):
+    model_dir = make_experiment(**HARD, num_epochs=2)
+
+    def die(*args, **options):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(model.training, "mine_triplets", die)
+        run_train(model_dir, data_dir)
+    assert triplet_files(model_dir) == []
+    assert run_train(model_dir, data_dir)["global_step"] == 14
+    params, split = Experiment(model_dir).trained_params(), train_split(model_dir, data_dir)
+    checkpoint = model_dir / "model.ckpt-7"
+    embeddings = model.training.embed(Experiment(model_dir), params, split, checkpoint)
+    np.testing.assert_array_equal(
+        np.load(model_dir / "triplets-7.npy"),
+        mine_triplets("hard", split.labels, embeddings, distance="euclidean", seed=[0, 7, 2]),
+    )
+
+
+def test_more_epochs_go_on_in_the_segment_where_it_stopped(
+    make_experiment, data_dir, batches, mined_at
+):
+    model_dir = make_experiment(**HARD, remine_epochs=2, num_epochs=3)
+    run_train(model_dir, data_dir)
+    mined = np.load(model_dir / "triplets-14.npy")
+    make_experiment(**HARD, remine_epochs=2, num_epochs=5)
+    assert run_train(model_dir, data_dir)["global_step"] == 35
+    assert mined_at == [14, 28]
+    labels = train_split(model_dir, data_dir).labels
+    assert [batches[step] for step in range(14, 28)] == batches_from(labels, 14, 14, mined)
+
+
+def test_without_its_triplets_a_segment_does_not_go_on(make_experiment, data_dir):
+    model_dir = make_experiment(**HARD, remine_epochs=2, num_epochs=3)
+    run_train(model_dir, data_dir)
+    (model_dir / "triplets-14.npy").unlink()
+    make_experiment(**HARD, remine_epochs=2, num_epochs=4)
+    with pytest.raises(UserError, match=r"triplets-14.npy: missing; accepted: .*--overwrite"):
+        run_train(model_dir, data_dir)
+
+
+def test_a_collapse_is_seen_across_segments_and_ends_them(make_experiment, tmp_path, mined_at):
+    """Of images that are all the same every network makes one point, from the first step on."""
+    (tmp_path / "mnist").mkdir()
+    for prefix in ("train", "t10k"):
+        images = np.full((80, 8, 8), 99, np.uint8)
+        write_idx(tmp_path / "mnist" / f"{prefix}-images-idx3-ubyte.gz", images)
+        labels = np.arange(80, dtype=np.uint8) % 4
+        write_idx(tmp_path / "mnist" / f"{prefix}-labels-idx1-ubyte.gz", labels)
+    model_dir = make_experiment(**HARD, stop_on_collapse=True, num_epochs=9)
+    with pytest.raises(TrainingDiverged, match="stopped, for the embeddings have collapsed"):
+        run_train(model_dir, tmp_path)
+    # 67 images, 3 steps an epoch; looks at the steps 1, 2 and 4, the last after mining
+    assert mined_at == [3]
+    metrics = json.loads((model_dir / "metrics.json").read_text())
+    assert (metrics["status"], metrics["global_step"]) == ("collapsed", 4)

@@ -1,0 +1,185 @@
+"""What experiments have come to: every state that their files can be in."""
+
+import json
+import os
+import re
+import time
+
+import pytest
+
+from src.errors import UserError
+from src.experiment import Experiment
+from src.params import Params, save_params
+from src.results import DAMAGED, NOT_TRAINED, PARENT, RUNNING, read_result, read_results
+
+FINISHED = {
+    "status": "finished",
+    "global_step": 782,
+    "seconds": 12.5,
+    "splits": {"train": {"loss": 0.25, "recall_at_1": 1}, "test": {"loss": 0.5}},
+}
+
+
+def make(path, params=None, metrics=None, trained=None):
+    path.mkdir(parents=True)
+    (path / "params.json").write_text(json.dumps(params or {}))
+    if metrics is not None:
+        (path / "metrics.json").write_text(json.dumps(metrics))
+    if trained is not None:
+        save_params(path / "trained_params.json", Params(**trained))
+    return path
+
+
+def test_finished(tmp_path):
+    path = make(tmp_path / "x", {"margin": 1.0}, FINISHED, trained={"margin": 1.0})
+    result = read_result(path)
+    assert (result.model_dir, result.status, result.notes) == (path, "finished", ())
+    assert result.params == Params(margin=1.0)
+    assert result.metrics == {
+        "global_step": 782,
+        "seconds": 12.5,
+        "train.loss": 0.25,
+        "train.recall_at_1": 1,
+        "test.loss": 0.5,
+    }
+
+
+def test_without_trained_params_those_that_the_user_wrote_count(tmp_path):
+    assert read_result(make(tmp_path / "x", {"margin": 2.0}, FINISHED)).params.margin == 2.0
+
+
+def test_params_that_have_changed_since(tmp_path):
+    path = make(tmp_path / "x", {"margin": 2.0}, FINISHED, trained={"margin": 1.0})
+    result = read_result(path)
+    assert result.params.margin == 1.0  # those that the metrics belong to
+    assert result.notes == (f"{path}/params.json: margin is 2.0 now; this was trained with 1.0",)
+
+
+def test_not_trained(tmp_path):
+    result = read_result(make(tmp_path / "x"))
+    assert (result.status, result.metrics, result.notes) == (NOT_TRAINED, {}, ())
+
+
+@pytest.mark.parametrize("status", ["diverged", "collapsed", "stopped", "of a later version"])
+def test_a_status_is_handed_on_as_it_is(tmp_path, status):
+    result = read_result(make(tmp_path / "x", metrics={"status": status, "splits": {}}))
+    assert (result.status, result.metrics) == (status, {})
+
+
+def test_running_shows_no_metrics_of_an_earlier_end(tmp_path):
+    path = make(tmp_path / "x", metrics={**FINISHED, "status": "running"})
+    Experiment(path).save_progress({"step": 40, "max_steps": 100})
+    for file in path.iterdir():
+        os.utime(file, (time.time() - 3 * 3600,) * 2)
+    result = read_result(path)
+    assert (result.status, result.metrics) == (RUNNING, {})
+    assert result.notes == (
+        f"{path}: training, or interrupted: last wrote 3 h ago, at step 40 of 100",
+    )
+
+
+@pytest.mark.parametrize(
+    ("age", "text"),
+    [(0, "0 s"), (119, "119 s"), (600, "10 min"), (7260, "2 h"), (10**6, "12 days")],
+)
+def test_the_age_counts_from_the_newest_file(tmp_path, age, text):
+    path = make(tmp_path / "x", metrics={"status": "running"})
+    for file in path.iterdir():
+        os.utime(file, (time.time() - 10**7,) * 2)
+    (path / "events.out.tfevents.1").touch()
+    os.utime(path / "events.out.tfevents.1", (time.time() - age + 0.4,) * 2)
+    assert read_result(path).notes == (f"{path}: training, or interrupted: last wrote {text} ago",)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("params.json", "{", r"x/params.json: line 1, column 2: .*"),
+        ("params.json", '{"margn": 1}', r"x/params.json: unknown key 'margn'; did you mean .*"),
+        ("params.json", "[]", r"x/params.json: found list; .*"),
+        ("metrics.json", '{"status": "fini', r"x/metrics.json: damaged; .*"),
+        ("metrics.json", "{}", r"x/metrics.json: damaged; .*"),
+        ("metrics.json", "[1]", r"x/metrics.json: damaged; .*"),
+        ("trained_params.json", "", r"x/trained_params.json: line 1, column 1: .*"),
+    ],
+)
+def test_damaged(tmp_path, file, content, expected):
+    path = make(tmp_path / "x", metrics=FINISHED)
+    (path / file).write_text(content)
+    result = read_result(path)
+    assert (result.status, result.params, result.metrics) == (DAMAGED, None, {})
+    [note] = result.notes
+    assert re.search(expected, note)
+
+
+def test_damaged_in_several_places_makes_a_note_each(tmp_path):
+    path = make(tmp_path / "x", {"margin": -1, "seed": "a"})
+    assert len(read_result(path).notes) == 2
+
+
+def test_a_directory_in_place_of_a_file(tmp_path):
+    path = make(tmp_path / "x")
+    (path / "metrics.json").mkdir()
+    result = read_result(path)
+    assert result.status == DAMAGED
+    assert result.notes == (f"{path}/metrics.json: Is a directory",)
+
+
+@pytest.mark.parametrize("splits", [[], None, 3, {"train": []}, {"train": {"loss": "high"}}])
+def test_what_is_no_number_is_no_metric(tmp_path, splits):
+    metrics = {"status": "finished", "seconds": 1.5, "flag": True, "splits": splits}
+    assert read_result(make(tmp_path / "x", metrics=metrics)).metrics == {"seconds": 1.5}
+
+
+def test_numbers_that_are_not_finite_and_deeper_ones(tmp_path):
+    path = make(tmp_path / "x")
+    (path / "metrics.json").write_text(
+        '{"status": "finished", "splits": {"test": {"loss": NaN, "raw_pixels": {"map_at_r": 0.5}}},'
+        ' "best": {"step": 3}}'
+    )
+    metrics = dict(read_result(path).metrics)
+    assert str(metrics.pop("test.loss")) == "nan"
+    assert metrics == {"test.raw_pixels.map_at_r": 0.5, "best.step": 3}
+
+
+def test_found_at_any_depth_each_once_in_order(tmp_path):
+    for name in ("b", "a/deep/er", "a/x", ".hidden/x"):
+        make(tmp_path / name)
+    (tmp_path / "a" / "x" / "projector").mkdir()
+    found = read_results([tmp_path, tmp_path / "a", tmp_path / "b", tmp_path / "." / "b"])
+    assert [r.model_dir for r in found] == [
+        tmp_path / "a/deep/er",
+        tmp_path / "a/x",
+        tmp_path / "b",
+    ]
+
+
+def test_the_directory_itself_can_be_the_experiment(tmp_path):
+    assert [r.model_dir for r in read_results([make(tmp_path / "x")])] == [tmp_path / "x"]
+
+
+def test_a_parent_without_a_training_of_its_own(tmp_path):
+    parent = make(tmp_path / "margins")
+    make(parent / "margin_1", metrics=FINISHED)
+    make(parent / "margin_2")
+    found = {r.model_dir.name: r for r in read_results([tmp_path])}
+    assert {name: r.status for name, r in found.items()} == {
+        "margins": PARENT,
+        "margin_1": "finished",
+        "margin_2": NOT_TRAINED,
+    }
+    assert found["margins"].notes == (f"{parent}: not trained itself; 2 experiments are below it",)
+
+
+def test_a_parent_that_is_trained_is_an_experiment(tmp_path):
+    parent = make(tmp_path / "margins", metrics=FINISHED)
+    make(parent / "margin_1")
+    assert [r.status for r in read_results([parent])] == ["finished", NOT_TRAINED]
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere: found no directory; accepted: "):
+        read_results([make(tmp_path / "x"), tmp_path / "nowhere"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty: found no params.json; accepted: "):
+        read_results([tmp_path / "empty"])

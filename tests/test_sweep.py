@@ -1,0 +1,388 @@
+"""A sweep: which experiments it makes, what they are called, and what it refuses. Then the program
+itself, on a tiny dataset, with trainings as processes."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+import sweep
+from src.errors import SweepFailed, UserError
+from src.experiment import Experiment
+from src.params import Params, load_params
+from src.sweep import check_unchanged, parse_param, plan, write_params
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def parent(tmp_path):
+    """A directory `margins` whose params.json states a few keys."""
+    return make_parent(tmp_path)
+
+
+def make_parent(tmp_path, **params):
+    directory = tmp_path / "margins"
+    directory.mkdir(exist_ok=True)
+    content = {"$schema": "../params.schema.json", **TINY, "num_epochs": 1, **params}
+    (directory / "params.json").write_text(json.dumps(content))
+    return directory
+
+
+def names(children):
+    return [child.name for child in children]
+
+
+# What stands behind --param
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("margin=0.5", ("margin", [0.5])),
+        ("margin=0.5,1,soft", ("margin", [0.5, 1, "soft"])),
+        (
+            "triplet_strategy=batch_all,batch_hard",
+            ("triplet_strategy", ["batch_all", "batch_hard"]),
+        ),
+        ("l2_normalize=true,false", ("l2_normalize", [True, False])),
+        ("distance=null,cosine", ("distance", [None, "cosine"])),
+        ("learning_rate=1e-3,1e-4", ("learning_rate", [0.001, 0.0001])),
+        ("holdout_classes=[8, 9],[0,1]", ("holdout_classes", [[8, 9], [0, 1]])),
+        ('augment={},{"shift": 2, "flip": true}', ("augment", [{}, {"shift": 2, "flip": True}])),
+        ('distance="a,b",c', ("distance", ["a,b", "c"])),
+        ("distance=1x,2", ("distance", ["1x", 2])),  # not the number 1 and then something
+        ("distance=[1,2", ("distance", ["[1", 2])),  # no JSON: for Params to refuse
+        ("distance=a=b", ("distance", ["a=b"])),
+        ("flag=1,true", ("flag", [1, True])),  # equal in Python, not in JSON
+    ],
+)
+def test_param(text, expected):
+    key, values = parse_param(text)
+    assert (key, values) == expected
+    assert [type(value) for value in values] == [type(value) for value in expected[1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("margin", "--param: found 'margin'; accepted: KEY=VALUE,VALUE,..."),
+        ("=1", "--param: found '=1'; accepted: KEY=VALUE,VALUE,..."),
+        ("margin=", "--param margin: found an empty value; accepted: margin=VALUE,VALUE,..."),
+        ("margin=1,", "--param margin: found an empty value; accepted: margin=VALUE,VALUE,..."),
+        ("margin=1,,2", "--param margin: found an empty value; accepted: margin=VALUE,VALUE,..."),
+        ("margin=1,2,1", "--param margin: found 1 twice; accepted: each value once"),
+    ],
+)
+def test_bad_param(text, message):
+    with pytest.raises(UserError) as error:
+        parse_param(text)
+    assert str(error.value) == message
+
+
+# The plan
+
+
+def test_every_combination_in_order(parent):
+    children = plan(parent, {"margin": [0.5, 3], "l2_normalize": [True, False]})
+    assert names(children) == [
+        "margin_0.5-l2_normalize_true",
+        "margin_0.5-l2_normalize_false",
+        "margin_3-l2_normalize_true",
+        "margin_3-l2_normalize_false",
+    ]
+    assert [(c.params.margin, c.params.l2_normalize) for c in children] == [
+        (0.5, True),
+        (0.5, False),
+        (3.0, True),
+        (3.0, False),
+    ]
+    assert children[0].experiment.model_dir == parent / "margin_0.5-l2_normalize_true"
+    assert list(parent.iterdir()) == [parent / "params.json"]  # nothing is written
+
+
+def test_children_differ_from_the_parent_in_the_swept_keys_alone(parent):
+    of_parent = load_params(parent / "params.json").model_dump()
+    for child in plan(parent, {"margin": [2, 3], "augment": [{"shift": 1}]}, num_seeds=2):
+        write_params(child)
+        written = load_params(child.experiment.params_path)
+        assert written == child.params
+        differing = {key for key, value in written.model_dump().items() if of_parent[key] != value}
+        assert differing - {"seed"} == {"margin", "augment"}
+        content = json.loads(child.experiment.params_path.read_text())
+        assert set(content) == {"$schema", *TINY, "margin", "augment", "seed"}
+        assert content["$schema"] == "../../params.schema.json"
+
+
+def test_seeds_count_from_the_parents(tmp_path):
+    parent = make_parent(tmp_path, seed=7)
+    children = plan(parent, {"margin": [1]}, num_seeds=3)
+    assert names(children) == ["margin_1-seed_7", "margin_1-seed_8", "margin_1-seed_9"]
+    assert [child.params.seed for child in children] == [7, 8, 9]
+    assert names(plan(parent, {}, num_seeds=1)) == ["seed_7"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "name"),
+    [
+        ("margin", "soft", "margin_soft"),
+        ("margin", 1.0, "margin_1"),
+        ("margin", 1e20, "margin_1e20"),
+        ("learning_rate", 1e-05, "learning_rate_1e-05"),
+        ("distance", None, "distance_null"),
+        ("augment", {"shift": 2, "flip": True}, "augment_shift_2_flip_true"),
+        ("augment", {}, "augment_"),
+    ],
+)
+def test_names_need_no_quoting_in_a_shell_nor_in_tensorboards_urls(tmp_path, key, value, name):
+    parent = make_parent(tmp_path, triplet_strategy="batch_hard")
+    [child] = plan(parent, {key: [value]})
+    assert child.name == name
+    assert re.fullmatch(r"[A-Za-z0-9._-]+", child.name)
+
+
+@pytest.mark.parametrize(
+    ("swept", "message"),
+    [
+        ({"margin": [-1]}, "margin_-1: margin: found -1; accepted: greater than 0"),
+        ({"margn": [1]}, "margn_1: unknown key 'margn'; did you mean 'margin'?"),
+        ({"margin": ["NaN"]}, 'margin_NaN: margin: found "NaN"; accepted: a number greater than'),
+        ({"num_epochs": [1.5]}, "num_epochs_1.5: num_epochs: found 1.5; accepted: a valid integer"),
+        (
+            {"margin": [1, 1.0]},
+            "margin_1: found two combinations of values for this name; accepted: values that",
+        ),
+        ({}, "found nothing to sweep; accepted: --param KEY=VALUE,... or --seeds N"),
+    ],
+)
+def test_what_is_wrong_is_said_with_key_and_value(parent, swept, message):
+    with pytest.raises(UserError) as error:
+        plan(parent, swept)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert list(parent.iterdir()) == [parent / "params.json"]
+
+
+def test_every_error_at_once_each_on_one_line(parent):
+    swept = {"margin": [1, -1, "soft"], "triplet_strategy": ["batch_all", "batch_hrd"]}
+    with pytest.raises(UserError) as error:
+        plan(parent, swept)
+    assert [line.split("; accepted")[0] for line in str(error.value).split("\n")] == [
+        'margin_1-triplet_strategy_batch_hrd: triplet_strategy: found "batch_hrd"',
+        "margin_-1-triplet_strategy_batch_all: margin: found -1",
+        'margin_soft-triplet_strategy_batch_all: margin: found "soft"',
+    ]
+    assert str(error.value).count("(and 2 more)") == 1  # batch_hrd, with three margins
+    assert str(error.value).count("(and 1 more)") == 1  # -1, with two strategies
+
+
+def test_seeds_and_a_param_seed(parent):
+    with pytest.raises(UserError, match="--seeds: found --param seed as well"):
+        plan(parent, {"seed": [1]}, num_seeds=2)
+
+
+def test_a_bad_parent_is_named(parent, tmp_path):
+    (parent / "params.json").write_text('{"margin": 0}')
+    with pytest.raises(UserError, match=r"margins/params.json: margin: found 0"):
+        plan(parent, {"margin": [1]})
+    with pytest.raises(UserError, match=r"nowhere/params.json: not found"):
+        plan(tmp_path / "nowhere", {"margin": [1]})
+
+
+# What is there already
+
+
+def test_the_same_again_is_no_change(parent):
+    children = plan(parent, {"margin": [1, 2]})
+    for child in children:
+        write_params(child)
+    times = [child.experiment.params_path.stat().st_mtime_ns for child in children]
+    check_unchanged(children)
+    for child in children:
+        write_params(child)
+    assert times == [child.experiment.params_path.stat().st_mtime_ns for child in children]
+
+
+def test_a_changed_parent_is_refused_with_key_and_values(parent, tmp_path):
+    for child in plan(parent, {"margin": [1, 2]}):
+        write_params(child)
+    make_parent(tmp_path, num_channels=16)
+    with pytest.raises(UserError) as error:
+        check_unchanged(plan(parent, {"margin": [1, 2, 3]}))
+    assert str(error.value) == (
+        "margin_1: num_channels: found 16, but 4 in its params.json; accepted: what it was made "
+        "with, another --parent_dir, or --overwrite to start afresh (and 1 more)"
+    )
+
+
+def test_a_child_whose_file_was_changed_after_its_training_is_refused(parent):
+    [child] = plan(parent, {"margin": [1]})
+    write_params(child)
+    child.experiment.start(Params(**{**child.params.model_dump(), "margin": 5.0}))
+    (child.experiment.model_dir / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-7"')
+    with pytest.raises(UserError, match=r"margin \(now 1.0, trained with 5.0\)"):
+        check_unchanged([child])
+
+
+def test_more_epochs_are_no_other_experiment(parent, tmp_path):
+    for child in plan(parent, {"margin": [1]}):
+        write_params(child)
+    make_parent(tmp_path, num_epochs=5)
+    [child] = plan(parent, {"margin": [1]})
+    check_unchanged([child])
+    write_params(child)
+    assert load_params(child.experiment.params_path).num_epochs == 5
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (None, "to run"),
+        ("finished", "finished"),
+        ("running", "to run"),
+        ("stopped", "to run"),
+        ("diverged", "diverged"),
+        ("collapsed", "collapsed"),
+    ],
+)
+def test_the_status_says_what_runs(parent, status, expected):
+    [child] = plan(parent, {"margin": [1]})
+    if status:
+        child.experiment.start(child.params)
+        (child.experiment.model_dir / "checkpoint").write_text(
+            'model_checkpoint_path: "model.ckpt-7"'
+        )
+        child.experiment.save_metrics({"status": status, "splits": {}})
+    assert child.status == expected
+
+
+# The program
+
+
+def run_sweep(parent, data_dir, *options):
+    sweep.main(["--parent_dir", str(parent), "--data_dir", str(data_dir), *options])
+
+
+def statuses(parent):
+    return {
+        path.parent.name: json.loads(path.read_text())["status"]
+        for path in parent.glob("*/metrics.json")
+    }
+
+
+def test_dry_run_writes_nothing(parent, data_dir, capsys):
+    run_sweep(parent, data_dir, "--param", "margin=1,2", "--jobs", "2", "--dry_run")
+    lines = capsys.readouterr().out.split("\n")
+    assert lines[0] == f"{parent}: 2 in the sweep, 0 trained before, 2 to run, 2 at once"
+    assert lines[1:3] == ["to run    margin_1", "to run    margin_2"]
+    assert lines[3] == (
+        f"{sys.executable} {ROOT}/train.py --model_dir {parent}/margin_1 --data_dir {data_dir}"
+    )
+    assert list(parent.iterdir()) == [parent / "params.json"]
+
+
+def test_a_key_given_twice(parent, data_dir):
+    with pytest.raises(UserError, match="--param: found a key twice"):
+        run_sweep(parent, data_dir, "--param", "margin=1", "--param", "margin=2")
+
+
+@pytest.mark.parametrize("option", ["--jobs", "--seeds"])
+@pytest.mark.parametrize("value", ["0", "-1", "x", "1.5"])
+def test_numbers_that_are_none(parent, data_dir, capsys, option, value):
+    with pytest.raises(SystemExit) as error:
+        run_sweep(parent, data_dir, "--param", "margin=1", f"{option}={value}")
+    assert error.value.code == 2
+    assert option in capsys.readouterr().err
+
+
+def test_a_sweep_from_beginning_to_end(parent, data_dir, capsys):
+    """Two that train, one that diverges; again: nothing runs; with another value: that one does."""
+    options = ["--param", "learning_rate=0.005,1e30", "--param", "squared=true", "--jobs", "2"]
+    options += ["--param", "l2_normalize=false"]
+    with pytest.raises(SweepFailed) as error:
+        run_sweep(parent, data_dir, *options)
+    out = capsys.readouterr().out
+    good, bad = (
+        f"learning_rate_{rate}-squared_true-l2_normalize_false" for rate in ("0.005", "1e30")
+    )
+    assert statuses(parent) == {good: "finished", bad: "diverged"}
+    assert re.search(rf"^{good}: finished in \d+ s \(\d of 2\)$", out, re.MULTILINE)
+    assert re.search(rf"^{bad}: failed after \d+ s \(\d of 2\)$", out, re.MULTILINE)
+    table = out[out.index(f"{parent}: 2 experiments") :]
+    assert good in table and "finished" in table and "diverged" in table
+    summary, reason = str(error.value).split("\n")
+    assert summary == "1 of 2 failed:"
+    assert reason.startswith(f"  {bad}: step ") and "the loss is" in reason
+    assert reason.endswith(f"(exit code 3; {parent}/{bad}/train.log)")
+    log = (parent / bad / "train.log").read_text()
+    assert log.startswith("$ ") and "error: " in log
+    progress = Experiment(parent / good).progress()
+    assert (progress["step"], progress["max_steps"]) == (7, 7)  # 200 images, 32 a batch
+
+    files = {path: path.stat().st_mtime_ns for path in parent.rglob("*")}
+    with pytest.raises(SweepFailed, match="diverged in an earlier run, not run again"):
+        run_sweep(parent, data_dir, *options)
+    assert "2 trained before, 0 to run" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in parent.rglob("*")} == files
+
+    make_parent(parent.parent, num_channels=5)
+    with pytest.raises(UserError, match="num_channels: found 5, but 4 in its params.json"):
+        run_sweep(parent, data_dir, *options)
+    make_parent(parent.parent)
+    run_sweep(parent, data_dir, *options[2:], "--param", "learning_rate=0.005", "--overwrite")
+    assert "0 trained before, 1 to run" in capsys.readouterr().out
+    assert statuses(parent)[good] == "finished"
+
+
+def test_data_that_are_missing_fail_every_training_with_the_reason(parent, tmp_path, capsys):
+    with pytest.raises(SweepFailed) as error:
+        run_sweep(parent, tmp_path / "nowhere", "--param", "margin=1,2")
+    lines = str(error.value).split("\n")
+    assert lines[0] == "2 of 2 failed:"
+    assert all("nowhere" in line and "(exit code 2; " in line for line in lines[1:])
+    assert capsys.readouterr().out.count("not trained") == 2
+
+
+def start_sweep(parent, data_dir, *options):
+    return subprocess.Popen(
+        [sys.executable, "sweep.py", "--parent_dir", parent, "--data_dir", data_dir, *options],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_interrupted_and_gone_on_with(tmp_path, data_dir):
+    parent = make_parent(tmp_path, num_epochs=3)
+    first, second = parent / "margin_1", parent / "margin_2"
+    with start_sweep(parent, data_dir, "--param", "margin=1,2", "--overwrite") as process:
+        deadline = time.monotonic() + 120
+        while not (second / "checkpoint").exists():  # the second has begun to train
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, out + err
+    if statuses(parent)["margin_2"] != "finished":  # it may have been faster than the signal
+        assert "margin_2: stopped after" in out
+    assert "SIGINT: waiting for 1 to stop" in out
+    assert out.split("\n")[-2] == (
+        f"stopped by SIGINT; to go on: python sweep.py --parent_dir {parent} "
+        f"--data_dir {data_dir} --param margin=1,2"  # without --overwrite
+    )
+    assert statuses(parent)["margin_1"] == "finished"
+    of_first = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
+
+    with start_sweep(parent, data_dir, "--param", "margin=1,2") as process:
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, out + err
+    assert statuses(parent) == {"margin_1": "finished", "margin_2": "finished"}
+    assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == of_first
+    assert err == ""

@@ -1,0 +1,112 @@
+"""Pairs by distance, against scikit-learn's ROC and numbers worked by hand."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from src.retrieval import rank_gallery
+from src.verification import PairCounts, verification_metrics
+
+
+def counts(positive, negative):
+    """The counts of pairs whose squared distances are given."""
+    pairs = PairCounts()
+    bits = np.array([*positive, *negative], np.float32).view(np.int32).astype(np.int64)
+    pairs.add(bits[None], np.arange(len(bits))[None] < len(positive))
+    return pairs
+
+
+def all_pairs(points, labels):
+    """Whether each ordered pair of different examples is positive, and its squared distance."""
+    first, second = np.nonzero(~np.eye(len(points), dtype=bool))
+    differences = points[first].astype(np.float64) - points[second]
+    return labels[first] == labels[second], np.sum(differences**2, axis=1)
+
+
+def reference(is_positive, distances):
+    far, tar, _ = roc_curve(is_positive, -distances, drop_intermediate=False)
+    # The crossing of FAR and 1 - TAR, on a fine grid of the straight lines between thresholds
+    grid = np.linspace(0, 1, 2_000_001)
+    along = grid * (len(far) - 1)
+    fars = np.interp(along, np.arange(len(far)), far)
+    tars = np.interp(along, np.arange(len(far)), tar)
+    return {
+        "roc_auc": roc_auc_score(is_positive, -distances),
+        "eer": fars[np.argmin(np.abs(fars - (1 - tars)))],
+        "tar_at_far_1e-2": max(t for f, t in zip(far, tar, strict=True) if f <= 1e-2),
+        "tar_at_far_1e-3": max(t for f, t in zip(far, tar, strict=True) if f <= 1e-3),
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_ties_as_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 5, 80).astype(np.int32)
+    points = (rng.integers(-4, 5, (80, 3)) + rng.integers(-3, 4, (5, 3))[labels]).astype(np.float32)
+    found = verification_metrics(rank_gallery(points, labels, count_pairs=True).pairs)
+    assert found == pytest.approx(reference(*all_pairs(points, labels)), abs=1e-5)
+    assert found["roc_auc"] == pytest.approx(
+        reference(*all_pairs(points, labels))["roc_auc"], abs=1e-12
+    )
+
+
+def test_without_ties_as_scikit_learn_to_the_width_of_the_bins():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 150).astype(np.int32)
+    points = (rng.normal(size=(150, 6)) + rng.normal(size=(4, 6))[labels]).astype(np.float32)
+    found = verification_metrics(rank_gallery(points, labels, count_pairs=True).pairs)
+    assert found == pytest.approx(reference(*all_pairs(points, labels)), abs=1e-3)
+    expected = reference(*all_pairs(points, labels))["roc_auc"]
+    assert found["roc_auc"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_gallery_counts_all_pairs_with_it():
+    rng = np.random.default_rng(0)
+    queries, gallery = rng.normal(size=(2, 30, 4)).astype(np.float32)
+    labels = (np.arange(30) % 3).astype(np.int32)
+    pairs = rank_gallery(queries, labels, gallery, labels, count_pairs=True).pairs
+    assert (pairs.positive.sum(), pairs.negative.sum()) == (300, 600)
+
+
+def test_by_hand():
+    # Positive pairs at 1, 2, 4, negative ones at 2, 3: nearer are 1 < 2, 1 < 3, 2 < 3; 2 = 2 half.
+    found = verification_metrics(counts([1, 2, 3.5], [2, 3]))
+    assert found["roc_auc"] == pytest.approx((1 + 1 + 1 + 1 / 2) / 6)
+    # Thresholds 1, 2, 3, 3.5: FAR 0, 1/2, 1, 1 and TAR 1/3, 2/3, 2/3, 1. From (0, 1/3) to
+    # (1/2, 2/3) FAR + TAR - 1 goes from -2/3 to 1/6: it is 0 after 4/5 of the way, at FAR 2/5.
+    assert found["eer"] == pytest.approx(2 / 5)
+    assert found["tar_at_far_1e-2"] == pytest.approx(1 / 3)
+
+
+def test_tar_at_a_far_of_exactly_that():
+    # One negative of a hundred is nearer than the second positive: FAR 1/100 is allowed.
+    found = verification_metrics(counts([0.1, 0.3], [0.2] + 99 * [1.0]))
+    assert found["tar_at_far_1e-2"] == 1
+    assert found["tar_at_far_1e-3"] == 1 / 2
+
+
+def test_perfect_and_collapsed():
+    perfect = verification_metrics(counts([0, 0.5], [1, 2, 3]))
+    assert perfect == {"roc_auc": 1, "eer": 0, "tar_at_far_1e-2": 1, "tar_at_far_1e-3": 1}
+    collapsed = verification_metrics(counts([0, 0], [0, 0, 0]))
+    assert collapsed == {"roc_auc": 0.5, "eer": 0.5, "tar_at_far_1e-2": 0, "tar_at_far_1e-3": 0}
+
+
+@pytest.mark.parametrize(("positive", "negative"), [([], []), ([1], []), ([], [1])])
+def test_without_pairs_of_both_kinds_there_is_chance(positive, negative):
+    found = verification_metrics(counts(positive, negative))
+    assert found == {"roc_auc": 0.5, "eer": 0.5, "tar_at_far_1e-2": 0, "tar_at_far_1e-3": 0}
+
+
+def test_an_infinite_distance_is_no_pair():
+    pairs = counts([1, np.inf], [2, np.inf])
+    assert (pairs.positive.sum(), pairs.negative.sum()) == (1, 1)
+
+
+def test_bins_are_narrow():
+    # One part in 2048 apart, over many magnitudes: all told apart.
+    near = np.geomspace(1e-6, 3.9, 2000)
+    assert verification_metrics(counts(near, near * (1 + 1 / 2048)))["roc_auc"] > 0.5
+    for distance in (1e-6, 1e-3, 1, 3.9):
+        found = verification_metrics(counts([distance], [distance * (1 + 1 / 2048)]))
+        assert found["roc_auc"] == 1
