@@ -113,6 +113,9 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
     print(
         "(_within: each image asks the others of its split; without, it asks the training images)"
     )
+    for name, metrics in results.splits.items():
+        if metrics["num_queries"] < metrics["num_examples"]:
+            print(f"({name}: a stratified sample of {metrics['num_queries']} of its images asks)")
     print(f"wrote {experiment.metrics_path}")
     if status == "collapsed":
         raise TrainingDiverged(f"{args.model_dir}: stopped, for the embeddings have collapsed")

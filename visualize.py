@@ -1,66 +1,192 @@
 """Show an experiment's embeddings: `python visualize.py --model_dir experiments/demo`."""
 
+import argparse
 import os
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from src.cli import experiment_parser, quiet_console, run
 from src.experiment import Experiment
-from src.projector import write_projector
+from src.params import Params
+from src.projector import MAX_POINTS, TITLES, write_evolution, write_projector
 from src.registry import DATASETS, look_up
-from src.split import SPLITS
+from src.serve import tensorboard, wait_for_interrupt
+from src.split import SPLITS, Split
 from src.sprite import MAX_SHEET_SIDE
+from src.view import Embed, View, Viewer
+
+EVOLUTION_POINTS = 5_000
+"""Enough for a picture of the whole, and each checkpoint's layout takes seconds."""
 
 EXAMPLES = """\
-  python visualize.py --model_dir experiments/demo
-  python visualize.py --model_dir experiments/demo --split validation
-  tensorboard --logdir experiments     # then open the tab PROJECTOR"""
+  python visualize.py --model_dir experiments/demo --serve           # and open the browser
+  python visualize.py --model_dir experiments/demo --split train test
+  python visualize.py --model_dir experiments/demo --evolution       # a layout per checkpoint
+  python visualize.py --model_dir experiments/demo --parquet         # for other viewers
+  tensorboard --logdir experiments     # all experiments; then open the tab PROJECTOR"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Embed a split with the best checkpoint, and write the projector's files."""
+    """Embed splits with the best checkpoint, lay them out, and write the projector's files."""
+    args = _parser().parse_args(argv)
+    started = time.perf_counter()
+    experiment = Experiment(args.model_dir)
+    params = experiment.trained_params()
+    if args.parquet:
+        from src.parquet import require_pyarrow
+
+        require_pyarrow()
+    names = list(dict.fromkeys(args.split))
+    splits = {
+        name: look_up(DATASETS, params.dataset)(args.data_dir, name, params)
+        for name in dict.fromkeys([*names, "train"])
+    }
+    viewer = Viewer(experiment, params, splits, _embed(experiment, params, verbose=args.verbose))
+    if args.evolution:
+        for name in reversed(names):
+            _write_evolution(viewer, name, min(args.max_points, EVOLUTION_POINTS))
+    views = {name: viewer.view(name, args.max_points) for name in names}
+    # The projector opens the run written last.
+    for name in reversed(names):
+        _write_projector(experiment, views[name], len(splits[name]))
+    if args.parquet:
+        from src.parquet import write_parquet
+
+        write_parquet(experiment.parquet_path, list(views.values()))
+        print(f"{experiment.parquet_path}: the same points for other viewers, in one table")
+    viewer.forget_old_checkpoints()
+    print(f"done in {time.perf_counter() - started:.0f} s")
+    if args.serve is None:
+        print(
+            f"Open it with: {_tensorboard()} --logdir {shlex.quote(str(args.model_dir))}\n"
+            "then, in the browser, the tab PROJECTOR (of the menu INACTIVE, if it is not in the "
+            "row)"
+        )
+        return
+    with tensorboard(args.model_dir, None if args.serve == "free" else args.serve) as address:
+        print(f"TensorBoard is running. Open {address}\nCtrl-C ends it.", flush=True)
+        wait_for_interrupt()
+        print("\nTensorBoard has ended.")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = experiment_parser(
-        "Write the embeddings of a split for TensorBoard's projector: the tensor, a sprite sheet, "
-        "metadata and the configuration.",
+        "Lay the embeddings of a split out by t-SNE, PCA and, where it is installed, UMAP, and "
+        "write them for TensorBoard's projector: it opens on the finished t-SNE, and its bookmarks "
+        "show the others. What has not changed since the last call is not computed again.",
         EXAMPLES,
     )
     parser.add_argument(
-        "--split", choices=SPLITS, default="test", help="which images to embed (default: test)"
+        "--split",
+        choices=SPLITS,
+        nargs="+",
+        default=["test"],
+        help="which images to embed; of several, the projector opens the first (default: test)",
     )
-    args = parser.parse_args(argv)
+    parser.add_argument(
+        "--max_points",
+        type=_number_of_points,
+        default=MAX_POINTS,
+        metavar="N",
+        help="of a larger split show a stratified sample of N images "
+        f"(default: {MAX_POINTS}, the most that the projector takes)",
+    )
+    parser.add_argument(
+        "--evolution",
+        action="store_true",
+        help="also lay out every checkpoint that is kept, each from the one before "
+        f"({EVOLUTION_POINTS} images)",
+    )
+    parser.add_argument(
+        "--parquet",
+        action="store_true",
+        help="also write all in one Parquet file, which other viewers of embeddings open",
+    )
+    parser.add_argument(
+        "--serve",
+        nargs="?",
+        const="free",
+        type=_port,
+        metavar="PORT",
+        help="then run TensorBoard on 127.0.0.1, until Ctrl-C (default: 6006, or the next free)",
+    )
+    return parser
 
-    experiment = Experiment(args.model_dir)
-    params = experiment.trained_params()
-    split = look_up(DATASETS, params.dataset)(args.data_dir, args.split, params)
-    with quiet_console(experiment.log_path, verbose=args.verbose):
-        from model.training import embed
 
-        embeddings = embed(experiment, params, split)
-    step = experiment.evaluated_step()
+def _number_of_points(text: str) -> int:
+    number = int(text)
+    if not 2 <= number <= MAX_POINTS:
+        raise argparse.ArgumentTypeError(f"found {text}; accepted: 2 to {MAX_POINTS}")
+    return number
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**16:
+        raise argparse.ArgumentTypeError(f"found {text}; accepted: 0 to {2**16 - 1}")
+    return number
+
+
+def _embed(experiment: Experiment, params: Params, *, verbose: bool) -> Embed:
+    """Return a function that embeds; TensorFlow is imported when it is called first."""
+
+    def embed(split: Split, checkpoint: Path) -> NDArray[np.float32]:
+        with quiet_console(experiment.log_path, verbose=verbose):
+            from model.training import embed
+
+            return embed(experiment, params, split, checkpoint)
+
+    return embed
+
+
+def _write_projector(experiment: Experiment, view: View, num_examples: int) -> None:
+    """Write the projector's files of a split, and say what it will show."""
     written = write_projector(
-        experiment.projector_dir(args.split),
-        name=f"{args.split}_step_{step}",
-        embeddings=embeddings,
-        split=split,
+        experiment.projector_dir(view.name),
+        name=f"step_{experiment.evaluated_step()}",
+        embeddings=view.embeddings,
+        split=view.split,
+        indices=view.indices,
+        columns=view.columns,
+        layouts=view.layouts,
     )
-    print(f"{written.directory}: {written.num_points} points of {embeddings.shape[1]} dimensions")
-    if written.num_points < written.num_examples:
-        print(
-            f"The browser takes at most {written.num_points} points: a stratified sample of the "
-            f"{written.num_examples} images is shown."
-        )
-    if written.tile_size[0] < max(split.images.shape[1:3]):
-        print(
-            f"The sprite sheet takes at most {MAX_SHEET_SIDE} x {MAX_SHEET_SIDE} pixels: the "
-            f"pictures are shown at {written.tile_size[0]} x {written.tile_size[1]}."
-        )
+    num_points, num_dimensions = view.embeddings.shape
+    num_wrong = int((view.columns["prediction"] == "wrong").sum())
+    titles = [TITLES[layout] for layout in view.layouts]
     print(
-        f"Open it with: {_tensorboard()} --logdir {shlex.quote(str(args.model_dir))}\n"
-        "then, in the browser, the tab PROJECTOR (of the menu INACTIVE, if it is not in the row)"
+        f"{written.directory}: {num_points} points of {num_dimensions} dimensions; "
+        f"{num_wrong} ({num_wrong / num_points:.2%}) predicted wrong by their nearest neighbours\n"
+        f"  opens on {titles[0]}; the bookmarks have {', '.join(titles[:-1])} and {titles[-1]}"
     )
+    if num_points < num_examples:
+        print(f"  a stratified sample of the {num_examples} images")
+    if written.tile_size[0] < max(view.split.images.shape[1:3]):
+        print(
+            f"  pictures at {written.tile_size[0]} x {written.tile_size[1]}: the sprite sheet "
+            f"takes at most {MAX_SHEET_SIDE} x {MAX_SHEET_SIDE} pixels"
+        )
+
+
+def _write_evolution(viewer: Viewer, name: str, max_points: int) -> None:
+    """Write the layouts of a split by every checkpoint, and say so."""
+    view, frames = viewer.evolution(name, max_points)
+    width = len(str(max(frames)))
+    written = write_evolution(
+        viewer.experiment.projector_dir(f"{name}_evolution"),
+        layouts={f"step_{step:0{width}}": layout for step, layout in frames.items()},
+        split=view.split,
+        indices=view.indices,
+        columns=view.columns,
+    )
+    steps = ", ".join(map(str, frames))
+    print(f"{written.directory}: {len(view.split)} points at the steps {steps}")
 
 
 def _tensorboard() -> str:

@@ -147,6 +147,23 @@ class Experiment:
         """
         return self.model_dir / "projector" / split
 
+    @property
+    def parquet_path(self) -> Path:
+        """The points for other viewers."""
+        return self.model_dir / "projector" / "points.parquet"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where `visualize.py` keeps what takes long to compute."""
+        return self.model_dir / "projector" / "cache"
+
+    def checkpoints(self) -> dict[int, Path]:
+        """Return the checkpoints that are kept, by global step, the untrained network's first."""
+        folders = (self.untrained_checkpoint.parent, self.best_dir, self.model_dir)
+        kept = [path for folder in folders for path in folder.glob("model.ckpt-*.index")]
+        paths = {int(path.stem.rpartition("-")[2]): path.with_suffix("") for path in kept}
+        return dict(sorted(paths.items()))
+
     def latest_step(self) -> int | None:
         """Return the global step of the latest checkpoint; None where there is none."""
         try:

@@ -11,8 +11,9 @@ class MappedImages:
     """Some rows of an array on disk, as if they were the array uint8 [N, H, W, C] of these rows.
 
     Indexed along the first axis, by a position, a slice, positions or a mask, it gives the images
-    meant as an ordinary array. So a batch costs a batch's memory, and a split of a data set larger
-    than memory only its N row numbers. `np.asarray` reads all of them.
+    meant as an ordinary array; slices of the other axes may follow. So a batch costs a batch's
+    memory, and a split of a data set larger than memory only its N row numbers. `np.asarray` reads
+    all of them.
 
     Attributes:
         shape: (N, H, W, C).
@@ -37,7 +38,11 @@ class MappedImages:
         return len(self._rows)
 
     def __getitem__(self, key: Any) -> NDArray[np.uint8]:
-        return np.asarray(self._array[self._rows[key]])
+        first, *others = key if isinstance(key, tuple) else (key,)
+        if not all(isinstance(other, slice) for other in others):
+            raise TypeError("only slices of the other axes may follow the images asked for")
+        images = np.asarray(self._array[self._rows[first]])  # [..., H, W, C]
+        return images[(*[slice(None)] * (images.ndim - 3), *others)]
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         return (self[position] for position in range(len(self)))

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from src.atomic import atomic_write
@@ -15,6 +16,9 @@ _SEPARATORS = re.compile("[\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029]+")
 EMPTY = "(empty)"
 """Stands for an empty value. The projector drops a blank row and so shifts all that follow."""
 
+CHUNK_SIZE = 1_000_000
+"""Bytes that the browser decodes at a time, and garbles a character that stands across an end."""
+
 
 def write_metadata(path: Path, columns: Mapping[str, Sequence[object] | NDArray[Any]]) -> None:
     """Write a TSV file as TensorBoard's projector reads it, in UTF-8.
@@ -24,22 +28,47 @@ def write_metadata(path: Path, columns: Mapping[str, Sequence[object] | NDArray[
     Args:
         path: the file to create or replace.
         columns: the name of each column and its N values, in the order of the points. Values are
-            written as `str` gives them; tabs and line ends in them become a space, and a value of
-            nothing but white space becomes "(empty)".
+            written as `str` gives them, floating-point numbers with four significant digits, and as
+            nothing where they are not finite; tabs and line ends become a space, and text of
+            nothing but white space becomes "(empty)". In a column `index` spaces before a number,
+            which the browser passes over, keep the next row's characters off the end of a chunk.
     """
-    names = [_field(name) for name in columns]
-    rows = zip(*columns.values(), strict=True)
+    names = [as_written(name) for name in columns]
+    padded = list(columns).index("index") if "index" in columns else None
     with atomic_write(path) as file:
-        if len(names) > 1:
-            file.write(_line(names))
-        for row in rows:
-            file.write(_line([_field(value) for value in row]))
+        position = file.write(_line(names)) if len(names) > 1 else 0
+        before: list[str] | None = None  # the row that is yet to be written, and can be padded
+        for row in zip(*columns.values(), strict=True):
+            fields = [as_written(value) for value in row]
+            if before is not None:
+                if padded is not None:
+                    end = position + len(_line(before))
+                    before[padded] = " " * _padding(_line(fields), end) + before[padded]
+                position += file.write(_line(before))
+            before = fields
+        if before is not None:
+            file.write(_line(before))
 
 
-def _field(value: object) -> str:
-    """Return the text of one value, on one line, without tabs, never blank."""
+def _padding(line: bytes, start: int) -> int:
+    """Return how many bytes (0 to 3) later a line must start than at `start`.
+
+    Then none of its characters stands across a multiple of CHUNK_SIZE.
+    """
+    cut = -start % CHUNK_SIZE  # of the line's bytes, how many stand before the multiple
+    padding = 0
+    while 0 < cut - padding < len(line) and line[cut - padding] & 0xC0 == 0x80:
+        padding += 1  # 10xxxxxx goes on with a character
+    return padding
+
+
+def as_written(value: object) -> str:
+    """Return the text of one value in the file: on one line, without tabs, never blank."""
+    if isinstance(value, float | np.floating):
+        return f"{value:.4g}" if np.isfinite(value) else ""  # a missing number to the browser
+    text = str(value)
     # The browser counts the byte order mark as white space, Python does not.
-    return _SEPARATORS.sub(" ", str(value)).strip().strip("\ufeff") or EMPTY
+    return _SEPARATORS.sub(" ", text).strip().strip("\ufeff") or EMPTY
 
 
 def _line(fields: list[str]) -> bytes:

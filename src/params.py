@@ -1,6 +1,6 @@
 """The schema of `params.json`: every key, its type, range, default and meaning.
 
-`python -m src.params` writes the JSON schema of it, by which editors complete and check the files.
+`make schema` writes docs/params.md and the JSON schema from it (`src/params_reference.py`).
 """
 
 import json
@@ -34,8 +34,6 @@ from src.registry import (
     TRIPLET_STRATEGIES,
     did_you_mean,
 )
-
-SCHEMA_PATH = Path(__file__).parent.parent / "experiments" / "params.schema.json"
 
 # Keys that leave what is learned per step as it is: an experiment goes on when only these change.
 DURATION_KEYS = frozenset(
@@ -530,13 +528,6 @@ def format_value(value: Any) -> str:
     return json.dumps(value)
 
 
-def json_schema() -> str:
-    """Return the JSON schema of `params.json`, as committed beside the experiments."""
-    schema = Params.model_json_schema()
-    schema["properties"] = {"$schema": {"type": "string"}, **schema["properties"]}
-    return json.dumps(schema, indent=2) + "\n"
-
-
 def _explain(error: Any) -> str:
     """Return *key: what was found; what is accepted* for one of pydantic's errors."""
     if error["type"] == "contradiction":
@@ -594,7 +585,3 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path}: found {type(values).__name__}; accepted: a JSON object {{...}}")
     return values
-
-
-if __name__ == "__main__":
-    SCHEMA_PATH.write_text(json_schema())

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from google.protobuf import text_format  # type: ignore[import-untyped]
@@ -20,10 +20,12 @@ from tensorboard.plugins.projector.projector_config_pb2 import (  # type: ignore
 from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
 from src.atomic import atomic_write
+from src.bookmarks import bookmarks
 from src.errors import UserError
-from src.metadata import write_metadata
-from src.split import Split, validation_indices
-from src.sprite import write_sprite
+from src.legend import MAX_VALUES, legend
+from src.metadata import as_written, write_metadata
+from src.split import Split
+from src.sprite import sprite_sheet, tint_sheet, write_sheet
 
 MAX_POINTS = 100_000
 """The projector asks for the first 100 000 points of a tensor and leaves out the rest."""
@@ -34,11 +36,16 @@ MIN_POINTS = 2
 MIN_DIMENSIONS = 3
 """The projector opens on three principal components; with fewer columns its page stays blank."""
 
-TENSOR_FILE = "tensor.bytes"
+TENSOR_SUFFIX = ".bytes"
 METADATA_FILE = "metadata.tsv"
 SPRITE_FILE = "sprite.png"
+TINTED_SPRITE_FILE = "sprite_by_label.png"
+BOOKMARKS_FILE = "bookmarks.json"
 EVENT_FILE = "events.out.tfevents.0.projector"
 CONFIG_FILE = "projector_config.pbtxt"  # the name is TensorBoard's
+
+TITLES = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}
+"""What people call the layouts."""
 
 # The projector puts the names of runs and tensors into its addresses as they are.
 _ENDS_AN_ADDRESS = re.compile(r"[&#+%]")
@@ -48,26 +55,23 @@ _NOT_IN_TENSOR_NAME = re.compile(r"[^\w./=-]+")
 logger = logging.getLogger(__name__)
 
 
+Columns = Mapping[str, Sequence[object] | NDArray[Any]]
+"""Names and values of the metadata, N values each."""
+
+
 @dataclass(frozen=True)
 class ProjectorFiles:
-    """What `write_projector` wrote.
+    """What was written.
 
     Attributes:
         directory: the folder with the files; a run to TensorBoard.
-        indices: int [num_points], the positions in the split of the points shown, ascending.
-        num_examples: the size N of the split.
+        tensors: what the projector calls the tensors, the one that it opens first.
         tile_size: width and height of one picture on the sprite sheet, in pixels.
     """
 
     directory: Path
-    indices: NDArray[np.intp]
-    num_examples: int
+    tensors: tuple[str, ...]
     tile_size: tuple[int, int]
-
-    @property
-    def num_points(self) -> int:
-        """How many of the N examples the projector shows."""
-        return len(self.indices)
 
 
 def write_projector(
@@ -76,89 +80,172 @@ def write_projector(
     name: str,
     embeddings: NDArray[np.float32],
     split: Split,
-    columns: Mapping[str, Sequence[object] | NDArray[Any]] | None = None,
-    max_points: int = MAX_POINTS,
-    seed: int = 0,
+    indices: NDArray[np.intp] | None = None,
+    columns: Columns | None = None,
+    layouts: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> ProjectorFiles:
     """Write the embeddings of a split such that `tensorboard --logdir` finds and shows them.
 
-    The configuration is removed first and written last: a reader finds a complete set or none.
+    With layouts, the projector opens on the first of them, and its bookmarks hold them all.
 
     Args:
         directory: the folder to write into, two levels below the checkpoints
             (`experiments/X/projector/test`): in its own folder and the one above TensorBoard looks
             for a checkpoint, and would list all its weights beside the embeddings.
-        name: what the projector calls the tensor; characters that it cannot open become "_".
+        name: what the projector calls the embeddings; characters that it cannot open become "_".
         embeddings: float32 [N, D], in the order of the split. Fewer than three columns are filled
             up with zeros, which changes no distance.
-        split: the N examples that were embedded.
-        columns: more metadata, N values each, beside `label` (the name of the class) and `index`
-            (the position in the split).
-        max_points: of a larger split a stratified sample of this size is shown; at least 2.
-        seed: fixes that sample.
+        split: the N examples that were embedded; 2 to MAX_POINTS.
+        indices: int [N], the positions of those in the whole split; None where they are all of it.
+        columns: more metadata beside `label` (the name of the class), `index` (the position in the
+            whole split) and `label_number`.
+        layouts: of the embeddings, by their names in TITLES, each float32 [N, 2].
 
     Returns:
-        Which points were written, and the size of their tiles.
+        What the projector will list, and the size of the pictures.
 
     Raises:
         UserError: the split has fewer than two examples, or an embedding holds NaN or infinity.
     """
     _check_embeddings(directory, embeddings, split)
+    if not layouts:
+        tensors = [_Tensor(name, embeddings, SPRITE_FILE)]
+    else:
+        first, layout = next(iter(layouts.items()))
+        tensors = [  # the projector opens the first by the alphabet
+            _Tensor(f"1_{TITLES[first]}_{name}", as_tensor(layout), TINTED_SPRITE_FILE),
+            _Tensor(f"2_embeddings_{name}", embeddings, SPRITE_FILE),
+        ]
+    titled = {TITLES[layout]: points for layout, points in (layouts or {}).items()}
+    return _write_run(directory, tensors, titled, split, indices, columns or {})
+
+
+def write_evolution(
+    directory: Path,
+    *,
+    layouts: Mapping[str, NDArray[np.float32]],
+    split: Split,
+    indices: NDArray[np.intp],
+    columns: Columns | None = None,
+) -> ProjectorFiles:
+    """Write the layouts of one split by several checkpoints: a tensor and a bookmark for each.
+
+    Args:
+        directory: as for `write_projector`.
+        layouts: by the name of the checkpoint, such as `step_0782`, in the alphabet's order; each
+            float32 [N, 2], all in one frame.
+        split: the N examples.
+        indices: int [N], their positions in the whole split.
+        columns: more metadata, as for `write_projector`.
+
+    Returns:
+        What the projector will list, and the size of the pictures.
+    """
+    for layout in layouts.values():
+        _check_embeddings(directory, layout, split)
+    tensors = [
+        _Tensor(step, as_tensor(layout), TINTED_SPRITE_FILE) for step, layout in layouts.items()
+    ]
+    titled = {step.replace("_", " "): layout for step, layout in layouts.items()}
+    return _write_run(directory, tensors, titled, split, indices, columns or {})
+
+
+class _Tensor(NamedTuple):
+    """A name, float32 [N, D], and the sprite sheet with which it is shown."""
+
+    name: str
+    values: NDArray[np.float32]
+    sprite_file: str
+
+
+def _write_run(
+    directory: Path,
+    tensors: Sequence[_Tensor],
+    layouts: Mapping[str, NDArray[np.float32]],
+    split: Split,
+    indices: NDArray[np.intp] | None,
+    columns: Columns,
+) -> ProjectorFiles:
+    """Write a folder that the projector lists as a run, with the bookmarks of `layouts`.
+
+    The configuration is removed first and written last: a reader finds a complete set or none.
+    """
     if _ENDS_AN_ADDRESS.search("/".join(directory.absolute().parts[-3:])):
         logger.warning(
             "%s: the projector cannot open a run whose path has one of & # + %%; rename the folder",
             directory,
         )
-    indices = stratified_sample(split.labels, min(max_points, len(split)), seed)
-    shown = split if len(indices) == len(split) else split.take(indices)
+    names = [split.class_names[label] for label in split.labels]
     fields: dict[str, Sequence[object] | NDArray[Any]] = {
-        "label": [shown.class_names[label] for label in shown.labels],
-        "index": indices,
+        "label": names,
+        "index": np.arange(len(split)) if indices is None else indices,
     }
-    for column, values in (columns or {}).items():
+    for column, values in {**columns, "label_number": split.labels}.items():
         if column in fields or len(values) != len(split):
             raise ValueError(f"column {column!r}: its name is taken, or not {len(split)} values")
-        fields[column] = [values[index] for index in indices]
+        fields[column] = values
+    colors = legend(as_written(name) for name in names)
+    config = ProjectorConfig()
 
     (directory / CONFIG_FILE).unlink(missing_ok=True)
-    num_dimensions = _write_tensor(directory / TENSOR_FILE, embeddings[indices])
+    for pattern in (f"*{TENSOR_SUFFIX}", BOOKMARKS_FILE, TINTED_SPRITE_FILE):  # of other names
+        for stale in directory.glob(pattern):
+            stale.unlink()
     write_metadata(directory / METADATA_FILE, fields)
-    tile_size = write_sprite(directory / SPRITE_FILE, shown.images)
+    sheet, tile_size = sprite_sheet(split.images)
+    write_sheet(directory / SPRITE_FILE, sheet)
+    if layouts:
+        color_of_points = np.array([colors[as_written(name)] for name in names])
+        tinted = tint_sheet(sheet, tile_size[0], color_of_points)
+        write_sheet(directory / TINTED_SPRITE_FILE, tinted)
+        # Of many classes the projector colours only the numbers.
+        color_by = "label" if len(colors) <= MAX_VALUES else "label_number"
+        with atomic_write(directory / BOOKMARKS_FILE) as file:
+            file.writelines(bookmarks(layouts, color_by=color_by, label_by="label"))
+    for name, tensor_values, sprite_file in tensors:
+        tensor = config.embeddings.add()
+        tensor.tensor_name = _NOT_IN_TENSOR_NAME.sub("_", name)
+        tensor.tensor_path = tensor.tensor_name.replace("/", "_") + TENSOR_SUFFIX
+        num_dimensions = _write_tensor(directory / tensor.tensor_path, tensor_values)
+        tensor.tensor_shape.extend([len(split), num_dimensions])
+        tensor.metadata_path = METADATA_FILE
+        tensor.sprite.image_path = sprite_file
+        tensor.sprite.single_image_dim.extend(tile_size)
+        if layouts:
+            tensor.bookmarks_path = BOOKMARKS_FILE
     _write_event_file(directory / EVENT_FILE)
-    config = ProjectorConfig()
-    tensor = config.embeddings.add()
-    tensor.tensor_name = _NOT_IN_TENSOR_NAME.sub("_", name)
-    tensor.tensor_path = TENSOR_FILE
-    tensor.tensor_shape.extend([len(indices), num_dimensions])
-    tensor.metadata_path = METADATA_FILE
-    tensor.sprite.image_path = SPRITE_FILE
-    tensor.sprite.single_image_dim.extend(tile_size)
     with atomic_write(directory / CONFIG_FILE) as file:
         file.write(text_format.MessageToString(config).encode())
-    return ProjectorFiles(directory, indices, len(split), tile_size)
+    return ProjectorFiles(
+        directory, tuple(tensor.tensor_name for tensor in config.embeddings), tile_size
+    )
 
 
-def stratified_sample(labels: NDArray[np.int32], size: int, seed: int) -> NDArray[np.intp]:
-    """Choose exactly `size` examples, of every class in proportion to its share.
+def as_tensor(layout: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a layout, [N, 2], as a tensor, [N, 3], that the projector opens as that layout.
 
-    Args:
-        labels: int32 [N], the labels to choose from.
-        size: how many, 0 <= size <= N.
-        seed: fixes which.
-
-    Returns:
-        Their positions, int [size], in ascending order.
+    It opens every tensor under PCA, which it computes without centring, and it stretches each axis
+    to the same length. Two columns whose products sum to 0, the first of them longer, come out as
+    they are, with minus signs, which its decomposition brings in; moving the columns makes the sum
+    0. The third column is 0, for with two the page stays blank.
     """
-    if size == len(labels):
-        return np.arange(len(labels))
-    _, chosen = validation_indices(labels, size / len(labels), seed)
-    return chosen
+    x, y = (layout - layout.mean(axis=0, dtype=np.float64)).T
+    product = float(np.mean(x * y))
+    move = np.sqrt(abs(product))
+    x, y = x + move, y - np.copysign(move, product)  # mean((x + m)(y - p / m)) = p - p
+    tensor = np.zeros((len(layout), MIN_DIMENSIONS), np.float32)
+    for column, values, length in ((0, x, 2.0), (1, y, 1.0)):
+        root_mean_square = np.sqrt(np.mean(values**2))
+        tensor[:, column] = -length * values / (root_mean_square or 1)
+    return tensor
 
 
 def _check_embeddings(directory: Path, embeddings: NDArray[np.float32], split: Split) -> None:
     """Raise unless there is a finite embedding for each example, and enough examples."""
     if embeddings.ndim != 2 or len(embeddings) != len(split):
         raise ValueError(f"embeddings {embeddings.shape} do not fit {len(split)} examples")
+    if len(split) > MAX_POINTS:
+        raise ValueError(f"{len(split)} examples: the projector shows {MAX_POINTS} at most")
     if len(split) < MIN_POINTS:
         raise UserError(
             f"{directory}: the split has {len(split)} examples; the projector shows no fewer than "

@@ -4,9 +4,11 @@ import math
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from src.atomic import atomic_write
+from src.legend import PALETTE
 from src.mapped_images import Images
 
 MAX_SHEET_SIDE = 8192
@@ -17,6 +19,10 @@ READABLE_TILE_SIDE = 28
 
 DARK_BACKGROUND = 64
 """A grey split whose median border pixel (0 to 255) lies below this is drawn light on dark."""
+
+
+_LEVELS = 23
+"""Greys of a tinted picture. With each colour and white, a palette of 253 entries."""
 
 
 def sprite_sheet(images: Images) -> tuple[Image.Image, tuple[int, int]]:
@@ -60,20 +66,47 @@ def sprite_sheet(images: Images) -> tuple[Image.Image, tuple[int, int]]:
     return sheet, (tile_side, tile_side)
 
 
-def write_sprite(path: Path, images: Images) -> tuple[int, int]:
-    """Write the sprite sheet of `images` as a PNG file.
+def tint_sheet(sheet: Image.Image, tile_side: int, colors: NDArray[np.intp]) -> Image.Image:
+    """Colour the tiles of a sheet, for a view that cannot colour them itself.
+
+    Grey tiles are multiplied with their colour, as the projector does it, only paler, so that its
+    own colours can be told on top. Colour pictures stay as they are and get a frame.
 
     Args:
-        path: the file to create or replace.
-        images: uint8 [N, H, W, C], as for `sprite_sheet`.
+        sheet: as `sprite_sheet` makes it.
+        tile_side: the width and height of one tile in pixels.
+        colors: int [N], positions in `src.legend.PALETTE`.
 
     Returns:
-        The width and height of one tile in pixels.
+        A sheet of the same size.
     """
-    sheet, tile_size = sprite_sheet(images)
+    grid_side = sheet.width // tile_side
+    white = len(PALETTE)
+    of_tiles = np.full((grid_side, grid_side), white, np.uint8)
+    of_tiles.flat[: len(colors)] = colors
+    pixels = np.asarray(sheet)
+    if sheet.mode == "RGB":
+        frame = np.array([*PALETTE, (255, 255, 255)], np.uint8)[of_tiles]
+        width = max(1, tile_side // 10)
+        framed = pixels.reshape(grid_side, tile_side, grid_side, tile_side, 3).copy()
+        for edge in (slice(None, width), slice(-width, None)):
+            framed[:, edge] = frame[:, None, :, None]
+            framed[:, :, :, edge] = frame[:, None, :, None]
+        return Image.fromarray(framed.reshape(pixels.shape))
+    pale = (np.array(PALETTE) + 255) / 2
+    levels = np.linspace(0, 1, _LEVELS)
+    palette = np.concatenate([pale, [[255, 255, 255]]])[:, None] * levels[:, None]
+    greys = (pixels.astype(np.uint16) * (_LEVELS - 1) // 255).astype(np.uint8)
+    greys += (of_tiles * _LEVELS).repeat(tile_side, axis=0).repeat(tile_side, axis=1)
+    tinted = Image.fromarray(greys)
+    tinted.putpalette(palette.round().astype(np.uint8).tobytes())
+    return tinted
+
+
+def write_sheet(path: Path, sheet: Image.Image) -> None:
+    """Write a sprite sheet as a PNG file."""
     with atomic_write(path) as file:
         sheet.save(file, format="PNG")
-    return tile_size
 
 
 def _picture_size(width: int, height: int, max_side: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_idx
+from conftest import TINY, write_idx
 
 import train
 import visualize
@@ -88,10 +88,20 @@ def test_train_then_visualize(make_experiment, data_dir, capsys, params):
 
     run_visualize(model_dir, data_dir)
     projector = model_dir / "projector" / "test"
-    tensor = np.fromfile(next(projector.glob("*.bytes")), "<f4").reshape(60, 8)
+    tensor = np.fromfile(projector / "2_embeddings_step_28.bytes", "<f4").reshape(60, 8)
     np.testing.assert_allclose(np.linalg.norm(tensor, axis=1), 1, rtol=1e-3)
     lines = (projector / "metadata.tsv").read_text().splitlines()
-    assert lines[0].split("\t")[:2] == ["label", "index"]
+    assert lines[0].split("\t") == [
+        "label",
+        "index",
+        "outcome",
+        "predicted_label",
+        "prediction",
+        "own_class_distance",
+        "other_class_distance",
+        "errors_nearby",
+        "label_number",
+    ]
     assert [line.split("\t")[:2] for line in lines[1:4]] == [["0", "0"], ["1", "1"], ["2", "2"]]
     assert f"tensorboard --logdir {model_dir}" in capsys.readouterr().out
 
@@ -150,6 +160,89 @@ def test_facts_are_checked_against_the_data(make_experiment, data_dir, capsys):
         run_train(make_experiment("b", num_labels=4), data_dir)
     run_train(make_experiment("c", num_epochs=1, train_size=50000, image_size=8), data_dir)
     assert "train_size: found 50000, but the data has 200" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data_dir):
+    """An experiment of three checkpoints, trained once; only `visualize.py` writes to it."""
+    model_dir = tmp_path_factory.mktemp("trained") / "tiny"
+    model_dir.mkdir()
+    (model_dir / "params.json").write_text(json.dumps({**TINY, "num_epochs": 2}))
+    run_train(model_dir, data_dir)
+    return model_dir
+
+
+@pytest.fixture
+def no_umap(monkeypatch):
+    """UMAP takes longer than all else, and has tests of its own."""
+    monkeypatch.setattr("src.layouts.available_layouts", lambda: ("tsne", "pca"))
+
+
+@pytest.mark.usefixtures("no_umap")
+def test_visualize_again_computes_nothing_again(trained, data_dir, capsys, monkeypatch):
+    run_visualize(trained, data_dir)
+    first = capsys.readouterr().out
+    files = {p: p.read_bytes() for p in (trained / "projector" / "test").iterdir()}
+    monkeypatch.setattr("visualize._embed", lambda *_, **__: None)
+    monkeypatch.setattr("src.layouts.tsne", None)
+    monkeypatch.setattr("src.view.neighborhood", None)
+    run_visualize(trained, data_dir)
+    strip = re.compile(r"done in .*")
+    assert strip.sub("", capsys.readouterr().out) == strip.sub("", first)
+    for path, content in files.items():
+        assert path.read_bytes() == content or path.name.startswith("events"), path.name
+
+
+@pytest.mark.usefixtures("no_umap")
+def test_visualize_several_splits_evolution_and_parquet(trained, data_dir, capsys):
+    pq = pytest.importorskip("pyarrow.parquet", reason="the extra parquet is not installed")
+    options = ("--split", "test", "train", "--max_points", "50", "--evolution", "--parquet")
+    run_visualize(trained, data_dir, *options)
+    out = capsys.readouterr().out
+    assert "projector/test: 50 points of 8 dimensions" in out
+    assert "a stratified sample of the 200 images" in out
+    projector = trained / "projector"
+    runs = {"test", "train", "test_evolution", "train_evolution"}
+    assert {path.name for path in projector.iterdir()} == {*runs, "cache", "points.parquet"}
+    tensors = sorted(path.stem for path in (projector / "test_evolution").glob("*.bytes"))
+    assert tensors == ["step_00", "step_07", "step_14"]
+    table = pq.read_table(projector / "points.parquet")
+    assert table["split"].to_pylist() == ["test"] * 50 + ["train"] * 50
+    # The projector opens the first split named, as the run with the earliest time.
+    times = {run: event_time(projector / run) for run in runs}
+    assert min(times, key=times.get) == "test"
+
+
+def event_time(directory):
+    from model.estimator import tf
+
+    (path,) = directory.glob("events.out.tfevents.*")
+    return next(iter(tf.compat.v1.train.summary_iterator(str(path)))).wall_time
+
+
+@pytest.mark.usefixtures("no_umap")
+def test_neighbours_on_the_console_agree_with_the_metadata(trained, data_dir, capsys):
+    run_visualize(trained, data_dir, "--split", "validation")
+    lines = (trained / "projector" / "validation" / "metadata.tsv").read_text().splitlines()
+    rows = [dict(zip(lines[0].split("\t"), line.split("\t"), strict=True)) for line in lines[1:]]
+    wrong = [row for row in rows if row["prediction"] == "wrong"]
+    assert f"; {len(wrong)} (" in capsys.readouterr().out
+    for row in rows:
+        is_wrong = row["label"] != row["predicted_label"]
+        assert (row["prediction"] == "wrong") == is_wrong
+        taken = f"{row['label']} taken for {row['predicted_label']}"
+        assert row["outcome"] == (taken if is_wrong else f"{row['label']} right")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--max_points", "1"), ("--max_points", "many"), ("--serve", "65536"), ("--split", "dev")],
+)
+def test_visualize_refuses_what_cannot_be(trained, options, capsys):
+    with pytest.raises(SystemExit) as error:
+        run_visualize(trained, Path("data"), *options)
+    assert error.value.code == 2
+    assert options[0] in capsys.readouterr().err
 
 
 def test_visualize_before_training_is_refused(make_experiment, data_dir):

@@ -592,6 +592,9 @@ def test_mapped_images_behave_as_an_array(tmp_path):
     assert mapped.ndim == plain.ndim
     for key in (1, -1, slice(1, 3), slice(None, None, 2), np.array([3, 0]), [0, 1], rows > 2):
         np.testing.assert_array_equal(mapped[key], plain[key])
+        np.testing.assert_array_equal(mapped[key, :1, 1:], plain[key, :1, 1:])
+    with pytest.raises(TypeError, match="only slices"):
+        mapped[[0, 1], [0, 1]]  # which NumPy would pair
     np.testing.assert_array_equal(np.stack(list(mapped)), plain)
     np.testing.assert_array_equal(np.asarray(mapped), plain)
     taken = mapped.take(np.array([2, 0])).take(np.array([1]))
@@ -626,7 +629,7 @@ MEMORY = """
 import json, sys, threading, time
 from pathlib import Path
 import numpy as np
-from model.training import embed, train_and_evaluate
+from model.training import embed, evaluate, train_and_evaluate
 from src.datasets.image_folder import load
 from src.experiment import Experiment
 from src.params import Params
@@ -649,11 +652,12 @@ def watch():
 def run(name, splits):
     experiment = Experiment(Path(sys.argv[2]) / name)
     train_and_evaluate(experiment, params, splits)
+    evaluate(experiment, params, splits)
     embeddings = embed(experiment, params, splits["train"])
     write_projector(experiment.projector_dir("train"), name="train", embeddings=embeddings,
                     split=splits["train"], max_points=100)
 
-params = Params(dataset="image_folder", image_size=96, num_blocks=6, num_channels=1,
+params = Params(dataset="image_folder", image_size=224, num_blocks=6, num_channels=1,
                 embedding_size=2, batch_size=16, num_epochs=1)
 threading.Thread(target=watch, daemon=True).start()
 splits = {split: load(Path(sys.argv[1]), split, params) for split in SPLITS}
@@ -672,7 +676,7 @@ print(json.dumps([used, peak - base]))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="measured by /proc")
 def test_a_data_set_is_never_in_memory_as_a_whole(tmp_path):
-    num_pictures = 5000
+    num_pictures = 3000
     for number in range(num_pictures):
         shade = (number % 256, number // 256, 99)
         path = tmp_path / "data" / "image_folder" / f"class {number % 5}" / f"{number}.bmp"
@@ -686,6 +690,6 @@ def test_a_data_set_is_never_in_memory_as_a_whole(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     used, used_by_a_copy = json.loads(done.stdout.splitlines()[-1])
-    num_bytes = num_pictures * 96 * 96 * 3
-    assert used < num_bytes / 4, f"{used / 1e6:.0f} MB for {num_bytes / 1e6:.0f} MB of images"
+    num_bytes = num_pictures * 224 * 224 * 3
+    assert used < num_bytes / 3, f"{used / 1e6:.0f} MB for {num_bytes / 1e6:.0f} MB of images"
     assert used_by_a_copy > num_bytes  # so the measure would have shown it

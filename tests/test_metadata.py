@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import src.metadata
 from src.metadata import write_metadata
 
 
@@ -71,3 +72,34 @@ def test_columns_of_different_length_are_refused_and_leave_no_file(tmp_path):
     with pytest.raises(ValueError):
         write_metadata(tmp_path / "metadata.tsv", {"label": ["a", "b"], "index": [0]})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_have_four_digits_and_are_missing_where_not_finite(tmp_path):
+    path = tmp_path / "metadata.tsv"
+    values = np.array([1 / 3, 12345.6, np.inf, np.nan, 0], np.float32)
+    write_metadata(path, {"distance": values, "index": range(5)})
+    assert parse_as_the_browser_does(path)[1] == [
+        ["0.3333", "0"],
+        ["1.235e+04", "1"],
+        ["", "2"],
+        ["", "3"],
+        ["0", "4"],
+    ]
+
+
+@pytest.mark.parametrize("name", ["é", "日本", "🙂🙂", "aé日🙂"])
+@pytest.mark.parametrize("chunk_size", [20, 21, 22, 23, 31, 64, 100])
+def test_no_character_stands_across_the_end_of_a_chunk(tmp_path, monkeypatch, name, chunk_size):
+    """The browser decodes each chunk by itself: what is cut becomes U+FFFD."""
+    monkeypatch.setattr(src.metadata, "CHUNK_SIZE", chunk_size)
+    path = tmp_path / "metadata.tsv"
+    names = [name * (index % 3 + 1) for index in range(200)]
+    names[0] = "a"  # the header's and the first line's: there is no row before, to pad
+    write_metadata(path, {"label": [n[:4] for n in names], "index": range(200)})
+    content = path.read_bytes()
+    chunks = [content[start : start + chunk_size] for start in range(0, len(content), chunk_size)]
+    text = "".join(chunk.decode(errors="replace") for chunk in chunks)
+    assert text == content.decode()
+    rows = [line.split("\t") for line in text.splitlines()[1:]]
+    assert [row[0] for row in rows] == [n[:4] for n in names]
+    assert [int(row[1]) for row in rows] == list(range(200))

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from src.errors import UserError
 from src.metric_names import BEST_METRICS
-from src.params import DURATION_KEYS, SCHEMA_PATH, Params, json_schema, load_params, save_params
+from src.params import DURATION_KEYS, Augment, Params, load_params, save_params
+from src.params_reference import SCHEMA_PATH, TABLE_PATH, json_schema, markdown
 
 ROOT = Path(__file__).parent.parent
 
@@ -683,10 +684,10 @@ def test_loading_imports_no_tensorflow(path):
     assert done.stdout.strip() == "[]"
 
 
-def test_the_readme_lists_every_key_with_its_default_and_meaning():
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    for key, field in Params.model_fields.items():
-        special = {"validation_fraction": "1/6", "augment": "{}"}
-        default = "" if field.default is None else json.dumps(field.default, default=str)
-        default = special.get(key, default)
-        assert f"| `{key}` | {default} | {field.description} |\n" in readme
+def test_the_reference_is_up_to_date_and_has_every_key():
+    assert TABLE_PATH == ROOT / "docs" / "params.md"
+    text = TABLE_PATH.read_text()
+    assert text == markdown(), "write it anew: make schema"
+    for key, field in [*Params.model_fields.items(), *Augment.model_fields.items()]:
+        assert f"| `{key}` | " in text
+        assert f" | {field.description} |\n" in text

@@ -223,6 +223,7 @@ def test_files_without_weights_of_keras(content, weights_file, tmp_path):
     assert message(path).startswith(f"{path}: weights: cannot be read (")
 
 
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 def test_whole_models_hold_weights_too(tmp_path):
     path = tmp_path / "model.h5"
     application = random_application()

@@ -17,15 +17,20 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from src.errors import UserError
-from src.projector import stratified_sample, write_projector
+from src.projector import (
+    EVENT_FILE,
+    as_tensor,
+    write_evolution,
+    write_projector,
+)
 from src.split import Split
 
 FILES = [
+    "e.bytes",
     "events.out.tfevents.0.projector",
     "metadata.tsv",
     "projector_config.pbtxt",
     "sprite.png",
-    "tensor.bytes",
 ]
 
 
@@ -48,33 +53,33 @@ def read_config(directory):
 
 
 def read_tensor(directory):
-    shape = read_config(directory).embeddings[0].tensor_shape
-    return np.fromfile(directory / "tensor.bytes", "<f4").reshape(shape)
+    tensor = read_config(directory).embeddings[0]
+    return np.fromfile(directory / tensor.tensor_path, "<f4").reshape(tensor.tensor_shape)
 
 
 def test_config_names_the_files_and_the_shapes(tmp_path):
     files = write_projector(
-        tmp_path, name="embeddings", embeddings=make_embeddings(50, 8), split=make_split(50)
+        tmp_path, name="e", embeddings=make_embeddings(50, 8), split=make_split(50)
     )
     assert sorted(file.name for file in tmp_path.iterdir()) == FILES
     (tensor,) = read_config(tmp_path).embeddings
-    assert tensor.tensor_name == "embeddings"
-    assert tensor.tensor_path == "tensor.bytes"
+    assert tensor.tensor_name == "e"
+    assert tensor.tensor_path == "e.bytes"
     assert list(tensor.tensor_shape) == [50, 8]
     assert tensor.metadata_path == "metadata.tsv"
     assert tensor.sprite.image_path == "sprite.png"
     assert list(tensor.sprite.single_image_dim) == [28, 28]
     with Image.open(tmp_path / "sprite.png") as sheet:
         assert sheet.size == (8 * 28, 8 * 28)
-    assert (files.num_points, files.num_examples, files.tile_size) == (50, 50, (28, 28))
-    assert files.directory == tmp_path
+    assert tensor.bookmarks_path == ""
+    assert (files.directory, files.tensors, files.tile_size) == (tmp_path, ("e",), (28, 28))
 
 
 def test_tensor_is_raw_float32_that_no_one_takes_for_text(tmp_path):
     for seed in range(20):
         embeddings = make_embeddings(7, 5, seed)
         write_projector(tmp_path, name="e", embeddings=embeddings, split=make_split(7))
-        raw = (tmp_path / "tensor.bytes").read_bytes()
+        raw = (tmp_path / "e.bytes").read_bytes()
         assert len(raw) == 7 * 5 * 4
         assert raw[0] == 0xFF
         with pytest.raises(UnicodeDecodeError):
@@ -89,7 +94,7 @@ def test_bytes_that_are_valid_text_become_a_tensor_that_is_not(tmp_path):
     embeddings = np.frombuffer(text, "<f4").reshape(4, 3)
     write_projector(tmp_path, name="e", embeddings=embeddings, split=make_split(4))
     with pytest.raises(UnicodeDecodeError):
-        (tmp_path / "tensor.bytes").read_bytes().decode()
+        (tmp_path / "e.bytes").read_bytes().decode()
     assert embeddings.tobytes() == text  # the caller's array is untouched
 
 
@@ -123,11 +128,11 @@ def test_metadata_has_label_and_index_first_and_room_for_more(tmp_path):
         columns={"nearest": ["w", "x", "y", "z"], "distance": np.array([0.5, 1, 2, 4])},
     )
     assert (tmp_path / "metadata.tsv").read_text(encoding="utf-8") == (
-        "label\tindex\tnearest\tdistance\n"
-        "zero\t0\tw\t0.5\n"
-        "(empty)\t1\tx\t1.0\n"
-        "日本 語\t2\ty\t2.0\n"
-        "zero\t3\tz\t4.0\n"
+        "label\tindex\tnearest\tdistance\tlabel_number\n"
+        "zero\t0\tw\t0.5\t0\n"
+        "(empty)\t1\tx\t1\t1\n"
+        "日本 語\t2\ty\t2\t2\n"
+        "zero\t3\tz\t4\t0\n"
     )
 
 
@@ -143,41 +148,110 @@ def test_columns_that_do_not_fit_are_refused(tmp_path, columns):
         )
 
 
-def test_large_split_is_sampled_alike_in_tensor_metadata_and_pictures(tmp_path):
-    split, embeddings = make_split(140), make_embeddings(140, 4)
-    files = write_projector(
+def test_a_sample_keeps_its_positions_in_the_split(tmp_path):
+    split = make_split(9)
+    indices = np.array([1, 4, 8])
+    write_projector(
         tmp_path,
         name="e",
-        embeddings=embeddings,
-        split=split,
-        columns={"twice": np.arange(140) * 2},
-        max_points=60,
+        embeddings=make_embeddings(3, 4),
+        split=split.take(indices),
+        indices=indices,
+        columns={"twice": indices * 2},
     )
-    assert (files.num_points, files.num_examples) == (60, 140)
-    chosen = files.indices
-    np.testing.assert_array_equal(chosen, stratified_sample(split.labels, 60, seed=0))
-    np.testing.assert_allclose(read_tensor(tmp_path), embeddings[chosen], rtol=255 / 2**23)
     rows = [line.split("\t") for line in (tmp_path / "metadata.tsv").read_text().splitlines()[1:]]
-    assert [int(index) for _, index, _ in rows] == list(chosen)
-    assert [int(twice) for _, _, twice in rows] == list(2 * chosen)
-    assert [label for label, _, _ in rows] == [split.class_names[i] for i in split.labels[chosen]]
+    assert [row[1:3] for row in rows] == [["1", "2"], ["4", "8"], ["8", "16"]]
+    assert [row[0] for row in rows] == [split.class_names[i] for i in split.labels[indices]]
     with Image.open(tmp_path / "sprite.png") as sheet:
-        greys = np.asarray(sheet)[14::28, 14::28].ravel()[:60]
-    np.testing.assert_array_equal(greys, split.images[chosen, 0, 0, 0])
+        greys = np.asarray(sheet)[14::28, 14::28].ravel()[:3]
+    np.testing.assert_array_equal(greys, split.images[indices, 0, 0, 0])
 
 
-def test_stratified_sample_is_exact_proportional_ascending_and_seeded():
-    labels = np.repeat(np.arange(4), [1000, 500, 333, 3]).astype(np.int32)
-    labels = np.random.default_rng(0).permutation(labels).astype(np.int32)
-    for size in [0, 1, 7, 100, 1835, 1836]:
-        sample = stratified_sample(labels, size, seed=3)
-        assert len(np.unique(sample)) == len(sample) == size
-        assert (np.diff(sample) > 0).all()
-        counts = np.bincount(labels[sample], minlength=4)
-        exact = size / len(labels) * np.bincount(labels)
-        assert (np.abs(counts - exact) < 1 + 1e-9).all()
-        np.testing.assert_array_equal(sample, stratified_sample(labels, size, seed=3))
-    assert (stratified_sample(labels, 100, seed=3) != stratified_sample(labels, 100, seed=4)).any()
+def test_more_points_than_the_projector_takes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("src.projector.MAX_POINTS", 5)
+    with pytest.raises(ValueError, match="6 examples: the projector shows 5 at most"):
+        write_projector(tmp_path, name="e", embeddings=make_embeddings(6, 4), split=make_split(6))
+
+
+def browsers_pca(tensor):
+    """Three components as the projector computes them: of the products, not centred."""
+    _, axes = np.linalg.eigh(tensor.astype(np.float64).T @ tensor)
+    return tensor @ axes[:, ::-1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_layout_opens_as_itself_under_pca_that_does_not_centre(seed):
+    """Neither moved, turned nor mixed, however its axes are correlated and long."""
+    rng = np.random.default_rng(seed)
+    layout = rng.standard_normal((300, 2)) @ rng.uniform(-9, 9, (2, 2)) + rng.uniform(-99, 99, 2)
+    components = browsers_pca(as_tensor(layout.astype(np.float32)))
+    for axis in (0, 1):
+        assert abs(np.corrcoef(components[:, axis], layout[:, axis])[0, 1]) > 1 - 1e-6
+    np.testing.assert_allclose(components[:, 2], 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("layout", [np.zeros((4, 2)), [[0, 0], [0, 5], [0, 9]], [[3, 3], [4, 4]]])
+def test_a_flat_layout_stays_finite(layout):
+    tensor = as_tensor(np.array(layout, np.float32))
+    assert tensor.shape == (len(layout), 3)
+    assert np.isfinite(tensor).all()
+
+
+def test_layouts_open_first_and_stand_in_the_bookmarks(tmp_path):
+    split = make_split(40)
+    layouts = {name: make_embeddings(40, 2, seed) for seed, name in enumerate(["tsne", "pca"])}
+    written = write_projector(
+        tmp_path, name="step_7", embeddings=make_embeddings(40, 8), split=split, layouts=layouts
+    )
+    first, second = read_config(tmp_path).embeddings
+    assert written.tensors == ("1_t-SNE_step_7", "2_embeddings_step_7")
+    assert (first.tensor_name, second.tensor_name) == written.tensors
+    assert written.tensors == tuple(sorted(written.tensors))  # as the projector sorts them
+    assert list(first.tensor_shape) == [40, 3]
+    assert list(second.tensor_shape) == [40, 8]
+    assert first.sprite.image_path == "sprite_by_label.png"
+    assert second.sprite.image_path == "sprite.png"
+    assert first.metadata_path == second.metadata_path == "metadata.tsv"
+    assert first.bookmarks_path == second.bookmarks_path == "bookmarks.json"
+
+    states = json.loads((tmp_path / "bookmarks.json").read_text())
+    assert [state["label"] for state in states] == ["t-SNE", "PCA"]
+    for state, layout in zip(states, layouts.values(), strict=True):
+        assert state["selectedProjection"] == "umap"  # the one that stands still
+        assert state["umapIs3d"] is False
+        assert state["selectedColorOptionName"] == "label"
+        points = [[point["umap-0"], point["umap-1"]] for point in state["projections"]]
+        np.testing.assert_allclose(points, layout, rtol=1e-4)
+
+
+def test_more_classes_than_colours_are_coloured_by_their_numbers(tmp_path):
+    split = make_split(60, class_names=tuple(f"class {label}" for label in range(60)))
+    split = Split(split.images, np.arange(60, dtype=np.int32), split.class_names)
+    write_projector(
+        tmp_path,
+        name="e",
+        embeddings=make_embeddings(60, 8),
+        split=split,
+        layouts={"tsne": make_embeddings(60, 2)},
+    )
+    (state,) = json.loads((tmp_path / "bookmarks.json").read_text())
+    assert state["selectedColorOptionName"] == "label_number"
+
+
+def test_an_evolution_has_a_tensor_and_a_bookmark_for_each_checkpoint(tmp_path):
+    layouts = {f"step_{step:02}": make_embeddings(9, 2, step) for step in (0, 5, 10)}
+    written = write_evolution(tmp_path, layouts=layouts, split=make_split(9), indices=np.arange(9))
+    assert written.tensors == ("step_00", "step_05", "step_10")
+    assert len(list(tmp_path.glob("*.bytes"))) == 3
+    states = json.loads((tmp_path / "bookmarks.json").read_text())
+    assert [state["label"] for state in states] == ["step 00", "step 05", "step 10"]
+
+
+def test_writing_without_layouts_leaves_no_old_bookmarks(tmp_path):
+    options = {"embeddings": make_embeddings(9, 4), "split": make_split(9)}
+    write_projector(tmp_path, name="e", layouts={"tsne": make_embeddings(9, 2)}, **options)
+    write_projector(tmp_path, name="e", **options)
+    assert sorted(file.name for file in tmp_path.iterdir()) == FILES
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -224,7 +298,7 @@ def test_failure_half_way_leaves_no_config_beside_new_files(tmp_path, monkeypatc
     def disk_full(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("src.projector.write_sprite", disk_full)
+    monkeypatch.setattr("src.projector.write_sheet", disk_full)
     with pytest.raises(OSError, match="disk full"):
         write_projector(tmp_path, name="e", embeddings=make_embeddings(4, 4), split=make_split(4))
     assert not (tmp_path / "projector_config.pbtxt").exists()
@@ -232,7 +306,7 @@ def test_failure_half_way_leaves_no_config_beside_new_files(tmp_path, monkeypatc
 
 def test_event_file_holds_the_version_and_nothing_else(tmp_path):
     write_projector(tmp_path, name="e", embeddings=make_embeddings(2, 4), split=make_split(2))
-    record = (tmp_path / FILES[0]).read_bytes()
+    record = (tmp_path / EVENT_FILE).read_bytes()
     (length,) = struct.unpack("<Q", record[:8])
     assert len(record) == 8 + 4 + length + 4  # length, its checksum, event, its checksum
     event = Event.FromString(record[12:-4])
@@ -280,7 +354,7 @@ def log_directory(tmp_path_factory):
             embeddings=make_embeddings(num_examples, embedding_size),
             split=make_split(num_examples, class_names=("é", "日本", "c")),
         )
-        event_file = (directory / FILES[0]).read_bytes()
+        event_file = (directory / EVENT_FILE).read_bytes()
         for folder in (experiments / experiment, experiments / experiment / "eval"):
             folder.mkdir(exist_ok=True)
             (folder / "events.out.tfevents.1700000000.host").write_bytes(event_file)
@@ -348,10 +422,10 @@ def test_tensorboard_serves_what_was_written(
 
     query = {"run": run, "name": experiment}
     body = get(f"{tensorboard}/tensor", **query, num_rows=100_000)
-    assert body == (log_directory / run / "tensor.bytes").read_bytes()
+    assert body == (log_directory / run / f"{experiment}.bytes").read_bytes()
     assert len(body) == num_points * num_dimensions * 4
     lines = get(f"{tensorboard}/metadata", **query, num_rows=100_000).decode().splitlines()
-    assert lines[0] == "label\tindex"
+    assert lines[0] == "label\tindex\tlabel_number"
     assert len(lines) == 1 + num_points
     assert {line.split("\t")[0] for line in lines[1:]} == {"é", "日本", "c"}
     sprite = get(f"{tensorboard}/sprite_image", **query)

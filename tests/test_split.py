@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from src.split import Split, validation_indices
+from src.split import Split, stratified_indices, validation_indices
 
 # Twelve of class 0, six of class 1, two of class 2.
 UNEVEN = np.repeat([0, 1, 2], [12, 6, 2]).astype(np.int32)
@@ -77,3 +77,19 @@ def test_indices_select_from_a_split():
     assert taken.images[:, 0, 0, 0].tolist() == [19, 0]
     assert taken.labels.tolist() == [2, 0]
     assert taken.class_names == ("a", "b", "c")
+
+
+def test_stratified_indices_is_exact_proportional_ascending_and_seeded():
+    labels = np.repeat(np.arange(4), [1000, 500, 333, 3]).astype(np.int32)
+    labels = np.random.default_rng(0).permutation(labels).astype(np.int32)
+    for size in [0, 1, 7, 100, 1835, 1836]:
+        sample = stratified_indices(labels, size, seed=3)
+        assert len(np.unique(sample)) == len(sample) == size
+        assert (np.diff(sample) > 0).all()
+        counts = np.bincount(labels[sample], minlength=4)
+        exact = size / len(labels) * np.bincount(labels)
+        assert (np.abs(counts - exact) < 1 + 1e-9).all()
+        np.testing.assert_array_equal(sample, stratified_indices(labels, size, seed=3))
+    assert (
+        stratified_indices(labels, 100, seed=3) != stratified_indices(labels, 100, seed=4)
+    ).any()

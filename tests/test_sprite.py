@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 import src.sprite
-from src.sprite import MAX_SHEET_SIDE, sprite_sheet, write_sprite
+from src.legend import PALETTE
+from src.sprite import MAX_SHEET_SIDE, sprite_sheet, tint_sheet, write_sheet
 
 
 def random_images(shape, seed=0):
@@ -155,8 +156,43 @@ def test_no_second_array_of_the_size_of_the_sheet():
 def test_written_file_is_a_png_with_the_sheet(tmp_path):
     images = random_images((5, 28, 28, 3))
     path = tmp_path / "projector" / "test" / "sprite.png"
-    assert write_sprite(path, images) == (28, 28)
+    write_sheet(path, sprite_sheet(images)[0])
     with Image.open(path) as written:
         assert written.format == "PNG"
         np.testing.assert_array_equal(np.asarray(written), np.asarray(sprite_sheet(images)[0]))
     assert [file.name for file in path.parent.iterdir()] == ["sprite.png"]
+
+
+def test_grey_tiles_are_multiplied_with_a_paler_colour_of_theirs():
+    images = np.zeros((5, 28, 28, 1), np.uint8)
+    images[:, 10:18, 10:18] = 255  # white ink on black, which is inverted
+    sheet, (side, _) = sprite_sheet(images)
+    tinted = tint_sheet(sheet, side, np.array([3, 1, 3, 9, 0]))
+    assert tinted.size == sheet.size
+    pixels = np.asarray(tinted.convert("RGB"))
+    for index, color in enumerate([3, 1, 3, 9, 0]):
+        row, column = divmod(index, 3)
+        corner, ink = pixels[row * 28, column * 28], pixels[row * 28 + 14, column * 28 + 14]
+        np.testing.assert_allclose(corner, (np.array(PALETTE[color]) + 255) / 2, atol=1)
+        assert (ink == 0).all()
+    assert (pixels[56:, 56:] == 255).all()  # the tiles left over
+
+
+def test_greys_keep_their_order_and_distance_under_a_tint():
+    images = np.full((1, 28, 28, 1), 255, np.uint8)
+    images[0, 5:23, 5:23, 0] = np.linspace(0, 255, 18 * 18).reshape(18, 18)
+    sheet, (side, _) = sprite_sheet(images)
+    tinted = np.asarray(tint_sheet(sheet, side, np.array([4])).convert("RGB")).astype(float)
+    expected = np.asarray(sheet)[..., None] / 255 * (np.array(PALETTE[4]) + 255) / 2
+    assert np.abs(tinted - expected).max() < 255 / 22 + 1
+
+
+def test_colour_pictures_get_a_frame_and_stay_as_they_are_within():
+    images = random_images((2, 40, 40, 3))
+    sheet, (side, _) = sprite_sheet(images)
+    pixels = np.asarray(tint_sheet(sheet, side, np.array([2, 5])))
+    for index, color in enumerate([2, 5]):
+        left = index * 40
+        assert (pixels[:40, left : left + 4] == PALETTE[color]).all()
+        assert (pixels[36:40, left : left + 40] == PALETTE[color]).all()
+        np.testing.assert_array_equal(pixels[4:36, left + 4 : left + 36], images[index, 4:36, 4:36])

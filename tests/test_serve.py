@@ -1,0 +1,62 @@
+"""`visualize.py --serve`: TensorBoard on this machine alone, ended by Ctrl-C."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+
+from src.errors import UserError
+from src.projector import write_projector
+from src.serve import tensorboard
+from src.split import Split
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from src.serve import tensorboard, wait_for_interrupt
+with tensorboard(Path(sys.argv[1]), 0) as address:
+    print(address, flush=True)
+    wait_for_interrupt()
+print("ended")
+"""
+
+
+def test_serves_the_projector_until_ctrl_c(tmp_path):
+    split = Split(np.zeros((3, 8, 8, 1), np.uint8), np.zeros(3, np.int32), ("a",))
+    embeddings = np.eye(3, dtype=np.float32)
+    write_projector(tmp_path / "projector" / "test", name="e", embeddings=embeddings, split=split)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, tmp_path], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        address = process.stdout.readline().strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#projector", address)
+        runs = address.replace("#projector", "data/plugin/projector/runs")
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        deadline = time.monotonic() + 60
+        while opener.open(runs, timeout=60).read() != b'["projector/test"]':
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
+        assert (process.returncode, rest) == (0, "ended\n")
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.filterwarnings("ignore:html5lib")  # TensorBoard's own, on import
+def test_port_that_is_taken_is_named(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(UserError, match=f"--serve: port {port} .*; accepted: a free port"),
+            tensorboard(tmp_path, port),
+        ):
+            pass
