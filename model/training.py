@@ -262,9 +262,11 @@ def _mine(experiment: Experiment, params: Params, train: Split, step: int) -> ND
     path = experiment.triplets_path(step)
     save_triplets(path, mined)
     # As many as there are checkpoints, to any of which a damaged one may send the run back.
-    files = sorted(path.parent.glob("triplets-*.npy"), key=lambda p: int(p.stem.split("-")[1]))
-    for old in files[: -params.keep_checkpoint_max]:
-        old.unlink()
+    names = (file.stem.removeprefix("triplets-") for file in path.parent.glob("triplets-*.npy"))
+    steps = sorted(int(name) for name in names if name.isdecimal())
+    kept = [kept for kept in steps if kept <= step][-params.keep_checkpoint_max :]
+    for other in set(steps) - set(kept):
+        experiment.triplets_path(other).unlink()
     return mined
 
 

@@ -224,11 +224,9 @@ def test_nothing_to_repair(tmp_path):
 
 @pytest.mark.parametrize("damage", [truncate_data, remove_index], ids=lambda d: d.__name__)
 def test_train_goes_on_from_the_one_before(model_dir, data_dir, capsys, damage):
-    """Also where the training had been finished: visualize.py names it, train.py mends it."""
+    """Also where the training had been finished."""
     damage(model_dir / "model.ckpt-28")
     arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
-    with pytest.raises(UserError, match="model.ckpt-28: damaged"):
-        visualize.main(arguments)
     capsys.readouterr()
     train.main(arguments)
     out = capsys.readouterr().out
@@ -251,7 +249,7 @@ def test_a_damaged_best_checkpoint_is_set_aside(model_dir, data_dir, capsys):
     best = experiment.best_checkpoint
     flip_a_bit(best)
     arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
-    with pytest.raises(UserError, match=f"best/{best.name}: damaged: Checksum"):
+    with pytest.raises(UserError, match=f"best/{best.name}: damaged: .*Checksum"):
         visualize.main(arguments)
     train.main(arguments)
     out = capsys.readouterr().out
