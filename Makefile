@@ -9,6 +9,7 @@ PYTHON215 ?= $(firstword $(shell command -v python3.11) $(shell command -v pytho
 
 .DELETE_ON_ERROR:
 .PHONY: help install demo test test-tf215 bench bench-mining bench-retrieval bench-training lint format schema
+.PHONY: errors fuzz soak
 .PHONY: lock clean
 
 help: ## this list
@@ -55,6 +56,17 @@ format: install ## put the code in the project's format
 
 schema: install ## write experiments/params.schema.json and docs/params.md anew
 	.venv/bin/python -m src.params_reference
+
+errors: install ## write docs/errors.md anew, by running every kind of bad input
+	.venv/bin/python tests/bad_input.py
+
+SECONDS = 60
+fuzz: install ## feed random input to every reader and writer; SECONDS=60
+	.venv/bin/python tests/fuzz.py $(SECONDS)
+
+STEPS = 200000
+soak: install ## train a tiny experiment for 200 000 steps; memory and disk in docs/soak.md; STEPS=200000
+	.venv/bin/python -m benchmarks.soak $(STEPS)
 
 # Needs uv. The lock files hold for every platform and Python from 3.10 on. PyTorch stands in none:
 # its wheels differ by accelerator. Resolved as on a Mac it asks for no CUDA packages.

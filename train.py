@@ -1,15 +1,19 @@
 """Train an experiment: `python train.py --model_dir experiments/demo`."""
 
+import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from src.cli import experiment_parser, quiet_console, run
 from src.errors import TrainingDiverged
 from src.experiment import Experiment
 from src.holdout import hold_out
-from src.params import load_params
+from src.lock import one_writer
+from src.params import Params, load_params
 from src.registry import DATASETS, look_up
 from src.split import SPLITS, check_facts
+from src.stopping import Stopped
 from src.table import format_splits
 from src.weights import find_weights
 
@@ -29,11 +33,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
 
-    started = time.perf_counter()
     experiment = Experiment(args.model_dir)
     params = load_params(experiment.params_path)
     if not args.overwrite:
         experiment.check_resumable(params)
+    with one_writer(args.model_dir):
+        train(args, experiment, params)
+
+
+def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> None:
+    """Do what `main` says, for the one who may write to the experiment."""
+    started = time.perf_counter()
+    if not args.overwrite and experiment.is_finished(params):
+        _repair_checkpoints(experiment, verbose=args.verbose)
         if experiment.is_finished(params):
             metrics = experiment.metrics() or {}
             print(f"{args.model_dir}: already finished at step {metrics['global_step']}")
@@ -52,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     if args.overwrite:
         experiment.overwrite()
+    else:
+        _repair_checkpoints(experiment, verbose=args.verbose)
+        experiment.check_resumable(params)
     seconds_before = experiment.start(params)
 
     def save(status: str, **results: dict) -> None:
@@ -68,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             }
         )
 
-    with quiet_console(experiment.log_path, verbose=args.verbose):
+    quiet = quiet_console(experiment.log_path, verbose=args.verbose)
+    with _noted_if_stopped(experiment, save), quiet:
         from model import hparams
         from model.training import evaluate, train_and_evaluate
 
@@ -103,6 +119,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"wrote {experiment.metrics_path}")
     if status == "collapsed":
         raise TrainingDiverged(f"{args.model_dir}: stopped, for the embeddings have collapsed")
+
+
+@contextmanager
+def _noted_if_stopped(experiment: Experiment, save: Callable[..., None]) -> Iterator[None]:
+    """Write `metrics.json` with the status `stopped` where a signal ends the block."""
+    try:
+        yield
+    except Stopped:
+        save("stopped", splits=experiment.latest_evaluation())
+        step = experiment.latest_step() or 0
+        print(f"stopped at step {step}; the same command goes on from there")
+        raise
+
+
+def _repair_checkpoints(experiment: Experiment, *, verbose: bool) -> None:
+    """See to it that the latest checkpoint is whole, and say what was found if it was not."""
+    if experiment.has_checkpoints():
+        with quiet_console(experiment.log_path, verbose=verbose):
+            from model.checkpoints import repair
+
+            for line in repair(experiment.model_dir):
+                print(f"warning: {line}", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from model.estimator import estimator, tf
+from src.atomic import atomic_write
 from src.errors import TrainingDiverged
 from src.experiment import Experiment
 from src.metrics import Embedded
@@ -382,9 +383,11 @@ class KeepUntrained(tf.compat.v1.train.CheckpointSaverListener):
     def after_save(self, session: Any, global_step_value: int) -> None:
         """Copy."""
         if global_step_value == 0:
-            self._copy.parent.mkdir(exist_ok=True)
-            for path in self._model_dir.glob("model.ckpt-0.*"):
-                shutil.copyfile(path, self._copy.parent / path.name)
+            paths = self._model_dir.glob("model.ckpt-0.*")
+            # The index last: a checkpoint without one is none.
+            for path in sorted(paths, key=lambda path: path.suffix == ".index"):
+                with atomic_write(self._copy.parent / path.name) as copy, open(path, "rb") as file:
+                    shutil.copyfileobj(file, copy)
 
 
 class StopAfterEvaluation(tf.compat.v1.train.SessionRunHook):
@@ -396,16 +399,16 @@ class StopAfterEvaluation(tf.compat.v1.train.SessionRunHook):
 
     def __init__(self) -> None:
         """Start with a run that goes on."""
-        self.is_requested = False
+        self._coordinator: Any = None
 
     def after_create_session(self, session: Any, coord: Any) -> None:
         """Note whom to ask."""
         self._coordinator = coord
 
     def __call__(self) -> None:
-        """End the run."""
-        self.is_requested = True
-        self._coordinator.request_stop()
+        """End the run, if there is one by now."""
+        if self._coordinator is not None:
+            self._coordinator.request_stop()
 
 
 class KeepEmbeddings(tf.compat.v1.train.SessionRunHook):
@@ -424,9 +427,10 @@ class KeepEmbeddings(tf.compat.v1.train.SessionRunHook):
 class EvaluationReport(estimator.Exporter):
     """Prints a line after each evaluation; an Exporter is what the Estimator calls there."""
 
-    def __init__(self, steps_per_epoch: int) -> None:
-        """Report steps as epochs of `steps_per_epoch` as well."""
+    def __init__(self, steps_per_epoch: int, experiment: Experiment) -> None:
+        """Report steps as epochs of `steps_per_epoch` as well; note the metrics in `experiment`."""
         self._steps_per_epoch = steps_per_epoch
+        self._experiment = experiment
 
     @property
     def name(self) -> str:
@@ -441,8 +445,9 @@ class EvaluationReport(estimator.Exporter):
         eval_result: dict[str, Any],
         is_the_final_export: bool,
     ) -> None:
-        """Print the line; nothing is exported."""
+        """Print the line, and keep the metrics for a run that ends early; nothing is exported."""
         step = int(eval_result["global_step"])
+        self._experiment.note_evaluation({key: value.item() for key, value in eval_result.items()})
         names = ("map_at_r_within", "recall_at_1_within", "loss", "fraction_positive")
         shown = format_metrics({name: float(eval_result[name]) for name in names})
         tqdm.write(f"epoch {step / self._steps_per_epoch:.4g}  step {step}  validation: {shown}")

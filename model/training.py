@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.best_checkpoint import BestCheckpoint
+from model.checkpoints import AlignedSaver, FitsNetwork, usable_checkpoint
+from model.determinism import session_config
+from model.disk import RoomForCheckpoints, names_disk_errors
 from model.estimator import estimator, tf
 from model.hooks import (
     CollapseAlarm,
@@ -34,6 +37,7 @@ from model.live_figures import LiveFigures
 from model.model_fn import model_fn, serving_input_fn
 from model.pretrained import LayerValues, read_weights
 from model.split_metrics import NAMES
+from model.stopping import StopAfterSaving, StopEvaluation, StopTraining, ends_in_order
 from src.atomic import atomic_write
 from src.baselines import raw_pixels
 from src.experiment import Experiment
@@ -43,6 +47,7 @@ from src.offline import load_triplets, mine_triplets, save_triplets
 from src.params import Params
 from src.registry import NETWORKS, look_up
 from src.split import Split
+from src.stopping import StopRequest
 
 
 def build_estimator(
@@ -66,6 +71,7 @@ def build_estimator(
         save_summary_steps=params.save_summary_steps,
         save_checkpoints_steps=params.save_checkpoints_steps or steps_per_epoch,
         keep_checkpoint_max=params.keep_checkpoint_max,
+        session_config=session_config(params),
     )
     num_steps = params.num_epochs * steps_per_epoch
     return estimator.Estimator(
@@ -75,6 +81,7 @@ def build_estimator(
     )
 
 
+@names_disk_errors
 def train_and_evaluate(
     experiment: Experiment,
     params: Params,
@@ -98,6 +105,7 @@ def train_and_evaluate(
 
     Raises:
         TrainingDiverged: loss or weights are not finite; the latest checkpoint is from before.
+        Stopped: by a signal; the latest checkpoint is of the step that the run had come to.
     """
     train, validation = splits["train"], splits["validation"]
     batches = training_batches(train, params)
@@ -114,22 +122,27 @@ def train_and_evaluate(
         model_dir=model_dir,
         stop=params.stop_on_collapse,
     )
-    stop = StopAfterEvaluation()
+    early_stop, request = StopAfterEvaluation(), StopRequest()
     live_figures = LiveFigures(experiment, params, validation, partial(embed, experiment, params))
     serving = serving_input_fn(train.images.shape[1:])
     eval_spec = estimator.EvalSpec(
         partial(eval_input_fn, validation, params),
         steps=None,  # the whole split; the Estimator's default is 100 batches
         name="validation",
+        hooks=[StopEvaluation(request)],
         exporters=[
-            EvaluationReport(batches.steps_per_epoch),
-            BestCheckpoint(experiment, params, serving, stop),
+            EvaluationReport(batches.steps_per_epoch, experiment),
+            BestCheckpoint(experiment, params, serving, early_stop),
             *([live_figures] if params.live_figures else []),
         ],
         start_delay_secs=0,
         throttle_secs=0,  # after every checkpoint; the default is at most every 10 minutes
     )
+    with ends_in_order(request, model_dir):
+        _evaluate_missed(experiment, params, trained, eval_spec, batches.steps_per_epoch)
     for segment in _segments(experiment, params, train, batches.steps_per_epoch):
+        if experiment.stopped_early(params):
+            break
         bar = ProgressBar(
             "train",
             batches.examples_before(max_steps),
@@ -140,19 +153,26 @@ def train_and_evaluate(
         train_spec = estimator.TrainSpec(
             partial(train_input_fn, train, params, segment.first_step, segment.mined),
             max_steps=segment.last_step,
-            hooks=[guard, bar, alarm, stop, ProgressFile(experiment, max_steps)],
+            hooks=[
+                FitsNetwork(experiment.model_dir),
+                RoomForCheckpoints(experiment.model_dir),
+                *(guard, bar, alarm, early_stop, ProgressFile(experiment, max_steps)),
+                StopTraining(request),
+                AlignedSaver(model_dir, trained.config.save_checkpoints_steps),
+            ],
             saving_listeners=[
                 FiniteCheckpoints(guard),
                 KeepUntrained(experiment.model_dir, experiment.untrained_checkpoint),
+                StopAfterSaving(request),
             ],
         )
         try:
-            estimator.train_and_evaluate(trained, train_spec, eval_spec)
+            with ends_in_order(request, model_dir):
+                estimator.train_and_evaluate(trained, train_spec, eval_spec)
         finally:
             bar.close()
             live_figures.write_animations()
-        has_collapsed = params.stop_on_collapse and alarm.collapsed
-        if has_collapsed or stop.is_requested:
+        if params.stop_on_collapse and alarm.collapsed:
             break
     return "collapsed" if params.stop_on_collapse and alarm.collapsed else "finished"
 
@@ -200,6 +220,37 @@ def _segments(
             return
 
 
+def _evaluate_missed(
+    experiment: Experiment,
+    params: Params,
+    trained: "estimator.Estimator",
+    eval_spec: "estimator.EvalSpec",
+    steps_per_epoch: int,
+) -> None:
+    """Evaluate the latest checkpoint, if a run was killed after it was saved and before that.
+
+    Only one of those that a run without a break evaluates, so that in the end the best is the same.
+    """
+    step, best = experiment.latest_step(), experiment.best()
+    if not step or (best is not None and best.latest_step >= step):
+        return
+    periods = [trained.config.save_checkpoints_steps, params.num_epochs * steps_per_epoch]
+    if params.offline_mining != "random":
+        periods.append(params.remine_epochs * steps_per_epoch)
+    if all(step % period for period in periods):
+        return
+    checkpoint = str(experiment.model_dir / f"model.ckpt-{step}")
+    results = trained.evaluate(
+        eval_spec.input_fn,
+        hooks=[FitsNetwork(experiment.model_dir), *eval_spec.hooks],
+        name=eval_spec.name,
+        checkpoint_path=checkpoint,
+    )
+    for exporter in eval_spec.exporters:
+        folder = str(experiment.model_dir / "export" / exporter.name)
+        exporter.export(trained, folder, checkpoint, results, is_the_final_export=False)
+
+
 def _mine(experiment: Experiment, params: Params, train: Split, step: int) -> NDArray[np.int32]:
     """Mine triplets with the checkpoint of `step`: int32 [N, 3].
 
@@ -214,9 +265,12 @@ def _mine(experiment: Experiment, params: Params, train: Split, step: int) -> ND
     )
     path = experiment.triplets_path(step)
     save_triplets(path, mined)
-    for other in path.parent.glob("triplets-*.npy"):
-        if other != path:
-            other.unlink()
+    # As many as there are checkpoints, to any of which a damaged one may send the run back.
+    names = (file.stem.removeprefix("triplets-") for file in path.parent.glob("triplets-*.npy"))
+    steps = sorted(int(name) for name in names if name.isdecimal())
+    kept = [kept for kept in steps if kept <= step][-params.keep_checkpoint_max :]
+    for other in set(steps) - set(kept):
+        experiment.triplets_path(other).unlink()
     return mined
 
 
@@ -250,6 +304,7 @@ class Evaluation(NamedTuple):
     confusions: dict[str, dict[str, NDArray[np.int64]]]
 
 
+@names_disk_errors
 def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]) -> Evaluation:
     """Evaluate the best checkpoint on every split, beside two embeddings that nobody has trained.
 
@@ -266,7 +321,7 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
         The metrics.
     """
     trained = build_estimator(experiment, params)
-    checkpoint = experiment.best_checkpoint
+    checkpoint = usable_checkpoint(experiment.model_dir, experiment.best_checkpoint)
     found = Evaluation({}, {}, {})
     gallery = None
     for name, split in splits.items():
@@ -275,7 +330,7 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
             partial(eval_input_fn, split, params),
             name=name,
             hooks=[ProgressBar(f"evaluate {name}", len(split)), kept],
-            checkpoint_path=str(checkpoint) if checkpoint else None,
+            checkpoint_path=str(checkpoint),
         )
         metrics = {key: results[key].item() for key in ("loss", *NAMES)}
         embedded = kept.embedded
@@ -324,12 +379,16 @@ def embed(
 
     Returns:
         float32 [N, D], in the order of the split.
+
+    Raises:
+        UserError: the checkpoint is missing, damaged, or of another network.
     """
-    checkpoint = checkpoint or experiment.best_checkpoint
+    checkpoint = usable_checkpoint(experiment.model_dir, checkpoint or experiment.best_checkpoint)
     predictions = build_estimator(experiment, params).predict(
         # No more than the training's, which a large network may have been fitted to.
         partial(predict_input_fn, split, min(PREDICT_BATCH_SIZE, params.batch_size)),
-        checkpoint_path=str(checkpoint) if checkpoint else None,
+        hooks=[FitsNetwork(experiment.model_dir, checkpoint)],
+        checkpoint_path=str(checkpoint),
         yield_single_examples=False,
     )
     embeddings = []

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from src.errors import SweepFailed, TrainingDiverged, UserError
+from src.stopping import Stopped, stops_at_once
 
 
 def program_parser(description: str, examples: str) -> argparse.ArgumentParser:
@@ -65,20 +66,22 @@ def run(main: Callable[[], None]) -> None:
     """Run a program: bad input and a failed training end it with one line, a bug with a traceback.
 
     Exit codes: 2 for bad input; 3 for a training that diverged or collapsed, and a sweep with one
-    that failed; 130 for Ctrl-C; 141 where the reader of a pipe has gone.
+    that failed; 130 for Ctrl-C, 143 for SIGTERM, of which a second ends the process at once; 141
+    where the reader of a pipe has gone.
     """
     try:
-        main()
-        sys.stdout.flush()
+        with stops_at_once():
+            main()
+            sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except (SweepFailed, TrainingDiverged) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(3)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    except Stopped as stopped:
+        print(f"stopped by {stopped}", file=sys.stderr)
+        sys.exit(stopped.exit_code)
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

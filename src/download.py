@@ -13,7 +13,7 @@ from pathlib import Path
 from src.atomic import atomic_write
 from src.cli import run
 from src.errors import UserError
-from src.idx import read_content
+from src.idx import read_chunks
 from src.registry import DATASETS
 
 
@@ -149,7 +149,10 @@ def _is_present(remote: RemoteFile, folder: Path) -> bool:
 def _sha256(remote: RemoteFile, path: Path) -> tuple[str, str | None]:
     """Return the sum of the file at `path`, and the one that is published."""
     if remote.content_sha256:
-        return hashlib.sha256(read_content(path)).hexdigest(), remote.content_sha256
+        digest = hashlib.sha256()
+        for chunk in read_chunks(path):
+            digest.update(chunk)
+        return digest.hexdigest(), remote.content_sha256
     return hashlib.sha256(path.read_bytes()).hexdigest(), remote.sha256
 
 

@@ -23,9 +23,12 @@ GENERATED = [
     "metrics.json",
     "progress.json",
     "checkpoint",
+    "checkpoint.tmp*",
     "graph.pbtxt",
+    "graph.pbtxt.tmp*",
     "tensorflow.log",
     "model.ckpt-*",
+    "damaged",
     "untrained",
     "triplets-*.npy",
     "best",
@@ -38,6 +41,9 @@ GENERATED = [
     "projector",
     "figures",
 ]
+
+# TensorFlow takes the first for patterns. Bytes that are not UTF-8 are lone surrogates in Python.
+_NOT_IN_PATH = re.compile(r"[\[\]*?\\\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,21 @@ class Experiment:
     """
 
     model_dir: Path
+
+    def __post_init__(self) -> None:
+        """Refuse a path that cannot be that of an experiment.
+
+        Raises:
+            UserError: the path is a file's, or has characters that TensorFlow cannot open.
+        """
+        path = str(self.model_dir)
+        if _NOT_IN_PATH.search(path):
+            raise UserError(
+                f"{path!r}: has a character that TensorFlow cannot open; accepted: a path in UTF-8 "
+                "without [ ] * ? \\ and control characters"
+            )
+        if self.model_dir.is_file():
+            raise UserError(f"{path}: a file; accepted: a directory with a params.json")
 
     @property
     def params_path(self) -> Path:
@@ -156,11 +177,15 @@ class Experiment:
     def latest_step(self) -> int | None:
         """Return the global step of the latest checkpoint; None where there is none."""
         try:
-            state = (self.model_dir / "checkpoint").read_text()
+            state = (self.model_dir / "checkpoint").read_text(errors="replace")
         except FileNotFoundError:
             return None
         match = re.search(r'^model_checkpoint_path: ".*?-(\d+)"$', state, re.MULTILINE)
         return int(match[1]) if match else None
+
+    def has_checkpoints(self) -> bool:
+        """Return whether there are files of checkpoints, whole or not."""
+        return any(self.model_dir.glob("checkpoint*")) or any(self.model_dir.glob("model.ckpt-*"))
 
     def evaluated_step(self) -> int | None:
         """Return the step of the checkpoint that is evaluated and shown: the best, or the latest.
@@ -199,14 +224,14 @@ class Experiment:
             metrics = json.loads(self.metrics_path.read_bytes())
         except FileNotFoundError:
             return None
-        except ValueError:
+        except (ValueError, RecursionError):
             metrics = None
-        if not isinstance(metrics, dict) or "status" not in metrics:
+        if not _are_metrics(metrics):
             raise UserError(
                 f"{self.metrics_path}: damaged; accepted: the file that train.py writes "
                 "(remove it and run train.py to have it written again)"
             )
-        return metrics
+        return metrics  # type: ignore[no-any-return]
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write `metrics.json`."""
@@ -263,13 +288,15 @@ class Experiment:
     def is_finished(self, params: Params) -> bool:
         """Return whether a training as long as `params` ask for has been finished here.
 
-        One of at least `num_epochs`; or one that stopped early, if it would do so again.
+        One of at least `num_epochs`; or one that stopped early, if it would do so again. Not if
+        its last checkpoint is gone.
         """
         metrics = self.metrics()
         return (
             metrics is not None
             and metrics["status"] == "finished"
             and self.latest_step() is not None
+            and self.latest_step() == metrics.get("global_step")
             and self.trained_params().num_epochs >= params.num_epochs
             and (not metrics.get("stopped_early") or self.stopped_early(params))
         )
@@ -286,6 +313,18 @@ class Experiment:
         self.save_metrics({**metrics, "status": "running", "seconds": seconds})
         return seconds
 
+    def note_evaluation(self, metrics: dict[str, float | int]) -> None:
+        """Note a running training's latest metrics of `validation`, their `global_step` included.
+
+        They are what is known of a run that ends before all splits are evaluated.
+        """
+        self.save_metrics({**(self.metrics() or {}), "splits": {"validation": metrics}})
+
+    def latest_evaluation(self) -> dict[str, dict[str, float | int]]:
+        """Return what `note_evaluation` has noted, under `validation`; else nothing."""
+        splits = (self.metrics() or {}).get("splits", {})
+        return {name: metrics for name, metrics in splits.items() if "global_step" in metrics}
+
     def trained_params(self) -> Params:
         """Return the params of the checkpoints.
 
@@ -298,6 +337,18 @@ class Experiment:
                 f"(python train.py --model_dir {self.model_dir})"
             )
         return load_params(self.trained_params_path)
+
+
+def _are_metrics(content: Any) -> bool:
+    """Return whether the content of `metrics.json` has the form that `train.py` gives it."""
+    if not isinstance(content, dict) or not isinstance(content.get("status"), str):
+        return False
+    splits = content.get("splits", {})
+    return (
+        isinstance(content.get("seconds", 0), (int, float))
+        and isinstance(splits, dict)
+        and all(isinstance(metrics, dict) for metrics in splits.values())
+    )
 
 
 def _rows_on_one_line(text: str) -> str:

@@ -3,6 +3,7 @@
 import gzip
 import math
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,40 +35,52 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
     Source: the section "the IDX file format" of http://yann.lecun.com/exdb/mnist/
     """
-    content = read_content(path)
-    shape, header_size = _read_header(path, content)
-    found, expected = len(content) - header_size, math.prod(shape)
-    if found != expected:
-        fault = "truncated" if found < expected else "trailing bytes"
-        sizes = " x ".join(map(str, shape))
+    chunks = read_chunks(path)
+    first = next(chunks, b"")
+    shape, header_size = _read_header(path, first)
+    expected = math.prod(shape)
+    sizes = " x ".join(map(str, shape))
+    # No further than the header says: a small gzip file can unpack to any size.
+    content = bytearray(first)
+    while len(content) <= header_size + expected and (chunk := next(chunks, b"")):
+        content += chunk
+    found = len(content) - header_size
+    if found < expected:
         raise UserError(
-            f"{path}: byte {header_size}: {fault}: {found} bytes of values; "
-            f"the sizes in the header, {sizes}, take {expected}"
+            f"{path}: byte {header_size}: truncated: {found} bytes of values; the sizes in the "
+            f"header, {sizes}, take {expected}"
         )
-    return np.frombuffer(content, np.uint8, offset=header_size).reshape(shape)
+    if found > expected:
+        raise UserError(
+            f"{path}: byte {header_size + expected}: trailing bytes; the sizes in the header, "
+            f"{sizes}, take {expected}"
+        )
+    array = np.frombuffer(content, np.uint8, offset=header_size).reshape(shape)
+    array.flags.writeable = False
+    return array
 
 
-def read_content(path: Path) -> bytes:
-    """Return the bytes of `path`, unpacked when they start as gzip does.
+def read_chunks(path: Path, size: int = 1 << 20) -> Iterator[bytes]:
+    """Yield the bytes of `path`, `size` at a time, unpacked when they start as gzip does.
 
     Raises:
         UserError: the file is missing or cannot be read, or its gzip stream is damaged.
     """
     try:
-        content = path.read_bytes()
+        with open(path, "rb") as raw:
+            packed = raw.peek(len(GZIP_MAGIC)).startswith(GZIP_MAGIC)
+            with gzip.GzipFile(fileobj=raw) if packed else raw as file:
+                while chunk := file.read(size):
+                    yield chunk
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing; an IDX file, raw or gzip, is accepted") from error
-    except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror}; a readable IDX file, raw or gzip, is accepted"
-        ) from error
-    if not content.startswith(GZIP_MAGIC):
-        return content
-    try:
-        return gzip.decompress(content)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(
             f"{path}: damaged gzip ({error}); a whole gzip file or a raw IDX file is accepted"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror}; a readable IDX file, raw or gzip, is accepted"
         ) from error
 
 

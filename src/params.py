@@ -339,6 +339,10 @@ class Params(BaseModel):
         ge=1,
         description="Passes over the training split; of offline, each image once as an anchor.",
     )
+    deterministic: bool = Field(
+        False,
+        description="Train bit-identically, also when interrupted: one thread, fixed orders.",
+    )
 
     # What is kept, and how often
     save_summary_steps: int = Field(
@@ -544,9 +548,14 @@ def _explain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         keys = sorted(Augment.model_fields if path[0] == "augment" else Params.model_fields)
         hint = did_you_mean(path[-1], keys) or f"; accepted: {', '.join(keys)}"
-        return f"unknown key {key!r}{hint}"
-    found = json.dumps(error["input"], default=str)
+        return f"unknown key {_shortened(repr(key))}{hint}"
+    found = _shortened(json.dumps(error["input"], default=str))
     return f"{key}: found {found}; accepted: {error['msg'].removeprefix('Input should be ')}"
+
+
+def _shortened(text: str, length: int = 80) -> str:
+    """Return what of a found value fits on a line."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -560,7 +569,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key, value in pairs:
             if key in values:
-                raise UserError(f"{path}: key {key!r} is there twice; accepted: each key once")
+                found = _shortened(repr(key))
+                raise UserError(f"{path}: key {found} is there twice; accepted: each key once")
             values[key] = value
         return values
 
@@ -577,6 +587,12 @@ def read_json_object(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: line {error.lineno}, column {error.colno}: {error.msg}; accepted: JSON"
         ) from None
+    except RecursionError:
+        raise UserError(f"{path}: nested too deeply; accepted: a JSON object {{...}}") from None
+    except UserError:
+        raise
+    except ValueError:  # Python's own limit
+        raise UserError(f"{path}: an integer of thousands of digits; accepted: JSON") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: found {type(values).__name__}; accepted: a JSON object {{...}}")
     return values

@@ -140,6 +140,7 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
             f"{path}: num_labels: found {params.num_labels}; accepted: that of {params.dataset}, "
             f"{num_labels}, or no num_labels"
         )
+    _check_classes(train, params.dataset)
     warnings = [
         f"{path}: {key}: found {size}, but the data has {len(split)}, which is used"
         for key, size, split in (
@@ -155,3 +156,13 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
             f"{num_classes} classes, which are used"
         )
     return warnings
+
+
+def _check_classes(train: Split, dataset: str) -> None:
+    """Refuse data without a triplet: an anchor, another example of its class, one of another."""
+    counts = np.unique(train.labels, return_counts=True)[1]
+    if len(counts) < 2 or counts.max() < 2:
+        raise UserError(
+            f"{dataset}: the train split has {len(counts)} classes, the largest of {counts.max()} "
+            "examples; accepted: two classes or more, one of them of two examples or more"
+        )

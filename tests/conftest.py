@@ -3,12 +3,13 @@
 import gzip
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from programs import Server
 
 # 8 x 8 pixels, four classes that a small network separates within an epoch or two.
 TINY = {
@@ -73,14 +74,26 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+def write_params(model_dir: Path, params: dict[str, Any]) -> Path:
+    """Write a params.json to a directory, and return that."""
+    model_dir.mkdir(exist_ok=True)
+    (model_dir / "params.json").write_text(json.dumps(params))
+    return model_dir
+
+
 @pytest.fixture
 def make_experiment(tmp_path: Path) -> Callable[..., Path]:
     """`make_experiment(**params)`: a directory with a params.json of a tiny experiment."""
 
     def make(name: str = "tiny", **params: Any) -> Path:
-        model_dir = tmp_path / name
-        model_dir.mkdir(exist_ok=True)
-        (model_dir / "params.json").write_text(json.dumps({**TINY, **params}))
-        return model_dir
+        return write_params(tmp_path / name, {**TINY, **params})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Starts programs many times over, to be stopped and killed."""
+    server = Server(tmp_path_factory.mktemp("programs"))
+    yield server
+    server.close()

@@ -21,7 +21,11 @@ MODEL = sorted((ROOT / "model").rglob("*.py"))
 ALL = [*PROGRAMS, *SRC, *MODEL]
 
 MAY_IMPORT_TENSORFLOW = {"model/estimator.py"}
-MAY_USE_TENSORFLOW_1 = {"model/estimator.py", "model/model_fn.py", "model/hooks.py"}
+MAY_USE_TENSORFLOW_1 = {
+    *("model/estimator.py", "model/model_fn.py", "model/hooks.py"),
+    *("model/checkpoints.py", "model/disk.py", "model/stopping.py"),  # hooks, too
+    "model/determinism.py",
+}
 
 
 def relative(path):

@@ -14,7 +14,7 @@ from src.cli import experiment_parser
 ROOT = Path(__file__).parent.parent
 
 PREAMBLE = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 from src.cli import experiment_parser, quiet_console, run
 from src.errors import UserError
@@ -75,12 +75,13 @@ def test_keyboard_interrupt(log):
     done = program(
         """
 def main():
-    raise KeyboardInterrupt
+    os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 run(main)
 """,
         log,
     )
-    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+    assert (done.returncode, done.stderr) == (130, "stopped by Ctrl-C\n")
 
 
 def test_interrupt_from_outside_in_the_quiet_block(log):
@@ -103,7 +104,7 @@ run(main)
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stderr) == (130, "interrupted\n")
+    assert (process.returncode, stderr) == (130, "stopped by Ctrl-C\n")
 
 
 @pytest.mark.parametrize("error", ["ValueError", "KeyError", "AssertionError"])

@@ -7,7 +7,7 @@ import pytest
 
 from src.errors import UserError
 from src.experiment import Best, Experiment
-from src.params import DURATION_KEYS, Augment, Params, save_params
+from src.params import DURATION_KEYS, Augment, Params, load_params, save_params
 
 
 @pytest.fixture
@@ -384,14 +384,34 @@ def test_overwrite_removes_links_that_lead_nowhere(experiment, tmp_path):
     assert not os.path.lexists(link)
 
 
-def test_overwrite_of_a_directory_with_the_characters_of_a_pattern(tmp_path):
-    model_dir, neighbour = tmp_path / "margin[1]*", tmp_path / "margin1x"
-    for folder in (model_dir, neighbour):
-        folder.mkdir()
-        (folder / "metrics.json").write_text("{}")
-    Experiment(model_dir).overwrite()
-    assert names(model_dir) == []
-    assert names(neighbour) == ["metrics.json"]
+@pytest.mark.parametrize("name", ["m[1]", "m]", "m*", "m?", "a\\b", "a\nb", "a\tb", "\udcff", "\0"])
+def test_a_path_that_tensorflow_cannot_open_is_refused(tmp_path, name):
+    for path in (tmp_path / name, tmp_path / name / "experiment"):
+        with pytest.raises(UserError) as caught:
+            Experiment(path)
+        text = str(caught.value)
+        assert "accepted: " in text and "\n" not in text
+        text.encode()
+
+
+OPENED = ["a b", "a,b", "a:b", "\u00fc\u65e5", "{a}", "$HOME", "a'b", '"', "#&%"]
+
+
+@pytest.mark.parametrize("name", OPENED)
+def test_other_paths_are_not(tmp_path, name):
+    assert Experiment(tmp_path / name).metrics_path == tmp_path / name / "metrics.json"
+
+
+def test_a_file_is_no_experiment(tmp_path):
+    (tmp_path / "params.json").write_text("{}")
+    with pytest.raises(UserError, match="params.json: a file; accepted: a directory with a params"):
+        Experiment(tmp_path / "params.json")
+
+
+def test_below_a_file_there_is_no_experiment_either(tmp_path):
+    (tmp_path / "file").write_text("{}")
+    with pytest.raises(UserError, match="file/x/params.json: Not a directory; accepted: "):
+        load_params(Experiment(tmp_path / "file" / "x").params_path)
 
 
 def test_overwrite_of_nothing(experiment):

@@ -1,6 +1,7 @@
 """The IDX reader against bytes written by hand, whole and damaged."""
 
 import gzip
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_folder(tmp_path):
         (IDX[:9], "byte 9: the file ends within its header;"),
         (IDX[:-1], "byte 16: truncated: 11 bytes of values;"),
         (HEADER, "byte 16: truncated: 0 bytes of values;"),
-        (IDX + b"\x00", "byte 16: trailing bytes: 13 bytes of values;"),
+        (IDX + b"\x00", "byte 28: trailing bytes; the sizes"),
         (b"\x00\x00\x08\x03" + bytes(4) + IDX[8:16], "byte 4: sizes 0 x 2 x 3;"),
         (IDX[:8] + bytes(4) + IDX[12:], "byte 4: sizes 2 x 0 x 3;"),
     ],
@@ -114,3 +115,18 @@ def test_gzip_with_flipped_bits(tmp_path):
 
 def test_bytes_after_the_gzip_stream(tmp_path):
     assert message(write(tmp_path, gzip.compress(IDX) + b"more")).startswith("damaged gzip (")
+
+
+def test_a_bomb_is_unpacked_no_further_than_its_header_says(tmp_path):
+    bomb = gzip.compress(IDX + bytes(300 << 20), compresslevel=1)
+    path = write(tmp_path, bomb)
+    tracemalloc.start()
+    assert "trailing bytes" in message(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 << 20
+
+
+def test_the_values_are_read_only(tmp_path):
+    with pytest.raises(ValueError, match="read-only"):
+        read_idx(write(tmp_path, IDX))[0, 0, 0] = 1

@@ -67,7 +67,7 @@ OPTIONAL_INTEGERS = {
     "classes_per_batch": ([], [(1, "greater than or equal to 2")]),
     "examples_per_class": ([], [(1, "greater than or equal to 2")]),
 }
-BOOLEANS = ("use_batch_norm", "l2_normalize", "squared", "stop_on_collapse")
+BOOLEANS = ("use_batch_norm", "l2_normalize", "squared", "stop_on_collapse", "deterministic")
 NAMES = {
     "dataset": "'cifar10' or 'fashion_mnist' or 'image_folder' or 'mnist'",
     "network": "'keras_application' or 'mlp' or 'naive_cnn'",

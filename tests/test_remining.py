@@ -83,12 +83,14 @@ def kill_at(monkeypatch, step):
     monkeypatch.setattr(model.training.ProgressBar, "after_run", kill)
 
 
-def test_mines_at_each_choice_and_keeps_the_latest(make_experiment, data_dir, mined_at, batches):
+def test_mines_at_each_choice_and_keeps_as_many_as_checkpoints(
+    make_experiment, data_dir, mined_at, batches
+):
     model_dir = make_experiment(**HARD)
     metrics = run_train(model_dir, data_dir)
     assert metrics["global_step"] == 28
     assert mined_at == [7, 14, 21]
-    assert triplet_files(model_dir) == ["triplets-21.npy"]
+    assert triplet_files(model_dir) == [f"triplets-{step}.npy" for step in (14, 21, 7)]
     labels = train_split(model_dir, data_dir).labels
     assert [batches[step] for step in range(7)] == batches_from(labels, 0, 7)
     mined = np.load(model_dir / "triplets-21.npy")
@@ -105,19 +107,19 @@ def test_a_run_killed_in_a_segment_goes_on_with_its_triplets(
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, 19)
         run_train(model_dir, data_dir)
-    assert Experiment(model_dir).latest_step() == 17
+    assert Experiment(model_dir).latest_step() == 18
     assert mined_at == [14]
     content = (model_dir / "triplets-14.npy").read_bytes()
     labels = train_split(model_dir, data_dir).labels
     mined = np.load(model_dir / "triplets-14.npy")
-    whole = [batches[step] for step in range(17)]
-    assert whole == batches_from(labels, 0, 14) + batches_from(labels, 14, 3, mined)
+    whole = [batches[step] for step in range(18)]
+    assert whole == batches_from(labels, 0, 14) + batches_from(labels, 14, 4, mined)
 
     batches.clear()
     assert run_train(model_dir, data_dir)["global_step"] == 28
     assert mined_at == [14]
     assert (model_dir / "triplets-14.npy").read_bytes() == content
-    assert [batches[step] for step in range(17, 28)] == batches_from(labels, 14, 14, mined)[3:]
+    assert [batches[step] for step in range(18, 28)] == batches_from(labels, 14, 14, mined)[4:]
 
 
 def test_a_run_killed_between_mining_and_training_has_the_triplets_it_would_have_had(

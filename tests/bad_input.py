@@ -1,0 +1,309 @@
+"""Every kind of bad input, given to the programs: `make errors` writes docs/errors.md of it.
+
+Each case prepares a directory with an experiment and a tiny dataset, breaks one thing, and runs a
+program's `main` as `python train.py ...` would.
+"""
+
+import contextlib
+import gzip
+import io
+import json
+import os
+import re
+import struct
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from conftest import TINY, bright_quadrants, write_idx  # noqa: E402
+
+import train  # noqa: E402
+import visualize  # noqa: E402
+from src.cli import run  # noqa: E402
+from src.lock import one_writer  # noqa: E402
+
+DOCUMENT = ROOT / "docs" / "errors.md"
+
+EXPERIMENT, DATA = Path("experiments/x"), Path("data")
+PARAMS = EXPERIMENT / "params.json"
+TRAIN_IMAGES = DATA / "mnist/train-images-idx3-ubyte.gz"
+TRAIN_LABELS = DATA / "mnist/train-labels-idx1-ubyte.gz"
+TEST_LABELS = DATA / "mnist/t10k-labels-idx1-ubyte.gz"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of bad input.
+
+    Attributes:
+        group: the heading of its table.
+        what: the input, in words.
+        prepare: breaks what `prepare_all` has made; the working directory is the case's own.
+        program: what is run.
+        arguments: its command line.
+        is_locked: whether another run holds the experiment's lock.
+    """
+
+    group: str
+    what: str
+    prepare: Callable[[], None]
+    program: Callable[[], None] = train.main
+    arguments: tuple[str, ...] = ("--model_dir", str(EXPERIMENT))
+    is_locked: bool = False
+
+
+def prepare_all() -> None:
+    """Make an experiment and a dataset that are as they should be."""
+    EXPERIMENT.mkdir(parents=True)
+    PARAMS.write_text(json.dumps(TINY))
+    (DATA / "mnist").mkdir(parents=True)
+    for prefix, size, seed in (("train", 60, 1), ("t10k", 20, 2)):
+        images, labels = bright_quadrants(size, seed)
+        write_idx(DATA / f"mnist/{prefix}-images-idx3-ubyte.gz", images)
+        write_idx(DATA / f"mnist/{prefix}-labels-idx1-ubyte.gz", labels)
+
+
+def params(what: str, content: bytes | str | dict) -> Case:
+    """Return the case of a params.json with this content; a dict is put in place of some keys."""
+    if isinstance(content, dict):
+        content = json.dumps({**TINY, **content})
+    data = content.encode() if isinstance(content, str) else content
+    return Case("params.json", what, lambda: write(PARAMS, data))
+
+
+def data(what: str, path: Path, change: Callable[[bytes], bytes]) -> Case:
+    """Return the case of an IDX file whose unpacked content is changed."""
+    return Case(
+        "Data", what, lambda: write(path, gzip.compress(change(gzip.decompress(path.read_bytes()))))
+    )
+
+
+def write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def remove(path: Path) -> Callable[[], None]:
+    return lambda: path.unlink()
+
+
+def relabel(labels: Callable[[np.ndarray], np.ndarray]) -> Callable[[], None]:
+    """Return what gives the training images other labels."""
+    return lambda: write_idx(TRAIN_LABELS, labels(np.arange(60, dtype=np.uint8)).astype(np.uint8))
+
+
+def resize(**sizes: int) -> Callable[[], None]:
+    """Return what leaves so many training or test images."""
+
+    def prepare() -> None:
+        for prefix, size in sizes.items():
+            images, labels = bright_quadrants(size, 0)
+            write_idx(DATA / f"mnist/{prefix}-images-idx3-ubyte.gz", images)
+            write_idx(DATA / f"mnist/{prefix}-labels-idx1-ubyte.gz", labels)
+
+    return prepare
+
+
+def experiment_file() -> None:
+    PARAMS.unlink()
+    EXPERIMENT.rmdir()
+    EXPERIMENT.write_text("")
+
+
+def is_a_directory() -> None:
+    PARAMS.unlink()
+    PARAMS.mkdir()
+
+
+def repack(change: Callable[[bytes], bytes]) -> Callable[[], None]:
+    """Return what changes the packed training images."""
+    return lambda: write(TRAIN_IMAGES, change(TRAIN_IMAGES.read_bytes()))
+
+
+def trained_files(**files: str) -> Callable[[], None]:
+    """Return what makes the experiment look trained, with these contents."""
+
+    def prepare() -> None:
+        state = 'model_checkpoint_path: "model.ckpt-7"\n'
+        contents = {"checkpoint": state, "trained_params.json": json.dumps(TINY)}
+        contents |= {name.replace("_json", ".json"): text for name, text in files.items()}
+        for name, text in contents.items():
+            (EXPERIMENT / name).write_text(text)
+
+    return prepare
+
+
+def without_trained_params() -> None:
+    trained_files()()
+    (EXPERIMENT / "trained_params.json").unlink()
+
+
+def nothing() -> None:
+    """Leave everything as it should be."""
+
+
+def header(*sizes: int, type_code: int = 8) -> bytes:
+    return struct.pack(f">HBB{len(sizes)}I", 0, type_code, len(sizes), *sizes)
+
+
+CASES = [
+    # params.json
+    Case("params.json", "missing", remove(PARAMS)),
+    Case("params.json", "a directory", is_a_directory),
+    params("empty", b""),
+    params("not JSON", "margin: 0.5"),
+    params("cut off", '{"margin": '),
+    params("not UTF-8", '{"dataset": "mnist"}'.encode("utf-16")),
+    params("binary", bytes(16)),
+    params("a list", "[]"),
+    params("nested 100 000 deep", "[" * 100_000),
+    params("an integer of 5 000 digits", f'{{"seed": {"9" * 5000}}}'),
+    params("a key twice", '{"margin": 1, "margin": 2}'),
+    params("a nested key twice", '{"augment": {"shift": 1, "shift": 2}}'),
+    params("unknown key", {"margn": 1}),
+    params("unknown key that resembles none", {"xyzzy": 1}),
+    params("unknown nested key", {"augment": {"shft": 1}}),
+    params("unknown dataset", {"dataset": "minst"}),
+    params("unknown network", {"network": "resnet"}),
+    params("unknown strategy", {"triplet_strategy": "batch_al"}),
+    params("text for a number", {"margin": "0.5"}),
+    params("a number for text", {"dataset": 1}),
+    params("a fraction for an integer", {"batch_size": 64.5}),
+    params("true for an integer", {"batch_size": True}),
+    params("null", {"num_epochs": None}),
+    params("a list for a number", {"margin": [1]}),
+    params("NaN", '{"margin": NaN}'),
+    params("infinity", '{"learning_rate": 1e999}'),
+    params("out of range", {"num_epochs": 0}),
+    params("too large", {"embedding_size": 10**6}),
+    params("several errors", {"margin": -1, "batch_size": 1}),
+    params("half of P x K", {"classes_per_batch": 4}),
+    params("soft margin with batch_all", {"margin": "soft", "triplet_strategy": "batch_all"}),
+    params("two distances", {"squared": True, "distance": "cosine"}),
+    params("warm-up without its length", {"warmup_strategy": "batch_all"}),
+    params("another image size than the data's", {"image_size": 28}),
+    params("another number of classes than the data's", {"num_labels": 4}),
+    params("holds out nothing", {"validation_fraction": 0.001}),
+    # The command line
+    Case("Command line", "a file as the experiment", experiment_file),
+    Case("Command line", "no such experiment", nothing, arguments=("--model_dir", "experiments/y")),
+    Case(
+        "Command line",
+        "a path that TensorFlow takes for a pattern",
+        nothing,
+        arguments=("--model_dir", "experiments/x[1]"),
+    ),
+    Case("Command line", "a path that is not UTF-8", nothing, arguments=("--model_dir", "x\udcff")),
+    Case(
+        "Command line",
+        "no such data directory",
+        nothing,
+        arguments=("--model_dir", str(EXPERIMENT), "--data_dir", "nowhere"),
+    ),
+    # Data
+    Case("Data", "a file is missing", remove(TRAIN_LABELS)),
+    Case("Data", "damaged gzip", repack(lambda packed: packed[:40] + b"\xff" * 9 + packed[49:])),
+    Case("Data", "gzip cut off", repack(lambda packed: packed[:-100])),
+    Case("Data", "bytes after the gzip stream", repack(lambda packed: packed + b"more")),
+    Case("Data", "empty", lambda: write(TRAIN_IMAGES, b"")),
+    Case("Data", "not IDX", lambda: write(TRAIN_IMAGES, b"<html>404</html>")),
+    data("wrong type code", TRAIN_IMAGES, lambda content: b"\0\0\x0d" + content[3:]),
+    data("no dimensions", TRAIN_IMAGES, lambda content: b"\0\0\x08\0"),
+    data("nine dimensions", TRAIN_IMAGES, lambda content: b"\0\0\x08\x09" + content[4:]),
+    data("cut off in the header", TRAIN_IMAGES, lambda content: content[:9]),
+    data("fewer values than the header says", TRAIN_IMAGES, lambda content: content[:-1]),
+    data("more values than the header says", TRAIN_IMAGES, lambda content: content + b"\0"),
+    data("unpacks to 64 MB", TRAIN_IMAGES, lambda content: content + bytes(64 << 20)),
+    data("a header of 2^128 values", TRAIN_IMAGES, lambda _: header(*[2**32 - 1] * 4)),
+    data("images of no size", TRAIN_IMAGES, lambda _: header(60, 0, 8)),
+    data("images of two dimensions", TRAIN_IMAGES, lambda _: header(60, 8) + bytes(480)),
+    data("labels in two dimensions", TRAIN_LABELS, lambda content: header(60, 1) + content[8:]),
+    data("fewer labels than images", TRAIN_LABELS, lambda _: header(59) + bytes(59)),
+    data("labels of no class", TRAIN_LABELS, lambda content: content[:-1] + b"\x0a"),
+    data("test labels cut off", TEST_LABELS, lambda content: content[:-1]),
+    Case("Data", "a single class", relabel(lambda index: 0 * index)),
+    Case(
+        "Data",
+        "no class of two examples",
+        lambda: (resize(train=10)(), write_idx(TRAIN_LABELS, np.arange(10, dtype=np.uint8))),
+    ),
+    Case("Data", "a single example", resize(train=1)),
+    # The experiment
+    Case("The experiment's directory", "another train.py is at work", nothing, is_locked=True),
+    Case(
+        "The experiment's directory",
+        "params changed since the training began",
+        trained_files(trained_params_json=json.dumps({**TINY, "margin": 1.5})),
+    ),
+    Case("The experiment's directory", "checkpoints of another program", without_trained_params),
+    Case(
+        "The experiment's directory",
+        "trained_params.json damaged",
+        trained_files(trained_params_json='{"margin": '),
+    ),
+    Case(
+        "The experiment's directory", "metrics.json damaged", trained_files(metrics_json='{"stat')
+    ),
+    Case("The experiment's directory", "nothing trained to show", nothing, visualize.main),
+]
+
+_HOLDER = re.compile(r"process \d+ on \S+ since [\d-]+ [\d:]+")
+
+
+def outcome(case: Case) -> tuple[int, str, str]:
+    """Return the exit code, standard output and standard error of a case."""
+    out, error = io.StringIO(), io.StringIO()
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
+        stack.callback(os.chdir, before)
+        os.chdir(directory)
+        prepare_all()
+        case.prepare()
+        if case.is_locked:
+            stack.enter_context(one_writer(EXPERIMENT))
+        stack.enter_context(contextlib.redirect_stdout(out))
+        stack.enter_context(contextlib.redirect_stderr(error))
+        try:
+            run(lambda: case.program([*case.arguments]))
+            code = 0
+        except SystemExit as end:
+            code = end.code
+    return code, out.getvalue(), error.getvalue()
+
+
+def document() -> str:
+    """Return docs/errors.md."""
+    lines = [
+        "# Bad input, and what the programs say of it",
+        "",
+        "Written by `make errors` from the cases of `tests/bad_input.py`, which the tests run.",
+        "The exit code is that of bad input, 2, each time, and TensorFlow is not even imported by",
+        "then. A line names the file, the key or the position, what was found, and what is",
+        "accepted.",
+    ]
+    group = None
+    for case in CASES:
+        if case.group != group:
+            group = case.group
+            lines += ["", f"## {group}", "", "| input | message | exit code |", "|---|---|---|"]
+        code, _, error = outcome(case)
+        message = "<br>".join(f"`` {line} ``" for line in error.rstrip("\n").split("\n"))
+        message = _HOLDER.sub("process N on HOST since TIME", message)
+        lines.append(f"| {case.what} | {message.replace('|', chr(92) + '|')} | {code} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        results = {f"{case.group}: {case.what}": outcome(case) for case in CASES}
+        results["document"] = document()
+        results["tensorflow"] = "tensorflow" in sys.modules
+        print(json.dumps(results))
+    else:
+        DOCUMENT.write_text(document())

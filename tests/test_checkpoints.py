@@ -1,0 +1,296 @@
+"""Damaged checkpoints, set aside; checkpoints of another network, refused. On real ones."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+import train
+import visualize
+from src.errors import UserError
+from src.experiment import Experiment
+from src.params import load_params
+
+DATA = ".data-00000-of-00001"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data_dir):
+    """A directory with checkpoints of steps 0, 7, 14, 21 and 28."""
+    from conftest import TINY, write_params
+
+    model_dir = write_params(tmp_path_factory.mktemp("trained"), TINY)
+    train.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir)])
+    return model_dir
+
+
+# Mined anew in every epoch, so that there are files of triplets beside the checkpoints.
+MINED = {"triplet_strategy": "offline", "offline_mining": "hard", "remine_epochs": 1}
+
+
+def test_triplets_of_an_earlier_choice_are_there_to_go_back_to(make_experiment, data_dir, capsys):
+    model_dir = make_experiment(**MINED)
+    arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
+    train.main(arguments)
+    make_experiment(**MINED, num_epochs=5)
+    for step in (28, 21):
+        zero_data(model_dir / f"model.ckpt-{step}")
+    train.main(arguments)
+    assert "going on from model.ckpt-14" in capsys.readouterr().out
+    assert Experiment(model_dir).latest_step() == 35
+
+
+@pytest.fixture
+def model_dir(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def truncate_data(path):
+    with open(path.with_name(path.name + DATA), "r+b") as file:
+        file.truncate(os.path.getsize(file.name) // 2)
+
+
+def cut_last_byte(path):
+    with open(path.with_name(path.name + DATA), "r+b") as file:
+        file.truncate(os.path.getsize(file.name) - 1)
+
+
+def zero_data(path):
+    data = path.with_name(path.name + DATA)
+    data.write_bytes(b"\0" * data.stat().st_size)
+
+
+def flip_a_bit(path):
+    data = path.with_name(path.name + DATA)
+    content = bytearray(data.read_bytes())
+    content[len(content) // 3] ^= 0x10
+    data.write_bytes(content)
+
+
+def remove_data(path):
+    path.with_name(path.name + DATA).unlink()
+
+
+def remove_index(path):
+    path.with_name(path.name + ".index").unlink()
+
+
+def empty_index(path):
+    path.with_name(path.name + ".index").write_bytes(b"")
+
+
+def zero_index(path):
+    index = path.with_name(path.name + ".index")
+    index.write_bytes(b"\0" * index.stat().st_size)
+
+
+DAMAGES = {
+    truncate_data: "Read less bytes than requested",
+    cut_last_byte: "Read less bytes than requested",
+    zero_data: "Checksum does not match",
+    flip_a_bit: "Checksum does not match",
+    remove_data: "No such file",
+    remove_index: "model.ckpt-28.index is missing",
+    empty_index: "file is too short to be an sstable",
+    zero_index: "not an sstable",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_damaged_checkpoint_is_named_and_set_aside(model_dir, damage):
+    from model.checkpoints import fault_of, repair, usable_checkpoint
+
+    latest = model_dir / "model.ckpt-28"
+    files = {path.name for path in model_dir.glob("model.ckpt-28.*")}
+    assert fault_of(latest) is None and repair(model_dir) == []
+    damage(latest)
+    assert DAMAGES[damage] in fault_of(latest)
+    with pytest.raises(UserError, match="model.ckpt-28: damaged: .*; accepted: .*train.py"):
+        usable_checkpoint(model_dir)
+    remaining = {path.name for path in model_dir.glob("model.ckpt-28.*")}
+
+    first, last = repair(model_dir)
+    assert first.startswith(f"{latest}: damaged: ") and DAMAGES[damage] in first
+    assert first.endswith(f"; set aside in {model_dir}/damaged") and "\n" not in first
+    assert last == f"{model_dir}: going on from model.ckpt-21"
+    assert Experiment(model_dir).latest_step() == 21
+    assert set(os.listdir(model_dir / "damaged")) == remaining
+    assert not list(model_dir.glob("model.ckpt-28*")) and len(remaining) >= len(files) - 1
+    assert usable_checkpoint(model_dir).name == "model.ckpt-21"
+    assert repair(model_dir) == []
+
+
+def test_every_bit_of_a_tensor_counts(model_dir):
+    from model.checkpoints import fault_of
+
+    data = model_dir / f"model.ckpt-28{DATA}"
+    content = data.read_bytes()
+    for position in range(0, len(content), 97):
+        changed = bytearray(content)
+        changed[position] ^= 1 << position % 8
+        data.write_bytes(changed)
+        assert fault_of(model_dir / "model.ckpt-28"), position
+
+
+def test_several_damaged_checkpoints(model_dir):
+    from model.checkpoints import repair
+
+    for step in (28, 21, 7):
+        zero_data(model_dir / f"model.ckpt-{step}")
+    found = repair(model_dir)
+    assert len(found) == 3 and found[-1].endswith("going on from model.ckpt-14")
+    # Those before it are kept for the next time, unread.
+    assert (model_dir / f"model.ckpt-7{DATA}").exists()
+    state = (model_dir / "checkpoint").read_text().splitlines()
+    assert state == [
+        'model_checkpoint_path: "model.ckpt-14"',
+        'all_model_checkpoint_paths: "model.ckpt-0"',
+        'all_model_checkpoint_paths: "model.ckpt-7"',
+        'all_model_checkpoint_paths: "model.ckpt-14"',
+    ]
+
+
+def test_no_whole_checkpoint(model_dir):
+    from model.checkpoints import repair
+
+    for step in (0, 7, 14, 21, 28):
+        flip_a_bit(model_dir / f"model.ckpt-{step}")
+    found = repair(model_dir)
+    assert len(found) == 6 and found[-1].endswith("no whole checkpoint is left; starting afresh")
+    assert Experiment(model_dir).latest_step() is None
+    assert repair(model_dir) == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\0" * 99, b"\xff\xfe", b"model_checkpoint"])
+def test_a_damaged_state_file(model_dir, content):
+    from model.checkpoints import repair
+
+    state = model_dir / "checkpoint"
+    state.unlink()
+    if content is not None:
+        state.write_bytes(content)
+    assert Experiment(model_dir).latest_step() is None
+    found = repair(model_dir)
+    assert found[0].startswith(f"{state}: {'damaged' if content is not None else 'missing'}; ")
+    assert found[1].endswith("going on from model.ckpt-28") and len(found) == 2
+    assert Experiment(model_dir).latest_step() == 28
+
+
+def test_a_state_file_that_names_a_missing_checkpoint(model_dir):
+    from model.checkpoints import repair
+
+    for path in model_dir.glob("model.ckpt-28.*"):
+        path.unlink()
+    found = repair(model_dir)
+    assert found == [
+        f"{model_dir}/checkpoint: names model.ckpt-28, whose files are missing",
+        f"{model_dir}: going on from model.ckpt-21",
+    ]
+
+
+def test_a_run_that_was_rolled_back_by_hand_stays_so(model_dir):
+    from model.checkpoints import repair
+
+    state = model_dir / "checkpoint"
+    state.write_text(state.read_text().replace('th: "model.ckpt-28"', 'th: "model.ckpt-14"', 1))
+    assert repair(model_dir) == []
+    assert Experiment(model_dir).latest_step() == 14
+    zero_data(model_dir / "model.ckpt-14")
+    assert repair(model_dir)[-1].endswith("going on from model.ckpt-7")
+
+
+def test_what_a_kill_leaves_is_removed(model_dir):
+    from model.checkpoints import repair
+
+    (model_dir / "model.ckpt-35_temp").mkdir()
+    (model_dir / "model.ckpt-35_temp" / "part-00000-of-00001.index").write_bytes(b"half")
+    left = ["model.ckpt-35.meta.tmp12", "checkpoint.tmp34", "graph.pbtxt.tmp56"]
+    for name in left:
+        (model_dir / name).write_bytes(b"half")
+    (model_dir / f"model.ckpt-35{DATA}").write_bytes(b"its index was not written yet")
+    assert repair(model_dir) == []
+    assert not {*left, "model.ckpt-35_temp"} & set(os.listdir(model_dir))
+    assert Experiment(model_dir).latest_step() == 28
+
+
+def test_nothing_to_repair(tmp_path):
+    from model.checkpoints import repair
+
+    assert repair(tmp_path) == []
+    assert not Experiment(tmp_path).has_checkpoints()
+
+
+@pytest.mark.parametrize("damage", [truncate_data, remove_index], ids=lambda d: d.__name__)
+def test_train_goes_on_from_the_one_before(model_dir, data_dir, capsys, damage):
+    """Also where the training had been finished."""
+    damage(model_dir / "model.ckpt-28")
+    arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
+    capsys.readouterr()
+    train.main(arguments)
+    out = capsys.readouterr().out
+    assert f"warning: {model_dir}/model.ckpt-28: damaged: " in out
+    assert f"warning: {model_dir}: going on from model.ckpt-21" in out
+    assert "step 28  validation" in out and "step 21  validation" not in out
+    assert Experiment(model_dir).latest_step() == 28
+    visualize.main(arguments)
+
+
+def test_a_finished_training_whose_state_file_is_gone_is_not_lost(model_dir, data_dir, capsys):
+    (model_dir / "checkpoint").unlink()
+    train.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir)])
+    out = capsys.readouterr().out
+    assert "going on from model.ckpt-28" in out and "step 7  validation" not in out
+
+
+def test_a_damaged_best_checkpoint_is_set_aside(model_dir, data_dir, capsys):
+    experiment = Experiment(model_dir)
+    best = experiment.best_checkpoint
+    flip_a_bit(best)
+    arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
+    with pytest.raises(UserError, match=f"best/{best.name}: damaged: .*Checksum"):
+        visualize.main(arguments)
+    train.main(arguments)
+    out = capsys.readouterr().out
+    assert f"warning: {best}: damaged: " in out and "damaged/best; the best from now on is" in out
+    assert (model_dir / "damaged" / "best" / f"{best.name}.index").exists()
+    visualize.main(arguments)  # by the latest
+
+
+def test_a_checkpoint_of_another_network(model_dir, data_dir):
+    from conftest import TINY, write_params
+
+    another = {**TINY, "embedding_size": 5}
+    write_params(model_dir, {**another, "num_epochs": 5})
+    Experiment(model_dir).trained_params_path.write_text(json.dumps(another))
+    pattern = (
+        r"model.ckpt-28: of another network: variable embedding/kernel: found shape 32 x 8; "
+        r"accepted: shape 32 x 5, as params.json makes it \(\d+ of \d+ variables differ\)"
+    )
+    arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
+    with pytest.raises(UserError, match=pattern):
+        train.main(arguments)
+    with pytest.raises(UserError, match="of another network: variable embedding/"):
+        visualize.main(arguments)
+
+
+def test_a_checkpoint_that_lacks_a_variable(model_dir, data_dir):
+    from conftest import TINY, write_params
+
+    another = {**TINY, "use_batch_norm": True}
+    write_params(model_dir, {**another, "num_epochs": 5})
+    Experiment(model_dir).trained_params_path.write_text(json.dumps(another))
+    with pytest.raises(UserError, match="found nothing; accepted: shape 4"):
+        train.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir)])
+
+
+def test_the_untrained_checkpoint_is_checked_too(model_dir, data_dir):
+    from model.training import embed
+    from src.datasets.mnist import load
+
+    experiment = Experiment(model_dir)
+    params = load_params(experiment.params_path)
+    zero_data(experiment.untrained_checkpoint)
+    with pytest.raises(UserError, match="untrained/model.ckpt-0: damaged: "):
+        embed(experiment, params, load(data_dir, "test", params), experiment.untrained_checkpoint)

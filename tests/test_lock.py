@@ -1,0 +1,236 @@
+"""One writer: the lock of an experiment, whoever held it before and however that ended."""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mounts import needs_mounts, run_mounted
+
+from src import lock
+from src.errors import UserError
+from src.lock import LOCK_FILE, one_writer
+
+ROOT = Path(__file__).parent.parent
+
+HOLD = """
+import sys
+from pathlib import Path
+from src.lock import one_writer
+with one_writer(Path(sys.argv[1])):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+class Holder:
+    """Another process that holds the lock."""
+
+    def __init__(self, model_dir):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, model_dir],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdout.readline() == b"ready\n"
+
+    def __enter__(self):
+        return self.process
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+
+
+def refusal(model_dir):
+    with pytest.raises(UserError) as caught, one_writer(model_dir):
+        pass
+    text = str(caught.value)
+    assert "\n" not in text and "; accepted: one train.py at a time" in text
+    return text
+
+
+@pytest.fixture
+def without_flock(monkeypatch):
+    """A file system that has no locks."""
+
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+def test_the_block_runs_and_leaves_nothing(tmp_path):
+    with one_writer(tmp_path):
+        record = json.loads((tmp_path / LOCK_FILE).read_text())
+        assert (record["pid"], record["host"]) == (os.getpid(), socket.gethostname())
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(KeyError), one_writer(tmp_path):
+        raise KeyError
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_directory_is_created(tmp_path):
+    with one_writer(tmp_path / "a" / "b"):
+        assert os.listdir(tmp_path / "a" / "b") == [LOCK_FILE]
+
+
+def test_a_second_process_is_told_of_the_first(tmp_path):
+    with Holder(tmp_path) as process:
+        text = refusal(tmp_path)
+        assert re.fullmatch(
+            rf"{tmp_path}: in use by process {process.pid} on {socket.gethostname()} since "
+            r"[\d-]+ [\d:]+; accepted: one train.py at a time",
+            text,
+        )
+        assert refusal(tmp_path) == text  # being refused takes nothing away
+        process.communicate()
+    with one_writer(tmp_path):
+        pass
+
+
+def test_a_second_time_in_one_process(tmp_path):
+    with one_writer(tmp_path):
+        assert f"in use by process {os.getpid()} on" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_a_dead_process_has_no_lock(tmp_path, number):
+    with Holder(tmp_path) as process:
+        process.send_signal(number)
+        process.wait()
+        assert (tmp_path / LOCK_FILE).exists()
+        with one_writer(tmp_path):
+            assert json.loads((tmp_path / LOCK_FILE).read_text())["pid"] == os.getpid()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_process_of_the_same_number_is_not_taken_for_the_dead_one(tmp_path):
+    record = {"pid": os.getppid(), "host": socket.gethostname(), "process_started": "long ago"}
+    (tmp_path / LOCK_FILE).write_text(json.dumps(record))
+    with one_writer(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"{}", b"1" * 5000])
+def test_a_damaged_file_without_a_lock_is_taken_over(tmp_path, content):
+    (tmp_path / LOCK_FILE).write_bytes(content)
+    with one_writer(tmp_path):
+        assert json.loads((tmp_path / LOCK_FILE).read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"{}"])
+def test_a_lock_whose_file_says_nothing_is_still_a_lock(tmp_path, content):
+    with Holder(tmp_path):
+        (tmp_path / LOCK_FILE).write_bytes(content)
+        assert refusal(tmp_path).startswith(f"{tmp_path}: in use by ")
+
+
+def test_only_one_of_many_gets_it(tmp_path):
+    """However their opening, locking and removing interleave."""
+    count = """
+import sys, time
+from pathlib import Path
+from src.errors import UserError
+from src.lock import one_writer
+directory, rounds = Path(sys.argv[1]), 0
+while rounds < 150:
+    try:
+        with one_writer(directory):
+            number = int((directory / "count").read_text())
+            time.sleep(0.0002)
+            (directory / "count").write_text(str(number + 1))
+            rounds += 1
+    except UserError:
+        pass
+"""
+    (tmp_path / "count").write_text("0")
+    processes = [
+        subprocess.Popen([sys.executable, "-c", count, tmp_path], cwd=ROOT) for _ in range(3)
+    ]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+    assert (tmp_path / "count").read_text() == "450"
+
+
+def test_a_child_process_does_not_hold_it(tmp_path):
+    with one_writer(tmp_path):
+        child = subprocess.Popen(["sleep", "60"], close_fds=False)
+    try:
+        with one_writer(tmp_path):
+            pass
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_without_flock_the_file_itself_is_the_lock(tmp_path, without_flock):
+    with Holder(tmp_path) as process:
+        text = refusal(tmp_path)
+        assert f"process {process.pid} on" in text
+        assert text.endswith(f", or {tmp_path}/{LOCK_FILE} removed if it is dead")
+        process.kill()
+        process.wait()
+        with one_writer(tmp_path):
+            pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_without_flock_another_host_is_believed(tmp_path, without_flock):
+    record = {"pid": 1, "host": "elsewhere", "since": "2026-01-01 00:00:00"}
+    (tmp_path / LOCK_FILE).write_text(json.dumps(record))
+    assert "process 1 on elsewhere since 2026-01-01 00:00:00" in refusal(tmp_path)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs the time of a start")
+def test_without_flock_a_number_used_again_is_told_by_its_start(tmp_path, without_flock):
+    with Holder(tmp_path) as process:
+        path = tmp_path / LOCK_FILE
+        record = json.loads(path.read_text())
+        assert record["process_started"] == lock._process_started(process.pid)
+        path.write_text(json.dumps({**record, "process_started": "earlier"}))
+        with one_writer(tmp_path):
+            pass
+
+
+def test_a_file_in_place_of_the_directory(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(UserError, match="file: one of its folders is a file"),
+        one_writer(tmp_path / "file"),
+    ):
+        pass
+
+
+@needs_mounts
+def test_a_read_only_directory(tmp_path):
+    (tmp_path / "params.json").write_text("{}")
+    done = run_mounted(tmp_path, "read-only", [sys.executable, "train.py", "--model_dir", tmp_path])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: {tmp_path}: Read-only file system; accepted: a place where this user may write\n"
+    )
+
+
+def test_train_is_refused_while_another_trains_also_with_overwrite(make_experiment, data_dir):
+    model_dir = make_experiment()
+    (model_dir / "metrics.json").write_text("precious")
+    with Holder(model_dir) as process:
+        for options in ([], ["--overwrite"]):
+            done = subprocess.run(
+                [sys.executable, "train.py", "--model_dir", model_dir, *options],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+            )
+            assert (done.returncode, done.stdout) == (2, "")
+            assert done.stderr.startswith(f"error: {model_dir}: in use by process {process.pid} on")
+            assert done.stderr.count("\n") == 1
+        assert (model_dir / "metrics.json").read_text() == "precious"

@@ -1,0 +1,228 @@
+"""SIGTERM and Ctrl-C: a checkpoint of the very step, what is known, and the exit code."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from src.stopping import Stopped, StopRequest, stops_at_once
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Put pytest's own handlers back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "name"),
+    [
+        (signal.SIGTERM, 143, "SIGTERM"),
+        (signal.SIGINT, 130, "Ctrl-C"),
+        (signal.SIGHUP, 129, "SIGHUP"),
+    ],
+)
+def test_at_once(number, code, name):
+    with pytest.raises(Stopped) as caught, stops_at_once():
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+    assert caught.value.exit_code == code and str(caught.value) == name
+
+
+def test_at_once_puts_the_handlers_back():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with stops_at_once():
+        assert signal.getsignal(signal.SIGTERM) != before[1]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_request_is_noted_and_raised_in_the_end():
+    request, passed = StopRequest(), []
+    assert not request
+    request.raise_if_made()
+    with pytest.raises(Stopped), request.by_signal():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert request
+        passed.append(True)
+    assert passed
+    with pytest.raises(Stopped):
+        request.raise_if_made()
+
+
+def test_a_request_within_a_program(capsys):
+    with pytest.raises(Stopped), stops_at_once(), StopRequest().by_signal():
+        os.kill(os.getpid(), signal.SIGINT)
+        print("to the end")
+    assert capsys.readouterr().out == "to the end\n"
+
+
+def test_without_a_signal_the_outer_handling_goes_on():
+    with pytest.raises(Stopped), stops_at_once():
+        with StopRequest().by_signal():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+
+def test_an_error_is_not_hidden_by_a_request():
+    with pytest.raises(KeyError), StopRequest().by_signal():
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise KeyError
+
+
+WAIT = """
+import signal, sys, time
+from src.stopping import StopRequest, stops_at_once
+if sys.argv[1] == "ignored":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with stops_at_once(), StopRequest().by_signal():
+    print("ready", flush=True)
+    for _ in range(600):
+        time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_at_once(number):
+    with subprocess.Popen(
+        [sys.executable, "-c", WAIT, ""], cwd=ROOT, stdout=subprocess.PIPE, preexec_fn=_sigint
+    ) as process:
+        process.stdout.readline()
+        process.send_signal(number)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(number)
+        assert process.wait(timeout=10) == -number  # 128 + number, to a shell
+
+
+def test_what_a_process_was_started_to_ignore_stays_ignored():
+    with subprocess.Popen(
+        [sys.executable, "-c", WAIT, "ignored"], cwd=ROOT, stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.kill()
+
+
+def _sigint():
+    """A background job inherits "ignore"."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Programs, stopped at moments that are seen from what they have written
+
+
+def wait_for(condition, run):
+    deadline = time.monotonic() + 120
+    while not condition() and not run.has_ended() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not run.has_ended() and condition()
+
+
+def metrics(model_dir):
+    path = model_dir / "metrics.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def evaluated_step(model_dir):
+    return metrics(model_dir)["splits"]["validation"]["global_step"]
+
+
+def leftovers(model_dir):
+    return [p.name for p in model_dir.rglob("*") if re.search(r"tmp|_temp", p.name)]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "name"), [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")]
+)
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_training_ends_at_its_step(
+    programs, make_experiment, data_dir, number, code, name, deterministic
+):
+    params = {"num_epochs": 10**6, "save_checkpoints_steps": 20, "deterministic": deterministic}
+    model_dir = make_experiment(**params)
+    run = programs.start("train", "--model_dir", model_dir, "--data_dir", data_dir)
+    wait_for(lambda: "splits" in metrics(model_dir), run)  # it has evaluated
+    before = time.monotonic()
+    run.kill(number)
+    found_code, out, error = run.wait()
+    seconds = time.monotonic() - before
+    assert (found_code, error) == (code, f"stopped by {name}\n")
+    content = metrics(model_dir)
+    step = content["global_step"]
+    assert content["status"] == "stopped" and step >= 20
+    assert (model_dir / f"model.ckpt-{step}.index").exists()
+    assert out.endswith(f"stopped at step {step}; the same command goes on from there\n")
+    # What is known: the latest evaluation. None was made on the way out.
+    evaluated = evaluated_step(model_dir)
+    assert evaluated % 20 == 0 and step - 20 <= evaluated <= step
+    assert out.count("validation: loss") == evaluated / 20
+    assert leftovers(model_dir) == []
+    assert seconds < 30  # 5 on a machine that does nothing else
+
+    # It goes on from there, and can be stopped again.
+    run = programs.start("train", "--model_dir", model_dir, "--data_dir", data_dir)
+    wait_for(
+        lambda: metrics(model_dir)["splits"]["validation"]["global_step"] > evaluated + 20, run
+    )
+    run.kill(number)
+    assert run.wait()[0] == code
+    assert metrics(model_dir)["global_step"] > step
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.2, 0.4, 0.8, 1.2])
+def test_stopped_at_any_moment(programs, make_experiment, data_dir, delay):
+    """Loading data, building the graph, its first step, an evaluation: never a traceback."""
+    model_dir = make_experiment(num_epochs=10**6, save_checkpoints_steps=2)
+    run = programs.start("train", "--model_dir", model_dir, "--data_dir", data_dir)
+    wait_for((model_dir / "train.lock").exists, run)
+    time.sleep(delay)
+    run.kill(signal.SIGINT)
+    code, out, error = run.wait()
+    assert (code, error) == (130, "stopped by Ctrl-C\n"), out
+    assert leftovers(model_dir) == []
+    if (model_dir / "metrics.json").exists():
+        assert metrics(model_dir)["status"] == "stopped"
+
+
+def test_stopped_in_the_last_evaluation(programs, make_experiment, data_dir):
+    model_dir = make_experiment(num_epochs=1)
+    run = programs.start("train", "--model_dir", model_dir, "--data_dir", data_dir)
+    wait_for((model_dir / "eval_train").exists, run)
+    run.kill(signal.SIGTERM)
+    code, out, error = run.wait()
+    assert (code, error) == (143, "stopped by SIGTERM\n")
+    content = metrics(model_dir)
+    assert (content["status"], content["global_step"]) == ("stopped", 7)
+    assert content["splits"].keys() == {"validation"}
+    code, out, error = programs.run("train", "--model_dir", model_dir, "--data_dir", data_dir)
+    assert (code, error) == (0, "") and metrics(model_dir)["status"] == "finished"
+
+
+def test_visualize_leaves_nothing_half_written(programs, make_experiment, data_dir):
+    model_dir = make_experiment(num_epochs=1)
+    assert programs.run("train", "--model_dir", model_dir, "--data_dir", data_dir)[0] == 0
+    for delay in (0.05, 0.3, 0.6):
+        run = programs.start("visualize", "--model_dir", model_dir, "--data_dir", data_dir)
+        time.sleep(delay)
+        run.kill(signal.SIGTERM)
+        code, _, error = run.wait()
+        assert (code, error) in [(143, "stopped by SIGTERM\n"), (0, "")]
+        assert leftovers(model_dir) == []
+        folder = model_dir / "projector" / "test"
+        if (folder / "projector_config.pbtxt").exists():  # written last
+            assert (folder / "sprite.png").exists() and (folder / "tensor.bytes").exists()
