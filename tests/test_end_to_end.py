@@ -88,7 +88,8 @@ def test_train_then_visualize(make_experiment, data_dir, capsys, params):
 
     run_visualize(model_dir, data_dir)
     projector = model_dir / "projector" / "test"
-    tensor = np.fromfile(projector / "2_embeddings_step_28.bytes", "<f4").reshape(60, 8)
+    step = metrics["evaluated_step"]
+    tensor = np.fromfile(projector / f"2_embeddings_step_{step}.bytes", "<f4").reshape(60, 8)
     np.testing.assert_allclose(np.linalg.norm(tensor, axis=1), 1, rtol=1e-3)
     lines = (projector / "metadata.tsv").read_text().splitlines()
     assert lines[0].split("\t") == [

@@ -54,7 +54,10 @@ def test_train_steps_count_move_the_weights_and_lower_the_loss(name):
 def test_the_seed_fixes_the_initial_weights(network):
     def initial_weights(seed):
         with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-            params = Params(network=network, seed=seed, **PARAMS)
+            # An application takes no images as small as these.
+            larger = {"input_size": 32, "application": "MobileNetV2"}
+            of_network = larger if network == "keras_application" else {}
+            params = Params(network=network, seed=seed, **of_network, **PARAMS)
             spec_in_graph(estimator.ModeKeys.TRAIN, params)
             start(session)
             kernels = [v for v in tf.compat.v1.trainable_variables() if "kernel" in v.name]
