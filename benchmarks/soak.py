@@ -194,8 +194,9 @@ def report(
     early, late = of_tenth(1), of_tenth(9)
     memory = [statistics.median(s.memory_mb for s in tenth) for tenth in (early, late)]
     growth = memory[1] / memory[0] - 1
-    # The checkpoints that are kept, one being written, the first one's copy, and the graph as text.
-    bound_mb = (int(str(params["keep_checkpoint_max"])) + 5) * checkpoint_mb
+    # The checkpoints that are kept and one being written; copies of the first and the best; the
+    # best as it is exported, and the export before; the graph as text, three times as large.
+    bound_mb = (int(str(params["keep_checkpoint_max"])) + 1 + 2 + 2 + 3) * checkpoint_mb
     largest_mb = max(sample.others_mb for sample in samples)
     per_write = 1e6 * (samples[-1].events_mb - early[0].events_mb) / (num_writes * 0.9)
     rows = [
@@ -210,8 +211,8 @@ def report(
         "",
         f"`make soak` trains a tiny experiment for {steps:,} steps ({seconds / 60:.0f} minutes).",
         f"It evaluates and saves a checkpoint every {params['save_checkpoints_steps']:,} steps,",
-        f"writes summaries every {params['save_summary_steps']:,}, and is looked at twice a",
-        "second.",
+        f"writes summaries every {params['save_summary_steps']:,}, and is looked at twice a second",
+        "from outside.",
         "",
         "![Memory and directory over the steps](soak.png)",
         "",

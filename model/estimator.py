@@ -4,6 +4,7 @@ Every module of `model/` imports `tf`, `keras` and `estimator` from here, so tha
 is set before TensorFlow is first imported. Why and how: docs/decisions/0001-estimator.md.
 """
 
+import gc
 import importlib
 import importlib.util
 import os
@@ -86,3 +87,7 @@ def global_step() -> tf.Tensor:
 
 keras = tf.keras
 estimator = tf.estimator if hasattr(tf, "estimator") else _restored_estimator()
+
+# The million objects that stand by now stay for good. Left among the others they would put off
+# Python's full collections, and only these free an evaluation's graph, which refers to itself.
+gc.freeze()

@@ -40,6 +40,8 @@ def write_metadata(path: Path, columns: Mapping[str, Sequence[object] | NDArray[
         before: list[str] | None = None  # the row that is yet to be written, and can be padded
         for row in zip(*columns.values(), strict=True):
             fields = [as_written(value) for value in row]
+            if not any(fields):  # of missing numbers alone
+                fields[0] = EMPTY
             if before is not None:
                 if padded is not None:
                     end = position + len(_line(before))

@@ -1,11 +1,13 @@
 """TensorBoard on this machine alone, from within a program."""
 
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from src.errors import UserError
+from src.stopping import Stopped
 
 HOST = "127.0.0.1"
 
@@ -48,3 +50,6 @@ def wait_for_interrupt() -> None:
             time.sleep(3600)
     except KeyboardInterrupt:
         return
+    except Stopped as stopped:  # as within a program
+        if stopped.signal != signal.SIGINT:
+            raise

@@ -10,14 +10,17 @@ import io
 import json
 import os
 import re
+import shutil
 import struct
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -49,6 +52,7 @@ class Case:
         program: what is run.
         arguments: its command line.
         is_locked: whether another run holds the experiment's lock.
+        num_lines: of the message: a line for each error of a params.json, and each bad picture.
     """
 
     group: str
@@ -57,6 +61,7 @@ class Case:
     program: Callable[[], None] = train.main
     arguments: tuple[str, ...] = ("--model_dir", str(EXPERIMENT))
     is_locked: bool = False
+    num_lines: int = 1
 
 
 def prepare_all() -> None:
@@ -70,12 +75,12 @@ def prepare_all() -> None:
         write_idx(DATA / f"mnist/{prefix}-labels-idx1-ubyte.gz", labels)
 
 
-def params(what: str, content: bytes | str | dict) -> Case:
+def params(what: str, content: bytes | str | dict, num_lines: int = 1) -> Case:
     """Return the case of a params.json with this content; a dict is put in place of some keys."""
     if isinstance(content, dict):
         content = json.dumps({**TINY, **content})
     data = content.encode() if isinstance(content, str) else content
-    return Case("params.json", what, lambda: write(PARAMS, data))
+    return Case("params.json", what, lambda: write(PARAMS, data), num_lines=num_lines)
 
 
 def data(what: str, path: Path, change: Callable[[bytes], bytes]) -> Case:
@@ -124,6 +129,46 @@ def is_a_directory() -> None:
 def repack(change: Callable[[bytes], bytes]) -> Callable[[], None]:
     """Return what changes the packed training images."""
     return lambda: write(TRAIN_IMAGES, change(TRAIN_IMAGES.read_bytes()))
+
+
+PICTURES = DATA / "image_folder"
+IMAGE_FOLDER = {**TINY, "dataset": "image_folder", "image_size": 8}
+
+
+def picture(what: str, prepare: Callable[[], object], num_lines: int = 2, **keys: object) -> Case:
+    """Return the case of a folder of pictures, of which `prepare` spoils something."""
+
+    def prepare_folder() -> None:
+        PARAMS.write_text(json.dumps({**IMAGE_FOLDER, **keys}))
+        for name in ("cat", "dog"):
+            (PICTURES / name).mkdir(parents=True)
+            for number in range(4):
+                Image.new("RGB", (9, 9), (30 * number, 99, 9)).save(
+                    PICTURES / name / f"{number}.png"
+                )
+        prepare()
+
+    return Case("Pictures", what, prepare_folder, num_lines=num_lines)
+
+
+def png_of(width: int, height: int) -> bytes:
+    """Return a PNG file of this size, of which the pixels are missing."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + checksum
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def link_out() -> None:
+    (DATA / "secret.png").write_bytes((PICTURES / "cat/0.png").read_bytes())
+    (PICTURES / "cat/link.png").symlink_to("../../secret.png")
+
+
+def csv(content: bytes) -> Callable[[], object]:
+    return lambda: write(PICTURES / "labels.csv", content)
 
 
 def trained_files(**files: str) -> Callable[[], None]:
@@ -182,7 +227,7 @@ CASES = [
     params("infinity", '{"learning_rate": 1e999}'),
     params("out of range", {"num_epochs": 0}),
     params("too large", {"embedding_size": 10**6}),
-    params("several errors", {"margin": -1, "batch_size": 1}),
+    params("several errors", {"margin": -1, "batch_size": 1}, num_lines=2),
     params("half of P x K", {"classes_per_batch": 4}),
     params("soft margin with batch_all", {"margin": "soft", "triplet_strategy": "batch_all"}),
     params("two distances", {"squared": True, "distance": "cosine"}),
@@ -190,6 +235,10 @@ CASES = [
     params("another image size than the data's", {"image_size": 28}),
     params("another number of classes than the data's", {"num_labels": 4}),
     params("holds out nothing", {"validation_fraction": 0.001}),
+    params("a class held out that there is not", {"holdout_classes": ["eleven", "3"]}),
+    params("weights of another network", {"weights": "weights.h5"}),
+    params("pictures without a size", {"dataset": "image_folder"}),
+    params("the archive of CIFAR-10 is missing", {"dataset": "cifar10"}),
     # The command line
     Case("Command line", "a file as the experiment", experiment_file),
     Case("Command line", "no such experiment", nothing, arguments=("--model_dir", "experiments/y")),
@@ -234,6 +283,24 @@ CASES = [
         lambda: (resize(train=10)(), write_idx(TRAIN_LABELS, np.arange(10, dtype=np.uint8))),
     ),
     Case("Data", "a single example", resize(train=1)),
+    # Pictures
+    picture("no such folder", lambda: None, 1, image_dir="nowhere"),
+    picture("a single class", lambda: shutil.rmtree(PICTURES / "dog"), 1),
+    picture("not a picture", lambda: write(PICTURES / "cat/notes.txt", b"notes")),
+    picture("an empty file", lambda: write(PICTURES / "cat/4.png", b"")),
+    picture("cut off", lambda: write(PICTURES / "cat/4.png", png_of(9, 9))),
+    picture("of no size", lambda: write(PICTURES / "cat/4.png", png_of(0, 9))),
+    picture("of 10^10 pixels", lambda: write(PICTURES / "cat/4.png", png_of(10**5, 10**5))),
+    picture("a link out of the folder", link_out),
+    picture("a link to nothing", lambda: (PICTURES / "cat/4.png").symlink_to("absent")),
+    picture(
+        "a name that is not UTF-8", lambda: write(PICTURES / "cat" / os.fsdecode(b"\xff.png"), b"x")
+    ),
+    picture("a list without its columns", csv(b"file,class\n"), 1, image_csv="labels.csv"),
+    picture("a list that is not UTF-8", csv(b"path,label\n\xff,1\n"), 1, image_csv="labels.csv"),
+    picture("a path twice", csv(b"path,label\na.png,1\na.png,2\n"), 1, image_csv="labels.csv"),
+    picture("an unknown split", csv(b"path,label,split\na,1,x\n"), 1, image_csv="labels.csv"),
+    picture("no such list", lambda: None, 1, image_csv="labels.csv"),
     # The experiment
     Case("The experiment's directory", "another train.py is at work", nothing, is_locked=True),
     Case(
@@ -293,7 +360,8 @@ def document() -> str:
             group = case.group
             lines += ["", f"## {group}", "", "| input | message | exit code |", "|---|---|---|"]
         code, _, error = outcome(case)
-        message = "<br>".join(f"`` {line} ``" for line in error.rstrip("\n").split("\n"))
+        lines_of_it = error.rstrip("\n").split("\n")
+        message = "<br>".join(f"`` {line} ``" for line in lines_of_it)
         message = _HOLDER.sub("process N on HOST since TIME", message)
         lines.append(f"| {case.what} | {message.replace('|', chr(92) + '|')} | {code} |")
     return "\n".join(lines) + "\n"

@@ -1,6 +1,8 @@
 """Which way imports go, where TensorFlow 1 may stand, and that nothing unsafe is called."""
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -177,3 +179,70 @@ def test_no_bare_except(path):
         for node in nodes(path)
         if isinstance(node, ast.ExceptHandler) and node.type is None
     ]
+
+
+@each
+def test_archives_are_not_unpacked_to_disk(path):
+    """Their members' names are anyone's: read in place, none can leave its folder."""
+    unpacking = {"extract", "extractall", "unpack_archive", "_extract_member"}
+    for node in nodes(path):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            where = f"{relative(path)}:{node.lineno}: {node.func.attr}"
+            assert node.func.attr not in unpacking, where
+
+
+@each
+def test_numpy_files_are_read_without_pickle(path):
+    for node in nodes(path):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"np.load", "numpy.load"}:
+            where = f"{relative(path)}:{node.lineno}"
+            keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            assert keywords.get("allow_pickle") == "False", where  # said, not left to a default
+
+
+@each
+def test_addresses_are_https(path):
+    """All in strings that are no docstrings; the one that is not is a name, never asked for."""
+    tree = list(nodes(path))
+    docstrings = {
+        id(node.body[0].value)
+        for node in tree
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    strings = [
+        node.value
+        for node in tree
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and id(node) not in docstrings
+    ]
+    plain = [text for text in strings if "http://" in text or "ftp://" in text]
+    assert set(plain) <= {"http://json-schema.org/draft-07/schema#"}
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_what_is_downloaded_has_checksums(dataset):
+    module = importlib.import_module(DATASETS[dataset].partition(":")[0])
+    for remote in getattr(module, "REMOTE_FILES", ()):
+        assert remote.url.startswith("https://")
+        assert re.fullmatch("[0-9a-f]{64}", remote.content_sha256 or remote.sha256)
+        assert remote.size > 0
+
+
+def test_tensorboard_listens_on_this_machine_alone():
+    from src.serve import HOST
+
+    assert HOST == "127.0.0.1"
+    for path in [*ALL, ROOT / "Makefile", *ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        assert not re.search(r"--bind_all|0\.0\.0\.0", path.read_text(encoding="utf-8")), path
+
+
+def test_dependencies_are_locked_with_hashes():
+    for path in ROOT.glob("requirements*.lock"):
+        text = path.read_text()
+        requirements = re.split(r"\n(?=[a-z])", re.sub(r"(?m)^ *#.*\n", "", text).strip())
+        assert len(requirements) > 20
+        for requirement in requirements:
+            assert "==" in requirement and "--hash=sha256:" in requirement, requirement

@@ -245,12 +245,16 @@ def test_a_finished_training_whose_state_file_is_gone_is_not_lost(model_dir, dat
 
 
 def test_a_damaged_best_checkpoint_is_set_aside(model_dir, data_dir, capsys):
+    from model.training import embed
+    from src.datasets.mnist import load
+
     experiment = Experiment(model_dir)
     best = experiment.best_checkpoint
     flip_a_bit(best)
     arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
+    params = experiment.trained_params()
     with pytest.raises(UserError, match=f"best/{best.name}: damaged: .*Checksum"):
-        visualize.main(arguments)
+        embed(experiment, params, load(data_dir, "test", params))
     train.main(arguments)
     out = capsys.readouterr().out
     assert f"warning: {best}: damaged: " in out and "damaged/best; the best from now on is" in out
