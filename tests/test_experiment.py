@@ -320,6 +320,8 @@ GENERATED = [
     "untrained/model.ckpt-0.index",
     "projector/test/metadata.tsv",
     "projector/test/deep/er",
+    "figures/index.html",
+    "figures/live/progress/step_00000782.png",
     "trained_params.json",
     "tensorflow.log",
 ]
