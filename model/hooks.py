@@ -1,5 +1,6 @@
 """What watches a run: the progress bar, a line per evaluation, collapse and divergence."""
 
+import io
 import math
 import shutil
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from tqdm import tqdm
 
 from model.estimator import estimator, tf
@@ -460,10 +462,20 @@ def write_scalars(directory: str, values: Mapping[str, float], step: int) -> Non
     tf.compat.v1.summary.FileWriterCache.get(directory).flush()
 
 
-def write_image(directory: str, tag: str, png: bytes, step: int) -> None:
-    """Write a PNG file among the summaries in a directory, to disk at once."""
+def write_image(directory: str, tag: str, image: Image.Image, step: int) -> None:
+    """Write an RGB image among the summaries in a directory, to disk at once."""
+    png = io.BytesIO()
+    image.save(png, format="PNG")
     summary = tf.compat.v1.Summary()
-    summary.value.add(tag=tag).image.encoded_image_string = png
+    summary.value.add(
+        tag=tag,
+        image=tf.compat.v1.Summary.Image(
+            width=image.width,
+            height=image.height,
+            colorspace=3,
+            encoded_image_string=png.getvalue(),
+        ),
+    )
     with tf.Graph().as_default():  # else a writer refuses to be made
         tf.compat.v1.summary.FileWriterCache.get(directory).add_summary(summary, step)
     flush_summaries(directory)

@@ -1,7 +1,7 @@
 """Pictures of a running training, drawn after each evaluation: one watches the classes part."""
 
-import io
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from model.hooks import flush_summaries, write_image
 from src.alignment import align
 from src.animation import write_gif
 from src.atomic import atomic_write
-from src.curves import read_curves
+from src.curves import Curve, read_curves
 from src.experiment import Experiment
 from src.figures import FigureData, draw
 from src.layouts import pca
@@ -111,16 +111,16 @@ class LiveFigures(estimator.Exporter):
             layouts={"pca": self._layout(embeddings)},
             untrained=self._untrained,
             curves={
-                "training": read_curves(model_dir),
-                "validation": read_curves(model_dir / "eval_validation"),
+                "training": _until(step, read_curves(model_dir)),
+                "validation": _until(step, read_curves(model_dir / "eval_validation")),
             },
         )
         for name in self._params.live_figures:
-            png = _png(name, data)
-            if png is not None:
+            image = _image(name, data)
+            if image is not None:
                 with atomic_write(live_dir / name / f"step_{step:08}.png") as file:
-                    file.write(png)
-                write_image(str(live_dir), name, png, step)
+                    image.save(file, format="PNG")
+                write_image(str(live_dir), name, image, step)
 
     def _layout(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return PCA in the frame of the picture before, and remember it for the next."""
@@ -134,14 +134,22 @@ class LiveFigures(estimator.Exporter):
         return layout
 
 
-def _png(name: str, data: FigureData) -> bytes | None:
-    """Return the figure `name` as a PNG file; None where it has nothing to show."""
+def _until(step: int, curves: Mapping[str, Curve]) -> dict[str, Curve]:
+    """Return the curves as far as they go to a step."""
+    ends = {tag: bisect_right(steps, step) for tag, (steps, _) in curves.items()}
+    return {
+        tag: (steps[: ends[tag]], values[: ends[tag]])
+        for tag, (steps, values) in curves.items()
+        if ends[tag] > 0
+    }
+
+
+def _image(name: str, data: FigureData) -> Image.Image | None:
+    """Return the figure `name` as an RGB image; None where it has nothing to show."""
     from src.drawing import figure_image, style  # slow to import, and not needed without a figure
 
     picture = draw(name, data, dpi=_DPI)
     if picture is None:
         return None
-    content = io.BytesIO()
     with style(_DPI):
-        figure_image(picture.figure).save(content, format="PNG")
-    return content.getvalue()
+        return figure_image(picture.figure)

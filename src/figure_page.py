@@ -73,7 +73,7 @@ def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"])
         for path in animations(directory)
     ]
     links = [(name, picture.title) for name, picture in pictures.items()]
-    links += [(path.stem, title) for path, title, _ in moving]
+    links += [(f"film-{path.stem}", title) for path, title, _ in moving]
     links += [("metrics", "Metrics")] if data.metrics else []
     links += [("classes", "Classes"), ("params", "Params")]
     parts = [
@@ -98,13 +98,13 @@ def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"])
         parts += _figure(name, picture.title, image, picture.alt, picture.caption)
     for path, title, caption in moving:
         image = _data_uri(path, "image/gif")
-        parts += _figure(path.stem, title, image, f"An animation: {caption}", caption)
+        parts += _figure(f"film-{path.stem}", title, image, f"An animation: {caption}", caption)
     parts += [*_metrics(data.metrics), *_classes(data), *_params(data.params)]
     parts += ["</main>", "</body>", "</html>", ""]
     target = directory / "index.html"
     with atomic_write(target) as file:
-        # Class names may hold what UTF-8 cannot (lone surrogates).
-        file.write("\n".join(parts).encode(errors="xmlcharrefreplace"))
+        # A class name may hold what no encoding has (a lone surrogate).
+        file.write("\n".join(parts).encode(errors="replace"))
     return target
 
 
