@@ -62,7 +62,7 @@ LOCK = uv pip compile pyproject.toml --python-version 3.10 --generate-hashes --n
 	--quiet --custom-compile-command "make lock" --constraint -
 lock: ## write the lock files anew
 	echo "tensorflow==2.21.*" | $(LOCK) --universal --extra dev -o requirements.lock
-	printf "tensorflow==2.15.1\nsetuptools<81\n" \
+	printf "tensorflow==2.15.1\nsetuptools<81\npyarrow<20\n" \
 		| $(LOCK) --universal --extra dev -o requirements-tf215.lock
 	echo "tensorflow==2.21.*" | $(LOCK) --python-platform aarch64-apple-darwin --extra bench \
 		--no-emit-package torch -o requirements-bench.lock

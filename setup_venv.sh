@@ -31,7 +31,7 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     exit 2
 fi
 
-echo "Setting up $venv with Python $version from $lock (takes a few minutes and about 2.5 GB) ..."
+echo "Setting up $venv with Python $version from $lock (takes a few minutes and about 3.5 GB) ..."
 rm -f "$venv/installed.lock"
 "$python" -m venv --clear "$venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r "$lock"

@@ -654,8 +654,9 @@ def run(name, splits):
     train_and_evaluate(experiment, params, splits)
     evaluate(experiment, params, splits)
     embeddings = embed(experiment, params, splits["train"])
-    write_projector(experiment.projector_dir("train"), name="train", embeddings=embeddings,
-                    split=splits["train"], max_points=100)
+    shown = np.arange(0, len(embeddings), len(embeddings) // 100)
+    write_projector(experiment.projector_dir("train"), name="train", embeddings=embeddings[shown],
+                    split=splits["train"].take(shown), indices=shown)
 
 params = Params(dataset="image_folder", image_size=224, num_blocks=6, num_channels=1,
                 embedding_size=2, batch_size=16, num_epochs=1)

@@ -17,9 +17,10 @@ from src.serve import tensorboard
 from src.split import Split
 
 PROGRAM = """
-import sys
+import signal, sys
 from pathlib import Path
 from src.serve import tensorboard, wait_for_interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 with tensorboard(Path(sys.argv[1]), 0) as address:
     print(address, flush=True)
     wait_for_interrupt()
