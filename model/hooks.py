@@ -455,6 +455,21 @@ def write_scalars(directory: str, values: Mapping[str, float], step: int) -> Non
     tf.compat.v1.summary.FileWriterCache.get(directory).flush()
 
 
+def write_image(directory: str, tag: str, png: bytes, step: int) -> None:
+    """Write a PNG file among the summaries in a directory, to disk at once."""
+    summary = tf.compat.v1.Summary()
+    summary.value.add(tag=tag).image.encoded_image_string = png
+    with tf.Graph().as_default():  # else a writer refuses to be made
+        tf.compat.v1.summary.FileWriterCache.get(directory).add_summary(summary, step)
+    flush_summaries(directory)
+
+
+def flush_summaries(directory: str) -> None:
+    """Bring to disk what this process has written among the summaries in a directory."""
+    with tf.Graph().as_default():
+        tf.compat.v1.summary.FileWriterCache.get(directory).flush()
+
+
 def _write_scalar(model_dir: str, tag: str, value: float, step: int) -> None:
     """Write a point of a curve among the summaries of the run."""
     summary = tf.compat.v1.Summary()

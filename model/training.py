@@ -30,6 +30,7 @@ from model.input_fn import (
     train_input_fn,
     training_batches,
 )
+from model.live_figures import LiveFigures
 from model.model_fn import model_fn, serving_input_fn
 from model.pretrained import LayerValues, read_weights
 from model.split_metrics import NAMES
@@ -114,6 +115,7 @@ def train_and_evaluate(
         stop=params.stop_on_collapse,
     )
     stop = StopAfterEvaluation()
+    live_figures = LiveFigures(experiment, params, validation, partial(embed, experiment, params))
     serving = serving_input_fn(train.images.shape[1:])
     eval_spec = estimator.EvalSpec(
         partial(eval_input_fn, validation, params),
@@ -122,6 +124,7 @@ def train_and_evaluate(
         exporters=[
             EvaluationReport(batches.steps_per_epoch),
             BestCheckpoint(experiment, params, serving, stop),
+            *([live_figures] if params.live_figures else []),
         ],
         start_delay_secs=0,
         throttle_secs=0,  # after every checkpoint; the default is at most every 10 minutes
@@ -147,6 +150,7 @@ def train_and_evaluate(
             estimator.train_and_evaluate(trained, train_spec, eval_spec)
         finally:
             bar.close()
+            live_figures.write_animations()
         has_collapsed = params.stop_on_collapse and alarm.collapsed
         if has_collapsed or stop.is_requested:
             break

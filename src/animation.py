@@ -50,4 +50,4 @@ def _common_palette(frames: Sequence[Image.Image]) -> Image.Image:
     sheet = Image.new("RGB", (width, height * len(previews)))
     for row, preview in enumerate(previews):
         sheet.paste(preview, (0, row * height))
-    return sheet.quantize(256, method=Image.Quantize.MEDIANCUT)
+    return sheet.quantize(256, method=Image.Quantize.MAXCOVERAGE)

@@ -48,13 +48,12 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.titlecolor": INK,
     "axes.titlesize": 11,
-    "figure.dpi": DPI,
     "figure.facecolor": "white",
     "figure.titlesize": 13,
+    "font.family": "sans-serif",
     "font.size": 10,
     "image.composite_image": False,  # an SVG has each image with its own pixels
     "legend.frameon": False,
-    "savefig.dpi": DPI,
     "savefig.facecolor": "white",
     "svg.fonttype": "path",  # the same letters whatever fonts the reader has
     "svg.hashsalt": "tripletboard",  # ids in the file come from this, not from chance
@@ -93,16 +92,22 @@ _FONTS = (
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Draw and save in the project's look; the settings before come back at the end."""
+def style(dpi: int = DPI) -> Iterator[None]:
+    """Draw and save in the project's look; the settings before come back at the end.
+
+    Args:
+        dpi: pixels an inch of the figures that are made meanwhile.
+    """
     fonts = list(_installed_fonts())
-    with matplotlib.rc_context({**_STYLE, "font.family": "sans-serif", "font.sans-serif": fonts}):
+    with matplotlib.rc_context(
+        {**_STYLE, "font.sans-serif": fonts, "figure.dpi": dpi, "savefig.dpi": dpi}
+    ):
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of so many inches, which arranges its parts itself."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+def new_figure(width: float, height: float, *, arranges_itself: bool = True) -> Figure:
+    """Return an empty figure of so many inches, which fits its axes to what is written at them."""
+    figure = Figure(figsize=(width, height), layout="constrained" if arranges_itself else None)
     FigureCanvasAgg(figure)
     return figure
 

@@ -1,8 +1,8 @@
 """An experiment: a directory with `params.json`, and every file that a run adds to it.
 
 Committed: `params.json`. Written by `train.py`: `trained_params.json`, `network.txt`, checkpoints,
-event files, `triplets-STEP.npy`, `progress.json`, `metrics.json`. Written by `visualize.py`:
-`projector/`.
+event files, `triplets-STEP.npy`, `progress.json`, `metrics.json`, `figures/live/`. Written by
+`visualize.py`: `projector/`, `figures/`.
 """
 
 import json
@@ -130,6 +130,11 @@ class Experiment:
     def figures_dir(self, split: str) -> Path:
         """Where the pictures of a split go: those of `test`, which most look for, first of all."""
         return self.model_dir / "figures" / ("" if split == "test" else split)
+
+    @property
+    def live_dir(self) -> Path:
+        """Where the pictures of a running training go."""
+        return self.model_dir / "figures" / "live"
 
     @property
     def parquet_path(self) -> Path:

@@ -1,7 +1,7 @@
 """One page with all pictures of an experiment: HTML that needs no other file, no script, no net."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,25 +26,40 @@ h2 { font-size: 1.2rem; margin: 3rem 0 0.5rem; }
 nav ul { display: flex; flex-wrap: wrap; gap: 0.3rem 1.2rem; padding: 0; list-style: none; }
 a { color: inherit; }
 figure { margin: 0; }
-figure img { display: block; max-width: 100%; height: auto; margin: auto; background: #fff;
-  border-radius: 6px; }
+figure img { display: block; box-sizing: border-box; max-width: 100%; height: auto; margin: auto;
+  padding: 0.6rem; background: #fff; border-radius: 6px; }
 figcaption { max-width: 46rem; margin: 0.7rem auto 0; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.2rem 0.9rem 0.2rem 0; text-align: left; border-bottom: 1px solid var(--line); }
 td.number, th.number { text-align: right; }
-tr.default { color: var(--faint); }
+summary { cursor: pointer; margin: 0.7rem 0; }
 """
 
 _LEADING = ("map_at_r_within", "recall_at_1_within", "recall_at_1", "loss", "fraction_positive")
 """The metrics that stand above the others."""
+
+# The title and caption of an animation of a running training, and of that of the checkpoints.
+_LIVE = (
+    "The training as a film",
+    "A picture after each evaluation, always of the same validation images, in one frame.",
+)
+_EVOLUTION = (
+    "The checkpoints, one after the other",
+    "t-SNE by each checkpoint that is kept, each begun from the one before, in one frame.",
+)
+
+
+def animations(directory: Path) -> list[Path]:
+    """Return the animations that stand beside the pictures in `directory`."""
+    return [*sorted(directory.glob("evolution.gif")), *sorted(directory.glob("live/*.gif"))]
 
 
 def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"]) -> Path:
     """Write `index.html`, which shows the pictures' SVG files of the same directory.
 
     Args:
-        directory: where `NAME.svg` of each picture stands, and perhaps the animations `live/*.gif`.
+        directory: where `NAME.svg` of each picture stands, and perhaps `animations`.
         data: what they are drawn from.
         pictures: by name, in the order of the page.
 
@@ -53,11 +68,14 @@ def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"])
     """
     title = f"{data.experiment}: {data.split_name} split"
     of_all = "" if data.num_examples == len(data.split) else f" of {data.num_examples}"
-    animations = sorted((directory / "live").glob("*.gif"))
+    moving = [
+        (path, *(_LIVE if path.parent.name == "live" else _EVOLUTION))
+        for path in animations(directory)
+    ]
     links = [(name, picture.title) for name, picture in pictures.items()]
-    links += [(f"live-{path.stem}", "The training as a film") for path in animations]
+    links += [(f"film-{path.stem}", title) for path, title, _ in moving]
     links += [("metrics", "Metrics")] if data.metrics else []
-    links += [("params", "Params")]
+    links += [("classes", "Classes"), ("params", "Params")]
     parts = [
         "<!DOCTYPE html>",
         '<html lang="en">',
@@ -78,16 +96,15 @@ def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"])
     for name, picture in pictures.items():
         image = _data_uri(directory / f"{name}.svg", "image/svg+xml")
         parts += _figure(name, picture.title, image, picture.alt, picture.caption)
-    for path in animations:
-        caption = "A picture after each evaluation, always of the same images, in one frame."
+    for path, title, caption in moving:
         image = _data_uri(path, "image/gif")
-        title = "The training as a film"
-        parts += _figure(f"live-{path.stem}", title, image, "An animation.", caption)
-    parts += [*_metrics(data.metrics), *_params(data.params), "</main>", "</body>", "</html>", ""]
+        parts += _figure(f"film-{path.stem}", title, image, f"An animation: {caption}", caption)
+    parts += [*_metrics(data.metrics), *_classes(data), *_params(data.params)]
+    parts += ["</main>", "</body>", "</html>", ""]
     target = directory / "index.html"
     with atomic_write(target) as file:
-        # Class names may hold what UTF-8 cannot (lone surrogates).
-        file.write("\n".join(parts).encode(errors="xmlcharrefreplace"))
+        # A class name may hold what no encoding has (a lone surrogate).
+        file.write("\n".join(parts).encode(errors="replace"))
     return target
 
 
@@ -134,20 +151,45 @@ def _number(value: object) -> str:
     return escape(format_number(value)) if isinstance(value, int | float) else ""
 
 
+def _classes(data: "FigureData") -> list[str]:
+    """Return the table of classes: their names as they are, which pictures may have to shorten."""
+    labels, names = data.split.labels, data.split.class_names
+    rows = [
+        f'<tr><td class="number">{label}</td><td>{escape(name)}</td>'
+        f'<td class="number">{int((labels == label).sum())}</td></tr>'
+        for label, name in enumerate(names)
+    ]
+    return [
+        '<section id="classes"><h2>Classes</h2>',
+        f"<details><summary>All {len(names)}, and how many images of each are shown</summary>",
+        '<div class="wide"><table>',
+        '<tr><th class="number">label</th><th>name</th><th class="number">images</th></tr>',
+        *rows,
+        "</table></div></details></section>",
+    ]
+
+
 def _params(params: Params) -> list[str]:
-    """Return the table of params, those that the experiment has chosen above the defaults."""
+    """Return the tables of params: those that differ from the defaults, and folded the others."""
     values, defaults = params.model_dump(), Params().model_dump()
     chosen = [key for key in values if values[key] != defaults[key]]
-    rows = [("", key) for key in chosen]
-    rows += [(' class="default"', key) for key in values if key not in chosen]
     return [
         '<section id="params"><h2>Params</h2>',
-        '<p class="faint">Those that trained; first what differs from the defaults.</p>',
+        '<p class="faint">Those that trained, where they are not the defaults.</p>',
+        *_values(values, chosen),
+        "<details><summary>The others, at their defaults</summary>",
+        *_values(values, [key for key in values if key not in chosen]),
+        "</details></section>",
+    ]
+
+
+def _values(values: Mapping[str, object], keys: Sequence[str]) -> list[str]:
+    return [
         '<div class="wide"><table>',
         "<tr><th>key</th><th>value</th></tr>",
         *(
-            f"<tr{mark}><td>{escape(key)}</td><td>{escape(format_value(values[key]))}</td></tr>"
-            for mark, key in rows
+            f"<tr><td>{escape(key)}</td><td>{escape(format_value(values[key]))}</td></tr>"
+            for key in keys
         ),
-        "</table></div></section>",
+        "</table></div>",
     ]

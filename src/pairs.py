@@ -68,7 +68,7 @@ def scan_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int32], dista
     # With each class in one piece, an anchor's positives are a slice of its row.
     order = np.argsort(labels, kind="stable")
     x = _comparable(embeddings, distance)[order]
-    x -= x.mean(axis=0) if size else 0  # short vectors, for |x|^2 - 2 x.y + |y|^2 cancels
+    x -= x.mean(axis=0) if size else 0.0  # short vectors, for |x|^2 - 2 x.y + |y|^2 cancels
     squares = np.einsum("nd,nd->n", x, x)
     longest = float(np.sqrt(squares.max(initial=0)))
     limit = float(_from_squared(np.array([(2 * longest) ** 2]), distance, num_dimensions)[0])
@@ -78,7 +78,7 @@ def scan_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int32], dista
     extremes = np.full((4, size), -1, np.intp)
 
     starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
-    for start, end in zip(starts, [*starts[1:], size], strict=True):
+    for start, end in zip(starts, np.append(starts, size)[1:], strict=True):
         for first in range(start, end, BLOCK_SIZE):
             rows = np.arange(first, min(first + BLOCK_SIZE, end))
             squared = squares[rows, None] - 2 * (x[rows] @ x.T) + squares  # [r, N]

@@ -28,6 +28,7 @@ from src.errors import UserError
 from src.metric_names import BEST_METRICS
 from src.registry import (
     DATASETS,
+    LIVE_FIGURES,
     NETWORKS,
     OFFLINE_STRATEGIES,
     SOFT_MARGIN_STRATEGIES,
@@ -38,7 +39,7 @@ from src.registry import (
 # Keys that leave what is learned per step as it is: an experiment goes on when only these change.
 DURATION_KEYS = frozenset(
     {"num_epochs", "save_summary_steps", "save_checkpoints_steps", "keep_checkpoint_max"}
-    | {"patience_evaluations", "image_cache"}
+    | {"patience_evaluations", "image_cache", "live_figures"}
     | {"num_parallel_calls", "image_size", "num_labels", "train_size", "eval_size"}
 )
 
@@ -348,6 +349,16 @@ class Params(BaseModel):
         ge=1,
         description="Steps between two checkpoints, each followed by an evaluation on the whole "
         "validation split. Default: an epoch.",
+    )
+    live_figures: Annotated[
+        tuple[Annotated[str, _name_in(LIVE_FIGURES), Field(strict=True)], ...],
+        Field(strict=False),
+    ] = Field(
+        (),
+        json_schema_extra={"items": {"type": "string", **_choices(LIVE_FIGURES)}},
+        description="Pictures that are drawn after each evaluation, of always the same 1000 "
+        'validation images: "progress" is PCA beside the loss so far. They come to TensorBoard\'s '
+        "images, to `figures/live`, and at the end to an animated GIF.",
     )
     keep_checkpoint_max: int = Field(5, ge=1, description="How many checkpoints are kept.")
     best_metric: Annotated[str, _name_in(BEST_METRICS)] = Field(

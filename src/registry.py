@@ -53,7 +53,10 @@ FIGURES = {
     "progress": "src.figures.progress:draw",
 }
 
-# Those that are drawn of a running training only (`live_figures`), and stand on no page.
+# Those that `live_figures` can have drawn while training: not those whose layout takes long.
+LIVE_FIGURES = FIGURES.keys() - {"tsne", "umap"}
+
+# And of these, those that are drawn then only, and stand on no page.
 LIVE_ONLY_FIGURES = {"progress"}
 
 

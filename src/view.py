@@ -13,6 +13,7 @@ from src import layouts
 from src.cache import cached, digest
 from src.curves import read_curves
 from src.experiment import Experiment
+from src.figure_page import animations
 from src.figures import FigureData, write_figures
 from src.holdout import UNSEEN
 from src.mapped_images import Images
@@ -142,6 +143,8 @@ class Viewer:
         )
         arrays: list[NDArray[Any] | bytes] = [data.embeddings, *data.layouts.values()]
         arrays += [view.split.labels, view.indices]
+        figures_dir = self.experiment.figures_dir(view.name)
+        arrays += [path.read_bytes() for path in animations(figures_dir)]
         drawing = sorted(Path(__file__).parent.rglob("*.py"))
         key = {
             "data": digest(arrays if data.untrained is None else [*arrays, data.untrained]),
@@ -152,7 +155,7 @@ class Viewer:
         path = self.experiment.cache_dir / f"{view.name}_figures.npz"
 
         def draw() -> NDArray[Any]:
-            written = write_figures(self.experiment.figures_dir(view.name), data)
+            written = write_figures(figures_dir, data)
             return np.array([str(file) for file in written])
 
         files = [Path(file) for file in cached(path, key, draw)]

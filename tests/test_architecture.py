@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from src.registry import DATASETS, NETWORKS, TRIPLET_STRATEGIES
+from src.registry import DATASETS, FIGURES, NETWORKS, TRIPLET_STRATEGIES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -118,8 +118,9 @@ def test_importing_all_of_src_leaves_tensorflow_out():
         (DATASETS, "src/datasets"),
         (NETWORKS, "model/networks"),
         (TRIPLET_STRATEGIES, "model/triplet_strategies"),
+        (FIGURES, "src/figures"),
     ],
-    ids=["DATASETS", "NETWORKS", "TRIPLET_STRATEGIES"],
+    ids=["DATASETS", "NETWORKS", "TRIPLET_STRATEGIES", "FIGURES"],
 )
 def test_every_entry_of_a_registry_stands_in_a_file_of_its_name(registry, folder):
     for name, place in registry.items():

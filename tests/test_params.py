@@ -78,7 +78,14 @@ NAMES = {
 OTHERS = (
     *("application", "augment", "distance", "embedding_activation", "frozen_layers"),
     *("hidden_sizes", "holdout_classes", "image_cache", "image_csv", "image_dir", "image_mode"),
-    *("image_resize", "learning_rate_schedule", "offline_mining", "on_bad_image", "resize"),
+    *(
+        "image_resize",
+        "learning_rate_schedule",
+        "live_figures",
+        "offline_mining",
+        "on_bad_image",
+        "resize",
+    ),
     *("warmup_strategy", "weights"),
 )
 # What goes with keys that only one dataset or network reads.
@@ -413,6 +420,21 @@ def test_of_a_cosine_schedule_the_number_of_epochs_is_no_duration():
     assert Params(**cosine).differences(Params(**cosine, keep_checkpoint_max=7)) == []
     assert Params(num_epochs=7).differences(Params(num_epochs=8)) == []
     assert "num_epochs" in Params(**cosine).differences(Params(num_epochs=7))
+
+
+def test_live_figures(path):
+    assert load(path, {}).live_figures == ()
+    assert load(path, {"live_figures": ["progress", "confusion"]}).live_figures == (
+        "progress",
+        "confusion",
+    )
+    assert message(path, {"live_figures": ["progres"]}) == (
+        "live_figures.0: found \"progres\"; accepted: 'before_after' or 'confusion' or 'curves' or "
+        "'distances' or 'mistakes' or 'pca' or 'progress' or 'triplets'; did you mean 'progress'?"
+    )
+    assert "tsne" in message(path, {"live_figures": ["tsne"]})
+    assert message(path, {"live_figures": "progress"}).startswith('live_figures: found "progress"')
+    assert "a valid string" in message(path, {"live_figures": [1]})
 
 
 @pytest.mark.parametrize("found", [[8, 9], ["8", "9"], [0, "sandal", 3]])

@@ -101,11 +101,17 @@ class FigureData:
         )
 
 
-def draw(name: str, data: FigureData) -> Picture | None:
-    """Draw the figure registered as `name`; None where the data lacks what it shows."""
+def draw(name: str, data: FigureData, **options: int) -> Picture | None:
+    """Draw the figure registered as `name`; None where the data lacks what it shows.
+
+    Args:
+        name: of FIGURES.
+        data: what to draw.
+        options: of `src.drawing.style`.
+    """
     from src.drawing import style
 
-    with style():
+    with style(**options):
         picture: Picture | None = look_up(FIGURES, name)(data)
     return picture
 

@@ -102,7 +102,7 @@ def _draw_frequent(axes: Axes, frequent: list[tuple[int, int, int]], names: list
     axes.set_xticks([])
     if not frequent:
         axes.set_yticks([])
-        axes.text(0, 0, "none")
+        axes.text(0.5, 0.9, "none", ha="center", transform=axes.transAxes)
         return
     numbers = [number for _, _, number in frequent]
     bars = axes.barh(range(len(frequent)), numbers, color=NEGATIVE_COLOR, alpha=0.75)

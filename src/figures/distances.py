@@ -7,7 +7,6 @@ from src.drawing import FAINT, NEGATIVE_COLOR, POSITIVE_COLOR, new_figure
 from src.figures import FigureData, Picture
 from src.pairs import Pairs
 from src.params import format_value
-from src.scatter import HALO
 
 DISTANCE_TITLES = {
     "euclidean": "Euclidean distance",
@@ -42,26 +41,17 @@ def draw(data: FigureData) -> Picture | None:
         shares = counts / counts.sum()
         peaks.append(shares.max())
         axes.bar(centers, shares, width, color=color, alpha=0.2, linewidth=0)
-        axes.stairs(shares, pairs.edges, color=color, linewidth=1.6, hatch=hatch)
-        peak = int(shares.argmax())
-        axes.annotate(
-            f"pairs of {name}\n{number:,}".replace(",", " "),
-            (centers[peak], shares[peak]),
-            xytext=(0, 6),
-            textcoords="offset points",
-            ha="center",
-            color=color,
-            fontweight="bold",
-            path_effects=HALO,
-        )
+        label = f"pairs of {name}: {number:,}".replace(",", " ")
+        axes.stairs(shares, pairs.edges, color=color, linewidth=1.6, hatch=hatch, label=label)
     top = max(peaks)
-    axes.set_ylim(0, 1.45 * top)
+    axes.set_ylim(0, 1.3 * top)
     axes.set_xlim(0, pairs.edges[-1])
     median = median_distance(pairs)
-    _draw_margin(axes, data.params.margin, median, 1.32 * top)
+    _draw_margin(axes, data.params.margin, median, 1.17 * top)
     axes.set_xlabel(f"{DISTANCE_TITLES[data.params.distance_name]} of two images' embeddings")
     axes.set_ylabel("share of the pairs")
     axes.set_title(f"Distances between images of the {data.split_name} split")
+    figure.legend(loc="outside lower center", ncols=2)
     overlap = float(
         np.minimum(
             pairs.positive_counts / (2 * num_positive), pairs.negative_counts / (2 * num_negative)

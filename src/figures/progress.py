@@ -1,5 +1,7 @@
 """A running training at a glance: where the classes lie by now, beside the loss so far."""
 
+import math
+
 from src.drawing import new_figure
 from src.figures import FigureData, Picture
 from src.figures.curves import draw_curve
@@ -7,15 +9,23 @@ from src.scatter import draw_classes
 
 
 def draw(data: FigureData) -> Picture | None:
-    """Draw the layout `pca` on the left and the curve of the loss on the right."""
-    figure = new_figure(10, 5.2)
-    of_layout, of_loss = figure.subplots(1, 2)
+    """Draw the layout `pca` on the left and the curve of the loss on the right.
+
+    Nothing but the points moves from one picture to the next: the axes stand still, and the limits
+    of the plane are powers of 10^(1/10), which seldom change.
+    """
+    layout = data.layouts["pca"]
+    farthest = float(abs(layout).max()) or 1.0
+    limit = 10 ** (math.ceil(10 * math.log10(farthest)) / 10)
+    figure = new_figure(10, 5.2, arranges_itself=False)
+    of_layout = figure.add_axes((0.01, 0.02, 0.475, 0.9))
+    of_loss = figure.add_axes((0.555, 0.12, 0.43, 0.8))
     draw_classes(
         of_layout,
-        data.layouts["pca"],
+        layout,
         data.split.labels,
         data.split.class_names,
-        has_ticks=True,
+        limits=(-limit, limit, -limit, limit),
     )
     of_layout.set_title(f"PCA of {len(data.split)} {data.split_name} images at step {data.step}")
     draw_curve(of_loss, data, "loss")

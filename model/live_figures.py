@@ -1,0 +1,147 @@
+"""Pictures of a running training, drawn after each evaluation: one watches the classes part."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.estimator import estimator
+from model.hooks import flush_summaries, write_image
+from src.alignment import align
+from src.animation import write_gif
+from src.atomic import atomic_write
+from src.curves import read_curves
+from src.experiment import Experiment
+from src.figures import FigureData, draw
+from src.layouts import pca
+from src.params import Params
+from src.split import Split
+
+NUM_SHOWN = 1000
+
+# Pixels an inch: half the pixels of the other pictures, for there is one for each evaluation.
+_DPI = 100
+
+
+class LiveFigures(estimator.Exporter):
+    """Draws `live_figures` after each evaluation; an Exporter is what the Estimator calls there.
+
+    The pictures are always of the same images, spread evenly over the split. The layout `pca` is
+    turned into the frame of the picture before, which a file remembers for resumed runs. The first
+    picture is of the network before training.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        params: Params,
+        split: Split,
+        embed: Callable[[Split, Path], NDArray[np.float32]],
+    ) -> None:
+        """Prepare to draw.
+
+        Args:
+            experiment: whose `live_dir` takes the pictures.
+            params: `live_figures`.
+            split: the validation split, of which 1000 images are shown.
+            embed: embeds a split with a checkpoint, float32 [N, D].
+        """
+        size = len(split)
+        shown = np.linspace(0, size - 1, min(NUM_SHOWN, size)).astype(np.intp)
+        self._experiment = experiment
+        self._params = params
+        self._split = split.take(shown)
+        self._num_examples = size
+        self._embed = embed
+        self._untrained: NDArray[np.float32] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name that the Estimator asks for."""
+        return "live_figures"
+
+    def export(
+        self,
+        estimator: Any,
+        export_path: str,
+        checkpoint_path: str,
+        eval_result: dict[str, Any],
+        is_the_final_export: bool,
+    ) -> None:
+        """Draw the evaluated checkpoint; nothing is exported."""
+        untrained = self._experiment.untrained_checkpoint
+        has_untrained = untrained.with_name(f"{untrained.name}.index").exists()
+        if self._untrained is None and has_untrained:
+            self._untrained = self._embed(self._split, untrained)
+            if not self._layout_path.exists():
+                self._draw(0, self._untrained)
+        embeddings = self._embed(self._split, Path(checkpoint_path))
+        self._draw(int(eval_result["global_step"]), embeddings)
+
+    def write_animations(self) -> None:
+        """Write the pictures so far, of all runs, as an animated GIF for each figure."""
+        for name in self._params.live_figures:
+            frames = [
+                Image.open(path).convert("RGB")
+                for path in sorted((self._experiment.live_dir / name).glob("step_*.png"))
+            ]
+            if frames:
+                write_gif(self._experiment.live_dir / f"{name}.gif", frames)
+
+    @property
+    def _layout_path(self) -> Path:
+        return self._experiment.live_dir / "layout.npy"
+
+    def _draw(self, step: int, embeddings: NDArray[np.float32]) -> None:
+        """Draw all figures of one checkpoint."""
+        live_dir, model_dir = self._experiment.live_dir, self._experiment.model_dir
+        flush_summaries(str(model_dir))
+        data = FigureData(
+            experiment=str(model_dir),
+            split_name="validation",
+            split=self._split,
+            embeddings=embeddings,
+            params=self._params,
+            step=step,
+            num_examples=self._num_examples,
+            layouts={"pca": self._layout(embeddings)},
+            untrained=self._untrained,
+            curves={
+                "training": read_curves(model_dir),
+                "validation": read_curves(model_dir / "eval_validation"),
+            },
+        )
+        for name in self._params.live_figures:
+            png = _png(name, data)
+            if png is not None:
+                with atomic_write(live_dir / name / f"step_{step:08}.png") as file:
+                    file.write(png)
+                write_image(str(live_dir), name, png, step)
+
+    def _layout(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return PCA in the frame of the picture before, and remember it for the next."""
+        layout = pca(embeddings)
+        if self._layout_path.exists():
+            before = np.load(self._layout_path, allow_pickle=False)
+            if before.shape == layout.shape:
+                layout = align(layout, before)
+        with atomic_write(self._layout_path) as file:
+            np.save(file, layout, allow_pickle=False)
+        return layout
+
+
+def _png(name: str, data: FigureData) -> bytes | None:
+    """Return the figure `name` as a PNG file; None where it has nothing to show."""
+    from src.drawing import figure_image, style  # slow to import, and not needed without a figure
+
+    picture = draw(name, data, dpi=_DPI)
+    if picture is None:
+        return None
+    content = io.BytesIO()
+    with style(_DPI):
+        figure_image(picture.figure).save(content, format="PNG")
+    return content.getvalue()

@@ -1,0 +1,102 @@
+"""The look: colours, names that can be drawn, and files whose bytes repeat."""
+
+import itertools
+import warnings
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.drawing import class_colors, display_names, figure_image, new_figure, save_figure, style
+
+HOSTILE = [
+    *("$x$", "a_b^c", "line\nbreak", "\t", "", "<script>alert(1)</script>", "\\frac{1}{", "x" * 80),
+    *("猫", "ペンギン", "קופסה", "قط", "🐱", "\ud800lone", "a&b", "%s", "{0}", "naïve"),
+]
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 10, 30, 100])
+def test_class_colors(num_classes):
+    colors = class_colors(num_classes)
+    assert colors.shape == (num_classes, 3)
+    assert colors.min() >= 0
+    assert colors.max() <= 1
+    differing = colors[: min(num_classes, 30)]
+    for one, other in itertools.combinations(differing, 2):
+        assert np.abs(one - other).max() > 0.04
+
+
+def luminance(color):
+    """As by WCAG 2."""
+    linear = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def test_ten_colors_can_be_seen_on_white():
+    for color in class_colors(10):
+        assert 1.05 / (luminance(color) + 0.05) > 1.5
+
+
+def test_names_are_drawn_as_they_are_where_they_can_be():
+    assert display_names(["cat", "naïve", "$x_1^2$"]) == ["cat", "naïve", "$x_1^2$"]
+    assert display_names(["line\nbreak\t!"]) == ["line break !"]
+    assert display_names(["", " \n", "\u200b"]) == ["#0", "#1", "#2"]
+    assert display_names(["x" * 80], max_length=10) == ["x" * 9 + "…"]
+
+
+def test_names_without_glyphs_become_their_label(monkeypatch):
+    monkeypatch.setattr("src.drawing._glyphs", lambda: frozenset(map(ord, "abc…")))
+    assert display_names(["abc", "abd", "cab"]) == ["abc", "#1", "cab"]
+
+
+def test_hostile_names_can_be_drawn_without_a_warning(tmp_path):
+    with warnings.catch_warnings(), style():
+        warnings.simplefilter("error")
+        figure = new_figure(4, 8)
+        axes = figure.add_subplot()
+        axes.set_yticks(range(len(HOSTILE)), display_names(HOSTILE))
+        axes.set_title(display_names(HOSTILE)[0])
+        save_figure(figure, tmp_path / "names")
+    assert np.asarray(figure_image(figure)).std() > 0
+    ElementTree.parse(tmp_path / "names.svg")
+
+
+def draw():
+    figure = new_figure(3, 2)
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [1, 0], label="a_b")
+    axes.fill_between([0, 1], [1, 1], hatch="///")
+    axes.legend()
+    return figure
+
+
+def test_files_repeat_to_the_byte(tmp_path):
+    for name in ("one", "two"):
+        with style():
+            paths = save_figure(draw(), tmp_path / name)
+        assert paths == [tmp_path / f"{name}.png", tmp_path / f"{name}.svg"]
+    for ending in ("png", "svg"):
+        one, two = ((tmp_path / f"{name}.{ending}").read_bytes() for name in ("one", "two"))
+        assert one == two
+        assert b"atplotlib v" not in one  # so that a new version alone changes nothing
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("one.png", "one.svg", "two.png", "two.svg")
+    ]
+
+
+def test_the_size_in_pixels(tmp_path):
+    with style():
+        save_figure(draw(), tmp_path / "x")
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.size == (450, 300)
+    with style(dpi=100):
+        assert figure_image(draw()).size == (300, 200)
+
+
+def test_the_settings_of_others_come_back():
+    before = dict(matplotlib.rcParams)
+    with style():
+        assert not matplotlib.rcParams["text.parse_math"]
+    assert dict(matplotlib.rcParams) == before

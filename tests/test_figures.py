@@ -1,0 +1,487 @@
+"""The figures of an experiment: their numbers, against loops, and that they can be seen."""
+
+import warnings
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_drawing import HOSTILE
+
+from src.animation import write_gif
+from src.drawing import figure_image, style
+from src.figures import FigureData, draw, write_figures
+from src.figures.confusion import confusion, frequent_confusions
+from src.figures.curves import running_mean
+from src.figures.distances import median_distance
+from src.figures.mistakes import most_mistaken
+from src.figures.triplets import extreme_triplets, triplet_distances, triplet_losses
+from src.layouts import pca
+from src.metrics import MAX_QUERIES
+from src.pairs import scan_pairs
+from src.params import Params
+from src.registry import FIGURES, LIVE_FIGURES
+from src.retrieval import recall_at_1
+from src.split import Split
+
+CURVES = {
+    "training": {"loss": ([1, 51, 101], [1.0, 0.5, 0.3]), "fraction_positive": ([1], [0.9])},
+    "validation": {"loss": ([100], [0.6]), "fraction_positive": ([100], [0.4])},
+}
+
+
+def data_of(size=60, num_classes=4, *, names=None, channels=1, spread=1.0, seed=0, **params):
+    """An experiment whose classes overlap a little."""
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(num_classes), rng.integers(num_classes, size=size)])
+    labels = labels[:size].astype(np.int32)
+    centers = spread * rng.normal(size=(num_classes, 6))
+    embeddings = (centers[labels] + 0.5 * rng.normal(size=(size, 6))).astype(np.float32)
+    images = rng.integers(256, size=(size, 9, 7, channels), dtype=np.uint8)
+    class_names = tuple(names or map(str, range(num_classes)))
+    return FigureData(
+        experiment="experiments/x",
+        split_name="test",
+        split=Split(images, labels, class_names),
+        embeddings=embeddings,
+        params=Params(**params),
+        step=101,
+        num_examples=size,
+        layouts={"pca": pca(embeddings), "tsne": embeddings[:, :2], "umap": embeddings[:, 1:3]},
+        untrained=rng.normal(size=(size, 6)).astype(np.float32),
+        curves=CURVES,
+        metrics={"test": {"loss": 0.25, "recall_at_1_within": 0.875}},
+    )
+
+
+def ink(picture):
+    """Which share of the picture is not white."""
+    with style():
+        pixels = np.asarray(figure_image(picture.figure))
+    return (pixels < 250).any(axis=2).mean()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+class TestEveryFigure:
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_is_drawn_with_words(self, name, channels):
+        picture = draw(name, data_of(channels=channels))
+        assert ink(picture) > 0.01
+        for text in (picture.title, picture.caption, picture.alt):
+            assert text.strip() == text != ""
+        assert len(picture.caption) > len(picture.alt) / 2
+
+    def test_hostile_names(self, name):
+        data = data_of(200, len(HOSTILE), names=HOSTILE, spread=0.3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert ink(draw(name, data)) > 0.01
+
+    @pytest.mark.parametrize("num_classes", [2, 100])
+    def test_few_and_many_classes(self, name, num_classes):
+        assert ink(draw(name, data_of(300, num_classes, spread=0.3))) > 0.01
+
+    def test_what_is_missing_is_left_out_or_drawn_without(self, name):
+        data = FigureData(
+            experiment="x",
+            split_name="test",
+            split=Split(np.zeros((1, 4, 4, 1), np.uint8), np.zeros(1, np.int32), ("only",)),
+            embeddings=np.ones((1, 2), np.float32),
+            params=Params(),
+            step=1,
+            num_examples=1,
+            layouts={"pca": np.zeros((1, 2), np.float32)},
+        )
+        picture = draw(name, data)
+        assert (picture is not None) == (name in ("pca", "progress"))
+
+    def test_embeddings_that_are_all_one_point(self, name):
+        data = data_of()
+        ones = np.ones_like(data.embeddings)
+        collapsed = FigureData(
+            **{
+                **{field: getattr(data, field) for field in data.__dataclass_fields__},
+                "embeddings": ones,
+                "layouts": {"pca": pca(ones), "tsne": pca(ones), "umap": pca(ones)},
+            }
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert ink(draw(name, collapsed)) > 0.001
+
+
+@pytest.mark.parametrize("name", ["distances", "triplets", "mistakes"])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"margin": 30.0},
+        {"margin": "soft", "triplet_strategy": "batch_hard"},
+        {"distance": "cosine", "margin": 0.2},
+        {"distance": "mean_squared"},
+    ],
+)
+def test_margins_and_distances(name, params):
+    assert ink(draw(name, data_of(spread=0.5, **params))) > 0.005
+
+
+def test_live_figures_are_figures():
+    assert FIGURES.keys() > LIVE_FIGURES
+
+
+class TestConfusion:
+    def test_against_a_loop(self):
+        data = data_of(spread=0.4)
+        labels = data.split.labels
+        expected = np.zeros((4, 4), int)
+        for image, embedding in enumerate(data.embeddings):
+            distances = np.linalg.norm(data.embeddings - embedding, axis=1)
+            distances[image] = np.inf
+            expected[labels[image], labels[distances.argmin()]] += 1
+        found = confusion(labels, labels[data.nearest], 4)
+        np.testing.assert_array_equal(found, expected)
+        # and so the diagonal is the recall that metrics.json has
+        assert np.trace(found) / 60 == recall_at_1(data.embeddings, labels)
+        assert np.trace(found) < 60
+
+    def test_the_numbers_drawn(self):
+        labels = np.array([0, 0, 0, 1, 1, 2], np.int32)
+        embeddings = np.array([[0], [0.1], [5.1], [5], [5.3], [0.2]], np.float32)
+        data = data_of(6, 3)
+        data = FigureData(
+            **{
+                **{field: getattr(data, field) for field in data.__dataclass_fields__},
+                "split": Split(data.split.images, labels, ("a", "b", "c")),
+                "embeddings": embeddings,
+            }
+        )
+        picture = draw("confusion", data)
+        of_matrix, of_bars = picture.figure.axes
+        drawn = {text.get_position(): text.get_text() for text in of_matrix.texts}
+        # at (column, row): two of three a's are nearest to an a, the third to a b, ...
+        assert drawn == {(0, 0): "66.7", (1, 0): "33.3", (0, 1): "100.0", (0, 2): "100.0"}
+        assert [tick.get_text() for tick in of_bars.get_yticklabels()] == [
+            *("b → a", "a → b", "c → a")
+        ]
+        assert [bar.get_width() for bar in of_bars.patches] == [2, 1, 1]
+        assert "4 of 6 images, 66.67%" in picture.caption
+        assert "b for a 2 times" in picture.alt
+
+    def test_most_frequent_first_and_none_of_what_is_right(self):
+        counts = np.array([[9, 2, 0], [5, 9, 0], [0, 1, 9]])
+        assert frequent_confusions(counts, 10) == [(1, 0, 5), (0, 1, 2), (2, 1, 1)]
+        assert frequent_confusions(counts, 2) == [(1, 0, 5), (0, 1, 2)]
+        assert frequent_confusions(np.diag([3, 3]), 10) == []
+
+    def test_numbers_only_where_they_are_legible(self):
+        many = draw("confusion", data_of(300, 100)).figure.axes[0]
+        assert len(many.texts) == 0
+        assert len(many.get_yticklabels()) == 100
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"distance": "cosine", "margin": 0.2},
+        {"margin": "soft", "triplet_strategy": "batch_hard", "squared": True},
+    ],
+)
+class TestTriplets:
+    def test_against_all_triplets(self, params):
+        data = data_of(40, 3, **params)
+        labels = data.split.labels
+        every = np.array(
+            [
+                (a, p, n)
+                for a in range(40)
+                for p in range(40)
+                for n in range(40)
+                if a != p and labels[a] == labels[p] != labels[n]
+            ]
+        )
+        to_positive, to_negative = triplet_distances(data, every)
+        for hardest, sign in ((True, -1), (False, 1)):
+            by_gap = every[np.argsort(sign * (to_positive - to_negative))].tolist()
+            expected, asked, shown = [], set(), set()
+            for triplet in by_gap:  # each anchor's first, where no image of it is shown already
+                if triplet[0] not in asked and shown.isdisjoint(triplet):
+                    expected.append(triplet)
+                    shown.update(triplet)
+                asked.add(triplet[0])
+            found = extreme_triplets(data, 3, hardest=hardest)
+            assert found.tolist() == expected[:3]
+            assert found[0].tolist() == by_gap[0]  # the most extreme of all
+            assert len(found) > 1
+
+    def test_the_strips(self, params):
+        data = data_of(60, **params)
+        picture = draw("triplets", data)
+        losses = []
+        for axes, hardest in zip(picture.figure.axes, (True, False), strict=True):
+            assert len(axes.images) == 3 * 6
+            found = extreme_triplets(data, 6, hardest=hardest)
+            texts = [text.get_text() for text in axes.texts]
+            d_ap, d_an = triplet_distances(data, found)
+            losses.append(triplet_losses(d_ap, d_an, data.params.margin))
+            for row in range(6):
+                assert f"{d_ap[row]:.3g}" in texts
+                assert f"{d_an[row]:.3g}" in texts
+                assert f"loss {losses[-1][row]:.3g}" in texts
+        assert len(picture.figure.axes) == 2
+        assert losses[0].min() > losses[1].max()
+
+
+def test_triplet_losses_by_hand():
+    d_ap, d_an = np.array([1.0, 0.25, 0.5]), np.array([0.5, 2.0, 0.5])
+    assert triplet_losses(d_ap, d_an, 0.5).tolist() == [1.0, 0.0, 0.5]
+    np.testing.assert_allclose(
+        triplet_losses(d_ap, d_an, "soft"), np.log(1 + np.exp([0.5, -1.75, 0]))
+    )
+
+
+def test_two_images_of_a_class_and_no_other_make_no_triplet():
+    assert draw("triplets", data_of(2, 1)) is None
+    assert draw("distances", data_of(5, 1)) is None
+    assert draw("distances", data_of(3, 3)) is None
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+class TestMistakes:
+    def test_against_a_loop(self, distance):
+        data = data_of(spread=0.4, distance=distance)
+        labels = data.split.labels
+        expected = []
+        for image, embedding in enumerate(data.embeddings.astype(np.float64)):
+            to = {
+                other: float(np.linalg.norm(data.embeddings[other] - embedding))
+                for other in range(60)
+                if other != image
+            }
+            ranked = sorted(to, key=to.get)
+            if labels[ranked[0]] != labels[image]:
+                own = min(to[other] for other in to if labels[other] == labels[image])
+                expected.append((own - to[ranked[0]], image, ranked[:3]))
+        expected.sort(reverse=True)
+        mistaken = np.flatnonzero(labels != labels[data.nearest])
+        found = most_mistaken(data, mistaken, 5, 3)
+        assert len(found) == 5 <= len(expected) == len(mistaken)
+        for mistake, (excess, image, ranked) in zip(found, expected, strict=False):
+            assert mistake.image == image
+            assert mistake.excess == pytest.approx(excess)
+            assert mistake.neighbors.tolist() == ranked
+
+    def test_right_and_wrong_are_marked_by_more_than_colour(self, distance):
+        data = data_of(spread=0.4, distance=distance)
+        labels = data.split.labels
+        picture = draw("mistakes", data)
+        [axes] = picture.figure.axes
+        mistaken = np.flatnonzero(labels != labels[data.nearest])
+        shown = most_mistaken(data, mistaken, 10, 7)
+        assert len(axes.images) == len(shown) * (1 + 7)
+        marks = [text.get_text()[0] for text in axes.texts if text.get_text()[0] in "✓✗"]
+        expected = [
+            "✓" if labels[neighbor] == labels[mistake.image] else "✗"
+            for mistake in shown
+            for neighbor in mistake.neighbors
+        ]
+        assert marks == expected
+        assert set(marks) == {"✓", "✗"}
+        assert f"{len(mistaken)} of 60 images" in picture.caption
+
+
+def test_no_mistake_no_picture():
+    assert draw("mistakes", data_of(spread=100)) is None
+
+
+def test_the_only_image_of_its_class_is_the_most_mistaken():
+    data = data_of(30, 3, spread=0.5)
+    labels = np.where(np.arange(30) == 17, 2, np.arange(30) % 2).astype(np.int32)
+    alone = FigureData(
+        **{
+            **{field: getattr(data, field) for field in data.__dataclass_fields__},
+            "split": Split(data.split.images, labels, data.split.class_names),
+        }
+    )
+    mistaken = np.flatnonzero(labels != labels[alone.nearest])
+    first = most_mistaken(alone, mistaken, 1, 3)[0]
+    assert first.image == 17
+    assert first.excess == np.inf
+
+
+class TestDistances:
+    def test_the_margin_has_its_length(self):
+        data = data_of(margin=0.75)
+        [axes] = draw("distances", data).figure.axes
+        median = median_distance(data.pairs)
+        lines = sorted({line.get_xdata()[0] for line in axes.lines})
+        assert lines == pytest.approx([median, median + 0.75])
+        assert "margin 0.75" in [text.get_text() for text in axes.texts]
+
+    def test_a_margin_longer_than_any_distance_is_in_the_picture(self):
+        data = data_of(margin=30.0)
+        [axes] = draw("distances", data).figure.axes
+        assert axes.get_xlim()[1] > median_distance(data.pairs) + 30
+        assert data.pairs.edges[-1] < 30
+
+    def test_a_soft_margin_is_named(self):
+        data = data_of(margin="soft", triplet_strategy="batch_hard")
+        [axes] = draw("distances", data).figure.axes
+        assert any("soft" in text.get_text() for text in axes.texts)
+
+    def test_the_median_and_the_shares(self):
+        data = data_of(80, distance="squared_euclidean")
+        labels, x = data.split.labels, data.embeddings.astype(np.float64)
+        same = [
+            ((x[i] - x[j]) ** 2).sum()
+            for i in range(80)
+            for j in range(80)
+            if i != j and labels[i] == labels[j]
+        ]
+        width = data.pairs.edges[1]
+        assert median_distance(data.pairs) == pytest.approx(np.median(same), abs=1.5 * width)
+        [axes] = draw("distances", data).figure.axes
+        heights = np.array([bar.get_height() for bar in axes.patches if hasattr(bar, "get_height")])
+        assert heights.sum() == pytest.approx(2)  # each of the two histograms sums to 1
+
+
+def test_the_distance_that_trained_is_the_one_shown():
+    for distance in ("euclidean", "cosine"):
+        data = data_of(distance=distance)
+        expected = scan_pairs(data.embeddings, data.split.labels, distance)
+        np.testing.assert_array_equal(data.pairs.positive_counts, expected.positive_counts)
+
+
+def test_before_and_after():
+    data = data_of()
+    picture = draw("before_after", data)
+    before, after = picture.figure.axes
+    labels = data.split.labels
+    assert f"{recall_at_1(data.untrained, labels):.4f}" in before.get_title()
+    assert f"{recall_at_1(data.embeddings, labels):.4f}" in after.get_title()
+    for axes, embeddings in ((before, data.untrained), (after, data.embeddings)):
+        offsets = axes.collections[0].get_offsets()
+        np.testing.assert_allclose(
+            np.sort(np.asarray(offsets), axis=0), np.sort(pca(embeddings), axis=0), rtol=1e-5
+        )
+        values, _ = np.linalg.eigh(np.cov(embeddings.T.astype(np.float64)))
+        share = values[-1] / values.sum()
+        assert f"{share:.0%} of the variance" in axes.get_xlabel()
+
+
+class TestCurves:
+    def test_the_points(self):
+        of_loss, of_fraction = draw("curves", data_of()).figure.axes
+        assert of_loss.get_title() == "loss"
+        assert of_fraction.get_title() == "fraction_positive"
+        drawn, smoothed, validation = (line.get_xydata().tolist() for line in of_loss.lines)
+        assert drawn == [[1, 1.0], [51, 0.5], [101, 0.3]]
+        np.testing.assert_allclose(smoothed, drawn)  # too few points for a mean of several
+        assert validation == [[100, 0.6]]
+        assert [text.get_text() for text in of_loss.get_legend().get_texts()] == [
+            *("training", "validation")
+        ]
+
+    def test_running_mean(self):
+        values = np.random.default_rng(0).random(100).tolist()
+        means = running_mean((list(range(100)), values))
+        for position in range(100):
+            reach = min(2, position, 99 - position)  # 5 % of 100, half of it on each side
+            window = values[position - reach : position + reach + 1]
+            assert means[position] == pytest.approx(np.mean(window))
+
+
+class Page(HTMLParser):
+    """What a page refers to, its text, and that its tags close in the order they open."""
+
+    VOID = ("meta", "img")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.references, self.ids, self.links, self.alts = [], [], [], [], []
+        self.seen, self.text = [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.seen.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.references += [
+            attributes[key] for key in ("src", "data", "srcset") if key in attributes
+        ]
+        self.links += [attributes["href"]] if "href" in attributes else []
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.alts += [attributes["alt"]] if tag == "img" else []
+        assert not [key for key in attributes if key.startswith("on")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+class TestPage:
+    def test_all_pictures_and_nothing_from_elsewhere(self, tmp_path):
+        page, *pictures = write_figures(tmp_path, data_of(spread=0.4))
+        names = [name for name in FIGURES if name != "progress"]
+        assert [path.name for path in pictures] == [
+            f"{name}.{ending}" for name in names for ending in ("png", "svg")
+        ]
+        assert sorted(tmp_path.iterdir()) == sorted([page, *pictures])
+        for path in pictures:
+            if path.suffix == ".svg":
+                ElementTree.parse(path)
+            else:
+                with Image.open(path) as image:
+                    assert np.asarray(image.convert("L")).std() > 5
+        found = Page(page.read_text(encoding="utf-8"))
+        assert len(found.references) == len(names)
+        assert all(uri.startswith("data:image/svg+xml;base64,") for uri in found.references)
+        assert found.links == [f"#{name}" for name in found.ids]
+        assert found.ids == [*names, "metrics", "classes", "params"]
+        assert all(found.alts)
+        assert "script" not in found.seen
+        assert "link" not in found.seen
+        assert "url(" not in page.read_text(encoding="utf-8").split("</style>")[0]
+        assert "0.875" in found.text  # a metric
+        assert "batch_all" in found.text  # a param
+
+    def test_hostile_names_arrive_intact_and_harmless(self, tmp_path):
+        data = data_of(100, len(HOSTILE), names=HOSTILE, spread=0.3)
+        page, *_ = write_figures(tmp_path, data, ["confusion", "mistakes"])
+        found = Page(page.read_bytes().decode())
+        assert "script" not in found.seen
+        for name in ("<script>alert(1)</script>", "猫", "קופסה", "a&b", "$x$", "x" * 80):
+            assert name in found.text
+
+    def test_the_same_data_give_the_same_bytes(self, tmp_path):
+        for name in ("one", "two"):
+            write_figures(tmp_path / name, data_of(), ["pca", "distances", "triplets"])
+        one = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
+        two = {path.name: path.read_bytes() for path in (tmp_path / "two").iterdir()}
+        assert one == two
+
+    def test_animations_beside_it_are_shown(self, tmp_path):
+        frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+        write_gif(tmp_path / "live" / "confusion.gif", frames)
+        write_gif(tmp_path / "evolution.gif", frames)
+        page, *_ = write_figures(tmp_path, data_of(), ["confusion"])
+        found = Page(page.read_text(encoding="utf-8"))
+        assert found.ids[:3] == ["confusion", "film-evolution", "film-confusion"]
+        assert sum(uri.startswith("data:image/gif;base64,") for uri in found.references) == 2
+
+    def test_of_a_large_split_those_are_shown_that_the_metrics_ask(self, tmp_path):
+        size = MAX_QUERIES + 1000
+        data = data_of(size, spread=0.2)
+        shown = data.of_queries()
+        assert len(shown.split) == len(shown.embeddings) == MAX_QUERIES
+        assert all(len(layout) == MAX_QUERIES for layout in shown.layouts.values())
+        assert len(shown.untrained) == MAX_QUERIES
+        assert shown.num_examples == size
+        page, *_ = write_figures(tmp_path, data, ["confusion"])
+        assert f"{MAX_QUERIES} of {size} images" in page.read_text(encoding="utf-8")
+        assert data_of().of_queries().split.labels.shape == (60,)

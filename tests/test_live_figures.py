@@ -1,0 +1,123 @@
+"""The pictures of a running training, in real ones on a tiny dataset."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import train
+from model.live_figures import LiveFigures
+from model.training import embed
+from src.datasets.mnist import load
+from src.experiment import Experiment
+from src.layouts import pca
+from src.params import Params
+from src.split import Split
+
+
+def run_train(model_dir, data_dir, *options):
+    train.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir), *options])
+
+
+def steps(folder):
+    return [int(path.stem.removeprefix("step_")) for path in sorted(folder.glob("*.png"))]
+
+
+def test_a_picture_after_each_evaluation_and_an_animation(make_experiment, data_dir):
+    model_dir = make_experiment(num_epochs=2, live_figures=["progress", "mistakes"])
+    run_train(model_dir, data_dir)
+    live = model_dir / "figures" / "live"
+    # The first is of the network before training; an epoch has 7 steps.
+    assert steps(live / "progress") == [0, 7, 14]
+    frames = [np.asarray(Image.open(path)) for path in sorted((live / "progress").glob("*.png"))]
+    assert {frame.shape for frame in frames} == {(520, 1000, 3)}
+    # Left of the curve nothing but points and names differs: the frame stands still.
+    edges = [(frame[:, :500] == 0xDD).all(axis=2).mean(axis=1) > 0.8 for frame in frames]
+    for edge in edges:
+        assert edge.sum() >= 2
+        np.testing.assert_array_equal(edge, edges[0])
+    with Image.open(live / "progress.gif") as gif:
+        assert gif.n_frames == 3
+        assert gif.size == (1000, 520)
+
+    events = EventAccumulator(str(live), size_guidance={"images": 0}).Reload()
+    shown = events.Images("progress")
+    assert [image.step for image in shown] == [0, 7, 14]
+    for image, path in zip(shown, sorted((live / "progress").glob("*.png")), strict=True):
+        assert image.encoded_image_string == path.read_bytes()
+        assert (image.width, image.height) == (0, 0) or (image.width, image.height) == (1000, 520)
+
+    # Of mistakes there may come to be none; where there is one, there is a picture.
+    assert 0 in steps(live / "mistakes")
+    metrics = json.loads((model_dir / "metrics.json").read_text())
+    assert metrics["status"] == "finished"
+
+
+def test_a_resumed_run_goes_on_in_the_same_frame(make_experiment, data_dir):
+    model_dir = make_experiment(num_epochs=1, live_figures=["progress"])
+    run_train(model_dir, data_dir)
+    live = model_dir / "figures" / "live"
+    before = np.load(live / "layout.npy")
+    make_experiment(num_epochs=2, live_figures=["progress"])
+    run_train(model_dir, data_dir)
+    assert steps(live / "progress") == [0, 7, 14]
+    with Image.open(live / "progress.gif") as gif:
+        assert gif.n_frames == 3  # those of the first run too
+    # No turn and no reflection brings the new layout nearer to the one before.
+    layout = np.load(live / "layout.npy")
+    experiment = Experiment(model_dir)
+    params = experiment.trained_params()
+    validation = load(data_dir, "validation", params)
+    plain = pca(embed(experiment, params, validation, model_dir / "model.ckpt-14"))
+    error = ((layout - before) ** 2).sum()
+    for angle in np.linspace(0, 2 * np.pi, 72):
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        for mirror in ([1, 1], [-1, 1]):
+            assert error <= ((plain * mirror @ turn - before) ** 2).sum() + 1e-3
+    # and it is a turned PCA: the distances in it are the same
+    np.testing.assert_allclose(
+        np.linalg.norm(layout[:-1] - layout[1:], axis=1),
+        np.linalg.norm(plain[:-1] - plain[1:], axis=1),
+        atol=1e-4,
+    )
+
+
+def test_overwrite_removes_them(make_experiment, data_dir):
+    model_dir = make_experiment(num_epochs=2, live_figures=["progress"])
+    run_train(model_dir, data_dir)
+    make_experiment(num_epochs=1, live_figures=[])
+    run_train(model_dir, data_dir, "--overwrite")
+    assert not (model_dir / "figures").exists()
+
+
+@pytest.mark.parametrize(("size", "num_shown"), [(3, 3), (1000, 1000), (2500, 1000)])
+def test_always_the_same_images_of_the_whole_split(tmp_path, size, num_shown):
+    asked = []
+
+    def embedded(split, checkpoint):
+        asked.append((split, checkpoint.name))
+        rng = np.random.default_rng(len(asked))
+        return rng.normal(size=(len(split), 4)).astype(np.float32)
+
+    # In the order of their classes, as the files of a folder are
+    labels = np.sort(np.arange(size) % 3).astype(np.int32)
+    images = np.arange(size, dtype=np.uint32).view(np.uint8).reshape(size, 2, 2, 1)
+    split = Split(images, labels, ("a", "b", "c"))
+    live = LiveFigures(Experiment(tmp_path), Params(live_figures=("progress",)), split, embedded)
+    for step in (10, 20):
+        live.export(None, "", str(tmp_path / f"model.ckpt-{step}"), {"global_step": step}, False)
+    assert [name for _, name in asked] == ["model.ckpt-10", "model.ckpt-20"]
+    numbers = [shown.images.reshape(-1, 4).view(np.uint32).ravel() for shown, _ in asked]
+    np.testing.assert_array_equal(*numbers)
+    assert len(np.unique(numbers[0])) == num_shown
+    assert set(asked[0][0].labels.tolist()) == {0, 1, 2}
+    assert steps(tmp_path / "figures" / "live" / "progress") == [10, 20]
+
+
+def test_no_animation_without_a_picture(tmp_path):
+    split = Split(np.zeros((2, 2, 2, 1), np.uint8), np.zeros(2, np.int32), ("a",))
+    params = Params(live_figures=("progress",))
+    LiveFigures(Experiment(tmp_path), params, split, lambda *_: None).write_animations()
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,156 @@
+"""Maps of layouts: names, thumbnails, frames."""
+
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.image import AxesImage
+
+from src.drawing import figure_image, new_figure, style
+from src.scatter import draw_classes, scatter_frame, square_limits
+from src.thumbnails import boxes, compose, tinted, without_overlap
+
+
+def groups(num_classes, size, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = (np.arange(size) % num_classes).astype(np.int32)
+    centers = rng.uniform(-10, 10, (num_classes, 2))
+    return (centers[labels] + rng.normal(size=(size, 2)) * 0.5).astype(np.float32), labels
+
+
+def drawn(layout, labels, class_names, **options):
+    with style():
+        figure = new_figure(5, 5)
+        axes = figure.add_subplot()
+        draw_classes(axes, layout, labels, class_names, **options)
+        image = figure_image(figure)
+    return axes, np.asarray(image)
+
+
+def test_square_limits():
+    layouts = [np.array([[0, 0], [2, 1]], np.float32), np.array([[-2, 0], [0, 1]], np.float32)]
+    left, right, bottom, top = square_limits(layouts)
+    assert (left, right) == pytest.approx((-2.12, 2.12))
+    assert (bottom, top) == pytest.approx((0.5 - 2.12, 0.5 + 2.12))
+    left, right, bottom, top = square_limits([np.ones((3, 2), np.float32)])
+    assert left < 1 < right
+    assert bottom < 1 < top
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 10, 100])
+def test_every_class_is_named_and_no_name_covers_another(num_classes):
+    layout, labels = groups(num_classes, 1000)
+    names = [f"name {label}" for label in range(num_classes)]
+    axes, _ = drawn(layout, labels, names)
+    assert sorted(text.get_text() for text in axes.texts) == sorted(names)
+    extents = [text.get_window_extent() for text in axes.texts]
+    for one, other in itertools.combinations(extents, 2):
+        assert not one.overlaps(other)
+    frame = axes.get_window_extent().padded(1)
+    assert all(frame.containsx(box.x0) and frame.containsy(box.y1) for box in extents)
+
+
+def test_names_stand_at_the_points_of_their_class():
+    # A class in two halves: between them, at the median, is none of its points.
+    layout = np.array([[-5, 0], [-5, 0.1], [5, 0], [5, 0.1], [0, 0], [0, 0.2]], np.float32)
+    labels = np.array([0, 0, 0, 0, 1, 1], np.int32)
+    axes, _ = drawn(layout, labels, ["halves", "middle"])
+    at = {text.get_text(): text.get_position() for text in axes.texts}
+    assert abs(at["halves"][0]) == pytest.approx(5, abs=1)
+    assert at["middle"][0] == pytest.approx(0, abs=0.5)
+
+
+def test_classes_that_no_point_is_of_are_not_named():
+    layout, labels = groups(2, 20)
+    axes, _ = drawn(layout, labels, ["a", "b", "nobody"])
+    assert sorted(text.get_text() for text in axes.texts) == ["a", "b"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [5, 2000])
+def test_thumbnails_are_drawn(channels, size):
+    layout, labels = groups(2, size)
+    images = np.full((size, 8, 6, channels), 128, np.uint8)
+    without, _ = drawn(layout, labels, ["a", "b"])
+    axes, picture = drawn(layout, labels, ["a", "b"], images=images)
+    [thumbnails] = [one for one in axes.get_children() if isinstance(one, AxesImage)]
+    pixels = thumbnails.get_array()
+    assert pixels.shape[2] == 4
+    assert 0 < (pixels[:, :, 3] > 0).mean() < 0.7
+    assert not [one for one in without.get_children() if isinstance(one, AxesImage)]
+    assert (picture == 128).all(axis=2).sum() > 100  # the images' own pixels are in the picture
+
+
+class TestThumbnails:
+    colors = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+
+    def test_ink_on_a_dark_ground_takes_the_colour(self):
+        images = np.zeros((2, 4, 4, 1), np.uint8)
+        images[:, 1:3, 1:3] = 255
+        tiles = tinted(images, self.colors, side=4)
+        assert tiles.shape == (2, 4, 4, 4)
+        assert tiles[0, 1, 1].tolist() == [255, 0, 0, 255]
+        assert tiles[1, 2, 2].tolist() == [0, 0, 255, 255]
+        assert tiles[0, 0, 0, 3] == 0
+
+    def test_ink_on_a_light_ground_too(self):
+        images = np.full((2, 4, 4, 1), 255, np.uint8)
+        images[:, 1:3, 1:3] = 0
+        tiles = tinted(images, self.colors, side=4)
+        assert tiles[0, 1, 1].tolist() == [255, 0, 0, 255]
+        assert tiles[0, 0, 0, 3] == 0
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_pictures_keep_their_pixels_in_a_frame(self, channels):
+        images = np.full((2, 8, 8, channels), 100, np.uint8)
+        tiles = tinted(images, self.colors, side=16)
+        assert tiles[0, 8, 8].tolist() == [100, 100, 100, 255]
+        assert tiles[0, 0, 0].tolist() == [255, 0, 0, 255]
+        assert tiles[1, 15, 15].tolist() == [0, 0, 255, 255]
+
+    def test_one_that_is_not_square_is_not_squashed(self):
+        images = np.full((2, 4, 8, 3), 100, np.uint8)
+        tiles = tinted(images, self.colors, side=16)
+        assert (tiles[0, :, :, 3] > 0).any(axis=1).sum() == 8
+        assert (tiles[0, :, :, 3] > 0).any(axis=0).sum() == 16
+
+    def test_chosen_squares_overlap_nothing(self):
+        rng = np.random.default_rng(0)
+        centers = rng.integers(0, 100, (500, 2))
+        taken = np.zeros((100, 120), bool)
+        taken[40:60, 40:60] = True
+        chosen = without_overlap(centers, 10, taken.copy(), limit=1000)
+        assert 20 < len(chosen) < 120
+        covered = np.zeros_like(taken, int)
+        for left, top, right, bottom in boxes(centers[chosen], 10):
+            assert left >= 0
+            assert top >= 0
+            covered[top:bottom, left:right] += 1
+        assert covered.max() == 1
+        assert covered[taken].max() == 0
+        assert covered.sum() == 100 * len(chosen)
+        # and no more would have found room
+        assert len(without_overlap(centers, 10, taken | (covered > 0), limit=1000)) == 0
+        assert len(without_overlap(centers, 10, taken.copy(), limit=7)) == 7
+
+    def test_compose(self):
+        tile = np.full((1, 2, 2, 4), 9, np.uint8)
+        canvas = compose(tile, np.array([[3, 1]]), width=6, height=4)
+        assert canvas.shape == (4, 6, 4)
+        assert (canvas[0:2, 2:4] == 9).all()
+        assert canvas.sum() == 4 * 4 * 9
+
+
+def test_frames_are_of_one_size_and_stand_still():
+    layout, labels = groups(3, 90)
+    limits = square_limits([layout, 3 * layout])
+    one, other = (
+        scatter_frame(points, labels, ["a", "b", "c"], title=title, limits=limits)
+        for points, title in ((layout, "step 1"), (3 * layout, "step 1000000"))
+    )
+    assert one.size == other.size == (750, 795)
+    frames = np.asarray(one, int), np.asarray(other, int)
+    edges = [(f == 0xDD).all(axis=2) for f in frames]
+    rows = [np.flatnonzero(edge.mean(axis=1) > 0.5) for edge in edges]
+    np.testing.assert_array_equal(*rows)
+    assert (frames[0] != frames[1]).any()
