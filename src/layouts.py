@@ -20,8 +20,10 @@ PERPLEXITY = 30
 """t-SNE's: about how many neighbours each point has. Fewer points than three times it take less."""
 
 EXAGGERATED_ITERATIONS = 250
-ITERATIONS = 500
 EXAGGERATION = 12
+ITERATIONS = 300
+"""Of t-SNE, after those with exaggeration. 200 more take as long as all before, for the layout only
+grows: on MNIST 40.3 % of the ten nearest neighbours are kept after 300, 40.8 % after 500."""
 
 MAX_EXACT_NEIGHBORS = 20_000
 """Points above which the neighbours that a layout keeps together are found approximately, by random

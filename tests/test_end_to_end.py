@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TINY, write_idx
+from PIL import Image
 
 import train
 import visualize
@@ -187,6 +188,7 @@ def test_visualize_again_computes_nothing_again(trained, data_dir, capsys, monke
     monkeypatch.setattr("visualize._embed", lambda *_, **__: None)
     monkeypatch.setattr("src.layouts.tsne", None)
     monkeypatch.setattr("src.view.neighborhood", None)
+    monkeypatch.setattr("src.view.write_figures", None)
     run_visualize(trained, data_dir)
     strip = re.compile(r"done in .*")
     assert strip.sub("", capsys.readouterr().out) == strip.sub("", first)
@@ -209,9 +211,24 @@ def test_visualize_several_splits_evolution_and_parquet(trained, data_dir, capsy
     assert tensors == ["step_00", "step_07", "step_14"]
     table = pq.read_table(projector / "points.parquet")
     assert table["split"].to_pylist() == ["test"] * 50 + ["train"] * 50
+    for directory in (trained / "figures", trained / "figures" / "train"):
+        assert (directory / "index.html").exists()
+        with Image.open(directory / "evolution.gif") as animation:
+            assert animation.n_frames == 3
     # The projector opens the first split named, as the run with the earliest time.
     times = {run: event_time(projector / run) for run in runs}
     assert min(times, key=times.get) == "test"
+
+
+@pytest.mark.usefixtures("no_umap")
+def test_visualize_draws_again_what_has_been_removed(trained, data_dir, capsys):
+    run_visualize(trained, data_dir)
+    figures = trained / "figures"
+    assert f"{figures / 'index.html'}: the pictures" in capsys.readouterr().out
+    for name in ("tsne.png", "index.html"):
+        (figures / name).unlink()
+        run_visualize(trained, data_dir)
+        assert (figures / name).exists()
 
 
 def event_time(directory):
