@@ -100,11 +100,11 @@ def read_result(model_dir: Path) -> Result:
         if getattr(params, key) != getattr(trained, key)
     ]
     status = str(content["status"])
-    splits = content.pop("splits", None)
+    splits = content.pop("splits", {})
     if status == "running":
         notes.append(_last_write(experiment))
         return Result(model_dir, RUNNING, trained, {}, tuple(notes))
-    metrics = _numbers(content) | _numbers(splits if isinstance(splits, dict) else {})
+    metrics = _numbers(content) | _numbers(splits)
     return Result(model_dir, status, trained, metrics, tuple(notes))
 
 

@@ -125,8 +125,14 @@ def test_a_directory_in_place_of_a_file(tmp_path):
     assert result.notes == (f"{path}/metrics.json: Is a directory",)
 
 
-@pytest.mark.parametrize("splits", [[], None, 3, {"train": []}, {"train": {"loss": "high"}}])
-def test_what_is_no_number_is_no_metric(tmp_path, splits):
+@pytest.mark.parametrize("splits", [[], None, 3, {"train": []}])
+def test_splits_of_another_form_are_damage(tmp_path, splits):
+    metrics = {"status": "finished", "splits": splits}
+    assert read_result(make(tmp_path / "x", metrics=metrics)).status == DAMAGED
+
+
+def test_what_is_no_number_is_no_metric(tmp_path):
+    splits = {"train": {"loss": "high", "none": None, "list": [1]}}
     metrics = {"status": "finished", "seconds": 1.5, "flag": True, "splits": splits}
     assert read_result(make(tmp_path / "x", metrics=metrics)).metrics == {"seconds": 1.5}
 

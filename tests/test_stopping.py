@@ -170,7 +170,7 @@ def test_a_training_ends_at_its_step(
     # What is known: the latest evaluation. None was made on the way out.
     evaluated = evaluated_step(model_dir)
     assert evaluated % 20 == 0 and step - 20 <= evaluated <= step
-    assert out.count("validation: loss") == evaluated / 20
+    assert out.count("  validation: ") == evaluated / 20
     assert leftovers(model_dir) == []
     assert seconds < 30  # 5 on a machine that does nothing else
 

@@ -258,7 +258,7 @@ def test_the_status_says_what_runs(parent, status, expected):
         (child.experiment.model_dir / "checkpoint").write_text(
             'model_checkpoint_path: "model.ckpt-7"'
         )
-        child.experiment.save_metrics({"status": status, "splits": {}})
+        child.experiment.save_metrics({"status": status, "global_step": 7, "splits": {}})
     assert child.status == expected
 
 
