@@ -62,6 +62,14 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
     sizes = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
     print(f"{args.model_dir}: {params.dataset} ({sizes}), {params.triplet_strategy}", flush=True)
 
+    initial_weights = None
+    if begins:  # What is wrong with the network or its weights shows before anything is removed.
+        with quiet_console(experiment.log_path, verbose=args.verbose):
+            from model.pretrained import read_weights
+            from model.training import describe_network
+
+            describe_network(params, splits["train"].images.shape[1:])
+            initial_weights = read_weights(params, weights) if weights else None
     if args.overwrite:
         experiment.overwrite()
     else:
@@ -90,7 +98,7 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
 
         hparams.write_start(args.model_dir, params)
         try:
-            status = train_and_evaluate(experiment, params, splits, weights)
+            status = train_and_evaluate(experiment, params, splits, initial_weights)
         except TrainingDiverged as error:
             save("diverged", splits={})
             hparams.write_end(args.model_dir, succeeded=False)

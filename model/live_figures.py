@@ -47,7 +47,7 @@ class LiveFigures(estimator.Exporter):
         Args:
             experiment: whose `live_dir` takes the pictures.
             params: `live_figures`.
-            split: the validation split, of which 1000 images are shown.
+            split: the test split, of which 1000 images are shown.
             embed: embeds a split with a checkpoint, float32 [N, D].
         """
         size = len(split)
@@ -102,7 +102,7 @@ class LiveFigures(estimator.Exporter):
         flush_summaries(str(model_dir))
         data = FigureData(
             experiment=str(model_dir),
-            split_name="validation",
+            split_name="test",
             split=self._split,
             embeddings=embeddings,
             params=self._params,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def train_and_evaluate(
     experiment: Experiment,
     params: Params,
     splits: Mapping[str, Split],
-    weights: Path | Literal["imagenet"] | None = None,
+    initial_weights: LayerValues | None = None,
 ) -> str:
     """Train for `num_epochs`, evaluating on the validation split after every checkpoint.
 
@@ -96,9 +96,8 @@ def train_and_evaluate(
     Args:
         experiment: where checkpoints and summaries go.
         params: of the experiment.
-        splits: `train` and `validation`.
-        weights: what it starts from where there is no checkpoint, see
-            `model.pretrained.read_weights`; None for random weights.
+        splits: `train`, `validation`, and `test` for `live_figures`.
+        initial_weights: what it starts from where there is no checkpoint; None for random weights.
 
     Returns:
         The status: `finished`, or `collapsed` where that has stopped the run.
@@ -110,9 +109,9 @@ def train_and_evaluate(
     train, validation = splits["train"], splits["validation"]
     batches = training_batches(train, params)
     max_steps = params.num_epochs * batches.steps_per_epoch
-    initial_weights = read_weights(params, weights) if weights else None
     model_dir = str(experiment.model_dir)
-    write_network(experiment, params, train.images.shape[1:])
+    with atomic_write(experiment.network_path) as file:
+        file.write(describe_network(params, train.images.shape[1:]).encode())
     trained = build_estimator(experiment, params, batches.steps_per_epoch, initial_weights)
     guard = DivergenceGuard(model_dir)
     alarm = CollapseAlarm(
@@ -123,7 +122,9 @@ def train_and_evaluate(
         stop=params.stop_on_collapse,
     )
     early_stop, request = StopAfterEvaluation(), StopRequest()
-    live_figures = LiveFigures(experiment, params, validation, partial(embed, experiment, params))
+    live_figures = LiveFigures(
+        experiment, params, splits["test"], partial(embed, experiment, params)
+    )
     serving = serving_input_fn(train.images.shape[1:])
     eval_spec = estimator.EvalSpec(
         partial(eval_input_fn, validation, params),
@@ -274,20 +275,19 @@ def _mine(experiment: Experiment, params: Params, train: Split, step: int) -> ND
     return mined
 
 
-def write_network(
-    experiment: Experiment, params: Params, image_shape: tuple[int, int, int]
-) -> None:
-    """Write the network's layers, their shapes and parameters to `network.txt`."""
+def describe_network(params: Params, image_shape: tuple[int, int, int]) -> str:
+    """Return the network's layers, their shapes and numbers of parameters, a line each.
+
+    Raises:
+        UserError: the network cannot be built for images of this shape, [height, width, channels].
+    """
     lines: list[str] = []
     with tf.Graph().as_default():  # and not in the Estimator's
         network = look_up(NETWORKS, params.network)(params, image_shape)
         network.summary(
             print_fn=lines.append, line_length=89, expand_nested=True, show_trainable=True
         )
-    with atomic_write(experiment.network_path) as file:
-        for line in lines:
-            if line.strip():  # between two layers there are blank ones
-                file.write(f"{line.rstrip()}\n".encode())
+    return "".join(f"{line.rstrip()}\n" for line in lines if line.strip())  # blank between two
 
 
 class Evaluation(NamedTuple):

@@ -42,7 +42,7 @@ _LEADING = ("map_at_r_within", "recall_at_1_within", "recall_at_1", "loss", "fra
 # The title and caption of an animation of a running training, and of that of the checkpoints.
 _LIVE = (
     "The training as a film",
-    "A picture after each evaluation, always of the same validation images, in one frame.",
+    "A picture after each evaluation, always of the same test images, in one frame.",
 )
 _EVOLUTION = (
     "The checkpoints, one after the other",

@@ -361,7 +361,7 @@ class Params(BaseModel):
         (),
         json_schema_extra={"items": {"type": "string", **_choices(LIVE_FIGURES)}},
         description="Pictures that are drawn after each evaluation, of always the same 1000 "
-        'validation images: "progress" is PCA beside the loss so far. They come to TensorBoard\'s '
+        'test images: "progress" is PCA beside the loss so far. They come to TensorBoard\'s '
         "images, to `figures/live`, and at the end to an animated GIF.",
     )
     keep_checkpoint_max: int = Field(5, ge=1, description="How many checkpoints are kept.")

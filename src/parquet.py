@@ -26,10 +26,10 @@ def require_pyarrow() -> None:
     """Raise a UserError unless pyarrow is installed, before anything slow is done."""
     try:
         import pyarrow.parquet  # noqa: F401
-    except ImportError:
+    except ImportError as error:  # not installed, or for another NumPy
         raise UserError(
-            "--parquet: pyarrow is not installed; accepted: an environment with the extra parquet "
-            '(pip install ".[parquet]")'
+            f"--parquet: pyarrow cannot be imported ({error}); accepted: an environment with the "
+            'extra parquet (pip install ".[parquet]")'
         ) from None
 
 

@@ -74,8 +74,8 @@ def test_a_resumed_run_goes_on_in_the_same_frame(make_experiment, data_dir):
     layout = np.load(live / "layout.npy")
     experiment = Experiment(model_dir)
     params = experiment.trained_params()
-    validation = load(data_dir, "validation", params)
-    plain = pca(embed(experiment, params, validation, model_dir / "model.ckpt-14"))
+    test = load(data_dir, "test", params)
+    plain = pca(embed(experiment, params, test, model_dir / "model.ckpt-14"))
     error = ((layout - before) ** 2).sum()
     for angle in np.linspace(0, 2 * np.pi, 72):
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

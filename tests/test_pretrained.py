@@ -108,6 +108,12 @@ def test_training_starts_from_the_file_and_leaves_the_frozen_layers_bit_for_bit(
     trainable = {name for name in expected if "moving" not in name}
     assert slots == trainable - frozen | {"embedding/kernel", "embedding/bias"}
 
+    # A network that cannot be built takes nothing from what is there.
+    make_experiment(**{**params, "frozen_layers": "norm_3"})
+    with pytest.raises(UserError, match='frozen_layers: found "norm_3"'):
+        train.main([*arguments, "--overwrite"])
+    assert checkpoint_of(model_dir / "model.ckpt-7").keys() == trained.keys()
+
     # Going on, it does not go back to the file, which may be gone by now.
     path.unlink()
     with pytest.raises(UserError, match=r"weights\.h5: weights: No such file"):
