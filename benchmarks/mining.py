@@ -460,7 +460,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=(__doc__ or "").split("\n", 2)[2],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    strategies = sorted(TRIPLET_STRATEGIES)
+    strategies = sorted(set(TRIPLET_STRATEGIES) - {"offline"})  # which mines nothing in a batch
     add = parser.add_argument
     add("--strategies", nargs="+", choices=strategies, default=strategies, help="default: all")
     add("--batches", nargs="+", choices=BATCHES, default=BATCHES, help="default: both")
