@@ -39,7 +39,7 @@ from model.pretrained import LayerValues, read_weights
 from model.split_metrics import NAMES
 from model.stopping import StopAfterSaving, StopEvaluation, StopTraining, ends_in_order
 from src.atomic import atomic_write
-from src.baselines import raw_pixels
+from src.baselines import raw_pixels, remembered
 from src.experiment import Experiment
 from src.holdout import UNSEEN
 from src.metrics import Embedded, metrics_against_gallery, metrics_within, query_indices
@@ -350,7 +350,9 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
         found.baselines["untrained"] = _baseline(
             reported, lambda split: embed(experiment, params, split, untrained)
         )
-    found.baselines["raw_pixels"] = _baseline(reported, lambda split: raw_pixels(split.images))
+    found.baselines["raw_pixels"] = remembered(
+        reported, lambda: _baseline(reported, lambda split: raw_pixels(split.images))
+    )
     return found
 
 

@@ -1,10 +1,25 @@
 """What an embedding has to be better than: the pixels themselves."""
 
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
+from src.cache import cached, digest
+from src.errors import UserError
+from src.split import Split
+
 # Numbers of an image's embedding at most, by which a large image costs no more than a small one.
 MAX_NUMBERS = 1024
+
+# Of the file that remembers metrics; to be raised where metrics or `raw_pixels` change.
+_VERSION = 1
+
+Metrics = dict[str, dict[str, float]]
+"""Metrics by name, of each split."""
 
 
 def raw_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -31,3 +46,41 @@ def raw_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         means = squares.mean(axis=(2, 4), dtype=np.float32)
         embeddings[start : start + len(block)] = means.reshape(len(block), -1)
     return embeddings
+
+
+def remembered(splits: Mapping[str, Split], compute: Callable[[], Metrics]) -> Metrics:
+    """Return what `compute` says of these splits, at once where it has been asked before.
+
+    Among 784 dimensions neighbours take longer to find than the evaluation of a network, and of the
+    same images they are the same for every experiment. So they are kept, a small file for each
+    choice of splits, in `$XDG_CACHE_HOME/tripletboard` (`~/.cache/tripletboard`); where nothing can
+    be written, nothing is remembered.
+
+    Args:
+        splits: by name; the file is found by all their images and labels.
+        compute: returns their metrics by `raw_pixels`.
+    """
+    of_splits = digest(_parts(splits))
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    path = Path(home, "tripletboard", f"raw_pixels-{of_splits[:16]}.npz")
+    key = {"splits": of_splits, "version": _VERSION}
+    found: list[Metrics] = []
+
+    def compute_text() -> NDArray[np.str_]:
+        found.append(compute())
+        return np.array(json.dumps(found[0]))
+
+    try:
+        text = cached(path, key, compute_text)
+    except UserError:  # it cannot be written
+        return found[0]
+    metrics: Metrics = json.loads(str(text))
+    return metrics
+
+
+def _parts(splits: Mapping[str, Split]) -> Iterator[NDArray[np.generic] | bytes]:
+    for name, split in splits.items():
+        yield f"{name} {split.images.shape}".encode()
+        yield split.labels
+        for start in range(0, len(split), 256):
+            yield split.images[start : start + 256]

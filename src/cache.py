@@ -22,7 +22,7 @@ def cached(
         path: an `.npz` file of the array and the key; any that is missing, damaged or of another
             key is written anew.
         key: all that the array depends on, as JSON can hold it.
-        compute: returns the array, of numbers.
+        compute: returns the array, of numbers or text.
     """
     text = json.dumps(key, sort_keys=True)
     if (kept := _read(path, text)) is not None:

@@ -23,6 +23,14 @@ TINY = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what is remembered between runs out of the user's home, in the programs started too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(params=["eager", "v1_graph"])
 def run(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """`run(function, *arrays)`: NumPy results of a function of tensors, in either mode.

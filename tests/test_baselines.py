@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from src.baselines import raw_pixels
+from src.baselines import raw_pixels, remembered
+from src.split import Split
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (8, 8, 3), (32, 32, 1), (1, 1, 1)])
@@ -33,3 +34,59 @@ def test_there_are_never_more_than_1024_numbers(shape):
     found = raw_pixels(np.full((2, *shape), 7, np.uint8))
     assert 0 < found.shape[1] <= 1024
     assert (found == 7).all()
+
+
+def splits_of(seed=0, **others):
+    images = np.random.default_rng(seed).integers(0, 256, (300, 4, 4, 1), np.uint8)
+    return {"train": Split(images, np.arange(300, dtype=np.int32) % 3, ("a", "b", "c")), **others}
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tripletboard"
+
+
+def test_the_same_splits_are_computed_once(cache):
+    metrics = {"test": {"map_at_r": 0.1 + 0.2, "loss": float("nan")}}
+    assert remembered(splits_of(), lambda: metrics) is not None
+    [file] = cache.iterdir()
+
+    def compute():
+        raise AssertionError("computed again")
+
+    found = remembered(splits_of(), compute)
+    np.testing.assert_equal(found, metrics)
+    # and again, where the file is damaged
+    file.write_bytes(file.read_bytes()[:-9])
+    assert remembered(splits_of(), lambda: {"test": {"map_at_r": 0.5}}) == {
+        "test": {"map_at_r": 0.5}
+    }
+
+
+def test_other_splits_are_computed(cache):
+    one = splits_of()["train"]
+    relabelled = Split(one.images, one.labels[::-1].copy(), one.class_names)
+    last = one.images.copy()
+    last[-1, -1, -1] ^= 1
+    different = [
+        {"train": one},
+        {"test": one},
+        {"train": one, "test": one},
+        {"train": relabelled},
+        {"train": Split(last, one.labels, one.class_names)},
+        {"train": one.take(np.arange(299))},
+        {"train": Split(one.images.reshape(300, 2, 8, 1), one.labels, one.class_names)},
+    ]
+    for number, splits in enumerate(different):
+        metrics = {"test": {"map_at_r": float(number)}}
+        assert remembered(splits, lambda metrics=metrics: metrics) == metrics
+    assert len(list(cache.iterdir())) == len(different)
+
+
+def test_where_nothing_can_be_written_it_is_computed(cache, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    for number in (0.1, 0.2):
+        metrics = {"test": {"map_at_r": number}}
+        assert remembered(splits_of(), lambda metrics=metrics: metrics) == metrics
