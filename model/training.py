@@ -35,7 +35,7 @@ from model.input_fn import (
 )
 from model.live_figures import LiveFigures
 from model.model_fn import model_fn, serving_input_fn
-from model.pretrained import LayerValues, read_weights
+from model.pretrained import LayerValues
 from model.split_metrics import NAMES
 from model.stopping import StopAfterSaving, StopEvaluation, StopTraining, ends_in_order
 from src.atomic import atomic_write
