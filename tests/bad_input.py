@@ -53,6 +53,7 @@ class Case:
         arguments: its command line.
         is_locked: whether another run holds the experiment's lock.
         num_lines: of the message: a line for each error of a params.json, and each bad picture.
+        needs_tensorflow: whether the network is needed to find it.
     """
 
     group: str
@@ -62,6 +63,7 @@ class Case:
     arguments: tuple[str, ...] = ("--model_dir", str(EXPERIMENT))
     is_locked: bool = False
     num_lines: int = 1
+    needs_tensorflow: bool = False
 
 
 def prepare_all() -> None:
@@ -189,6 +191,34 @@ def without_trained_params() -> None:
     (EXPERIMENT / "trained_params.json").unlink()
 
 
+def trained(change: Callable[[], object]) -> Callable[[], None]:
+    """Return what trains the experiment, and then changes something."""
+
+    def prepare() -> None:
+        PARAMS.write_text(json.dumps({**TINY, "num_epochs": 1}))
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            train.main(["--model_dir", str(EXPERIMENT)])
+        change()
+
+    return prepare
+
+
+def cut_off(pattern: str) -> Callable[[], None]:
+    """Return what halves the experiment's file of a name like this."""
+
+    def change() -> None:
+        [path] = EXPERIMENT.glob(pattern)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    return change
+
+
+def trained_with(**keys: object) -> None:
+    """Write other params in place of those that trained."""
+    path = EXPERIMENT / "trained_params.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
+
+
 def nothing() -> None:
     """Leave everything as it should be."""
 
@@ -209,6 +239,7 @@ CASES = [
     params("a list", "[]"),
     params("nested 100 000 deep", "[" * 100_000),
     params("an integer of 5 000 digits", f'{{"seed": {"9" * 5000}}}'),
+    params("an unknown key after a byte order mark, which is accepted", "\ufeff" + '{"margn": 1}'),
     params("a key twice", '{"margin": 1, "margin": 2}'),
     params("a nested key twice", '{"augment": {"shift": 1, "shift": 2}}'),
     params("unknown key", {"margn": 1}),
@@ -272,6 +303,7 @@ CASES = [
     data("a header of 2^128 values", TRAIN_IMAGES, lambda _: header(*[2**32 - 1] * 4)),
     data("images of no size", TRAIN_IMAGES, lambda _: header(60, 0, 8)),
     data("images of two dimensions", TRAIN_IMAGES, lambda _: header(60, 8) + bytes(480)),
+    data("images of two channels", TRAIN_IMAGES, lambda _: header(60, 8, 8, 2) + bytes(7680)),
     data("labels in two dimensions", TRAIN_LABELS, lambda content: header(60, 1) + content[8:]),
     data("fewer labels than images", TRAIN_LABELS, lambda _: header(59) + bytes(59)),
     data("labels of no class", TRAIN_LABELS, lambda content: content[:-1] + b"\x0a"),
@@ -318,6 +350,36 @@ CASES = [
         "The experiment's directory", "metrics.json damaged", trained_files(metrics_json='{"stat')
     ),
     Case("The experiment's directory", "nothing trained to show", nothing, visualize.main),
+    # The network and its checkpoints, in whose place TensorFlow has to be asked
+    Case(
+        "Networks and checkpoints",
+        "images too small for the network",
+        lambda: PARAMS.write_text(
+            json.dumps({**TINY, "network": "keras_application", "application": "InceptionV3"})
+        ),
+        needs_tensorflow=True,
+    ),
+    Case(
+        "Networks and checkpoints",
+        "a checkpoint cut off",
+        trained(cut_off("best/*.data-*")),
+        visualize.main,
+        needs_tensorflow=True,
+    ),
+    Case(
+        "Networks and checkpoints",
+        "a checkpoint without its index",
+        trained(lambda: [path.unlink() for path in EXPERIMENT.glob("best/*.index")]),
+        visualize.main,
+        needs_tensorflow=True,
+    ),
+    Case(
+        "Networks and checkpoints",
+        "a checkpoint of another network",
+        trained(lambda: trained_with(embedding_size=9)),
+        visualize.main,
+        needs_tensorflow=True,
+    ),
 ]
 
 _HOLDER = re.compile(r"process \d+ on \S+ since [\d-]+ [\d:]+")
@@ -350,9 +412,9 @@ def document() -> str:
         "# Bad input, and what the programs say of it",
         "",
         "Written by `make errors` from the cases of `tests/bad_input.py`, which the tests run.",
-        "The exit code is that of bad input, 2, each time, and TensorFlow is not even imported by",
-        "then. A line names the file, the key or the position, what was found, and what is",
-        "accepted.",
+        "The exit code is that of bad input, 2, each time, and but for the last table TensorFlow",
+        "is not even imported by then. A line names the file, the key or the position, what was",
+        "found, and what is accepted.",
     ]
     group = None
     for case in CASES:
@@ -369,9 +431,12 @@ def document() -> str:
 
 if __name__ == "__main__":
     if "--check" in sys.argv:
-        results = {f"{case.group}: {case.what}": outcome(case) for case in CASES}
-        results["document"] = document()
+        early = [case for case in CASES if not case.needs_tensorflow]
+        results = {f"{case.group}: {case.what}": outcome(case) for case in early}
         results["tensorflow"] = "tensorflow" in sys.modules
+        late = [case for case in CASES if case.needs_tensorflow]
+        results |= {f"{case.group}: {case.what}": outcome(case) for case in late}
+        results["document"] = document()
         print(json.dumps(results))
     else:
         DOCUMENT.write_text(document())
