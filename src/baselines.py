@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from src.cache import cached, digest
 from src.errors import UserError
+from src.mapped_images import in_pieces
 from src.split import Split
 
 # Numbers of an image's embedding at most, by which a large image costs no more than a small one.
@@ -82,5 +83,4 @@ def _parts(splits: Mapping[str, Split]) -> Iterator[NDArray[np.generic] | bytes]
     for name, split in splits.items():
         yield f"{name} {split.images.shape}".encode()
         yield split.labels
-        for start in range(0, len(split), 256):
-            yield split.images[start : start + 256]
+        yield from in_pieces(split.images)

@@ -56,3 +56,9 @@ class MappedImages:
 
 
 Images: TypeAlias = NDArray[np.uint8] | MappedImages
+
+
+def in_pieces(images: Images) -> Iterator[NDArray[np.uint8]]:
+    """Yield images a thousand at a time, for they may be more than memory holds."""
+    for start in range(0, len(images), 1000):
+        yield images[start : start + 1000]

@@ -1,6 +1,6 @@
 """All there is to see of a split: embeddings, layouts, and what neighbours say, computed once."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from src.experiment import Experiment
 from src.figure_page import animations
 from src.figures import FigureData, write_figures
 from src.holdout import UNSEEN
-from src.mapped_images import Images
+from src.mapped_images import in_pieces
 from src.neighborhood import NUM_NEARBY, NUM_VOTES, Neighborhood, neighborhood
 from src.params import Params
 from src.projector import check_embeddings
@@ -180,7 +180,7 @@ class Viewer:
         key = {
             "checkpoint": digest(file.read_bytes() for file in files),
             "params": self.params.model_dump(),
-            "images": digest(_in_pieces(split.images)),
+            "images": digest(in_pieces(split.images)),
             "tensorflow": version("tensorflow"),
         }
         path = self._cache_path(name, checkpoint, "embeddings")
@@ -253,12 +253,6 @@ class Viewer:
     def _cache_path(self, name: str, checkpoint: Path, what: str) -> Path:
         step = checkpoint.name.removeprefix("model.ckpt-")
         return self.experiment.cache_dir / f"{name}_step_{step}_{what}.npz"
-
-
-def _in_pieces(images: Images) -> Iterator[NDArray[np.uint8]]:
-    """Yield images a thousand at a time, for they may be more than memory holds."""
-    for start in range(0, len(images), 1000):
-        yield images[start : start + 1000]
 
 
 def neighbor_columns(
