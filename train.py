@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from src.cli import experiment_parser, quiet_console, run
-from src.errors import TrainingDiverged
+from src.errors import TrainingDiverged, UserError
 from src.experiment import Experiment
 from src.holdout import hold_out
 from src.lock import one_writer
@@ -68,7 +68,10 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
             from model.pretrained import read_weights
             from model.training import describe_network
 
-            describe_network(params, splits["train"].images.shape[1:])
+            try:
+                describe_network(params, splits["train"].images.shape[1:])
+            except UserError as error:
+                raise UserError(f"{experiment.params_path}: {error}") from None
             initial_weights = read_weights(params, weights) if weights else None
     if args.overwrite:
         experiment.overwrite()

@@ -39,7 +39,8 @@ def digest(parts: Iterable[NDArray[Any] | bytes]) -> str:
     for part in parts:
         if isinstance(part, np.ndarray):
             sha256.update(f"{part.dtype.str}{part.shape}".encode())
-        sha256.update(part.tobytes() if isinstance(part, np.ndarray) else part)
+            part = np.ascontiguousarray(part).data.cast("B") if part.size else b""
+        sha256.update(part)
     return sha256.hexdigest()
 
 

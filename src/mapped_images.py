@@ -1,5 +1,6 @@
 """Images that stay in their file: only those that are asked for come into memory."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -59,6 +60,7 @@ Images: TypeAlias = NDArray[np.uint8] | MappedImages
 
 
 def in_pieces(images: Images) -> Iterator[NDArray[np.uint8]]:
-    """Yield images a thousand at a time, for they may be more than memory holds."""
-    for start in range(0, len(images), 1000):
-        yield images[start : start + 1000]
+    """Yield images some 8 MB at a time, for they may be more than memory holds."""
+    size = max(1, (8 << 20) // max(1, math.prod(images.shape[1:])))
+    for start in range(0, len(images), size):
+        yield images[start : start + size]

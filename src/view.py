@@ -72,7 +72,8 @@ class Viewer:
         """
         step = self.experiment.evaluated_step()
         assert step is not None  # there are trained params
-        checkpoint = self.experiment.checkpoints()[step]
+        missing = self.experiment.model_dir / f"model.ckpt-{step}"  # whoever opens it says so
+        checkpoint = self.experiment.checkpoints().get(step, missing)
         whole = self.splits[name]
         indices = self._sample(whole, max_points)
         split = whole.take(indices)

@@ -15,8 +15,9 @@ import struct
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,11 @@ class Case:
     is_locked: bool = False
     num_lines: int = 1
     needs_tensorflow: bool = False
+
+    @property
+    def name(self) -> str:
+        """The input, with the heading of its table."""
+        return f"{self.group}: {self.what}"
 
 
 def prepare_all() -> None:
@@ -191,26 +197,37 @@ def without_trained_params() -> None:
     (EXPERIMENT / "trained_params.json").unlink()
 
 
+@cache
+def files_of_a_training() -> dict[Path, bytes]:
+    """Train the experiment of the working directory, the first time; return all of its files."""
+    PARAMS.write_text(json.dumps({**TINY, "num_epochs": 1}))
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        train.main(["--model_dir", str(EXPERIMENT)])
+    return {path: path.read_bytes() for path in EXPERIMENT.rglob("*") if path.is_file()}
+
+
 def trained(change: Callable[[], object]) -> Callable[[], None]:
-    """Return what trains the experiment, and then changes something."""
+    """Return what leaves the experiment trained, and then changes something."""
 
     def prepare() -> None:
-        PARAMS.write_text(json.dumps({**TINY, "num_epochs": 1}))
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            train.main(["--model_dir", str(EXPERIMENT)])
+        for path, content in files_of_a_training().items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         change()
 
     return prepare
 
 
-def cut_off(pattern: str) -> Callable[[], None]:
-    """Return what halves the experiment's file of a name like this."""
+def cut_off() -> None:
+    """Halve the checkpoint that is shown."""
+    [path] = EXPERIMENT.glob("model.ckpt-[!0]*.data-*")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
-    def change() -> None:
-        [path] = EXPERIMENT.glob(pattern)
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
-    return change
+def without_index() -> None:
+    """Remove the index of the checkpoint that is shown, the copy's too."""
+    for path in EXPERIMENT.rglob("model.ckpt-[!0]*.index"):
+        path.unlink()
 
 
 def trained_with(**keys: object) -> None:
@@ -362,14 +379,14 @@ CASES = [
     Case(
         "Networks and checkpoints",
         "a checkpoint cut off",
-        trained(cut_off("best/*.data-*")),
+        trained(cut_off),
         visualize.main,
         needs_tensorflow=True,
     ),
     Case(
         "Networks and checkpoints",
         "a checkpoint without its index",
-        trained(lambda: [path.unlink() for path in EXPERIMENT.glob("best/*.index")]),
+        trained(without_index),
         visualize.main,
         needs_tensorflow=True,
     ),
@@ -406,7 +423,12 @@ def outcome(case: Case) -> tuple[int, str, str]:
     return code, out.getvalue(), error.getvalue()
 
 
-def document() -> str:
+def outcomes(cases: Iterable[Case]) -> dict[str, tuple[int, str, str]]:
+    """Return what comes of cases, by their names."""
+    return {case.name: outcome(case) for case in cases}
+
+
+def document(results: Mapping[str, tuple[int, str, str]]) -> str:
     """Return docs/errors.md."""
     lines = [
         "# Bad input, and what the programs say of it",
@@ -421,7 +443,7 @@ def document() -> str:
         if case.group != group:
             group = case.group
             lines += ["", f"## {group}", "", "| input | message | exit code |", "|---|---|---|"]
-        code, _, error = outcome(case)
+        code, _, error = results[case.name]
         lines_of_it = error.rstrip("\n").split("\n")
         message = "<br>".join(f"`` {line} ``" for line in lines_of_it)
         message = _HOLDER.sub("process N on HOST since TIME", message)
@@ -431,12 +453,10 @@ def document() -> str:
 
 if __name__ == "__main__":
     if "--check" in sys.argv:
-        early = [case for case in CASES if not case.needs_tensorflow]
-        results = {f"{case.group}: {case.what}": outcome(case) for case in early}
-        results["tensorflow"] = "tensorflow" in sys.modules
-        late = [case for case in CASES if case.needs_tensorflow]
-        results |= {f"{case.group}: {case.what}": outcome(case) for case in late}
-        results["document"] = document()
-        print(json.dumps(results))
+        results = outcomes(case for case in CASES if not case.needs_tensorflow)
+        has_tensorflow = "tensorflow" in sys.modules
+        results |= outcomes(case for case in CASES if case.needs_tensorflow)
+        facts = {"tensorflow": has_tensorflow, "document": document(results)}
+        print(json.dumps({**results, **facts}))
     else:
-        DOCUMENT.write_text(document())
+        DOCUMENT.write_text(document(outcomes(CASES)))

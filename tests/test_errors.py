@@ -10,7 +10,7 @@ import pytest
 from bad_input import CASES, DOCUMENT
 
 ROOT = Path(__file__).parent.parent
-NAMES = [f"{case.group}: {case.what}" for case in CASES]
+NAMES = [case.name for case in CASES]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def results():
 
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
 def test_bad_input(results, case):
-    code, out, error = results[f"{case.group}: {case.what}"]
+    code, out, error = results[case.name]
     assert code == 2
     lines = error.splitlines()
     assert len(lines) == case.num_lines, error
