@@ -37,10 +37,11 @@ def digest(parts: Iterable[NDArray[Any] | bytes]) -> str:
     """Return a SHA-256 of arrays (type, shape and numbers) and bytes, in this order."""
     sha256 = hashlib.sha256()
     for part in parts:
-        if isinstance(part, np.ndarray):
+        if isinstance(part, bytes):
+            sha256.update(part)
+        else:
             sha256.update(f"{part.dtype.str}{part.shape}".encode())
-            part = np.ascontiguousarray(part).data.cast("B") if part.size else b""
-        sha256.update(part)
+            sha256.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
     return sha256.hexdigest()
 
 
