@@ -7,7 +7,6 @@ import argparse
 import json
 import os
 import platform
-import shlex
 import statistics
 import subprocess
 import sys
@@ -77,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     num_writes = steps / params["save_summary_steps"] + steps / params["save_checkpoints_steps"]
     lines, passed = report(samples, steps, checkpoint_mb, num_writes, params)
     draw(samples, steps).savefig(args.out / "soak.png", dpi=100)
-    command = shlex.join(["python", "-m", "benchmarks.soak", *(argv or sys.argv[1:])])
+    command = f"python -m benchmarks.soak {args.steps}"
     with atomic_write(args.out / "soak.md") as file:
         file.write("\n".join([*lines, "", f"{circumstances()}; `{command}`", ""]).encode())
     print("\n".join(lines))
