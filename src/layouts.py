@@ -37,7 +37,7 @@ NUM_NEIGHBORS = 15
 """UMAP's, its own default."""
 
 UMAP_EPOCHS = 200
-"""What UMAP takes for more than 10 000 points; for fewer it would take 500, and longer than t-SNE."""
+"""What UMAP takes for more than 10 000 points; for fewer it would take 500."""
 
 _PACKAGES = {
     "pca": ("scikit-learn",),
