@@ -459,7 +459,7 @@ def write_scalars(directory: str, values: Mapping[str, float], step: int) -> Non
     """Write a point of each curve among the summaries in a directory, to disk at once."""
     for tag, value in values.items():
         _write_scalar(directory, tag, value, step)
-    tf.compat.v1.summary.FileWriterCache.get(directory).flush()
+    flush_summaries(directory)
 
 
 def write_image(directory: str, tag: str, image: Image.Image, step: int) -> None:

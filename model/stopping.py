@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from model.estimator import tf
+from model.hooks import flush_summaries
 from src.stopping import Stopped, StopRequest
 
 
@@ -18,7 +19,7 @@ def ends_in_order(request: StopRequest, model_dir: str) -> Iterator[None]:
         try:
             yield
         except Stopped:
-            tf.compat.v1.summary.FileWriterCache.get(model_dir).flush()
+            flush_summaries(model_dir)
             raise
 
 
