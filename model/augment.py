@@ -1,10 +1,12 @@
-"""Random changes of a batch of training images: shift, rotation, flip, crop, erasing."""
+"""Random changes of a batch of training images: shift, rotation, ..., elastic, erasing."""
 
 import math
 
 from model.estimator import tf
 from src.params import Augment
 
+# How many random displacements there are along each axis.
+_ELASTIC_GRID = 4
 # Bounds of the erased rectangle, those used in arXiv:1708.04896: its share of the image's
 # area, and height / width.
 _ERASED_SHARES = (0.02, 0.4)
@@ -16,8 +18,9 @@ def augment(images: tf.Tensor, seed: tf.Tensor, params: Augment) -> tf.Tensor:
 
     Each image is cropped, mirrored, turned about its centre and then shifted, in this order but in
     a single resampling, bilinear; shifts by whole pixels and mirroring alone copy pixels exactly.
-    Then a rectangle is erased. What comes in from outside the image is 0, and so is what is erased:
-    the background of light digits on dark. With all off, `images` itself comes back.
+    Then it is bent, in a second one, and a rectangle is erased. What comes in from outside the
+    image is 0, and so is what is erased: the background of light digits on dark. With all off,
+    `images` itself comes back.
 
     Args:
         images: float32 [B, H, W, C] in [0, 1]; H and W are known when the graph is built.
@@ -29,12 +32,15 @@ def augment(images: tf.Tensor, seed: tf.Tensor, params: Augment) -> tf.Tensor:
         float32 [B, H, W, C] in [0, 1].
 
     Source:
+        Elastic: arXiv:1505.04597, section 3.1, with displacements on a grid of 4 x 4 for its 3 x 3.
         Random erasing: arXiv:1708.04896, algorithm 1. There, rectangles are drawn until one fits;
         here, the aspect and the position are drawn among those that fit. The logarithm of the
         aspect is uniform, for its bounds are each other's inverse: tall is as likely as wide.
     """
     if params.shift or params.rotation or params.flip or params.crop < 1:
         images = transform_images(images, _random_transforms(images, seed, params))
+    if params.elastic:
+        images = warp_images(images, _random_displacements(images, seed, params.elastic))
     if params.erasing:
         images = tf.where(_random_rectangles(images, seed, params.erasing), 0.0, images)
     return images
@@ -58,6 +64,40 @@ def transform_images(images: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
         interpolation="BILINEAR",
         fill_mode="CONSTANT",
     )
+
+
+def warp_images(images: tf.Tensor, displacements: tf.Tensor) -> tf.Tensor:
+    """Resample each image at displaced points, bilinearly, with zeros outside of it.
+
+    Args:
+        images: float32 [B, H, W, C].
+        displacements: float32 [B, H, W, 2], x and y: the pixel (x, y) of the result shows the point
+            (x + dx, y + dy) of the image.
+
+    Returns:
+        float32 [B, H, W, C].
+    """
+    height, width, channels = images.shape[1:]
+    # With a border of zeros one pixel wide, to which all that lies farther outside is brought.
+    padded = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
+    x = tf.range(1.0, width + 1.0) + displacements[..., 0]  # [B, H, W]
+    y = tf.range(1.0, height + 1.0)[:, None] + displacements[..., 1]
+    x = tf.clip_by_value(x, 0.0, width + 1.0)
+    y = tf.clip_by_value(y, 0.0, height + 1.0)
+    # The upper left of the four pixels about the point, one of the padded image's last but one.
+    left, top = tf.minimum(tf.floor(x), float(width)), tf.minimum(tf.floor(y), float(height))
+    right_share, lower_share = (x - left)[..., None], (y - top)[..., None]
+    first = tf.range(tf.shape(images)[0])[:, None, None] * ((height + 2) * (width + 2))
+    corner = first + tf.cast(top, tf.int32) * (width + 2) + tf.cast(left, tf.int32)
+    pixels = tf.reshape(padded, [-1, channels])
+
+    def row(offset: int) -> tf.Tensor:
+        """Return the pixels between the two that begin so far behind the corner."""
+        a, b = tf.gather(pixels, corner + offset), tf.gather(pixels, corner + offset + 1)
+        return a + right_share * (b - a)
+
+    upper = row(0)
+    return upper + lower_share * (row(width + 2) - upper)
 
 
 def affine_transforms(
@@ -116,6 +156,14 @@ def _random_transforms(images: tf.Tensor, seed: tf.Tensor, params: Augment) -> t
     )
 
 
+def _random_displacements(images: tf.Tensor, seed: tf.Tensor, pixels: float) -> tf.Tensor:
+    """Return float32 [B, H, W, 2], smooth, of this standard deviation at the grid's points."""
+    height, width = images.shape[1:3]
+    shape = [tf.shape(images)[0], _ELASTIC_GRID, _ELASTIC_GRID, 2]
+    grid = pixels * tf.random.stateless_normal(shape, _fold_in(seed, 10))
+    return tf.image.resize(grid, (height, width), method="bicubic")
+
+
 def _random_rectangles(images: tf.Tensor, seed: tf.Tensor, probability: float) -> tf.Tensor:
     """Return bool [B, H, W, 1]: in each image, with this probability, a rectangle is true."""
     height, width = images.shape[1:3]
@@ -154,6 +202,10 @@ def _uniform(
     seed: tf.Tensor, draw: int, shape: tf.Tensor | list[tf.Tensor | int], low: float, high: float
 ) -> tf.Tensor:
     """Return float32 numbers, uniform in [low, high), a function of `seed` and `draw` alone."""
+    return tf.random.stateless_uniform(shape, _fold_in(seed, draw), low, high)
+
+
+def _fold_in(seed: tf.Tensor, draw: int) -> tf.Tensor:
+    """Return the seed of a draw."""
     # int64: among 32-bit seeds, two of a long run's steps would fold to the same one.
-    seed = tf.random.experimental.stateless_fold_in(seed, tf.constant(draw, tf.int64))
-    return tf.random.stateless_uniform(shape, seed, low, high)
+    return tf.random.experimental.stateless_fold_in(seed, tf.constant(draw, tf.int64))

@@ -41,6 +41,7 @@ from model.stopping import StopAfterSaving, StopEvaluation, StopTraining, ends_i
 from src.atomic import atomic_write
 from src.baselines import raw_pixels, remembered
 from src.experiment import Experiment
+from src.extra_classes import with_extra_classes
 from src.holdout import UNSEEN
 from src.metrics import Embedded, metrics_against_gallery, metrics_within, query_indices
 from src.offline import load_triplets, mine_triplets, save_triplets
@@ -106,7 +107,7 @@ def train_and_evaluate(
         TrainingDiverged: loss or weights are not finite; the latest checkpoint is from before.
         Stopped: by a signal; the latest checkpoint is of the step that the run had come to.
     """
-    train, validation = splits["train"], splits["validation"]
+    train, validation = with_extra_classes(splits["train"], params), splits["validation"]
     batches = training_batches(train, params)
     max_steps = params.num_epochs * batches.steps_per_epoch
     model_dir = str(experiment.model_dir)

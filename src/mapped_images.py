@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from src.extra_classes import PosedImages
 
 
 class MappedImages:
@@ -56,7 +59,7 @@ class MappedImages:
         return MappedImages(self._array, self._rows[indices])
 
 
-Images: TypeAlias = NDArray[np.uint8] | MappedImages
+Images: TypeAlias = Union[NDArray[np.uint8], MappedImages, "PosedImages"]
 
 
 def in_pieces(images: Images) -> Iterator[NDArray[np.uint8]]:

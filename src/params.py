@@ -25,6 +25,7 @@ from pydantic_core import PydanticCustomError
 from src.applications import APPLICATIONS
 from src.atomic import atomic_write
 from src.errors import UserError
+from src.extra_classes import POSES
 from src.metric_names import BEST_METRICS
 from src.registry import (
     DATASETS,
@@ -130,6 +131,12 @@ class Augment(BaseModel):
         le=1,
         description="Share of the images of which a rectangle is erased (arXiv:1708.04896).",
     )
+    elastic: float = Field(
+        0.0,
+        ge=0,
+        description="Bends the image: a coarse grid of random displacements of so many pixels "
+        "(standard deviation), interpolated smoothly (arXiv:1505.04597, section 3.1).",
+    )
 
 
 class Params(BaseModel):
@@ -208,6 +215,9 @@ class Params(BaseModel):
     )
     num_blocks: int = Field(
         2, ge=1, le=6, description="Convolution blocks; each halves the image's height and width."
+    )
+    convolutions_per_block: int = Field(
+        1, ge=1, le=8, description="3x3 convolutions in a block, each followed by ReLU."
     )
     num_channels: int = Field(
         32, ge=1, le=1024, description="Channels of the first block; each next block has twice it."
@@ -331,6 +341,14 @@ class Params(BaseModel):
         None, ge=2, description="P: train on batches of P classes with K images each."
     )
     examples_per_class: int | None = Field(None, ge=2, description="K; goes with P.")
+    extra_classes: Annotated[
+        tuple[Annotated[str, _name_in(POSES), Field(strict=True)], ...], Field(strict=False)
+    ] = Field(
+        (),
+        json_schema_extra={"items": {"type": "string", **_choices(POSES)}},
+        description="Of each class, its images turned (counter-clockwise) or mirrored make one "
+        "more class to train on: for embeddings of classes never seen (arXiv:2003.00804).",
+    )
     augment: Augment = Field(
         Augment(), description="Random changes of the training images: shift, rotation, flip, ..."
     )
@@ -427,6 +445,10 @@ class Params(BaseModel):
         if (self.warmup_strategy is None) != (self.warmup_steps == 0):
             key = "warmup_steps" if self.warmup_strategy else "warmup_strategy"
             raise _contradiction(key, "nothing", "warmup_strategy and warmup_steps, both")
+        if len(set(self.extra_classes)) < len(self.extra_classes):
+            raise _contradiction(
+                "extra_classes", json.dumps(self.extra_classes), "each of them once"
+            )
         self._check_offline()
         if self.dataset == "image_folder" and self.image_size is None:
             raise _contradiction(

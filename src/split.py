@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.errors import UserError
+from src.extra_classes import POSES, changes_shape
 from src.mapped_images import Images, MappedImages
 from src.params import Params
 
@@ -134,6 +135,13 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
             f"{path}: image_size: found {params.image_size}; accepted: that of {params.dataset}, "
             f"{image_size}, or no image_size"
         )
+    turned = [pose for pose in params.extra_classes if changes_shape(pose)]
+    if turned and train.images.shape[1] != train.images.shape[2]:
+        kept = " or ".join(f"'{pose}'" for pose in POSES if not changes_shape(pose))
+        raise UserError(
+            f'{path}: extra_classes: found "{turned[0]}", for images of {image_size} pixels; '
+            f"accepted: {kept}, for those that are not square"
+        )
     num_labels = len(train.class_names)
     if params.num_labels and num_labels != params.num_labels:
         raise UserError(
@@ -149,7 +157,7 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
         )
         if size and size != len(split)
     ]
-    num_classes = len(np.unique(train.labels))
+    num_classes = len(np.unique(train.labels)) * (1 + len(params.extra_classes))
     if params.classes_per_batch and params.classes_per_batch > num_classes:
         warnings.append(
             f"{path}: classes_per_batch: found {params.classes_per_batch}, but the data has "

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+import scipy.ndimage
 
-from model.augment import affine_transforms, augment, transform_images
+from model.augment import affine_transforms, augment, transform_images, warp_images
 from model.estimator import tf
 from src.params import Augment
 
@@ -9,7 +10,7 @@ RNG = np.random.default_rng(0)
 # Neither square nor dark, so that swapped axes and what comes in from outside show.
 GREY = RNG.uniform(0.2, 1.0, (300, 8, 11, 1)).astype(np.float32)
 COLOUR = RNG.uniform(0.2, 1.0, (300, 9, 6, 3)).astype(np.float32)
-ALL = {"shift": 2, "rotation": 30.0, "flip": True, "crop": 0.7, "erasing": 0.5}
+ALL = {"shift": 2, "rotation": 30.0, "flip": True, "crop": 0.7, "erasing": 0.5, "elastic": 1.5}
 SEED = (7, 100)  # of the run, and the step
 
 each_shape = pytest.mark.parametrize("images", [GREY, COLOUR], ids=["grey", "colour"])
@@ -348,3 +349,47 @@ def test_erasing_comes_last(run):
         rows, columns, _ = np.nonzero(before != after)
         if len(rows):
             assert not after[min(rows) : max(rows) + 1, min(columns) : max(columns) + 1].any()
+
+
+@each_shape
+def test_warping_is_bilinear_with_zeros_outside(run, images):
+    """Against scipy's interpolation of order 1, at points inside, on the border and far outside."""
+    images = images[:20]
+    displacements = RNG.normal(0, 3, (*images.shape[:3], 2)).astype(np.float32)
+    displacements[:5] = displacements[:5].round()
+    displacements[-1] = 1e6
+    result = run(warp_images, images, displacements)
+    y, x = np.indices(images.shape[1:3])
+    for image, displacement, found in zip(images, displacements, result, strict=True):
+        points = [y + displacement[..., 1], x + displacement[..., 0]]
+        for channel in range(images.shape[3]):
+            padded = np.pad(image[..., channel], 1)
+            expected = scipy.ndimage.map_coordinates(
+                padded, np.add(points, 1), order=1, mode="nearest"
+            )
+            np.testing.assert_allclose(found[..., channel], expected, atol=1e-4)
+
+
+def test_warping_by_whole_pixels_copies_them(run):
+    displacements = np.broadcast_to(np.float32([2, -1]), (*GREY.shape[:3], 2))
+    result = run(warp_images, GREY, displacements)
+    np.testing.assert_array_equal(result, [shifted(image, -2, 1) for image in GREY])
+
+
+def test_elastic_is_smooth_and_of_its_size(run):
+    """On a picture of its own coordinates, the displacements can be read off."""
+    y, x = np.indices((28, 28), dtype=np.float32) / 100 + 0.3
+    images = np.tile(np.stack([x, y, y], axis=-1), (2000, 1, 1, 1))
+    result = changed(run, images, elastic=1.5)
+    # Away from the border, where what comes in from outside is no coordinate.
+    displacements = 100 * (result - images)[:, 8:-8, 8:-8, :2]
+    assert np.abs(displacements.mean(axis=0)).max() < 4 * 1.5 / np.sqrt(2000)
+    # 1.5 at the points of the grid, the third pixel and every seventh after it; in between the
+    # weights of the points' numbers are smaller together.
+    deviations = displacements.std(axis=0)
+    assert deviations.min() > 0.8
+    assert deviations.max() < 1.7
+    # Along a line they are, at the most, those of a cubic through points 7 pixels apart.
+    assert np.abs(np.diff(displacements, 2, axis=2)).max() < 1.5 * 4 / 7
+    correlation = np.corrcoef(displacements[:, 6, 6, 0], displacements[:, 6, 6, 1])[0, 1]
+    assert abs(correlation) < 4 / np.sqrt(2000)

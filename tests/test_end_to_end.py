@@ -46,6 +46,7 @@ def events(directory):
         *({"triplet_strategy": name} for name in TRIPLET_STRATEGIES),
         {"triplet_strategy": "offline", "offline_mining": "hard"},
         {"triplet_strategy": "offline", "offline_mining": "semihard", "remine_epochs": 2},
+        {"augment": {"shift": 1, "elastic": 0.3}, "convolutions_per_block": 2},
     ],
     ids=lambda params: "-".join(map(str, params.values())),
 )
@@ -106,6 +107,18 @@ def test_train_then_visualize(make_experiment, data_dir, capsys, params):
     ]
     assert [line.split("\t")[:2] for line in lines[1:4]] == [["0", "0"], ["1", "1"], ["2", "2"]]
     assert f"tensorboard --logdir {model_dir}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("strategy", ["batch_all", "offline"])
+def test_extra_classes_are_trained_on_alone(make_experiment, data_dir, strategy):
+    """Two more poses: three times the steps an epoch, and the splits as ever."""
+    keys = {"extra_classes": ["rot90", "mirror"], "num_epochs": 2}
+    if strategy == "offline":
+        keys["offline_mining"] = "hard"
+    metrics = run_train(make_experiment(triplet_strategy=strategy, **keys), data_dir)
+    assert metrics["global_step"] == 2 * -(-3 * 200 // 32)
+    sizes = {name: m["num_examples"] for name, m in metrics["splits"].items()}
+    assert sizes == {"train": 200, "validation": 40, "test": 60}
 
 
 def test_checkpoints_do_not_hold_the_data(make_experiment, data_dir):

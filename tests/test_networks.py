@@ -125,6 +125,16 @@ def test_naive_cnn_has_the_blocks_and_channels_of_its_params():
     assert shapes == [(3, 3, 1, 4), (3, 3, 4, 8), (3, 3, 8, 16), (1 * 2 * 16, 8)]
 
 
+def test_naive_cnn_with_two_convolutions_a_block():
+    params = Params(convolutions_per_block=2, num_channels=4, embedding_size=8, use_batch_norm=True)
+    _, variables = embed(params)
+    shapes = [v.shape for name, v in variables.items() if "kernel" in name]
+    # 12 x 16 pixels halved twice are 3 x 4.
+    assert shapes[:4] == [(3, 3, 1, 4), (3, 3, 4, 4), (3, 3, 4, 8), (3, 3, 8, 8)]
+    assert shapes[4:] == [(3 * 4 * 8, 8)]
+    assert sum("moving_mean" in name for name in variables) == 4
+
+
 def test_too_many_blocks_for_the_images():
     with pytest.raises(UserError, match="num_blocks: found 5 .* accepted: at most 3"):
         embed(Params(num_blocks=5))

@@ -1,4 +1,4 @@
-"""A small CNN: blocks of 3x3 convolution, ReLU and 2x2 max pooling, then one dense layer."""
+"""A small CNN: blocks of 3x3 convolutions, ReLU and 2x2 max pooling, then one dense layer."""
 
 from model.estimator import keras
 from src.errors import UserError
@@ -9,8 +9,8 @@ def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
     """Build the network.
 
     Args:
-        params: `num_blocks`, `num_channels`, `use_batch_norm`, `bn_momentum`, `embedding_size`,
-            `l2_normalize`.
+        params: `num_blocks`, `convolutions_per_block`, `num_channels`, `use_batch_norm`,
+            `bn_momentum`, `embedding_size`, `l2_normalize`.
         image_shape: (H, W, C) in pixels and channels.
 
     Returns:
@@ -31,12 +31,14 @@ def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
     x = images
     for block in range(1, params.num_blocks + 1):
         channels = params.num_channels * 2 ** (block - 1)
-        x = layers.Conv2D(channels, 3, padding="same", name=f"block_{block}_conv")(x)
-        if params.use_batch_norm:
-            x = layers.BatchNormalization(momentum=params.bn_momentum, name=f"block_{block}_norm")(
-                x
-            )
-        x = layers.ReLU(name=f"block_{block}_relu")(x)
+        for number in range(1, params.convolutions_per_block + 1):
+            # The first of a block is called as where there is but one.
+            ending = f"_{number}" if number > 1 else ""
+            name = f"block_{block}_{{}}{ending}".format
+            x = layers.Conv2D(channels, 3, padding="same", name=name("conv"))(x)
+            if params.use_batch_norm:
+                x = layers.BatchNormalization(momentum=params.bn_momentum, name=name("norm"))(x)
+            x = layers.ReLU(name=name("relu"))(x)
         x = layers.MaxPooling2D(name=f"block_{block}_pool")(x)  # [B, H / 2^block, W / 2^block, C]
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(params.embedding_size, name="embedding")(x)  # [B, D]

@@ -1,0 +1,89 @@
+"""Classes beside those there are: their images, turned or mirrored, to be told apart as well."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from src.mapped_images import Images
+    from src.params import Params
+    from src.split import Split
+
+# Of each pose: mirrored left and right or not, and then how many quarter turns, counter-clockwise.
+POSES = {
+    "rot90": (False, 1),
+    "rot180": (False, 2),
+    "rot270": (False, 3),
+    "mirror": (True, 0),
+    "mirror_rot90": (True, 1),
+    "mirror_rot180": (True, 2),
+    "mirror_rot270": (True, 3),
+}
+
+
+def changes_shape(pose: str) -> bool:
+    """Return whether height and width change places in this pose."""
+    return POSES[pose][1] % 2 == 1
+
+
+class PosedImages:
+    """Images upright, and once more in each pose; each is turned when it is asked for.
+
+    With N images, position i + p N is image i in the pose p, the first of which is upright.
+
+    Attributes:
+        shape: ((1 + poses) N, H, W, C).
+        dtype: uint8.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 4
+
+    def __init__(self, images: "Images", poses: tuple[str, ...]) -> None:
+        """Pose `images`, uint8 [N, H, W, C], square where a pose is a quarter turn."""
+        self._images = images
+        self._poses = poses
+        self.shape = ((1 + len(poses)) * len(images), *images.shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, positions: NDArray[np.intp]) -> NDArray[np.uint8]:
+        poses, rows = np.divmod(positions, len(self._images))
+        images = np.array(self._images[rows])  # [M, H, W, C], not a view
+        for number, pose in enumerate(self._poses, start=1):
+            mirrored, quarter_turns = POSES[pose]
+            chosen = images[poses == number]
+            if mirrored:
+                chosen = chosen[:, :, ::-1]
+            images[poses == number] = np.rot90(chosen, quarter_turns, axes=(1, 2))
+        return images
+
+
+def with_extra_classes(split: "Split", params: "Params") -> "Split":
+    """Return a split that has for each class, and each pose of `extra_classes`, one class more.
+
+    That classes of turned images teach embeddings of classes never seen: arXiv:2003.00804.
+
+    Args:
+        split: what is trained on; its images are square where a pose is a quarter turn.
+        params: `extra_classes`; where there are none, the split comes back.
+
+    Returns:
+        The split's N examples, and behind them N in each pose, with labels from C upwards for C
+        class names.
+    """
+    poses = params.extra_classes
+    if not poses:
+        return split
+    num_classes = len(split.class_names)
+    labels = [split.labels + num_classes * number for number in range(1 + len(poses))]
+    names = [f"{name} {pose}" for pose in poses for name in split.class_names]
+    return replace(
+        split,
+        images=PosedImages(split.images, poses),
+        labels=np.concatenate(labels),
+        class_names=(*split.class_names, *names),
+    )
