@@ -1,7 +1,7 @@
 """Classes beside those there are: their images, turned or mirrored, to be told apart as well."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,8 @@ def changes_shape(pose: str) -> bool:
 class PosedImages:
     """Images upright, and once more in each pose; each is turned when it is asked for.
 
-    With N images, position i + p N is image i in the pose p, the first of which is upright.
+    With N images, position i + p N is image i in the pose p, the first of which is upright. Indexed
+    by positions, slices or masks along the first axis, which is all that a training needs.
 
     Attributes:
         shape: ((1 + poses) N, H, W, C).
@@ -45,13 +46,14 @@ class PosedImages:
         """Pose `images`, uint8 [N, H, W, C], square where a pose is a quarter turn."""
         self._images = images
         self._poses = poses
-        self.shape = ((1 + len(poses)) * len(images), *images.shape[1:])
+        self._positions = np.arange((1 + len(poses)) * len(images))
+        self.shape = (len(self._positions), *images.shape[1:])
 
     def __len__(self) -> int:
-        return self.shape[0]
+        return len(self._positions)
 
-    def __getitem__(self, positions: NDArray[np.intp]) -> NDArray[np.uint8]:
-        poses, rows = np.divmod(positions, len(self._images))
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        poses, rows = np.divmod(self._positions[key], len(self._images))
         images = np.array(self._images[rows])  # [M, H, W, C], not a view
         for number, pose in enumerate(self._poses, start=1):
             mirrored, quarter_turns = POSES[pose]
@@ -83,7 +85,8 @@ def with_extra_classes(split: "Split", params: "Params") -> "Split":
     names = [f"{name} {pose}" for pose in poses for name in split.class_names]
     return replace(
         split,
-        images=PosedImages(split.images, poses),
+        # All of an array that a training makes use of.
+        images=cast("Images", PosedImages(split.images, poses)),
         labels=np.concatenate(labels),
         class_names=(*split.class_names, *names),
     )

@@ -2,13 +2,10 @@
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from src.extra_classes import PosedImages
 
 
 class MappedImages:
@@ -59,7 +56,7 @@ class MappedImages:
         return MappedImages(self._array, self._rows[indices])
 
 
-Images: TypeAlias = Union[NDArray[np.uint8], MappedImages, "PosedImages"]
+Images: TypeAlias = NDArray[np.uint8] | MappedImages
 
 
 def in_pieces(images: Images) -> Iterator[NDArray[np.uint8]]:

@@ -48,6 +48,7 @@ def test_images_come_in_the_order_asked_for(tmp_path):
         expected = [IMAGES[6][:, ::-1], IMAGES[3], IMAGES[0][::-1, ::-1], IMAGES[3]]
         np.testing.assert_array_equal(found, expected)
         assert found.dtype == np.uint8
+        np.testing.assert_array_equal(posed[6:9], [IMAGES[6], *IMAGES[:2, ::-1, ::-1]])
 
 
 def test_the_images_themselves_stay_as_they_are():
