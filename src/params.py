@@ -25,8 +25,8 @@ from pydantic_core import PydanticCustomError
 from src.applications import APPLICATIONS
 from src.atomic import atomic_write
 from src.errors import UserError
-from src.extra_classes import POSES
 from src.metric_names import BEST_METRICS
+from src.poses import POSES
 from src.registry import (
     DATASETS,
     LIVE_FIGURES,

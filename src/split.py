@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.errors import UserError
-from src.extra_classes import POSES, changes_shape
 from src.mapped_images import Images, MappedImages
 from src.params import Params
+from src.poses import POSES, changes_shape
 
 SPLITS = ("train", "validation", "test")
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from src.errors import UserError
-from src.extra_classes import POSES, PosedImages, with_extra_classes
+from src.extra_classes import PosedImages, with_extra_classes
 from src.mapped_images import MappedImages
 from src.params import Params
+from src.poses import POSES
 from src.split import Split, check_facts
 
 RNG = np.random.default_rng(0)

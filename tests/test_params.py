@@ -36,6 +36,10 @@ INTEGERS = {
         [1, 6],
         [(0, "greater than or equal to 1"), (7, "less than or equal to 6")],
     ),
+    "convolutions_per_block": (
+        [1, 8],
+        [(0, "greater than or equal to 1"), (9, "less than or equal to 8")],
+    ),
     "num_channels": (
         [1, 1024],
         [(0, "greater than or equal to 1"), (1025, "less than or equal to 1024")],
@@ -76,7 +80,8 @@ NAMES = {
 }
 # Tested by themselves, below
 OTHERS = (
-    *("application", "augment", "distance", "embedding_activation", "frozen_layers"),
+    *("application", "augment", "distance", "embedding_activation", "extra_classes"),
+    "frozen_layers",
     *("hidden_sizes", "holdout_classes", "image_cache", "image_csv", "image_dir", "image_mode"),
     *(
         "image_resize",
@@ -437,6 +442,18 @@ def test_live_figures(path):
     assert "a valid string" in message(path, {"live_figures": [1]})
 
 
+def test_extra_classes(path):
+    assert load(path, {}).extra_classes == ()
+    assert load(path, {"extra_classes": ["rot90", "mirror"]}).extra_classes == ("rot90", "mirror")
+    assert message(path, {"extra_classes": ["rot9"]}) == (
+        "extra_classes.0: found \"rot9\"; accepted: 'mirror' or 'mirror_rot180' or "
+        "'mirror_rot270' or 'mirror_rot90' or 'rot180' or 'rot270' or 'rot90'; did you mean 'rot90'?"
+    )
+    assert message(path, {"extra_classes": ["rot90", "rot90"]}) == (
+        'extra_classes: found ["rot90", "rot90"]; accepted: each of them once'
+    )
+
+
 @pytest.mark.parametrize("found", [[8, 9], ["8", "9"], [0, "sandal", 3]])
 def test_holdout_classes(path, found):
     assert load(path, {"holdout_classes": found}).holdout_classes == found
@@ -568,7 +585,7 @@ def test_distance_and_squared(path, content, distance):
         ({"augment": {"flp": True}}, "unknown key 'augment.flp'; did you mean 'flip'?"),
         (
             {"augment": {"zzz": 1}},
-            "unknown key 'augment.zzz'; accepted: crop, erasing, flip, rotation, shift",
+            "unknown key 'augment.zzz'; accepted: crop, elastic, erasing, flip, rotation, shift",
         ),
     ],
 )
