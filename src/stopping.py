@@ -58,13 +58,23 @@ class StopRequest:
 
 @contextmanager
 def stops_at_once() -> Iterator[None]:
-    """Have a signal raise `Stopped` wherever the block happens to be."""
+    """Have a signal raise `Stopped` wherever the block happens to be.
+
+    That may be in the midst of a library that makes another error of it; `Stopped` comes out.
+    """
+    raised: list[Stopped] = []
 
     def stop(number: int) -> None:
-        raise Stopped(number)
+        raised.append(Stopped(number))
+        raise raised[0]
 
     with _first_signal(stop):
-        yield
+        try:
+            yield
+        except Exception as error:
+            if raised:
+                raise raised[0] from error
+            raise
 
 
 @contextmanager

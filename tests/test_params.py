@@ -447,7 +447,8 @@ def test_extra_classes(path):
     assert load(path, {"extra_classes": ["rot90", "mirror"]}).extra_classes == ("rot90", "mirror")
     assert message(path, {"extra_classes": ["rot9"]}) == (
         "extra_classes.0: found \"rot9\"; accepted: 'mirror' or 'mirror_rot180' or "
-        "'mirror_rot270' or 'mirror_rot90' or 'rot180' or 'rot270' or 'rot90'; did you mean 'rot90'?"
+        "'mirror_rot270' or 'mirror_rot90' or 'rot180' or 'rot270' or 'rot90'; "
+        "did you mean 'rot90'?"
     )
     assert message(path, {"extra_classes": ["rot90", "rot90"]}) == (
         'extra_classes: found ["rot90", "rot90"]; accepted: each of them once'

@@ -40,6 +40,21 @@ def test_at_once(number, code, name):
     assert caught.value.exit_code == code and str(caught.value) == name
 
 
+def test_at_once_within_a_library_that_makes_another_error_of_it():
+    def library():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        except BaseException as error:
+            raise RuntimeError("in user code") from error
+
+    with pytest.raises(Stopped) as caught, stops_at_once():
+        library()
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    with pytest.raises(RuntimeError), stops_at_once():  # without a signal it is what it is
+        raise RuntimeError
+
+
 def test_at_once_puts_the_handlers_back():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with stops_at_once():
