@@ -1,6 +1,8 @@
 """SIGTERM, Ctrl-C and a closed terminal: the first ends a program in order, a second at once."""
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,21 +62,27 @@ class StopRequest:
 def stops_at_once() -> Iterator[None]:
     """Have a signal raise `Stopped` wherever the block happens to be.
 
-    That may be in the midst of a library that makes another error of it; `Stopped` comes out.
+    That may be in the midst of a library that makes another error of it, or prints it (TensorFlow's
+    C++ does both). So on its way out nothing is printed to `sys.stderr`, and `Stopped` comes out.
     """
     raised: list[Stopped] = []
+    console = sys.stderr
 
     def stop(number: int) -> None:
         raised.append(Stopped(number))
+        sys.stderr = silence
         raise raised[0]
 
-    with _first_signal(stop):
+    with open(os.devnull, "w") as silence, _first_signal(stop):
         try:
             yield
         except Exception as error:
             if raised:
                 raise raised[0] from error
             raise
+        finally:
+            if raised:
+                sys.stderr = console
 
 
 @contextmanager

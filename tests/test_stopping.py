@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -40,17 +41,20 @@ def test_at_once(number, code, name):
     assert caught.value.exit_code == code and str(caught.value) == name
 
 
-def test_at_once_within_a_library_that_makes_another_error_of_it():
+def test_at_once_within_a_library_that_makes_another_error_of_it(capsys):
     def library():
         try:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(10)
         except BaseException as error:
+            traceback.print_exc()
             raise RuntimeError("in user code") from error
 
     with pytest.raises(Stopped) as caught, stops_at_once():
         library()
     assert isinstance(caught.value.__cause__, RuntimeError)
+    print("seen", file=sys.stderr)
+    assert capsys.readouterr().err == "seen\n"
     with pytest.raises(RuntimeError), stops_at_once():  # without a signal it is what it is
         raise RuntimeError
 
