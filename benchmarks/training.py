@@ -145,7 +145,7 @@ def make_pytorch(params: Params) -> Step:
     height, width, channels = images.shape[1:]
     for kernel in weights[:-2:2]:
         layers += [torch.nn.Conv2d(channels, kernel.shape[-1], 3, padding="same")]
-        layers += [torch.nn.ReLU(), torch.nn.MaxPool2d(2)]
+        layers += [torch.nn.MaxPool2d(2), torch.nn.ReLU()]
         height, width, channels = height // 2, width // 2, kernel.shape[-1]
     layers += [torch.nn.Flatten(), torch.nn.Linear(height * width * channels, weights[-1].size)]
     network = torch.nn.Sequential(*layers)

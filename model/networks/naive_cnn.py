@@ -1,4 +1,4 @@
-"""A small CNN: blocks of 3x3 convolutions, ReLU and 2x2 max pooling, then one dense layer."""
+"""A small CNN: blocks of 3x3 convolutions, 2x2 max pooling and ReLU, then one dense layer."""
 
 from model.estimator import keras
 from src.errors import UserError
@@ -38,8 +38,10 @@ def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
             x = layers.Conv2D(channels, 3, padding="same", name=name("conv"))(x)
             if params.use_batch_norm:
                 x = layers.BatchNormalization(momentum=params.bn_momentum, name=name("norm"))(x)
-            x = layers.ReLU(name=name("relu"))(x)
-        x = layers.MaxPooling2D(name=f"block_{block}_pool")(x)  # [B, H / 2^block, W / 2^block, C]
+            if number == params.convolutions_per_block:
+                # Before ReLU, which comes to the same and leaves ReLU a quarter of the pixels.
+                x = layers.MaxPooling2D(name=f"block_{block}_pool")(x)
+            x = layers.ReLU(name=name("relu"))(x)  # at last [B, H / 2^block, W / 2^block, C]
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(params.embedding_size, name="embedding")(x)  # [B, D]
     if params.l2_normalize:
