@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from src.cli import add_data_dir, positive_int, program_parser, run
@@ -10,6 +11,7 @@ from src.comparison import compare
 from src.comparison_formats import for_console
 from src.errors import SweepFailed, UserError
 from src.jobs import Job, run_jobs
+from src.lock import one_writer
 from src.results import read_result
 from src.sweep import Child, check_unchanged, parse_param, plan, write_params
 
@@ -86,11 +88,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(shlex.join(job.command))
         return
 
+    if args.overwrite:  # all now: after an interruption, what is finished is of this run
+        with ExitStack() as locks:
+            for child in to_run:  # nothing of any is removed while a training goes on in one
+                locks.enter_context(one_writer(child.experiment.model_dir))
+            for child in to_run:
+                child.experiment.overwrite()
     for child in to_run:
-        if (
-            args.overwrite
-        ):  # all of them now: after an interruption, what is finished is of this run
-            child.experiment.overwrite()
         write_params(child)
     outcome = run_jobs(jobs, at_once=args.jobs, num_done=num_ended)
     if outcome.stopped_by:

@@ -101,16 +101,18 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
 
         hparams.write_start(args.model_dir, params)
         try:
-            status = train_and_evaluate(experiment, params, splits, initial_weights)
+            collapsed = train_and_evaluate(experiment, params, splits, initial_weights)
         except TrainingDiverged as error:
             save("diverged", splits={})
             hparams.write_end(args.model_dir, succeeded=False)
             kept = f"kept: the checkpoint of step {experiment.latest_step()}"
             raise TrainingDiverged(f"{args.model_dir}: {error}; {kept}") from None
+        status = "collapsed" if collapsed and params.stop_on_collapse else "finished"
         results = evaluate(experiment, params, splits)
         hparams.write_end(args.model_dir, succeeded=status == "finished")
     save(
         status,
+        collapsed=collapsed,
         evaluated_step=experiment.evaluated_step(),
         splits=results.splits,
         baselines=results.baselines,

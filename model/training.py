@@ -89,7 +89,7 @@ def train_and_evaluate(
     params: Params,
     splits: Mapping[str, Split],
     initial_weights: LayerValues | None = None,
-) -> str:
+) -> bool:
     """Train for `num_epochs`, evaluating on the validation split after every checkpoint.
 
     The best checkpoint is kept apart, and patience that runs out ends the training earlier.
@@ -102,7 +102,7 @@ def train_and_evaluate(
         initial_weights: what it starts from where there is no checkpoint; None for random weights.
 
     Returns:
-        The status: `finished`, or `collapsed` where that has stopped the run.
+        Whether the embeddings have collapsed in the end, or in what has stopped the run.
 
     Raises:
         TrainingDiverged: loss or weights are not finite; the latest checkpoint is from before.
@@ -179,7 +179,7 @@ def train_and_evaluate(
             live_figures.write_animations()
         if params.stop_on_collapse and alarm.collapsed:
             break
-    return "collapsed" if params.stop_on_collapse and alarm.collapsed else "finished"
+    return alarm.collapsed
 
 
 class Segment(NamedTuple):

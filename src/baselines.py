@@ -62,7 +62,10 @@ def remembered(splits: Mapping[str, Split], compute: Callable[[], Metrics]) -> M
         compute: returns their metrics by `raw_pixels`.
     """
     of_splits = digest(_parts(splits))
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # a user without a home
+        return compute()
     path = Path(home, "tripletboard", f"raw_pixels-{of_splits[:16]}.npz")
     key = {"splits": of_splits, "version": _VERSION}
     found: list[Metrics] = []

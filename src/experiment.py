@@ -87,7 +87,13 @@ class Experiment:
                 f"{path!r}: has a character that TensorFlow cannot open; accepted: a path in UTF-8 "
                 "without [ ] * ? \\ and control characters"
             )
-        if self.model_dir.is_file():
+        try:
+            is_file = self.model_dir.is_file()
+        except OSError as error:  # a name that is too long
+            raise UserError(
+                f"{path}: {error.strerror}; accepted: a directory with a params.json"
+            ) from None
+        if is_file:
             raise UserError(f"{path}: a file; accepted: a directory with a params.json")
 
     @property

@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +17,9 @@ from typing import Any, BinaryIO
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from src.experiment import Experiment
+from src.stopping import SIGNALS
 
 _LOOK_EVERY_SECONDS = 0.1
-_STOPPING = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def threads_environment(jobs: int) -> dict[str, str]:
     Each would else start as many threads as there are cores. What the user has set stays. A GPU
     is shared by growth, for TensorFlow would else take all its memory for the first process.
     """
-    if jobs == 1:
+    if jobs <= 1:
         return {}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = str(max(1, (cores or 1) // jobs))
@@ -137,20 +138,26 @@ def run_jobs(jobs: Sequence[Job], *, at_once: int, num_done: int = 0) -> Outcome
     outcome = Outcome()
     waiting = deque(jobs)
     running: list[_Running] = []
-    environment = threads_environment(at_once)
+    environment = threads_environment(min(at_once, len(jobs)))
     num_passed_on = 0
     with _received_signals() as received, _View(len(jobs) + num_done, num_done, at_once) as view:
         while running or (waiting and not received):
             while waiting and len(running) < at_once and not received:
-                running.append(_Running(waiting.popleft(), environment))
-                view.started(running[-1])
+                job = waiting.popleft()
+                try:
+                    running.append(_Running(job, environment))
+                except OSError as error:  # a full disk, no more processes
+                    outcome.failed[job.name] = f"could not be started: {error}"
+                    view.not_started(job, outcome)
+                else:
+                    view.started(running[-1])
             for number in received[num_passed_on:2]:
                 if num_passed_on == 0:
                     view.write(f"{number.name}: waiting for {len(running)} to stop")
-                for job in running:
-                    job.process.send_signal(signal.SIGKILL if num_passed_on else number)
+                for one in running:
+                    one.process.send_signal(signal.SIGKILL if num_passed_on else number)
                 num_passed_on += 1
-            for ended in [job for job in running if job.has_ended()]:
+            for ended in [one for one in running if one.has_ended()]:
                 running.remove(ended)
                 if ended.process.returncode == 0:
                     outcome.finished.append(ended.job.name)
@@ -165,13 +172,20 @@ def run_jobs(jobs: Sequence[Job], *, at_once: int, num_done: int = 0) -> Outcome
 
 @contextmanager
 def _received_signals() -> Iterator[list[signal.Signals]]:
-    """Collect signals that ask to stop, in a list, instead of being ended by them."""
+    """Collect signals that ask to stop, in a list, instead of being ended by them.
+
+    Those that this program was started to ignore (`nohup`) stay ignored.
+    """
     received: list[signal.Signals] = []
 
     def receive(number: int, frame: FrameType | None) -> None:
         received.append(signal.Signals(number))
 
-    before = {number: signal.signal(number, receive) for number in _STOPPING}
+    before = {
+        number: signal.signal(number, receive)
+        for number in set(SIGNALS)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield received
     finally:
@@ -211,8 +225,9 @@ class _View:
         self._all.close()
 
     def write(self, line: str) -> None:
-        """Print a line above the bars."""
+        """Print a line above the bars, at once also where it goes to a file."""
         tqdm.write(line)
+        sys.stdout.flush()
 
     def started(self, running: _Running) -> None:
         """Show a job."""
@@ -254,6 +269,11 @@ class _View:
             bar.refresh()
         self._all.n = self._done + moved
         self._all.refresh()
+
+    def not_started(self, job: Job, outcome: Outcome) -> None:
+        """Say that a job could not be started."""
+        self._done += 1
+        self.write(f"{job.name}: {outcome.failed[job.name]} ({self._done} of {self._total})")
 
     def ended(self, ended: _Running, outcome: Outcome) -> None:
         """Take a job's bar away, and say how it ended."""

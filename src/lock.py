@@ -59,6 +59,26 @@ def one_writer(model_dir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def has_writer(model_dir: Path) -> bool | None:
+    """Return whether a process is in `one_writer` there; None where only another machine knows.
+
+    Only looks: a process that begins to write meanwhile is not kept from it.
+    """
+    try:
+        descriptor = os.open(model_dir / LOCK_FILE, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    try:
+        record = _read_record(descriptor)
+    finally:
+        os.close(descriptor)
+    if record is None or record.get("host") != socket.gethostname():
+        return None
+    return _may_live(record)
+
+
 def _acquire(path: Path) -> int:
     """Return the descriptor of the locked file, which says that it is ours."""
     while True:

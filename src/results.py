@@ -13,14 +13,18 @@ from typing import Any
 
 from src.errors import UserError
 from src.experiment import Experiment
+from src.lock import has_writer
 from src.params import Params, load_params
 
-# A status is that of `metrics.json`, or one of these. Files cannot tell whether a training is going
-# on or was killed: `running?`, with a note of when it last wrote.
+# A status is that of `metrics.json`, or one of these. Of a training of another machine the files
+# cannot tell whether it goes on or was killed: `running?`.
 NOT_TRAINED = "not trained"
 PARENT = "parent"
 DAMAGED = "damaged"
-RUNNING = "running?"
+COLLAPSED = "collapsed"
+RUNNING = "running"
+PERHAPS_RUNNING = "running?"
+FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class Result:
     Attributes:
         model_dir: its directory.
         status: `finished`, `diverged`, ... as in `metrics.json`; `not trained`, `parent`,
-            `running?` or `damaged`.
+            `running`, `running?`, `failed` or `damaged`; `collapsed` also where the training
+            went on to its end.
         params: those that its metrics belong to; None where they cannot be read.
         metrics: every number of `metrics.json` by its path: `train.loss`, `seconds`. Empty unless
             a training has come to an end: while one goes on, those of an earlier end are not its.
@@ -78,8 +83,8 @@ def read_results(directories: Iterable[Path]) -> list[Result]:
 
 def read_result(model_dir: Path) -> Result:
     """Read the files of one experiment; damaged ones become a status and a note."""
-    experiment = Experiment(model_dir)
     try:
+        experiment = Experiment(model_dir)
         params = load_params(experiment.params_path)
         content = experiment.metrics()
         trained = params
@@ -102,8 +107,12 @@ def read_result(model_dir: Path) -> Result:
     status = str(content["status"])
     splits = content.pop("splits", {})
     if status == "running":
-        notes.append(_last_write(experiment))
-        return Result(model_dir, RUNNING, trained, {}, tuple(notes))
+        writes = has_writer(model_dir)
+        status = {True: RUNNING, False: FAILED, None: PERHAPS_RUNNING}[writes]
+        notes.append(_last_write(experiment, status))
+        return Result(model_dir, status, trained, {}, tuple(notes))
+    if status == "finished" and content.get("collapsed"):
+        status = COLLAPSED
     metrics = _numbers(content) | _numbers(splits)
     return Result(model_dir, status, trained, metrics, tuple(notes))
 
@@ -118,7 +127,7 @@ def _find_experiments(top: Path) -> list[Path]:
     return found
 
 
-def _last_write(experiment: Experiment) -> str:
+def _last_write(experiment: Experiment, status: str) -> str:
     """Return the note of a training that has not come to an end."""
     latest = 0.0
     for path in experiment.model_dir.iterdir():
@@ -126,10 +135,12 @@ def _last_write(experiment: Experiment) -> str:
             latest = max(latest, path.stat().st_mtime)
     progress = experiment.progress() or {}
     at = f", at step {progress['step']} of {progress['max_steps']}" if "step" in progress else ""
-    return (
-        f"{experiment.model_dir}: training, or interrupted: last wrote "
-        f"{_duration(time.time() - latest)} ago{at}"
-    )
+    state = {
+        RUNNING: "training",
+        PERHAPS_RUNNING: "training on another machine, or interrupted",
+        FAILED: "the training has died; train.py goes on where it was",
+    }[status]
+    return f"{experiment.model_dir}: {state}: last wrote {_duration(time.time() - latest)} ago{at}"
 
 
 def _duration(seconds: float) -> str:

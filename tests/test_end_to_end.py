@@ -15,6 +15,7 @@ import train
 import visualize
 from src.errors import TrainingDiverged, UserError
 from src.registry import TRIPLET_STRATEGIES
+from src.results import read_result
 
 ROOT = Path(__file__).parent.parent
 
@@ -381,6 +382,13 @@ def test_a_training_that_collapses_is_stopped_if_asked_to(make_experiment, tmp_p
     metrics = json.loads((model_dir / "metrics.json").read_text())
     assert metrics["status"] == "collapsed"
     assert metrics["global_step"] < 20
+
+    going_on = make_experiment("going_on", num_epochs=10, save_checkpoints_steps=1000)
+    run_train(going_on, tmp_path)
+    assert "the embeddings have collapsed to a point" in capsys.readouterr().err
+    metrics = json.loads((going_on / "metrics.json").read_text())
+    assert (metrics["status"], metrics["collapsed"]) == ("finished", True)
+    assert read_result(going_on).status == "collapsed"
 
 
 def test_p_x_k_with_augmentation_and_warm_up_learns(make_experiment, data_dir):

@@ -267,6 +267,26 @@ def test_a_second_signal_kills(start, tmp_path):
     assert process.returncode == 0
 
 
+def test_a_signal_that_is_ignored_stays_so(make_job):
+    """As `nohup` has it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        job = make_job("x", "import os, signal; os.kill(os.getppid(), signal.SIGHUP)")
+        outcome = run_jobs([job], at_once=1)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (outcome.finished, outcome.stopped_by) == (["x"], None)
+
+
+def test_a_job_that_cannot_be_started_does_not_end_the_rest(make_job, capsys):
+    jobs = [make_job("first", "pass"), make_job("second", "pass"), make_job("third", "pass")]
+    jobs[1].log_path.mkdir()
+    outcome = run_jobs(jobs, at_once=2)
+    assert sorted(outcome.finished) == ["first", "third"]
+    assert "Is a directory" in outcome.failed["second"]
+    assert "second: could not be started: " in capsys.readouterr().out
+
+
 def test_handlers_are_restored(make_job):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     run_jobs([make_job("x", "pass")], at_once=1)

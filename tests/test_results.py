@@ -3,14 +3,28 @@
 import json
 import os
 import re
+import socket
+import subprocess
+import sys
 import time
 
 import pytest
 
 from src.errors import UserError
 from src.experiment import Experiment
+from src.lock import LOCK_FILE
 from src.params import Params, save_params
-from src.results import DAMAGED, NOT_TRAINED, PARENT, RUNNING, read_result, read_results
+from src.results import (
+    COLLAPSED,
+    DAMAGED,
+    FAILED,
+    NOT_TRAINED,
+    PARENT,
+    PERHAPS_RUNNING,
+    RUNNING,
+    read_result,
+    read_results,
+)
 
 FINISHED = {
     "status": "finished",
@@ -66,16 +80,57 @@ def test_a_status_is_handed_on_as_it_is(tmp_path, status):
     assert (result.status, result.metrics) == (status, {})
 
 
-def test_running_shows_no_metrics_of_an_earlier_end(tmp_path):
+def test_a_training_that_has_died_shows_no_metrics_of_an_earlier_end(tmp_path):
     path = make(tmp_path / "x", metrics={**FINISHED, "status": "running"})
     Experiment(path).save_progress({"step": 40, "max_steps": 100})
     for file in path.iterdir():
         os.utime(file, (time.time() - 3 * 3600,) * 2)
     result = read_result(path)
-    assert (result.status, result.metrics) == (RUNNING, {})
+    assert (result.status, result.metrics) == (FAILED, {})
     assert result.notes == (
-        f"{path}: training, or interrupted: last wrote 3 h ago, at step 40 of 100",
+        f"{path}: the training has died; train.py goes on where it was: last wrote 3 h ago, "
+        "at step 40 of 100",
     )
+
+
+@pytest.mark.parametrize(
+    ("record", "status"),
+    [
+        ({"pid": 1, "host": "elsewhere"}, PERHAPS_RUNNING),
+        ({"pid": 2**22 + 1, "host": socket.gethostname()}, FAILED),
+        ("", PERHAPS_RUNNING),
+    ],
+)
+def test_who_holds_the_lock_decides_whether_a_training_goes_on(tmp_path, record, status):
+    path = make(tmp_path / "x", metrics={"status": "running"})
+    (path / LOCK_FILE).write_text(json.dumps(record))
+    assert read_result(path).status == status
+
+
+def test_running_and_then_killed(tmp_path):
+    path = make(tmp_path / "x", metrics={**FINISHED, "status": "running"})
+    program = f"""
+import pathlib, time
+from src.lock import one_writer
+with one_writer(pathlib.Path({str(path)!r})):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        result = read_result(path)
+        process.kill()
+    assert (result.status, result.metrics) == (RUNNING, {})
+    assert result.notes == (f"{path}: training: last wrote 0 s ago",)
+    assert read_result(path).status == FAILED
+    assert (path / LOCK_FILE).exists()  # nobody was left to remove it
+
+
+def test_collapsed_at_the_end_of_its_training(tmp_path):
+    result = read_result(make(tmp_path / "x", metrics={**FINISHED, "collapsed": True}))
+    assert (result.status, result.metrics["test.loss"]) == (COLLAPSED, 0.5)
+    result = read_result(make(tmp_path / "y", metrics={**FINISHED, "collapsed": False}))
+    assert result.status == "finished"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +143,7 @@ def test_the_age_counts_from_the_newest_file(tmp_path, age, text):
         os.utime(file, (time.time() - 10**7,) * 2)
     (path / "events.out.tfevents.1").touch()
     os.utime(path / "events.out.tfevents.1", (time.time() - age + 0.4,) * 2)
-    assert read_result(path).notes == (f"{path}: training, or interrupted: last wrote {text} ago",)
+    assert read_result(path).notes[0].endswith(f": last wrote {text} ago")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from conftest import TINY
 import sweep
 from src.errors import SweepFailed, UserError
 from src.experiment import Experiment
+from src.lock import one_writer
 from src.params import Params, load_params
 from src.sweep import check_unchanged, parse_param, plan, write_params
 
@@ -338,6 +339,19 @@ def test_a_sweep_from_beginning_to_end(parent, data_dir, capsys):
     run_sweep(parent, data_dir, *options[2:], "--param", "learning_rate=0.005", "--overwrite")
     assert "0 trained before, 1 to run" in capsys.readouterr().out
     assert statuses(parent)[good] == "finished"
+
+
+def test_overwrite_removes_nothing_while_a_training_goes_on(parent, data_dir):
+    kept = parent / "margin_1" / "metrics.json"
+    kept.parent.mkdir()
+    kept.write_text('{"status": "finished"}')
+    with (
+        one_writer(parent / "margin_2"),
+        pytest.raises(UserError, match="margins/margin_2: in use by process"),
+    ):
+        run_sweep(parent, data_dir, "--param", "margin=1,2", "--overwrite")
+    assert kept.exists()
+    assert not (parent / "margin_1" / "params.json").exists()
 
 
 def test_data_that_are_missing_fail_every_training_with_the_reason(parent, tmp_path, capsys):
