@@ -26,7 +26,7 @@ demo: install ## train, evaluate and visualize experiments/demo; then open Tenso
 test: install ## every test
 	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-test-tf215: ## a short end-to-end run on TensorFlow 2.15.1 (Python 3.10 or 3.11)
+test-tf215: ## the losses and the end-to-end tests on TensorFlow 2.15.1 (Python 3.10 or 3.11)
 	@sh setup_venv.sh .venv-tf215 requirements-tf215.lock "$(PYTHON215)" 3.10 3.11 PYTHON215
 	.venv-tf215/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/test_end_to_end.py tests/test_triplet_strategies.py
 

@@ -13,7 +13,7 @@ from src.results import read_results
 
 EXAMPLES = """\
   python compare.py experiments/naive_cnn
-  python compare.py experiments --sort map_at_r_within --baselines
+  python compare.py experiments --split test --sort map_at_r_within --baselines
   python compare.py experiments/margins --split test --columns recall_at_1,train.loss --markdown
   python compare.py experiments/margins --plot margins.png"""
 

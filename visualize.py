@@ -28,7 +28,7 @@ EVOLUTION_POINTS = 5_000
 """Enough for a picture of the whole, and each checkpoint's layout takes seconds."""
 
 EXAMPLES = """\
-  python visualize.py --model_dir experiments/demo --serve           # and open the browser
+  python visualize.py --model_dir experiments/demo --serve           # and run TensorBoard
   python visualize.py --model_dir experiments/demo --split train test
   python visualize.py --model_dir experiments/demo --evolution       # a layout per checkpoint
   python visualize.py --model_dir experiments/demo --parquet         # for other viewers

@@ -71,8 +71,8 @@ _OTHERS = Metric("", "", None, False)
 
 # Keys of params.json that leave what is learned as it is: no column, and no row, for them.
 WITHOUT_EFFECT = frozenset(
-    {"save_summary_steps", "keep_checkpoint_max", "num_parallel_calls"}
-    | {"image_size", "num_labels", "train_size", "eval_size"}
+    {"save_summary_steps", "keep_checkpoint_max", "num_parallel_calls", "live_figures"}
+    | {"image_cache", "image_size", "num_labels", "train_size", "eval_size"}
 )
 
 Value = str | int | float | bool | None | list[Any]
@@ -233,10 +233,18 @@ def _check_split(split: str, known: Iterable[str]) -> None:
         )
 
 
+def _effective(params: Params) -> dict[str, Any]:
+    """Return the params that have an effect on what is learned."""
+    without = WITHOUT_EFFECT
+    if params.dataset == "image_folder":  # where the size is a choice, not a fact
+        without = without - {"image_size"}
+    return params.model_dump(exclude=set(without))
+
+
 def _flat(params: Params) -> dict[str, Value]:
-    """Return all params, those of nested objects by dotted keys."""
+    """Return these, those of nested objects by dotted keys."""
     flat: dict[str, Value] = {}
-    for key, value in params.model_dump().items():
+    for key, value in _effective(params).items():
         nested = value.items() if isinstance(value, dict) else ()
         flat |= {f"{key}.{inner}": v for inner, v in nested} if nested else {key: value}
     return flat
@@ -249,7 +257,7 @@ def _differing_params(results: Sequence[Result]) -> tuple[str, ...]:
     return tuple(
         key
         for key in keys
-        if key not in WITHOUT_EFFECT | {"seed"}
+        if key != "seed"
         and any(params.get(key) != all_params[0].get(key) for params in all_params)
     )
 
@@ -276,8 +284,7 @@ def _differs_in_seed_alone(result: Result, group: Sequence[Result]) -> bool:
     params, others = result.params, [other.params for other in group if other.params]
     if params is None or not others or params.seed in {other.seed for other in others}:
         return False
-    passed_over = {*WITHOUT_EFFECT, "seed"}
-    return params.model_dump(exclude=passed_over) == others[0].model_dump(exclude=passed_over)
+    return {**_effective(params), "seed": None} == {**_effective(others[0]), "seed": None}
 
 
 def _row(

@@ -94,6 +94,13 @@ def test_keys_without_effect_are_passed_over():
     assert names(comparison) == ["*"]
 
 
+def test_the_size_of_ones_own_images_is_a_choice():
+    sizes = [{"dataset": "image_folder", "image_size": size} for size in (28, 32)]
+    comparison = compare([result("a", **sizes[0]), result("b", seed=1, **sizes[1])])
+    assert comparison.params == ("image_size",)
+    assert names(comparison) == ["a", "b"]
+
+
 def test_one_experiment():
     comparison = compare([result("x/a", margin=3.0)])
     assert (comparison.params, names(comparison)) == ((), ["a"])
