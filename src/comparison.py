@@ -257,8 +257,7 @@ def _differing_params(results: Sequence[Result]) -> tuple[str, ...]:
     return tuple(
         key
         for key in keys
-        if key != "seed"
-        and any(params.get(key) != all_params[0].get(key) for params in all_params)
+        if key != "seed" and any(params.get(key) != all_params[0].get(key) for params in all_params)
     )
 
 

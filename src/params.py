@@ -118,7 +118,9 @@ class Augment(BaseModel):
         0, ge=0, description="Moves by up to so many pixels, each way, along both axes."
     )
     rotation: float = Field(0.0, ge=0, le=180, description="Turns by up to so many degrees.")
-    flip: bool = Field(False, description="Mirrors left and right, every other image, by chance.")
+    flip: bool = Field(
+        False, description="Mirrors left and right, each image with probability 1/2."
+    )
     crop: float = Field(
         1.0,
         gt=0,
