@@ -496,6 +496,11 @@ def test_unseen_classes(make_experiment, data_dir, capsys):
     with pytest.raises(UserError, match="holdout_classes: found 11; accepted: labels 0 to 9"):
         run_train(make_experiment("other", holdout_classes=[1, 11]), data_dir)
 
+    from model.hparams import METRICS
+
+    # Every column of TensorBoard's tab HPARAMS has its summaries.
+    assert [column for column in METRICS if column[1] not in events(model_dir / column[0])] == []
+
 
 def test_patience_that_runs_out_ends_a_training_well(make_experiment, data_dir, capsys):
     model_dir = make_experiment(num_epochs=40, patience_evaluations=2)
