@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import signal
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,12 @@ TINY = {
     "l2_normalize": True,
     "save_summary_steps": 2,
 }
+
+
+def pytest_configure() -> None:
+    """Heed signals as in a terminal: a suite in the background is started to ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
