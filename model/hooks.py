@@ -211,7 +211,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
 
         Args:
             margin: > 0, in units of the distance, or "soft".
-            distance: see `src.mining.mine`.
+            distance: see `src.pairs.paired_distances`.
             every_steps: the steps from one look to the next.
             model_dir: where the summary goes; None for none.
             stop: also end the run.

@@ -129,7 +129,7 @@ def mine_triplets(
             a semi-hard negative also lies within the margin: if any does, the nearest does.
         labels: int32 [N].
         embeddings: float32 [N, D].
-        distance: see `src.mining.mine`. Only its order counts here, which `euclidean`,
+        distance: see `src.pairs.paired_distances`. Only its order counts here, which `euclidean`,
             `squared_euclidean` and `mean_squared` have in common.
         seed: fixes the pools and what is drawn.
 

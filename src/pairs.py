@@ -44,7 +44,9 @@ def paired_distances(
     Args:
         x: float32 [M, D], or [1, D] for one to all of `y`.
         y: float32 [M, D].
-        distance: see `src.mining.mine`.
+        distance: `euclidean`; `squared_euclidean`; `mean_squared`, the mean over the D dimensions
+            of the squared difference; or `cosine`, 1 - cos of the angle between them, which is half
+            the squared Euclidean distance of the vectors scaled to length 1.
 
     Returns:
         float64 [M].
@@ -59,7 +61,7 @@ def scan_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int32], dista
     Args:
         embeddings: float32 [N, D], finite.
         labels: int32 [N].
-        distance: see `src.mining.mine`.
+        distance: see `src.pairs.paired_distances`.
 
     Returns:
         What is found.

@@ -279,7 +279,7 @@ def percentiles_of_distances(
 
     Args:
         embeddings: float32 [N, D].
-        distance: see `src.mining.mine`.
+        distance: see `src.pairs.paired_distances`.
         max_pairs: where there are more pairs, this many are drawn, always the same ones.
 
     Returns:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import reference
 
+from model import distances
 from model.estimator import tf
 from model.triplet_loss import batch_all_triplet_loss, batch_hard_triplet_loss
 from src.registry import SOFT_MARGIN_STRATEGIES, TRIPLET_STRATEGIES, look_up
@@ -51,6 +52,8 @@ def margins(name):
     return [0.2, 1.0, 5.0, *(["soft"] if name in SOFT_MARGIN_STRATEGIES else [])]
 
 
+IN_TWO_WAYS = ["batch_all", "batch_semihard"]
+WAYS = ["sorting", "enumerating"]
 STRATEGIES_AND_MARGINS = [(name, margin) for name in TRIPLET_STRATEGIES for margin in margins(name)]
 
 
@@ -74,15 +77,32 @@ def evaluate(run, name, labels, embeddings, margin, distance="euclidean"):
     return run(loss_and_gradient, labels, embeddings)
 
 
+def weigh_by(way, monkeypatch):
+    """Have batches of any shape weighed in one way."""
+    monkeypatch.setattr(
+        distances, "_MAX_POSITIVES_TO_ENUMERATE", {"sorting": -1, "enumerating": 10**6}[way]
+    )
+
+
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("distance", reference.DISTANCES)
-@pytest.mark.parametrize(("name", "margin"), STRATEGIES_AND_MARGINS)
-def test_agrees_with_the_loop(run, name, margin, distance, batch):
+@pytest.mark.parametrize(
+    ("name", "margin", "way"),
+    [
+        (name, margin, way)
+        for name, margin in STRATEGIES_AND_MARGINS
+        for way in (WAYS if name in IN_TWO_WAYS else [None])
+    ],
+)
+def test_agrees_with_the_loop(run, monkeypatch, name, margin, way, distance, batch):
+    if way:
+        weigh_by(way, monkeypatch)
     labels, embeddings = batch_of(name, batch)
     expected = getattr(reference, name)(labels, embeddings, margin=margin, distance=distance)
     triplets, fraction, gradient = evaluate(run, name, labels, embeddings, margin, distance)
 
-    assert triplets.loss == pytest.approx(expected.loss, rel=1e-5)
+    farthest = np.max(reference.Batch(embeddings, distance).d)  # distances are float32
+    assert triplets.loss == pytest.approx(expected.loss, rel=1e-5, abs=2e-7 * farthest)
     if not (distance == "cosine" and batch in ("on a line", "all embeddings zero")):
         # There cosines tie within rounding, so that which triplets count is anyone's guess.
         assert triplets.num_averaged_triplets == expected.num_averaged_triplets
@@ -119,15 +139,34 @@ def test_other_numbers_of_labels_are_refused(run, name):
         evaluate(run, name, np.arange(5), normal(6), 1.0)
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
-def test_embeddings_that_are_not_finite_give_a_loss_that_is_not(run, name, value):
+def test_embeddings_that_are_not_finite_give_a_loss_that_is_not(run, monkeypatch, name, value, way):
     """And not 0, by which a diverged training would look like a perfect one."""
+    weigh_by(way, monkeypatch)
     labels, embeddings = batch_of(name, "shuffled")
     embeddings = embeddings.copy()
     embeddings[3] = value
-    triplets, _, _ = evaluate(run, name, labels, embeddings, 1.0, "squared_euclidean")
+    triplets, _, gradient = evaluate(run, name, labels, embeddings, 1.0, "squared_euclidean")
     assert not np.isfinite(triplets.loss)
+    assert name == "offline" or not np.isfinite(gradient).any()
+
+
+@pytest.mark.parametrize("num_classes", [2, 10, 40])
+@pytest.mark.parametrize("distance", reference.DISTANCES)
+@pytest.mark.parametrize("name", IN_TWO_WAYS)
+def test_both_ways_agree(run, monkeypatch, name, distance, num_classes):
+    labels, embeddings = RNG.integers(0, num_classes, 160), normal(160, 16)
+    results = []
+    for way in WAYS:
+        weigh_by(way, monkeypatch)
+        results.append(evaluate(run, name, labels, embeddings, 0.5, distance))
+    (triplets, _, gradient), (others, _, other_gradient) = results
+    assert triplets.loss == pytest.approx(others.loss, rel=1e-6)
+    assert triplets[1:] == others[1:]
+    scale = np.abs(gradient).max()
+    np.testing.assert_allclose(gradient, other_gradient, rtol=1e-5, atol=1e-6 * scale)
 
 
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
@@ -230,7 +269,7 @@ def test_batch_hard_leaves_out_anchors_without_a_positive(run):
     triplets, _, gradient = evaluate(run, "batch_hard", labels, points, 1.0)
     assert triplets.loss == pytest.approx((0.5 + 1.5) / 2)
     assert triplets.num_valid_triplets == 2
-    np.testing.assert_allclose(gradient[:, 0], [(-2 + 1) / 2, (2 + 1) / 2, (-1 - 1) / 2])
+    np.testing.assert_allclose(gradient[:, 0], [(-2 + 1) / 2, (2 + 1) / 2, (-1 - 1) / 2], rtol=1e-6)
 
 
 def test_batch_hard_gradient_with_ties_lies_between_the_tied_examples(run):

@@ -4,10 +4,10 @@ from functools import partial
 
 import numpy as np
 
+from model.distances import BatchDistances, Weights
 from model.estimator import tf
-from model.mined_loss import mined_loss
 from model.triplet_strategies import TripletLoss
-from src.mining import Rows, Weights, sort_rows, unsort_rows
+from src import mining
 
 
 def batch_all(
@@ -15,13 +15,13 @@ def batch_all(
 ) -> TripletLoss:
     """Return the mean of max(d(a,p) - d(a,n) + margin, 0) over the positive triplets.
 
-    In O(B^2 log B) time and O(B^2) memory, by sorting.
+    In O(B^2 log B) time and O(B^2) memory.
 
     Args:
         labels: integer [B] or [B, 1].
         embeddings: float32 [B, D], not necessarily of length 1.
         margin: > 0, in units of the distance.
-        distance: see `src.mining.mine`.
+        distance: see `src.pairs.paired_distances`.
 
     Returns:
         The loss, a mean over the valid triplets whose loss is > 0; the counts run over all valid
@@ -31,27 +31,55 @@ def batch_all(
         arXiv:1703.07737, section 2, "batch all", in the variant L_BA!=0 that leaves out triplets
         of loss 0.
     """
-    return mined_loss(partial(weigh, margin=margin), labels, embeddings, distance)
+    batch = BatchDistances(labels, embeddings, distance)
+    found = tf.cond(
+        batch.has_few_pairs,
+        lambda: weigh_pairs(batch, margin),
+        lambda: batch.weigh_rows(partial(weigh_rows, margin=margin)),
+    )
+    return batch.loss(
+        found,
+        num_averaged_triplets=found.num_positive_triplets,
+        num_valid_triplets=batch.num_triplets,
+    )
 
 
-def weigh(rows: Rows, *, margin: float) -> Weights:
+def weigh_pairs(batch: BatchDistances, margin: float) -> Weights:
+    """Count the positive triplets, comparing each pair's threshold with its anchor's negatives."""
+    pairs = batch.positive_pairs()  # [N, 2]
+    anchors = pairs[:, 0]
+    negatives = tf.where(batch.same, np.float32(np.inf), batch.distances)  # [B, B]
+    thresholds = tf.gather_nd(batch.distances, pairs) + margin  # [N]
+    is_positive = tf.cast(tf.gather(negatives, anchors) < thresholds[:, None], tf.float32)  # [N, B]
+    # A positive triplet adds 1 to its positive's weight and takes 1 from its negative's.
+    counts = tf.reduce_sum(is_positive, axis=1)
+    shape = tf.shape(batch.distances, out_type=tf.int64)
+    by_negative = tf.math.segment_sum(is_positive, anchors)  # up to the last anchor of a pair
+    num_missing = shape[0] - tf.shape(by_negative, out_type=tf.int64)[0]
+    weights = tf.scatter_nd(pairs, counts, shape) - tf.pad(by_negative, [[0, num_missing], [0, 0]])
+    num_positive = tf.reduce_sum(tf.cast(counts, tf.float64))
+    # In float64, for the sum of the losses is small beside that of the distances.
+    weighted = tf.cast(weights, tf.float64) * tf.cast(batch.distances, tf.float64)
+    loss_sum = tf.reduce_sum(weighted) + margin * num_positive
+    return Weights(weights, loss_sum, tf.cast(num_positive, tf.int64))
+
+
+def weigh_rows(rows: mining.Rows, *, margin: float) -> mining.Weights:
     """Count, for each distance, the positive triplets: those with d(a,n) < d(a,p) + margin."""
     distances, same, anchors = rows
     # Sort the positives by d + margin among the negatives by d: a triplet is positive where its
     # positive stands after its negative. Where both are equal its loss is 0: negatives come last.
-    is_negative, columns = sort_rows(distances + same * margin, ~same, anchors)
+    thresholds = same.astype(np.float32)
+    thresholds *= margin
+    thresholds += distances
+    is_negative, places = mining.sort_rows(thresholds, ~same, anchors)
     num_negatives = np.cumsum(is_negative, axis=1, dtype=np.int32)  # up to each place
     num_positives = np.arange(1, same.shape[1], dtype=np.int32) - num_negatives
-    all_positives, all_negatives = num_positives[:, -1:], num_negatives[:, -1:]
-    counts = np.where(is_negative, num_positives - all_positives, num_negatives)
-    weights = unsort_rows(counts, columns)
     # A positive triplet adds 1 to its positive's weight and takes 1 from its negative's.
-    num_positive = int(np.abs(counts).sum(dtype=np.int64)) // 2
-    distance_sum = float(np.einsum("ij,ij->", weights, distances))
-    return Weights(
-        weights,
-        loss_sum=distance_sum + margin * num_positive,
-        num_averaged_triplets=num_positive,
-        num_positive_triplets=num_positive,
-        num_valid_triplets=int(np.vdot(all_positives.astype(np.int64), all_negatives)),
-    )
+    counts = num_positives - num_positives[:, -1:]
+    np.copyto(counts, num_negatives, where=~is_negative)
+    weights = mining.unsort_rows(counts, places)
+    num_positive = int(np.abs(counts).sum(axis=1, dtype=np.int32).sum(dtype=np.int64)) // 2
+    # In float64, for the sum of the losses is small beside that of the distances.
+    distance_sum = float(np.einsum("ij,ij->", weights, distances, dtype=np.float64))
+    return mining.Weights(weights, distance_sum + margin * num_positive, num_positive)

@@ -1,13 +1,10 @@
 """Batch-hard: for each anchor its farthest positive and its nearest negative."""
 
-from functools import partial
-
 import numpy as np
 
+from model.distances import BatchDistances, Weights
 from model.estimator import tf
-from model.mined_loss import mined_loss
 from model.triplet_strategies import TripletLoss
-from src.mining import Rows, Weights
 
 
 def batch_hard(
@@ -15,12 +12,14 @@ def batch_hard(
 ) -> TripletLoss:
     """Return the mean over anchors of max(max_p d(a,p) - min_n d(a,n) + margin, 0).
 
+    In O(B^2) time and memory.
+
     Args:
         labels: integer [B] or [B, 1].
         embeddings: float32 [B, D], not necessarily of length 1.
         margin: > 0, in units of the distance; or "soft", for softplus(max_p d(a,p) - min_n d(a,n)),
             which pulls on however well separated an anchor is.
-        distance: see `src.mining.mine`.
+        distance: see `src.pairs.paired_distances`.
 
     Returns:
         The loss, a mean over the anchors that have both a positive and a negative in the batch;
@@ -31,36 +30,31 @@ def batch_hard(
     Source:
         arXiv:1703.07737, section 2, the equation of L_BH, and "soft-margin" below it.
     """
-    return mined_loss(partial(weigh, margin=margin), labels, embeddings, distance)
-
-
-def weigh(rows: Rows, *, margin: float | str) -> Weights:
-    """Find each anchor's hardest triplet, and the slope of its loss."""
-    distances, same, anchors = rows
-    each = np.arange(len(distances))
-    positives = np.where(same, distances, -1.0)
-    positives[each, anchors] = -1
-    farthest = positives.argmax(axis=1)  # [R]
-    nearest = np.where(same, np.inf, distances).argmin(axis=1)  # [R]
-    has_triplet = (positives[each, farthest] >= 0) & ~same[each, nearest]
-    row, farthest, nearest = each[has_triplet], farthest[has_triplet], nearest[has_triplet]
-    differences = distances[row, farthest] - distances[row, nearest]
+    batch = BatchDistances(labels, embeddings, distance)
+    anchors = tf.range(tf.size(batch.labels, out_type=tf.int64))
+    none = tf.fill(tf.shape(anchors), -1.0)
+    positives = tf.linalg.set_diag(tf.where(batch.same, batch.distances, -1.0), none)  # [B, B]
+    negatives = tf.where(batch.same, np.float32(np.inf), batch.distances)  # [B, B]
+    farthest, nearest = tf.argmax(positives, axis=1), tf.argmin(negatives, axis=1)  # each [B]
+    to_positive = tf.gather(positives, farthest, batch_dims=1)
+    to_negative = tf.gather(negatives, nearest, batch_dims=1)
+    has_triplet = tf.logical_and(to_positive >= 0, to_negative < np.inf)
     if margin == "soft":
-        losses = np.logaddexp(0.0, differences)  # softplus
-        slopes = np.exp(differences - losses)  # its derivative, the logistic function
+        differences = tf.where(has_triplet, to_positive - to_negative, 0.0)
         is_positive = differences >= 0
+        losses, slopes = tf.math.softplus(differences), tf.sigmoid(differences)
     else:
-        losses = np.maximum(differences + margin, 0.0)
+        losses = tf.nn.relu((to_positive + margin) - to_negative)
         is_positive = losses > 0
-        slopes = is_positive.astype(np.float64)
-
-    weights = np.zeros(distances.shape, np.float32)
-    weights[row, farthest] = slopes
-    weights[row, nearest] = -slopes
-    return Weights(
-        weights,
-        loss_sum=float(losses.sum()),
-        num_averaged_triplets=len(row),
-        num_positive_triplets=int(np.count_nonzero(is_positive)),
-        num_valid_triplets=len(row),
+        slopes = tf.cast(is_positive, tf.float32)
+    is_triplet = tf.cast(has_triplet, tf.float32)
+    num_triplets = tf.math.count_nonzero(has_triplet)
+    return batch.loss(
+        Weights(
+            batch.weights_of(anchors, farthest, nearest, slopes * is_triplet),
+            loss_sum=tf.reduce_sum(tf.cast(losses * is_triplet, tf.float64)),
+            num_positive_triplets=tf.math.count_nonzero(tf.logical_and(is_positive, has_triplet)),
+        ),
+        num_averaged_triplets=num_triplets,
+        num_valid_triplets=num_triplets,
     )
