@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from model.best_checkpoint import BestCheckpoint
 from model.checkpoints import AlignedSaver, FitsNetwork, usable_checkpoint
@@ -170,9 +169,7 @@ def train_and_evaluate(
             ],
         )
         try:
-            # Mining's products take one thread: BLAS's own go on waiting for the next one by
-            # spinning, for most of a step, at the cost of TensorFlow's.
-            with threadpool_limits(1, "blas"), ends_in_order(request, model_dir):
+            with ends_in_order(request, model_dir):
                 estimator.train_and_evaluate(trained, train_spec, eval_spec)
         finally:
             bar.close()
