@@ -76,20 +76,21 @@ def weigh_rows(rows: mining.Rows, *, margin: float) -> mining.Weights:
     ordered = distances.reshape(-1)[places]  # [R, B - 1]
     # The rank of the nearest negative behind each rank, found from the right; where there is
     # none behind, that of the last negative.
-    ranks = np.arange(places.shape[1], dtype=np.int32)
-    behind = np.where(is_positive, np.int32(len(ranks)), ranks)
-    chosen = np.minimum.accumulate(behind[:, ::-1], axis=1)[:, ::-1]
-    last = np.where(is_positive, np.int32(-1), ranks).max(axis=1, keepdims=True, initial=-1)
-    row, rank = np.nonzero(is_positive & (last >= 0))
-    negative = np.minimum(chosen[row, rank], last[row, 0])
+    num_ranks = places.shape[1]
+    ranks = np.arange(num_ranks, dtype=np.int32)
+    behind = np.where(is_positive, np.int32(num_ranks), ranks)
+    np.minimum.accumulate(behind[:, ::-1], axis=1, out=behind[:, ::-1])
+    last = np.where(is_positive, np.int32(-1), ranks).max(axis=1, initial=-1)
+    row, rank = np.nonzero(is_positive & (last >= 0)[:, None])
+    negative = np.minimum(behind[row, rank], last[row])
     losses = (ordered[row, rank] + np.float32(margin)) - ordered[row, negative]
     is_active = losses > 0
 
-    weights = np.zeros(places.shape, np.int32)
-    weights[row, rank] = is_active
-    np.subtract.at(weights, (row[is_active], negative[is_active]), 1)
+    weights = np.zeros(distances.size, np.float32)
+    weights[places[row, rank]] = is_active
+    np.subtract.at(weights, places[row, negative][is_active], np.float32(1))
     return mining.Weights(
-        mining.unsort_rows(weights, places),
+        weights.reshape(distances.shape),
         loss_sum=float(losses[is_active].sum(dtype=np.float64)),
         num_positive_triplets=int(np.count_nonzero(is_active)),
     )
