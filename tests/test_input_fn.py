@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from model import input_fn
 from model.estimator import tf
 from model.input_fn import eval_input_fn, predict_input_fn, train_input_fn, training_batches
 from src.params import Augment, Params
@@ -35,6 +36,30 @@ def test_images_and_labels_belong_together_and_pixels_become_0_to_1():
 
 def test_training_has_no_end():
     assert len(take(train_input_fn(SPLIT, Params(batch_size=16), 0), 40)) == 40
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 24 * 32, 1 << 20])
+@pytest.mark.parametrize(
+    "params",
+    [
+        Params(batch_size=16),
+        Params(batch_size=9),
+        Params(classes_per_batch=2, examples_per_class=8),
+    ],
+    ids=["last one smaller", "all alike", "P x K, a class smaller"],
+)
+def test_the_batches_are_those_of_the_sampler_however_many_are_gathered_at_a_time(
+    params, chunk_bytes, monkeypatch
+):
+    monkeypatch.setattr(input_fn, "_CHUNK_BYTES", chunk_bytes)
+    split = SPLIT.take(np.arange(45))  # the last class has 5
+    expected = list(itertools.islice(training_batches(split, params).from_step(2), 20))
+    assert len({len(indices) for indices in expected}) == (1 if params.batch_size == 9 else 2)
+    for indices, (images, labels) in zip(
+        expected, take(train_input_fn(split, params, 2), 20), strict=True
+    ):
+        np.testing.assert_array_equal(which(images), indices)
+        np.testing.assert_array_equal(labels, split.labels[indices])
 
 
 @pytest.mark.parametrize(
