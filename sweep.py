@@ -12,8 +12,11 @@ from src.comparison_formats import for_console
 from src.errors import SweepFailed, UserError
 from src.jobs import Job, run_jobs
 from src.lock import one_writer
+from src.registry import DATASETS, look_up
 from src.results import read_result
+from src.split import SPLITS
 from src.sweep import Child, check_unchanged, parse_param, plan, write_params
+from src.weights import find_weights
 
 EXAMPLES = """\
   python sweep.py --parent_dir experiments/margins --param margin=0.5,1,3
@@ -92,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with ExitStack() as locks:
             for child in to_run:  # nothing of any is removed while a training goes on in one
                 locks.enter_context(one_writer(child.experiment.model_dir))
+            _check_data(to_run, args.data_dir)  # nor while there is nothing to train on
             for child in to_run:
                 child.experiment.overwrite()
     for child in to_run:
@@ -118,6 +122,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{len(failed)} of {len(children)} failed:\n"
             + "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
         )
+
+
+def _check_data(children: Sequence[Child], data_dir: Path) -> None:
+    """Load every dataset, and find every file of weights, that trainings will ask for.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    for child in {child.params.dataset: child for child in children}.values():
+        load = look_up(DATASETS, child.params.dataset)
+        for split in SPLITS:
+            load(data_dir, split, child.params)
+    for weights in {child.params.weights for child in children}:
+        find_weights(weights, data_dir)
 
 
 def _job(child: Child, data_dir: Path) -> Job:

@@ -125,6 +125,7 @@ def test_every_other_key_makes_another_experiment(experiment, key):
     new = {bool: not old, int: 3, float: 0.25, str: "another"}.get(type(old), "another")
     new = {
         "augment": Augment(shift=1),
+        "extra_classes": ("rot90",),
         "hidden_sizes": (64,),
         "holdout_classes": [1, 2],
         "classes_per_batch": 3,

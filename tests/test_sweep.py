@@ -354,6 +354,21 @@ def test_overwrite_removes_nothing_while_a_training_goes_on(parent, data_dir):
     assert not (parent / "margin_1" / "params.json").exists()
 
 
+@pytest.mark.parametrize("wrong", ["data_dir", "weights"])
+def test_overwrite_removes_nothing_where_the_data_are_missing(parent, data_dir, tmp_path, wrong):
+    kept = parent / "margin_1" / "metrics.json"
+    kept.parent.mkdir()
+    kept.write_text('{"status": "finished"}')
+    if wrong == "data_dir":
+        data_dir = tmp_path / "nowhere"
+    else:
+        make_parent(parent.parent, weights="nowhere.h5")
+    with pytest.raises(UserError, match="nowhere"):
+        run_sweep(parent, data_dir, "--param", "margin=1,2", "--overwrite")
+    assert kept.exists()
+    assert not (parent / "margin_1" / "params.json").exists()
+
+
 def test_data_that_are_missing_fail_every_training_with_the_reason(parent, tmp_path, capsys):
     with pytest.raises(SweepFailed) as error:
         run_sweep(parent, tmp_path / "nowhere", "--param", "margin=1,2")
