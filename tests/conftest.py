@@ -5,6 +5,7 @@ import json
 import signal
 import struct
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,20 @@ def run(request: pytest.FixtureRequest) -> Callable[..., Any]:
         return tf.nest.map_structure(np.asarray, function(*(tf.constant(a) for a in arrays)))
 
     def v1_graph(function: Callable[..., Any], *arrays: np.ndarray) -> Any:
-        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-            placeholders = [tf.compat.v1.placeholder(a.dtype, [None, *a.shape[1:]]) for a in arrays]
-            return session.run(
-                function(*placeholders), dict(zip(placeholders, arrays, strict=True))
-            )
+        return _v1_graph(function, *((a.dtype, a.shape[1:]) for a in arrays))(*arrays)
 
     return {"eager": eager, "v1_graph": v1_graph}[request.param]
+
+
+@lru_cache(maxsize=4)  # to build a graph takes a hundred times as long as to run it
+def _v1_graph(function: Callable[..., Any], *arguments: tuple[np.dtype, Any]) -> Callable[..., Any]:
+    from model.estimator import tf
+
+    with tf.Graph().as_default():
+        placeholders = [tf.compat.v1.placeholder(dtype, [None, *rest]) for dtype, rest in arguments]
+        results = function(*placeholders)
+        session = tf.compat.v1.Session()
+    return lambda *arrays: session.run(results, dict(zip(placeholders, arrays, strict=True)))
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

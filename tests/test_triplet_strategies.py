@@ -1,5 +1,8 @@
 """Every strategy against its definition as a NumPy loop, eagerly and in a v1 graph."""
 
+from contextlib import contextmanager
+from functools import cache
+
 import numpy as np
 import pytest
 import reference
@@ -63,25 +66,33 @@ def batch_of(name, batch):
     return labels[examples], embeddings[examples]
 
 
-def evaluate(run, name, labels, embeddings, margin, distance="euclidean"):
-    """The strategy's TripletLoss, its fraction_positive, and the gradient of its loss."""
+@cache
+def loss_and_gradient_of(name, margin, distance, way):
+    """The same function for the same arguments, so that a graph is built once."""
 
     def loss_and_gradient(labels, embeddings):
-        with tf.GradientTape() as tape:
+        with weighed_by(way), tf.GradientTape() as tape:
             tape.watch(embeddings)
             triplets = look_up(TRIPLET_STRATEGIES, name)(
                 labels, embeddings, margin=margin, distance=distance
             )
         return triplets, triplets.fraction_positive, tape.gradient(triplets.loss, embeddings)
 
-    return run(loss_and_gradient, labels, embeddings)
+    return loss_and_gradient
 
 
-def weigh_by(way, monkeypatch):
+@contextmanager
+def weighed_by(way):
     """Have batches of any shape weighed in one way."""
-    monkeypatch.setattr(
-        distances, "_MAX_POSITIVES_TO_ENUMERATE", {"sorting": -1, "enumerating": 10**6}[way]
-    )
+    limit = {"sorting": -1, "enumerating": 10**6, None: distances._MAX_POSITIVES_TO_ENUMERATE}[way]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distances, "_MAX_POSITIVES_TO_ENUMERATE", limit)
+        yield
+
+
+def evaluate(run, name, labels, embeddings, margin, distance="euclidean", way=None):
+    """The strategy's TripletLoss, its fraction_positive, and the gradient of its loss."""
+    return run(loss_and_gradient_of(name, margin, distance, way), labels, embeddings)
 
 
 @pytest.mark.parametrize("batch", BATCHES)
@@ -94,12 +105,10 @@ def weigh_by(way, monkeypatch):
         for way in (WAYS if name in IN_TWO_WAYS else [None])
     ],
 )
-def test_agrees_with_the_loop(run, monkeypatch, name, margin, way, distance, batch):
-    if way:
-        weigh_by(way, monkeypatch)
+def test_agrees_with_the_loop(run, name, margin, way, distance, batch):
     labels, embeddings = batch_of(name, batch)
     expected = getattr(reference, name)(labels, embeddings, margin=margin, distance=distance)
-    triplets, fraction, gradient = evaluate(run, name, labels, embeddings, margin, distance)
+    triplets, fraction, gradient = evaluate(run, name, labels, embeddings, margin, distance, way)
 
     farthest = np.max(reference.Batch(embeddings, distance).d)  # distances are float32
     assert triplets.loss == pytest.approx(expected.loss, rel=1e-5, abs=2e-7 * farthest)
@@ -142,13 +151,12 @@ def test_other_numbers_of_labels_are_refused(run, name):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
-def test_embeddings_that_are_not_finite_give_a_loss_that_is_not(run, monkeypatch, name, value, way):
+def test_embeddings_that_are_not_finite_give_a_loss_that_is_not(run, name, value, way):
     """And not 0, by which a diverged training would look like a perfect one."""
-    weigh_by(way, monkeypatch)
     labels, embeddings = batch_of(name, "shuffled")
     embeddings = embeddings.copy()
     embeddings[3] = value
-    triplets, _, gradient = evaluate(run, name, labels, embeddings, 1.0, "squared_euclidean")
+    triplets, _, gradient = evaluate(run, name, labels, embeddings, 1.0, "squared_euclidean", way)
     assert not np.isfinite(triplets.loss)
     assert name == "offline" or not np.isfinite(gradient).any()
 
@@ -156,13 +164,11 @@ def test_embeddings_that_are_not_finite_give_a_loss_that_is_not(run, monkeypatch
 @pytest.mark.parametrize("num_classes", [2, 10, 40])
 @pytest.mark.parametrize("distance", reference.DISTANCES)
 @pytest.mark.parametrize("name", IN_TWO_WAYS)
-def test_both_ways_agree(run, monkeypatch, name, distance, num_classes):
+def test_both_ways_agree(run, name, distance, num_classes):
     labels, embeddings = RNG.integers(0, num_classes, 160), normal(160, 16)
-    results = []
-    for way in WAYS:
-        weigh_by(way, monkeypatch)
-        results.append(evaluate(run, name, labels, embeddings, 0.5, distance))
-    (triplets, _, gradient), (others, _, other_gradient) = results
+    (triplets, _, gradient), (others, _, other_gradient) = (
+        evaluate(run, name, labels, embeddings, 0.5, distance, way) for way in WAYS
+    )
     assert triplets.loss == pytest.approx(others.loss, rel=1e-6)
     assert triplets[1:] == others[1:]
     scale = np.abs(gradient).max()
