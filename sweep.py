@@ -12,9 +12,8 @@ from src.comparison_formats import for_console
 from src.errors import SweepFailed, UserError
 from src.jobs import Job, run_jobs
 from src.lock import one_writer
-from src.registry import DATASETS, look_up
 from src.results import read_result
-from src.split import SPLITS
+from src.split import load_splits
 from src.sweep import Child, check_unchanged, parse_param, plan, write_params
 from src.weights import find_weights
 
@@ -131,9 +130,7 @@ def _check_data(children: Sequence[Child], data_dir: Path) -> None:
         UserError: one cannot be read.
     """
     for child in {child.params.dataset: child for child in children}.values():
-        load = look_up(DATASETS, child.params.dataset)
-        for split in SPLITS:
-            load(data_dir, split, child.params)
+        load_splits(child.params, data_dir)
     for weights in {child.params.weights for child in children}:
         find_weights(weights, data_dir)
 

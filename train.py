@@ -11,8 +11,7 @@ from src.experiment import Experiment
 from src.holdout import hold_out
 from src.lock import one_writer
 from src.params import Params, load_params
-from src.registry import DATASETS, look_up
-from src.split import SPLITS, check_facts
+from src.split import check_facts, load_splits
 from src.stopping import Stopped
 from src.table import format_splits
 from src.weights import find_weights
@@ -52,8 +51,7 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
             print(format_splits(metrics["splits"], metrics.get("baselines", {})))
             return
 
-    load = look_up(DATASETS, params.dataset)
-    splits = {name: load(args.data_dir, name, params) for name in SPLITS}
+    splits = load_splits(params, args.data_dir)
     for warning in check_facts(params, splits, experiment.params_path):
         print(f"warning: {warning}")
     splits = hold_out(splits, params, experiment.params_path)

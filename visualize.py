@@ -18,9 +18,8 @@ from src.experiment import Experiment
 from src.holdout import UNSEEN, hold_out
 from src.params import Params
 from src.projector import MAX_POINTS, TITLES, write_evolution, write_projector
-from src.registry import DATASETS, look_up
 from src.serve import tensorboard, wait_for_interrupt
-from src.split import SPLITS, Split
+from src.split import SPLITS, Split, load_splits
 from src.sprite import MAX_SHEET_SIDE
 from src.view import Embed, View, Viewer
 
@@ -89,8 +88,7 @@ def _load(
     needed = {*names, "train"} - {UNSEEN}
     if params.holdout_classes is not None:
         needed.add("test")  # of which `unseen` is a part
-    load = look_up(DATASETS, params.dataset)
-    splits = {name: load(data_dir, name, params) for name in SPLITS if name in needed}
+    splits = load_splits(params, data_dir, [name for name in SPLITS if name in needed])
     return hold_out(splits, params, experiment.params_path)
 
 

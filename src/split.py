@@ -1,6 +1,6 @@
 """A split: the part of a dataset that is trained on, chosen by, or tested on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from src.errors import UserError
 from src.mapped_images import Images, MappedImages
 from src.params import Params
 from src.poses import POSES, changes_shape
+from src.registry import DATASETS, look_up
 
 SPLITS = ("train", "validation", "test")
 
@@ -110,6 +111,16 @@ def hold_out_validation(examples: Split, split: str, params: Params, source: Pat
             f"validation_fraction {params.validation_fraction}; at least 1 is needed"
         )
     return examples.take(indices)
+
+
+def load_splits(params: Params, data_dir: Path, names: Iterable[str] = SPLITS) -> dict[str, Split]:
+    """Load the splits called `names` of the dataset that `params` name.
+
+    Raises:
+        UserError: the data are missing, or not what they should be.
+    """
+    load = look_up(DATASETS, params.dataset)
+    return {name: load(data_dir, name, params) for name in names}
 
 
 def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list[str]:

@@ -57,7 +57,7 @@ def run(request: pytest.FixtureRequest) -> Callable[..., Any]:
     return {"eager": eager, "v1_graph": v1_graph}[request.param]
 
 
-@lru_cache(maxsize=4)  # to build a graph takes a hundred times as long as to run it
+@lru_cache(maxsize=4)  # the batches of a test follow each other, and to build graphs takes long
 def _v1_graph(function: Callable[..., Any], *arguments: tuple[np.dtype, Any]) -> Callable[..., Any]:
     from model.estimator import tf
 
