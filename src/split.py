@@ -25,11 +25,14 @@ class Split:
             stays on disk and behaves as one along the first axis.
         labels: int32 [N], each the position of its class in `class_names`.
         class_names: the classes of the whole dataset, in the order of their labels.
+        paths: text [N], the file of each image within the dataset's folder; None where a dataset
+            does not keep its images in files of their own.
     """
 
     images: Images
     labels: NDArray[np.int32]
     class_names: tuple[str, ...]
+    paths: NDArray[np.object_] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -38,7 +41,8 @@ class Split:
         """Return the examples at `indices`, int [M], in that order; images on disk stay there."""
         images = self.images
         taken = images.take(indices) if isinstance(images, MappedImages) else images[indices]
-        return Split(taken, self.labels[indices], self.class_names)
+        paths = None if self.paths is None else self.paths[indices]
+        return Split(taken, self.labels[indices], self.class_names, paths)
 
 
 def validation_indices(

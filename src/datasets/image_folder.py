@@ -14,6 +14,7 @@ import numpy as np
 from src.errors import UserError
 from src.image_cache import ImageCache, cached_images
 from src.mapped_images import MappedImages
+from src.printable import printable
 from src.split import SPLITS, Split, hold_out_validation, validation_indices
 
 if TYPE_CHECKING:
@@ -108,14 +109,6 @@ def load(data_dir: Path, split: str, params: "Params") -> Split:
         tuple(printable(name) for name in class_names),
     )
     return _take_split(examples, [listing.splits[row] for row in good], split, params, source)
-
-
-def printable(name: str) -> str:
-    """Return `name` on one line, with what cannot be printed or encoded escaped."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in name
-    )
 
 
 def _take_split(
