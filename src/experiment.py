@@ -52,17 +52,19 @@ class Best:
 
     Attributes:
         metric: by which it is the best, on the validation split.
-        value: of that metric.
+        value: of that metric; None where it is not defined.
         step: of the checkpoint.
         latest_step: of the latest evaluation.
-        num_evaluations_since: how many evaluations have come after it.
+        num_evaluations_since: how many evaluations in a row have not bettered the value.
+        loss: on the validation split, by which equal values are told apart.
     """
 
     metric: str
-    value: float
+    value: float | None
     step: int
     latest_step: int
     num_evaluations_since: int
+    loss: float | None = None
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,14 @@ class ImageCache:
     bad: dict[int, str]
     manifest_path: Path
 
+    @property
+    def digests(self):
+        from src.digests import digests_of
+
+        return digests_of(self.images)
+
+    file_digests = digests
+
 
 def cached_images(
     folder: Path,
