@@ -88,8 +88,8 @@ class BestCheckpoint(estimator.Exporter):
             self._stop()
         return exported
 
-    def _is_better(self, value: float, best: float) -> bool:
-        if not math.isfinite(value) or not math.isfinite(best):
+    def _is_better(self, value: float, best: float | None) -> bool:
+        if best is None or not math.isfinite(value) or not math.isfinite(best):
             return math.isfinite(value)
         return value < best if self._metric in LOWER_IS_BETTER else value > best
 
