@@ -112,7 +112,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 
 def _read(application: keras.Model, path: Path, params: Params) -> LayerValues:
-    """Return what the file holds, if it is of this application's layers, in order and of its shapes.
+    """Return what the file holds, if that is this application's layers, in order and of its shapes.
 
     As Keras does, but that it says more of what is wrong, and reads nothing outside of the file.
     """
@@ -120,10 +120,7 @@ def _read(application: keras.Model, path: Path, params: Params) -> LayerValues:
         f"accepted: weights of {params.application} without its classifier (`notop`), as "
         'tf_keras saves them: save_weights("weights.h5")'
     )
-    wanted = [
-        (layer.name, [(tuple(weight.shape), weight.dtype) for weight in layer.weights])
-        for layer in _with_weights(application)
-    ]
+    wanted = [(layer.name, layer.get_weights()) for layer in _with_weights(application)]
     try:
         with h5py.File(path, "r") as file:
             if foreign := _find_foreign(file):
@@ -135,8 +132,8 @@ def _read(application: keras.Model, path: Path, params: Params) -> LayerValues:
             found = list(_saved_layers(group))
             _compare(found, wanted, path, params, accepted)
             return [
-                [data[()].astype(dtype) for data, (_, dtype) in zip(datasets, weights, strict=True)]
-                for (_, datasets), (_, weights) in zip(found, wanted, strict=True)
+                [data[()].astype(mine.dtype) for data, mine in zip(theirs, weights, strict=True)]
+                for (_, theirs), (_, weights) in zip(found, wanted, strict=True)
             ]
     except UserError:
         raise
@@ -147,7 +144,7 @@ def _read(application: keras.Model, path: Path, params: Params) -> LayerValues:
 
 def _compare(
     found: list[tuple[str, list[h5py.Dataset]]],
-    wanted: list[tuple[str, list[tuple[tuple[int, ...], str]]]],
+    wanted: list[tuple[str, list[np.ndarray]]],
     path: Path,
     params: Params,
     accepted: str,
@@ -156,7 +153,7 @@ def _compare(
     for position in range(max(len(found), len(wanted))):
         theirs, datasets = found[position] if position < len(found) else ("no layer", [])
         mine, weights = wanted[position] if position < len(wanted) else ("no layer", [])
-        shapes, wanted_shapes = [data.shape for data in datasets], [shape for shape, _ in weights]
+        shapes, wanted_shapes = ([array.shape for array in of] for of in (datasets, weights))
         if shapes != wanted_shapes:
             raise UserError(
                 f"{path}: weights: layer {position + 1} with weights: found "

@@ -60,7 +60,7 @@ def discard(model_dir: Path, keep: Collection[str] = ()) -> list[str]:
     if entries or is_being_discarded(model_dir):
         discarding = model_dir / _DISCARDING
         with _named(discarding), suppress(FileExistsError):
-            discarding.mkdir()
+            os.mkdir(discarding)
         if discarding.is_symlink() or not discarding.is_dir():
             raise UserError(f"{discarding}: no folder; accepted: nothing of this name (remove it)")
         with _named(discarding):
