@@ -1,6 +1,7 @@
 """Training, evaluating and embedding an experiment: the Estimator's runs over its splits."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -89,6 +90,8 @@ def train_and_evaluate(
     params: Params,
     splits: Mapping[str, Split],
     initial_weights: LayerValues | None = None,
+    *,
+    validation_has_changed: bool = False,
 ) -> bool:
     """Train for `num_epochs`, evaluating on the validation split after every checkpoint.
 
@@ -100,6 +103,8 @@ def train_and_evaluate(
         params: of the experiment.
         splits: `train`, `validation`, and `test` for `live_figures`.
         initial_weights: what it starts from where there is no checkpoint; None for random weights.
+        validation_has_changed: whether the best checkpoint so far was chosen on another validation
+            split; it is then evaluated anew, for others to be compared with it.
 
     Returns:
         Whether the embeddings have collapsed in the end, or in what has stopped the run.
@@ -142,6 +147,8 @@ def train_and_evaluate(
         throttle_secs=0,  # after every checkpoint; the default is at most every 10 minutes
     )
     with ends_in_order(request, model_dir):
+        if validation_has_changed:
+            _evaluate_best(experiment, trained, eval_spec)
         _evaluate_missed(experiment, params, trained, eval_spec, batches.steps_per_epoch)
     for segment in _segments(experiment, params, train, batches.steps_per_epoch):
         if experiment.stopped_early(params):
@@ -252,6 +259,23 @@ def _evaluate_missed(
     for exporter in eval_spec.exporters:
         folder = str(experiment.model_dir / "export" / exporter.name)
         exporter.export(trained, folder, checkpoint, results, is_the_final_export=False)
+
+
+def _evaluate_best(
+    experiment: Experiment, trained: "estimator.Estimator", eval_spec: "estimator.EvalSpec"
+) -> None:
+    """Evaluate the best checkpoint so far on the validation split as it is now."""
+    best, checkpoint = experiment.best(), experiment.best_checkpoint
+    if best is None:
+        return
+    results = trained.evaluate(
+        eval_spec.input_fn,
+        hooks=[FitsNetwork(experiment.model_dir, checkpoint), *eval_spec.hooks],
+        name=eval_spec.name,
+        checkpoint_path=str(checkpoint),
+    )
+    metrics = defined(results)
+    experiment.save_best(replace(best, value=metrics[best.metric], loss=metrics["loss"]))
 
 
 def _mine(experiment: Experiment, params: Params, train: Split, step: int) -> NDArray[np.int32]:
