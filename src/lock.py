@@ -1,27 +1,36 @@
-"""One writer: an experiment's lock, which the system takes from a process that dies."""
+"""One process at a time: locks that the system takes from a process that dies."""
 
 import contextlib
-import errno
 import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from src.atomic import disk_error, process_exists
 from src.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from src.flock import is_at, try_flock
 
 LOCK_FILE = "train.lock"
 
-_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+_POLL_SECONDS = 0.1
+_POLLS_BEFORE_A_WORD = 10
+
+
+class InUse(UserError):
+    """Another process has the lock.
+
+    Attributes:
+        holder: which one, as far as its file says.
+    """
+
+    def __init__(self, message: str, holder: str) -> None:
+        """Keep the message and the holder."""
+        super().__init__(message)
+        self.holder = holder
 
 
 @contextmanager
@@ -51,6 +60,39 @@ def one_writer(model_dir: Path) -> Iterator[None]:
         descriptor = _acquire(path)
     except OSError as error:
         raise disk_error(model_dir, error.errno, needed=0) from error
+    with _held(path, descriptor):
+        yield
+
+
+@contextmanager
+def in_turn(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Run the block in one process at a time; the others wait for it. A signal ends the wait.
+
+    Args:
+        path: the lock's file, as that of `one_writer`; removed at the end.
+        on_wait: told whom this process waits for, after a second and whenever that changes.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    polls, told = 0, None
+    while True:
+        try:
+            descriptor = _acquire(path)
+            break
+        except InUse as error:
+            polls += 1
+            if polls >= _POLLS_BEFORE_A_WORD and told != error.holder:
+                on_wait(error.holder)
+                told = error.holder
+            time.sleep(_POLL_SECONDS)
+    with _held(path, descriptor):
+        yield
+
+
+@contextmanager
+def _held(path: Path, descriptor: int) -> Iterator[None]:
+    """Give up the lock when the block ends."""
     try:
         yield
     finally:
@@ -86,7 +128,7 @@ def _acquire(path: Path) -> int:
         try:
             _lock(path, descriptor)
             # The one before may have removed the file between our opening and locking it.
-            if _is_at(path, descriptor):
+            if is_at(path, descriptor):
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, json.dumps(_own_record()).encode() + b"\n")
                 os.fsync(descriptor)
@@ -98,26 +140,14 @@ def _acquire(path: Path) -> int:
 
 
 def _lock(path: Path, descriptor: int) -> None:
-    """Lock the file, or raise `UserError` with what is known of who has."""
-    try:
-        if fcntl is None:
-            raise OSError(errno.ENOSYS, "no flock")
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise _in_use(path, _read_record(descriptor)) from None
-    except OSError as error:
-        if error.errno not in _WITHOUT_LOCKS:
-            raise
+    """Lock the file, or raise `InUse` with what is known of who has."""
+    is_locked = try_flock(descriptor)
+    if is_locked is False:
+        raise _in_use(path, _read_record(descriptor))
+    if is_locked is None:
         record = _read_record(descriptor)
         if record and _may_live(record):
-            raise _in_use(path, record, f", or {path} removed if it is dead") from None
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+            raise _in_use(path, record, f", or {path} removed if it is dead")
 
 
 def _own_record() -> dict[str, Any]:
@@ -161,10 +191,11 @@ def _process_started(pid: int) -> str | None:
     return f"{stat.rpartition(')')[2].split()[19]} ticks after boot {boot}"
 
 
-def _in_use(path: Path, record: dict[str, Any] | None, remedy: str = "") -> UserError:
+def _in_use(path: Path, record: dict[str, Any] | None, remedy: str = "") -> InUse:
     who = "another process"
     if record:
         who = "process {pid} on {host} since {since}".format(
             **{key: record.get(key, "(unknown)") for key in ("pid", "host", "since")}
         )
-    return UserError(f"{path.parent}: in use by {who}; accepted: one train.py at a time{remedy}")
+    message = f"{path.parent}: in use by {who}; accepted: one train.py at a time{remedy}"
+    return InUse(message, who + remedy)
