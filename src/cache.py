@@ -39,8 +39,9 @@ def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     Raises:
         UserError: it cannot be written.
     """
+    contents: dict[str, Any] = {**arrays, "checksum": _checksum(arrays)}
     with atomic_write(path) as file:
-        np.savez(file, checksum=_checksum(arrays), **arrays)
+        np.savez(file, **contents)
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]] | None:

@@ -35,7 +35,7 @@ def try_flock(descriptor: int) -> bool | None:
 
 
 def is_at(path: Path, descriptor: int) -> bool:
-    """Return whether `path` names the open file; another process may have removed or replaced it."""
+    """Return whether `path` still names the open file, which others may remove or replace."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:
