@@ -1,5 +1,6 @@
 """Training, evaluating and embedding an experiment: the Estimator's runs over its splits."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.best_checkpoint import BestCheckpoint
-from model.checkpoints import AlignedSaver, FitsNetwork, usable_checkpoint
+from model.checkpoints import AlignedSaver, FitsNetwork, fault_of, usable_checkpoint
 from model.determinism import session_config
 from model.disk import RoomForCheckpoints, names_disk_errors
 from model.estimator import estimator, tf
@@ -44,11 +45,13 @@ from src.experiment import Experiment
 from src.extra_classes import with_extra_classes
 from src.holdout import UNSEEN
 from src.metrics import Embedded, metrics_against_gallery, metrics_within, query_indices
-from src.offline import load_triplets, mine_triplets, save_triplets
+from src.offline import TripletsLost, load_triplets, mine_triplets, save_triplets
 from src.params import Params
 from src.registry import NETWORKS, look_up
 from src.split import Split
 from src.stopping import StopRequest
+
+logger = logging.getLogger(__name__)
 
 
 def build_estimator(
@@ -213,9 +216,10 @@ def _segments(
         if mined_step == 0:
             mined = None  # nothing is learned yet that triplets could be chosen by
         elif first_step == mined_step:
-            mined = _mine(experiment, params, train, mined_step)
+            checkpoint = experiment.model_dir / f"model.ckpt-{mined_step}"
+            mined = _mine(experiment, params, train, mined_step, checkpoint)
         else:
-            mined = load_triplets(experiment.triplets_path(mined_step), len(train))
+            mined = _mined(experiment, params, train, mined_step)
         yield Segment(first_step, last_step, mined)
         first_step = experiment.latest_step() or 0
         if first_step < last_step:  # a hook has stopped it
@@ -253,7 +257,28 @@ def _evaluate_missed(
         exporter.export(trained, folder, checkpoint, results, is_the_final_export=False)
 
 
-def _mine(experiment: Experiment, params: Params, train: Split, step: int) -> NDArray[np.int32]:
+def _mined(experiment: Experiment, params: Params, train: Split, step: int) -> NDArray[np.int32]:
+    """Return the triplets that a segment has begun with: int32 [N, 3].
+
+    They are mined again if their file is lost and the checkpoint is still there.
+
+    Raises:
+        UserError: file and checkpoint are lost, or the file is of another split.
+    """
+    try:
+        return load_triplets(experiment.triplets_path(step), len(train))
+    except TripletsLost as error:
+        checkpoint = experiment.checkpoints().get(step)
+        if checkpoint is None or fault_of(checkpoint):
+            raise
+        found = str(error).partition("; accepted: ")[0]
+        logger.warning("warning: %s; mined again with %s", found, checkpoint)
+        return _mine(experiment, params, train, step, checkpoint)
+
+
+def _mine(
+    experiment: Experiment, params: Params, train: Split, step: int, checkpoint: Path
+) -> NDArray[np.int32]:
     """Mine triplets with the checkpoint of `step`: int32 [N, 3].
 
     They are kept in a file, by which a run that goes on later in the segment has the same ones.
@@ -261,7 +286,7 @@ def _mine(experiment: Experiment, params: Params, train: Split, step: int) -> ND
     mined = mine_triplets(
         params.offline_mining,
         train.labels,
-        embed(experiment, params, train, experiment.model_dir / f"model.ckpt-{step}"),
+        embed(experiment, params, train, checkpoint),
         distance=params.distance_name,
         seed=[params.seed, step, 2],  # 0 and 1 end the seeds of the order and of random triplets
     )
@@ -272,7 +297,7 @@ def _mine(experiment: Experiment, params: Params, train: Split, step: int) -> ND
     steps = sorted(int(name) for name in names if name.isdecimal())
     kept = [kept for kept in steps if kept <= step][-params.keep_checkpoint_max :]
     for other in set(steps) - set(kept):
-        experiment.triplets_path(other).unlink()
+        experiment.triplets_path(other).unlink(missing_ok=True)  # triplets-07.npy is not ours
     return mined
 
 

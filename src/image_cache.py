@@ -223,8 +223,9 @@ def _map(cache_path: Path, shape: tuple[int, ...]) -> _Mapped | None:
             status = os.fstat(file.fileno())
             if status.st_size != len(header) + math.prod(shape):
                 return None
+            has_header = file.read(len(header)) == header
             images: NDArray[np.uint8] = np.memmap(file, np.uint8, "r", len(header), shape)
-            return _Mapped(np.asarray(images), status, file.read(len(header)) == header)
+            return _Mapped(np.asarray(images), status, has_header)
     except (OSError, ValueError):
         return None
 
