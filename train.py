@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from src.cli import experiment_parser, quiet_console, run
@@ -43,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> None:
     """Do what `main` says, for the one who may write to the experiment."""
     started = time.perf_counter()
+    if not args.overwrite:
+        experiment.check_own()
+        _warn(experiment.set_damaged_aside())
     if not args.overwrite and experiment.is_finished(params):
         _repair_checkpoints(experiment, verbose=args.verbose)
         if experiment.is_finished(params):
@@ -55,13 +58,16 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
     for warning in check_facts(params, splits, experiment.params_path):
         print(f"warning: {warning}")
     splits = hold_out(splits, params, experiment.params_path)
-    begins = args.overwrite or experiment.latest_step() is None
-    weights = find_weights(params.weights, args.data_dir) if begins else None
     sizes = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
     print(f"{args.model_dir}: {params.dataset} ({sizes}), {params.triplet_strategy}", flush=True)
 
+    if not args.overwrite:
+        _repair_checkpoints(experiment, verbose=args.verbose)
+        experiment.check_resumable(params)
+    begins = args.overwrite or experiment.latest_step() is None  # as the repair has left it
     initial_weights = None
     if begins:  # What is wrong with the network or its weights shows before anything is removed.
+        weights = find_weights(params.weights, args.data_dir)
         with quiet_console(experiment.log_path, verbose=args.verbose):
             from model.pretrained import read_weights
             from model.training import describe_network
@@ -71,11 +77,7 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
             except UserError as error:
                 raise UserError(f"{experiment.params_path}: {error}") from None
             initial_weights = read_weights(params, weights) if weights else None
-    if args.overwrite:
-        experiment.overwrite()
-    else:
-        _repair_checkpoints(experiment, verbose=args.verbose)
-        experiment.check_resumable(params)
+        _warn(experiment.overwrite() if args.overwrite else experiment.begin())
     seconds_before = experiment.start(params)
 
     def save(status: str, **results: dict) -> None:
@@ -150,8 +152,13 @@ def _repair_checkpoints(experiment: Experiment, *, verbose: bool) -> None:
         with quiet_console(experiment.log_path, verbose=verbose):
             from model.checkpoints import repair
 
-            for line in repair(experiment.model_dir):
-                print(f"warning: {line}", flush=True)
+            _warn(repair(experiment.model_dir))
+
+
+def _warn(lines: Iterable[str]) -> None:
+    """Print a warning for each line."""
+    for line in lines:
+        print(f"warning: {line}", flush=True)
 
 
 if __name__ == "__main__":

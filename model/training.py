@@ -32,19 +32,20 @@ from model.input_fn import (
     eval_input_fn,
     predict_input_fn,
     train_input_fn,
-    training_batches,
 )
 from model.live_figures import LiveFigures
 from model.model_fn import model_fn, serving_input_fn
 from model.pretrained import LayerValues
-from model.split_metrics import NAMES
+from model.split_metrics import defined
 from model.stopping import StopAfterSaving, StopEvaluation, StopTraining, ends_in_order
 from src.atomic import atomic_write
 from src.baselines import raw_pixels, remembered
+from src.batches import training_batches
 from src.experiment import Experiment
 from src.extra_classes import with_extra_classes
 from src.holdout import UNSEEN
-from src.metrics import Embedded, metrics_against_gallery, metrics_within, query_indices
+from src.metric_names import AGAINST_GALLERY
+from src.metrics import Embedded, Metrics, metrics_against_gallery, metrics_within
 from src.offline import TripletsLost, load_triplets, mine_triplets, save_triplets
 from src.params import Params
 from src.registry import NETWORKS, look_up
@@ -322,11 +323,11 @@ class Evaluation(NamedTuple):
     Attributes:
         splits: the metrics of each split, by name.
         baselines: for `untrained` and `raw_pixels` those of the splits that are reported.
-        confusions: of each split that has asked the training split, `knn` and `class_mean`.
+        confusions: of each split, of `knn` and `class_mean`; see `src.metrics.confusions`.
     """
 
-    splits: dict[str, dict[str, float]]
-    baselines: dict[str, dict[str, dict[str, float]]]
+    splits: dict[str, Metrics]
+    baselines: dict[str, dict[str, Metrics]]
     confusions: dict[str, dict[str, NDArray[np.int64]]]
 
 
@@ -334,9 +335,9 @@ class Evaluation(NamedTuple):
 def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]) -> Evaluation:
     """Evaluate the best checkpoint on every split, beside two embeddings that nobody has trained.
 
-    Every example of a split asks the others of it, and the training split. `unseen` does not ask
-    the training split, which has none of its classes. The baselines are those of `test` and
-    `unseen`, by the same code: the network before training, and the pixels themselves.
+    Every example of a split asks the others of it, and the training split, where that has its
+    class. The baselines are those of `test` and `unseen`, by the same code: the network before
+    training, and the pixels themselves.
 
     Args:
         experiment: a trained one.
@@ -358,17 +359,19 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
             hooks=[ProgressBar(f"evaluate {name}", len(split)), kept],
             checkpoint_path=str(checkpoint),
         )
-        metrics = {key: results[key].item() for key in ("loss", *NAMES)}
         embedded = kept.embedded
         if name == "train":
             gallery = embedded
-        if name != UNSEEN:
-            against_gallery, found.confusions[name] = metrics_against_gallery(embedded, gallery)
-            metrics |= against_gallery
-            directory = experiment.model_dir / f"eval_{name}"
-            write_scalars(str(directory), against_gallery, results["global_step"])
-        num_queries = len(query_indices(split.labels))
-        found.splits[name] = {"num_examples": len(split), "num_queries": num_queries, **metrics}
+        against_gallery, found.confusions[name] = metrics_against_gallery(
+            embedded, gallery, kept.ranking if name == "train" else None
+        )
+        curves = {n: value for n, value in against_gallery.items() if n in AGAINST_GALLERY}
+        write_scalars(str(experiment.model_dir / f"eval_{name}"), curves, results["global_step"])
+        found.splits[name] = {
+            "num_examples": len(split),
+            **against_gallery,
+            **defined(results),
+        }
 
     reported = {name: splits[name] for name in ("train", "test", UNSEEN) if name in splits}
     untrained = experiment.untrained_checkpoint
@@ -384,13 +387,17 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
 
 def _baseline(
     splits: Mapping[str, Split], embed_split: Callable[[Split], NDArray[np.float32]]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Metrics]:
     """Return the metrics of every split but `train`, the gallery, by another embedding."""
     embedded = {name: Embedded(embed_split(split), split.labels) for name, split in splits.items()}
-    metrics = {name: metrics_within(embedded[name]) for name in splits if name != "train"}
-    for name in set(metrics) - {UNSEEN}:
-        metrics[name] |= metrics_against_gallery(embedded[name], embedded["train"])[0]
-    return metrics
+    return {
+        name: {
+            **metrics_within(embedded[name])[0],
+            **metrics_against_gallery(embedded[name], embedded["train"])[0],
+        }
+        for name in splits
+        if name != "train"
+    }
 
 
 def embed(

@@ -66,6 +66,12 @@ class MappedImages:
         """Return the images at `indices`, int [K], in that order, without reading any."""
         return MappedImages(self._array, self._rows[indices])
 
+    def joined(self, other: "MappedImages") -> "MappedImages":
+        """Return these images and, behind them, others of the same array, without reading any."""
+        if other._array is not self._array:
+            raise ValueError("images of two arrays")
+        return MappedImages(self._array, np.concatenate([self._rows, other._rows]))
+
 
 Images: TypeAlias = NDArray[np.uint8] | MappedImages
 

@@ -2,13 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 
+MISSING = "-"
+"""Stands for what is not defined."""
 
-def format_number(value: float | int) -> str:
-    """Return a number with four significant digits or, for an integer, all of them."""
+
+def format_number(value: float | int | None) -> str:
+    """Return a number with four significant digits, an integer with all, None as MISSING."""
+    if value is None:
+        return MISSING
     return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
-def format_metrics(metrics: Mapping[str, float | int]) -> str:
+def format_metrics(metrics: Mapping[str, float | int | None]) -> str:
     """Return `name value` of each metric, on one line."""
     return "  ".join(f"{name} {format_number(value)}" for name, value in metrics.items())
 
@@ -27,8 +32,8 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def format_splits(
-    splits: Mapping[str, Mapping[str, float | int]],
-    baselines: Mapping[str, Mapping[str, Mapping[str, float | int]]],
+    splits: Mapping[str, Mapping[str, float | int | None]],
+    baselines: Mapping[str, Mapping[str, Mapping[str, float | int | None]]],
 ) -> str:
     """Return the metrics of an experiment as a table.
 
@@ -37,8 +42,8 @@ def format_splits(
         baselines: of each baseline, those of some of these splits.
 
     Returns:
-        A row for each split, and below it one for each of its baselines; "-" for what is not
-        defined.
+        A row for each split, and below it one for each of its baselines; MISSING for what is
+        not defined.
     """
     names = ("map_at_r_within", "recall_at_1_within", "recall_at_1", "loss", "fraction_positive")
     rows = []
@@ -49,8 +54,5 @@ def format_splits(
                 rows.append((f"  {baseline}", of_splits[split]))
     return format_table(
         ["split", *names],
-        [
-            [label, *(format_number(m[name]) if name in m else "-" for name in names)]
-            for label, m in rows
-        ],
+        [[label, *(format_number(m.get(name)) for name in names)] for label, m in rows],
     )
