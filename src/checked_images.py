@@ -1,33 +1,12 @@
 """Pictures compared with their digests when they are first read; damaged ones are made anew."""
 
-import math
 from collections.abc import Callable
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.mapped_images import Images, MappedImages, in_pieces
-
-
-def picture_digests(images: Images) -> NDArray[np.uint64]:
-    """Return a hash of each picture's pixels: BLAKE2b of 8 bytes, never 0.
-
-    Args:
-        images: uint8 [N, H, W, C], or more axes.
-
-    Returns:
-        uint64 [N]. Equal pictures have equal ones; two of a million others do so by a chance of
-        3e-8.
-    """
-    size = math.prod(images.shape[1:])
-    hashes = []
-    for piece in in_pieces(images):
-        pixels = np.ascontiguousarray(piece).reshape(-1).data
-        for start in range(0, len(pixels), size):
-            hashes.append(blake2b(pixels[start : start + size], digest_size=8).digest())
-    found = np.frombuffer(b"".join(hashes), "<u8").astype(np.uint64)
-    return np.where(found == 0, np.uint64(1), found)
+from src.digests import digests_of
+from src.mapped_images import MappedImages
 
 
 class CheckedImages:
@@ -54,7 +33,7 @@ class CheckedImages:
 
         Args:
             array: uint8 [N, H, W, C], memory-mapped.
-            digests: uint64 [N], the rows' `picture_digests`; 0 where any content is right.
+            digests: uint64 [N], the rows' `digests_of`; 0 where any content is right.
             restore: returns the right content of a row, uint8 [H, W, C], given its position. It may
                 put it into the file, too.
         """
@@ -81,7 +60,7 @@ class CheckedImages:
     def _verify(self, rows: NDArray[np.intp], images: NDArray[np.uint8]) -> None:
         """Compare images [K, H, W, C] with the digests of their rows [K]; replace damaged ones."""
         unseen = np.flatnonzero(~self._verified[rows])
-        is_right = picture_digests(MappedImages(images, unseen)) == self._digests[rows[unseen]]
+        is_right = digests_of(MappedImages(images, unseen)) == self._digests[rows[unseen]]
         self._verified[rows[unseen[is_right]]] = True
         for position in unseen[~is_right]:
             images[position] = self._restore(int(rows[position]))

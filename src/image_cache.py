@@ -13,7 +13,7 @@ import stat
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,9 @@ from PIL import __version__ as pillow_version
 
 from src.atomic import atomic_write
 from src.cache import load_arrays, save_arrays
-from src.checked_images import CheckedImages, picture_digests
+from src.checked_images import CheckedImages
 from src.decode import BadImage, decode
+from src.digests import digest, file_digest
 from src.errors import UserError
 from src.lock import in_turn
 from src.printable import printable
@@ -41,6 +42,9 @@ _CHUNK = 128  # pictures that wait for each other in the order of the file
 # some more.
 _TICK_NANOSECONDS = 20_000_000
 
+# Larger files are read as a whole only once they are known to be pictures.
+_MAX_BYTES_READ_FIRST = 1 << 24
+
 logger = logging.getLogger(__name__)
 
 
@@ -51,14 +55,16 @@ class ImageCache:
     Attributes:
         images: uint8 [N, S, S, C], on disk; black where the picture is bad. Each is verified when
             it is first read, and decoded anew if its place in the file is damaged.
-        digests: uint64 [N], a hash of each picture's pixels (`picture_digests`); 0 where the
-            picture is bad.
+        digests: uint64 [N], a hash of each picture's pixels (`src.digests`); 0 where the picture is
+            bad.
+        file_digests: uint64 [N], of the files' content; 0 where the picture is bad.
         bad: why a picture could not be read, by its position.
         manifest_path: the file beside the images that names all bad pictures, if there are any.
     """
 
     images: CheckedImages
     digests: NDArray[np.uint64]
+    file_digests: NDArray[np.uint64]
     bad: dict[int, str]
     manifest_path: Path
 
@@ -75,8 +81,9 @@ def cached_images(
     """Open the cache of these pictures, and build it first unless it is there and still right.
 
     It is right as long as each file has the name, size, times (also of the change of its inode,
-    which no program can set) and inode that it had when it was decoded. Building decodes only what
-    the cache does not hold. One process at a time builds; the others wait and use what it has made.
+    which no program can set) and inode that it had when it was decoded. Building reads only files
+    that have another state or name than before, and decodes those of new content. One process at a
+    time builds; the others wait and use what it has made.
 
     Args:
         folder: where the pictures are. Links that lead out of it are not followed.
@@ -154,23 +161,44 @@ class _Pictures:
             time.sleep(_TICK_NANOSECONDS / 1e9)
         return np.frombuffer(b"".join(hashes), np.uint64)
 
-    def read(self, row: int) -> NDArray[np.uint8] | str:
-        """Return a picture, uint8 [S, S, C], or why it is bad."""
+    def read(
+        self, row: int, known: Callable[[int], NDArray[np.uint8] | None] = lambda _: None
+    ) -> tuple[NDArray[np.uint8] | str, int]:
+        """Read a picture.
+
+        Args:
+            row: its position.
+            known: returns the picture of a file's content, given its digest; None if it has to be
+                decoded.
+
+        Returns:
+            The picture, uint8 [S, S, C], or why it is bad; the digest of the file, 0 if it is bad.
+        """
         path = self.folder / self.names[row]
         try:
             if not path.resolve().is_relative_to(self._resolved_folder):
-                return "outside of the folder of pictures"
+                return "outside of the folder of pictures", 0
+            status = path.stat()
             # Opening a pipe would wait for ever.
-            if not stat.S_ISREG(path.stat().st_mode):
-                return "not a regular file"
-            return decode(path, **self._settings)
+            if not stat.S_ISREG(status.st_mode):
+                return "not a regular file", 0
+            of_file = _digest(path) if status.st_size <= _MAX_BYTES_READ_FIRST else 0
+            image = known(of_file)
+            if image is None:
+                image = decode(path, **self._settings)
+            return image, of_file or _digest(path)
         except BadImage as error:
-            return str(error)
+            return str(error), 0
         except FileNotFoundError:
-            return "missing"
+            return "missing", 0
         except (OSError, RuntimeError, ValueError) as error:
             # RuntimeError: links in a circle, before Python 3.13; ValueError: no name of a file
-            return getattr(error, "strerror", None) or str(error)
+            return getattr(error, "strerror", None) or str(error), 0
+
+
+def _digest(path: Path) -> int:
+    with path.open("rb") as file:
+        return file_digest(file)
 
 
 class _Index(NamedTuple):
@@ -179,11 +207,13 @@ class _Index(NamedTuple):
     Attributes:
         facts: uint64 [N], of the files that they were decoded from.
         digests: uint64 [N], of their pixels; 0 where a picture is bad.
+        file_digests: uint64 [N], of the files' content; 0 where a picture is bad.
         reasons: of the bad ones, in order.
     """
 
     facts: NDArray[np.uint64]
     digests: NDArray[np.uint64]
+    file_digests: NDArray[np.uint64]
     reasons: list[str]
 
 
@@ -193,12 +223,13 @@ def _load_index(cache_path: Path, key: str) -> _Index | None:
     try:
         if arrays is None or str(arrays["key"]) != key:
             return None
-        index = _Index(arrays["facts"], arrays["digests"], json.loads(arrays["reasons"].tobytes()))
+        columns = (arrays["facts"], arrays["digests"], arrays["file_digests"])
+        index = _Index(*columns, json.loads(arrays["reasons"].tobytes()))
         num_bad = np.count_nonzero(index.digests == 0)
     except (ValueError, KeyError):
         return None
-    of_one_set = index.facts.shape == index.digests.shape == (len(index.facts),)
-    return index if of_one_set and len(index.reasons) == num_bad else None
+    are_columns = all(column.shape == (index.facts.size,) for column in columns)
+    return index if are_columns and len(index.reasons) == num_bad else None
 
 
 class _Mapped(NamedTuple):
@@ -250,6 +281,7 @@ def _open(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> I
     return ImageCache(
         CheckedImages(mapped.images, index.digests, restore),
         index.digests,
+        index.file_digests,
         bad,
         cache_path.with_suffix(".json"),
     )
@@ -279,8 +311,8 @@ class _Restore:
             UserError: it is not what it was when the cache was opened.
         """
         path = printable(str(self._pictures.folder / self._pictures.names[row]))
-        image = self._pictures.read(row)
-        if isinstance(image, str) or picture_digests(image[None])[0] != self._digests[row]:
+        image, _ = self._pictures.read(row)
+        if isinstance(image, str) or digest(image.data) != self._digests[row]:
             found = image if isinstance(image, str) else "another picture"
             raise UserError(
                 f"{path}: {found}, and its copy in {self._cache_path} is damaged; accepted: the "
@@ -331,7 +363,7 @@ def _build(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> 
 
     if shutil.disk_usage(cache_path.parent).free < math.prod(pictures.shape):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    digests = np.zeros(len(facts), np.uint64)
+    digests, file_digests = np.zeros((2, len(facts)), np.uint64)
     reasons = []
     blank = bytes(math.prod(pictures.shape[1:]))
     bar = tqdm(
@@ -347,55 +379,67 @@ def _build(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> 
         # Pillow warns of odd files without naming them, and goes on.
         warnings.simplefilter("ignore")
         file.write(_npy_header(pictures.shape))
-        for row, (image, digest) in enumerate(
-            _read_all(pictures, _Kept(cache_path, pictures, facts))
-        ):
+        for row, found in enumerate(_read_all(pictures, _Kept(cache_path, pictures, facts))):
+            image, digests[row], file_digests[row] = found
             if isinstance(image, str):
                 reasons.append(image)
             file.write(blank if isinstance(image, str) else image.tobytes())
-            digests[row] = digest
             bar.update()
     arrays = {
         "key": np.array(pictures.key),
         "facts": facts,
         "digests": digests,
+        "file_digests": file_digests,
         "reasons": np.frombuffer(json.dumps(reasons).encode(), np.uint8),
     }
     save_arrays(cache_path.with_suffix(".npz"), arrays)
 
 
 class _Kept:
-    """The good pictures of a cache that is to be replaced, as far as their files are the same."""
+    """The good pictures of a cache that is to be replaced."""
 
     def __init__(self, cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> None:
-        """Find them; there may be none."""
+        """Find those of the same files, and of files with the same content; there may be none."""
         self._rows = np.full(len(facts), -1)
+        self._row_of: dict[int, int] = {}
         index = _load_index(cache_path, pictures.key)
         mapped = index and _map(cache_path, (len(index.facts), *pictures.shape[1:]))
         if not index or not mapped:
             return
-        self._images, self._digests = mapped.images, index.digests
+        self._images, self._index = mapped.images, index
         _, new, old = np.intersect1d(facts, index.facts, return_indices=True)
         self._rows[new] = old
+        if len(new) < len(facts):
+            self._row_of = {of_file: row for row, of_file in enumerate(index.file_digests.tolist())}
 
-    def read(self, row: int) -> tuple[NDArray[np.uint8], int] | None:
-        """Return a picture and its digest; None if there is none, or its place is damaged."""
-        kept = self._rows[row]
+    def of_file(self, row: int) -> tuple[NDArray[np.uint8], int] | None:
+        """Return the picture of the file at a position, and the file's digest, without reading it.
+
+        None if it is new or has changed since, or if its place in the cache is damaged.
+        """
+        kept = int(self._rows[row])
+        image = self._image(kept)
+        return None if image is None else (image, int(self._index.file_digests[kept]))
+
+    def of_content(self, of_file: int) -> NDArray[np.uint8] | None:
+        """Return the picture of any file with this digest; None as for `of_file`."""
+        return self._image(self._row_of.get(of_file, -1))
+
+    def _image(self, kept: int) -> NDArray[np.uint8] | None:
         if kept < 0:
             return None
         image = np.array(self._images[kept])
-        digest = picture_digests(image[None])[0]
-        return (image, int(digest)) if digest == self._digests[kept] else None
+        return image if digest(image.data) == self._index.digests[kept] else None
 
 
-def _read_all(pictures: _Pictures, kept: _Kept) -> Iterator[tuple[NDArray[np.uint8] | str, int]]:
-    """Yield each picture, uint8 [S, S, C], and its digest, or why it is bad, and 0."""
+def _read_all(
+    pictures: _Pictures, kept: _Kept
+) -> Iterator[tuple[NDArray[np.uint8] | str, int, int]]:
+    """Yield each picture, uint8 [S, S, C], its digest and its file's; or why it is bad, 0 and 0."""
 
-    def read(row: int) -> tuple[NDArray[np.uint8] | str, int]:
-        if (found := kept.read(row)) is not None:
-            return found
-        image = pictures.read(row)
-        return image, 0 if isinstance(image, str) else int(picture_digests(image[None])[0])
+    def read(row: int) -> tuple[NDArray[np.uint8] | str, int, int]:
+        image, of_file = kept.of_file(row) or pictures.read(row, kept.of_content)
+        return image, 0 if isinstance(image, str) else digest(image.data), of_file
 
     rows = range(len(pictures.names))
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without the GIL

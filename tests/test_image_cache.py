@@ -20,7 +20,8 @@ from PIL import Image
 
 from src import image_cache
 from src.cache import load_arrays, save_arrays
-from src.checked_images import CheckedImages, picture_digests
+from src.checked_images import CheckedImages
+from src.digests import digest, digests_of, file_digest
 from src.errors import UserError
 from src.image_cache import cached_images
 from src.mapped_images import MappedImages
@@ -139,7 +140,7 @@ def test_pictures_of_the_same_size_and_time_are_told_apart(folder, replace):
         assert {(folder / name).stat().st_mtime for name in NAMES} == {1e9}
         cache = read(folder)
         np.testing.assert_array_equal(pixels(cache), in_files(folder))
-        np.testing.assert_array_equal(cache.digests, picture_digests(in_files(folder)))
+        np.testing.assert_array_equal(cache.digests, digests_of(in_files(folder)))
 
 
 def test_a_picture_written_right_after_it_was_decoded(folder):
@@ -161,7 +162,47 @@ def test_only_what_is_new_is_decoded(folder, decoded):
     cache = read(folder, names)
     assert sorted(decoded) == ["blue/1.bmp", "red/9.bmp"]
     np.testing.assert_array_equal(pixels(cache), in_files(folder, names))
-    np.testing.assert_array_equal(cache.digests, picture_digests(in_files(folder, names)))
+    np.testing.assert_array_equal(cache.digests, digests_of(in_files(folder, names)))
+
+
+@pytest.mark.parametrize("move", ["renamed", "copied", "touched", "swapped", "in another folder"])
+def test_files_of_the_same_content_are_not_decoded_again(folder, decoded, move):
+    """But read: that no time or inode shows."""
+    before, names = read(folder), list(NAMES)
+    decoded.clear()
+    if move == "renamed":
+        os.rename(folder / "red/0.bmp", folder / "red/a.bmp")
+        names[0] = "red/a.bmp"
+    elif move == "copied":
+        shutil.copy(folder / "red/0.bmp", folder / "red/a.bmp")
+        names.append("red/a.bmp")
+    elif move == "touched":
+        (folder / "red/0.bmp").touch()
+    elif move == "swapped":
+        swap_two(folder)
+    else:  # as after a restore of a backup
+        shutil.copytree(folder, folder.parent / "copy")
+        folder = folder.parent / "copy"
+    cache = read(folder, names)
+    assert decoded == []
+    np.testing.assert_array_equal(pixels(cache), in_files(folder, names))
+    assert set(cache.file_digests.tolist()) == set(before.file_digests.tolist())
+    assert cache.file_digests.tolist() == [digest((folder / n).read_bytes()) for n in names]
+
+
+def test_a_large_file_that_is_no_picture_is_not_read(folder, monkeypatch):
+    read_whole = []
+    monkeypatch.setattr(
+        image_cache, "file_digest", lambda file: read_whole.append(Path(file.name).name) or 1
+    )
+    with open(folder / "red/0.bmp", "wb") as file:
+        file.truncate(1 << 40)  # it takes no room
+    with open(folder / "red/1.bmp", "r+b") as file:
+        file.truncate(1 << 25)
+    for names in (NAMES, NAMES[:3]):
+        cache = read(folder, names)
+        assert list(cache.bad) == [0] and cache.file_digests[0] == 0 < cache.file_digests[1]
+    assert read_whole.count("0.bmp") == 1  # that of blue
 
 
 @pytest.mark.parametrize("change", ["size", "mode", "resize", "decoder", "Pillow"])
@@ -493,20 +534,25 @@ def test_digests_are_those_of_the_definition(tmp_path):
         int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "little")
         for image in images
     ]
-    found = picture_digests(images)
+    found = digests_of(images)
     assert found.dtype == np.uint64 and found.tolist() == expected
     assert len(set(expected)) == 49 and expected[7] == expected[30]
     rows = np.array([3, 3, 49])
-    assert picture_digests(MappedImages(images, rows)).tolist() == [expected[row] for row in rows]
-    assert picture_digests(images[:, ::-1].copy()[:, ::-1]).tolist() == expected  # any strides
-    assert picture_digests(images[:0]).shape == (0,)
+    assert digests_of(MappedImages(images, rows)).tolist() == [expected[row] for row in rows]
+    assert digests_of(images[:, ::-1].copy()[:, ::-1]).tolist() == expected  # any strides
+    assert digests_of(images[:0]).shape == (0,)
+    assert [digest(image) for image in images] == expected
+    content = os.urandom((5 << 20) // 2)
+    (tmp_path / "file").write_bytes(content)
+    with open(tmp_path / "file", "rb") as file:
+        assert file_digest(file) == digest(content)
 
 
 def test_a_row_is_verified_until_it_is_known_to_be_right():
     right = np.random.default_rng(0).integers(0, 256, (6, 2, 2, 1), np.uint8)
     stored = right.copy()
     stored[[1, 4]] += 1
-    digests = picture_digests(right)
+    digests = digests_of(right)
     digests[5] = 0
     restored = []
 
