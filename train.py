@@ -112,7 +112,7 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
                 params,
                 splits,
                 initial_weights,
-                validation_has_changed=bool(loaded.changes),
+                data_have_changed=bool(loaded.changes),
             )
         except TrainingDiverged as error:
             save("diverged", splits={})
