@@ -83,6 +83,8 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
             initial_weights = read_weights(params, weights) if weights else None
         _warn(experiment.overwrite() if args.overwrite else experiment.begin())
     seconds_before = experiment.start(params)
+    if loaded.changes:
+        experiment.forget_best_value()
     save_record(experiment.data_record_path, loaded.record)
 
     def save(status: str, **results: dict) -> None:

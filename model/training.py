@@ -106,8 +106,8 @@ def train_and_evaluate(
         params: of the experiment.
         splits: `train`, `validation`, and `test` for `live_figures`.
         initial_weights: what it starts from where there is no checkpoint; None for random weights.
-        data_have_changed: whether the run so far had other data: then the best checkpoint is
-            evaluated anew, for others to be compared with it, and offline triplets are mined anew.
+        data_have_changed: whether the run so far had other data, so that offline triplets are to be
+            mined anew.
 
     Returns:
         Whether the embeddings have collapsed in the end, or in what has stopped the run.
@@ -150,8 +150,7 @@ def train_and_evaluate(
         throttle_secs=0,  # after every checkpoint; the default is at most every 10 minutes
     )
     with ends_in_order(request, model_dir):
-        if data_have_changed:
-            _evaluate_best(experiment, trained, eval_spec)
+        _evaluate_best(experiment, trained, eval_spec)
         _evaluate_missed(experiment, params, trained, eval_spec, batches.steps_per_epoch)
     segments = _segments(
         experiment, params, train, batches.steps_per_epoch, data_have_changed=data_have_changed
@@ -277,9 +276,9 @@ def _evaluate_missed(
 def _evaluate_best(
     experiment: Experiment, trained: "estimator.Estimator", eval_spec: "estimator.EvalSpec"
 ) -> None:
-    """Evaluate the best checkpoint so far on the validation split as it is now."""
+    """Evaluate the best checkpoint so far, where its value is not known: the data have changed."""
     best, checkpoint = experiment.best(), experiment.best_checkpoint
-    if best is None:
+    if best is None or best.value is not None:
         return
     results = trained.evaluate(
         eval_spec.input_fn,

@@ -8,7 +8,7 @@ Committed: `params.json`. Written by `train.py`: `trained_params.json`, `trained
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -194,6 +194,11 @@ class Experiment:
         """Write `best.json`."""
         with atomic_write(self.best_dir / "best.json") as file:
             file.write(state_files.format_best(best))
+
+    def forget_best_value(self) -> None:
+        """Note that the best checkpoint was chosen on other data: its value is not known."""
+        if best := self.best():
+            self.save_best(replace(best, value=None, loss=None, num_evaluations_since=0))
 
     def stopped_early(self, params: Params) -> bool:
         """Return whether the patience of `params` has run out in the training so far."""
