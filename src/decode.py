@@ -160,8 +160,3 @@ def _fit(image: Image.Image, size: int, resize: str) -> Image.Image:
     square = Image.new(image.mode, (size, size), "black")
     square.paste(image, ((size - width) // 2, (size - height) // 2))
     return square
-
-
-def is_passed_over(name: str) -> bool:
-    """Stub."""
-    return name.casefold() in ("thumbs.db", "desktop.ini")
