@@ -5,6 +5,7 @@ event files, `triplets-STEP.npy`, `progress.json`, `metrics.json`, `figures/live
 `visualize.py`: `projector/`, `figures/`. All their names are in `src/run_files.py`.
 """
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -165,7 +166,8 @@ class Experiment:
     def has_checkpoints(self) -> bool:
         """Return whether there are files of checkpoints, whole or not."""
         return not self.is_discarded and (
-            any(self.model_dir.glob("checkpoint*")) or any(self.model_dir.glob("model.ckpt-*"))
+            os.path.lexists(self.model_dir / "checkpoint")
+            or any(self.model_dir.glob("model.ckpt-*"))
         )
 
     def evaluated_step(self) -> int | None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from src.atomic import disk_error
 from src.errors import UserError
 from src.printable import printable
 from src.regular_file import KINDS
@@ -59,8 +60,12 @@ def discard(model_dir: Path, keep: Collection[str] = ()) -> list[str]:
     entries = [path for path in _generated(model_dir) if path.name not in keep]
     if entries or is_being_discarded(model_dir):
         discarding = model_dir / _DISCARDING
-        with _named(discarding), suppress(FileExistsError):
+        try:
             os.mkdir(discarding)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise disk_error(model_dir, error.errno, needed=0) from None
         if discarding.is_symlink() or not discarding.is_dir():
             raise UserError(f"{discarding}: no folder; accepted: nothing of this name (remove it)")
         with _named(discarding):
