@@ -7,7 +7,7 @@ event files, `triplets-STEP.npy`, `progress.json`, `metrics.json`, `figures/live
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -268,9 +268,9 @@ class Experiment:
             ]
         return lines + self.overwrite(keep=("damaged",))
 
-    def check_own(self) -> None:
+    def check_own(self, names: Iterable[str] = run_files.NAMES) -> None:
         """Refuse links and special files where a run writes; see `src.run_files.check_own`."""
-        run_files.check_own(self.model_dir)
+        run_files.check_own(self.model_dir, names)
 
     def set_damaged_aside(self) -> list[str]:
         """Move what a training can do without to `damaged/`, where it cannot be read.

@@ -27,6 +27,7 @@ FILES = (
     *("checkpoint", "checkpoint.tmp*", "graph.pbtxt", "graph.pbtxt.tmp*", "model.ckpt-*"),
     *("triplets-*.npy", "events.out.tfevents.*", "tensorflow.log"),
 )
+NAMES = (*FOLDERS, *FILES)
 """Patterns of the names; nothing else that lies in the directory is a run's."""
 
 # As long as it is there, what earlier runs have left is being moved into it, and does not count.
@@ -101,7 +102,7 @@ def set_aside(path: Path) -> Path:
     return damaged
 
 
-def check_own(model_dir: Path, patterns: Iterable[str] = (*FOLDERS, *FILES)) -> None:
+def check_own(model_dir: Path, patterns: Iterable[str] = NAMES) -> None:
     """Refuse what a run would not have made itself, where it is about to write or to move.
 
     Args:
@@ -133,7 +134,7 @@ def _check_kind(path: Path, wanted: int) -> None:
         )
 
 
-def _generated(model_dir: Path, patterns: Iterable[str] = (*FOLDERS, *FILES)) -> list[Path]:
+def _generated(model_dir: Path, patterns: Iterable[str] = NAMES) -> list[Path]:
     """Return what is in the directory and has a name that a run gives, in the order of names."""
     patterns = tuple(patterns)
     try:
