@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     started = time.perf_counter()
     experiment = Experiment(args.model_dir)
     params = experiment.trained_params()
+    experiment.check_own(names=("projector", "figures", "tensorflow.log"))
     if args.parquet:
         from src.parquet import require_pyarrow
 

@@ -6,8 +6,9 @@ Committed: `params.json`. Written by `train.py`: `trained_params.json`, `trained
 `src/run_files.py`.
 """
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -171,7 +172,8 @@ class Experiment:
     def has_checkpoints(self) -> bool:
         """Return whether there are files of checkpoints, whole or not."""
         return not self.is_discarded and (
-            any(self.model_dir.glob("checkpoint*")) or any(self.model_dir.glob("model.ckpt-*"))
+            os.path.lexists(self.model_dir / "checkpoint")
+            or any(self.model_dir.glob("model.ckpt-*"))
         )
 
     def evaluated_step(self) -> int | None:
@@ -277,9 +279,9 @@ class Experiment:
             ]
         return lines + self.overwrite(keep=("damaged",))
 
-    def check_own(self) -> None:
+    def check_own(self, names: Iterable[str] = run_files.NAMES) -> None:
         """Refuse links and special files where a run writes; see `src.run_files.check_own`."""
-        run_files.check_own(self.model_dir)
+        run_files.check_own(self.model_dir, names)
 
     def set_damaged_aside(self) -> list[str]:
         """Move what a training can do without to `damaged/`, where it cannot be read.
