@@ -137,6 +137,12 @@ def as_json(comparison: Comparison) -> str:
     return json.dumps(rows, indent=2, allow_nan=False)
 
 
+def shown(text: str) -> str:
+    """Return a text from outside as a table shows it."""
+    text = printable(text)
+    return text if len(text) <= _TEXT_LENGTH else f"{text[: _TEXT_LENGTH - 3]}..."
+
+
 def _has_several(comparison: Comparison) -> bool:
     return any(len(row.results) > 1 for row in comparison.rows)
 
@@ -150,12 +156,6 @@ def _of_fewer(row: Row, paths: Sequence[str]) -> list[str]:
     n = len(row.results)
     found = {path: row.statistics[path].n for path in paths if path in row.statistics}
     return [f"{path}: of {of_path} of {n}" for path, of_path in found.items() if of_path < n]
-
-
-def _shown(text: str) -> str:
-    """Return a text from outside as a table shows it."""
-    text = printable(text)
-    return text if len(text) <= _TEXT_LENGTH else f"{text[: _TEXT_LENGTH - 3]}..."
 
 
 def _markdown(text: str) -> str:
@@ -190,15 +190,15 @@ def _text_columns(comparison: Comparison, plus_minus: str) -> list[_TextColumn]:
     for key in comparison.params:
         is_number = not any(isinstance(row.params.get(key), str | bool) for row in rows)
         cells = [
-            _shown(format_value(row.params[key])) if key in row.params else MISSING for row in rows
+            shown(format_value(row.params[key])) if key in row.params else MISSING for row in rows
         ]
         columns.append(_TextColumn(key, "", cells, is_number))
     if _has_several(comparison):
         columns.append(_TextColumn("n", "", [str(len(row.results)) for row in rows], True))
     if any(row.status != "finished" for row in rows):
-        columns.append(_TextColumn("status", "", [_shown(row.status) for row in rows], False))
+        columns.append(_TextColumn("status", "", [shown(row.status) for row in rows], False))
     for column in comparison.columns:
-        split, _, key = map(_shown, column.path.rpartition("."))
+        split, _, key = map(shown, column.path.rpartition("."))
         columns.append(_TextColumn(key, split, _metric_cells(rows, column, plus_minus), True))
     return columns
 

@@ -76,7 +76,9 @@ def read_results(directories: Iterable[Path]) -> list[Result]:
             )
         below, failed = _find_experiments(top)
         if not below:
-            found = "; ".join(map(_not_read, failed)) or f"{printable(str(top))}: found no params.json"
+            found = f"{printable(str(top))}: found no params.json"
+            if failed:
+                found = _not_read(failed[0])
             raise UserError(
                 f"{found}; accepted: an experiment, or a directory with experiments below it"
             )
