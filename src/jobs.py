@@ -21,7 +21,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from src.errors import UserError
 from src.experiment import Experiment
-from src.lock import has_writer, writer
+from src.lock import has_writer, one_writer
 from src.printable import printable
 from src.stopping import SIGNALS
 
@@ -29,8 +29,6 @@ _LOOK_EVERY_SECONDS = 0.1
 # Of what a failed job has written, the part at the end that its reason is looked for in.
 _TAIL_BYTES = 2**16
 _REASON_LENGTH = 500
-# What a bar shows of progress.json.
-_PROGRESS = ("step", "max_steps", "loss", "fraction_positive")
 
 TO_RUN = "to run"
 
@@ -121,7 +119,7 @@ class _Running:
         """Return `finished`, why it failed, or `TO_RUN` where another process came before it."""
         if self._process.returncode == 0:
             return "finished"
-        return TO_RUN if has_writer(self.job.experiment.model_dir) else self._reason()
+        return TO_RUN if _user(self.job.experiment) else self._reason()
 
     def _reason(self) -> str:
         """Return why it failed: what it said last, and where the rest is."""
@@ -139,29 +137,40 @@ class _Running:
 class _Elsewhere:
     """A job whose experiment another process trains, such as one that a killed sweep has left."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, user: str) -> None:
         self.job = job
         self.started = time.time()
-        self._who = writer(job.experiment.model_dir)
-        self.says = f"being trained by {self._who}, which is waited for"
+        self.says = f"{user}; waiting for it"
 
     def has_ended(self) -> bool:
         """Return whether nobody trains it any more."""
-        return not has_writer(self.job.experiment.model_dir)
+        return _user(self.job.experiment) is None
 
     def left(self) -> str:
         """Return what to say of it if it has neither finished nor failed."""
-        if self.has_ended():
-            return f"{self._who} has ended before it was finished"
-        return f"left to {self._who}, which goes on"
+        return "not finished by the other process" if self.has_ended() else "left to go on"
 
     def progress(self) -> dict[str, Any] | None:
         """Return how far it is."""
         return self.job.experiment.progress()
 
     def status(self) -> str:
-        """Return how the experiment stands: `TO_RUN` where the training has not come to its end."""
+        """Return how the experiment stands: `TO_RUN` if the training has not come to its end."""
         return self.job.status()
+
+
+def _user(experiment: Experiment) -> str | None:
+    """Return what is known of the process that trains an experiment; None if there is none.
+
+    Of another machine's, which cannot be known, it is said when the training is started.
+    """
+    if not has_writer(experiment.model_dir):
+        return None
+    try:
+        with one_writer(experiment.model_dir):  # it has just ended, or is dead but still listed
+            return None
+    except UserError as error:
+        return str(error).partition("; accepted")[0].removeprefix(f"{experiment.model_dir}: ")
 
 
 def _open_log(path: Path) -> int:
@@ -222,8 +231,8 @@ def run_jobs(jobs: Sequence[Job], *, at_once: int, num_done: int = 0) -> Outcome
             while waiting and len(running) < at_once and not received:
                 job = waiting.popleft()
                 try:
-                    is_trained = has_writer(job.experiment.model_dir)
-                    running.append(_Elsewhere(job) if is_trained else _Running(job, environment))
+                    user = _user(job.experiment)
+                    running.append(_Elsewhere(job, user) if user else _Running(job, environment))
                 except OSError as error:  # a full disk, no more processes
                     outcome.failed[job.name] = f"could not be started: {error}"
                     view.not_started(job, outcome)
@@ -348,18 +357,20 @@ class _View:
         moved = 0.0
         for job in running:
             _, bar = self._bars[job.job.name]
-            progress = job.progress() or {}
-            found = [v for key in _PROGRESS if isinstance(v := progress.get(key), int | float)]
-            if len(found) == len(_PROGRESS) and found[1] > 0:
-                step, max_steps, loss, fraction_positive = found
+            progress = job.progress()
+            if progress is not None:
                 if bar.total is None:
                     bar.bar_format = None  # tqdm's own
-                    bar.reset(max_steps)
-                    bar.initial = step
-                bar.n = step
-                losses = f"loss {loss:.4f}, fraction_positive {fraction_positive:.4f}"
-                bar.set_postfix_str("evaluating" if step >= max_steps else losses, refresh=False)
-                moved += bar.n / bar.total
+                    bar.reset(progress["max_steps"])
+                    bar.initial = progress["step"]
+                bar.n = progress["step"]
+                losses = (
+                    f"loss {progress['loss']:.4f}, "
+                    f"fraction_positive {progress['fraction_positive']:.4f}"
+                )
+                is_trained = progress["step"] >= progress["max_steps"]
+                bar.set_postfix_str("evaluating" if is_trained else losses, refresh=False)
+                moved += bar.n / max(bar.total, 1)
             bar.refresh()
         self._all.n = self._done + moved
         self._all.refresh()

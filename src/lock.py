@@ -13,7 +13,6 @@ from typing import Any
 
 from src.atomic import disk_error, process_exists
 from src.errors import UserError
-from src.printable import printable
 
 try:
     import fcntl
@@ -78,18 +77,6 @@ def has_writer(model_dir: Path) -> bool | None:
     if record is None or record.get("host") != socket.gethostname():
         return None
     return _may_live(record)
-
-
-def writer(model_dir: Path) -> str:
-    """Return who is in `one_writer` there, in words, as far as the lock's file says."""
-    try:
-        descriptor = os.open(model_dir / LOCK_FILE, os.O_RDONLY)
-    except OSError:
-        return _who(None)
-    try:
-        return _who(_read_record(descriptor))
-    finally:
-        os.close(descriptor)
 
 
 def _acquire(path: Path) -> int:
@@ -171,22 +158,13 @@ def _process_started(pid: int) -> str | None:
     except OSError:
         return None
     # The second field is the program's name in parentheses, which may hold spaces and parentheses.
-    state, *others = stat.rpartition(")")[2].split()
-    if state in "ZX":  # dead, and only waiting for its parent to hear of it
-        return None
-    return f"{others[18]} ticks after boot {boot}"
-
-
-def _who(record: dict[str, Any] | None) -> str:
-    if not record:
-        return "another process"
-    return printable(
-        "process {pid} on {host} since {since}".format(
-            **{key: record.get(key, "(unknown)") for key in ("pid", "host", "since")}
-        )
-    )
+    return f"{stat.rpartition(')')[2].split()[19]} ticks after boot {boot}"
 
 
 def _in_use(path: Path, record: dict[str, Any] | None, remedy: str = "") -> UserError:
-    who = _who(record)
+    who = "another process"
+    if record:
+        who = "process {pid} on {host} since {since}".format(
+            **{key: record.get(key, "(unknown)") for key in ("pid", "host", "since")}
+        )
     return UserError(f"{path.parent}: in use by {who}; accepted: one train.py at a time{remedy}")

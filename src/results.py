@@ -165,9 +165,7 @@ def _last_write(experiment: Experiment, status: str) -> str:
             with suppress(OSError):  # a training renames its temporary files meanwhile
                 latest = max(latest, path.stat().st_mtime)
     progress = experiment.progress() or {}
-    step, max_steps = progress.get("step"), progress.get("max_steps")
-    is_known = isinstance(step, int) and isinstance(max_steps, int)
-    at = f", at step {step} of {max_steps}" if is_known else ""
+    at = f", at step {progress['step']} of {progress['max_steps']}" if "step" in progress else ""
     state = {
         RUNNING: "training",
         PERHAPS_RUNNING: "training on another machine, or interrupted",
