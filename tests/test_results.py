@@ -283,6 +283,15 @@ def test_parents_count_those_at_any_depth(tmp_path):
     assert "2 experiments are below it" in found["b"].notes[0]
 
 
+def test_the_time_is_in_proportion_to_the_experiments(tmp_path):
+    """A second for 1500; to look for the parents of each among all takes ten."""
+    for i in range(1500):
+        make(tmp_path / "sweep" / str(i))
+    started = time.process_time()
+    assert len(read_results([tmp_path])) == 1500
+    assert time.process_time() - started < 4
+
+
 @pytest.fixture
 def shut(monkeypatch):
     """`shut(directory)`: the system does not let it be listed, whoever asks."""
