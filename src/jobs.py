@@ -116,10 +116,12 @@ class _Running:
         return experiment.progress() if written >= self.started else None
 
     def status(self) -> str:
-        """Return `finished`, why it failed, or `TO_RUN` where another process came before it."""
+        """Return `finished`, why it failed, or `TO_RUN` if another process came before it."""
         if self._process.returncode == 0:
             return "finished"
-        return TO_RUN if _user(self.job.experiment) else self._reason()
+        if _user(self.job.experiment):
+            return TO_RUN
+        return "finished" if self.job.status() == "finished" else self._reason()
 
     def _reason(self) -> str:
         """Return why it failed: what it said last, and where the rest is."""
