@@ -548,6 +548,16 @@ class Params(BaseModel):
         return sorted(key for key in set(mine) - free if mine[key] != theirs[key])
 
 
+def keys_read_by(key: str) -> frozenset[str]:
+    """Return the keys that only some choices of another key read: of `dataset` or `network`."""
+    return frozenset(
+        name
+        for name, field in Params.model_fields.items()
+        for reader in field.metadata
+        if isinstance(reader, ReadBy) and reader.key == key
+    )
+
+
 def load_params(path: Path) -> Params:
     """Read and check a `params.json`.
 
