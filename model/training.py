@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -92,6 +93,8 @@ def train_and_evaluate(
     params: Params,
     splits: Mapping[str, Split],
     initial_weights: LayerValues | None = None,
+    *,
+    data_have_changed: bool = False,
 ) -> bool:
     """Train for `num_epochs`, evaluating on the validation split after every checkpoint.
 
@@ -103,6 +106,8 @@ def train_and_evaluate(
         params: of the experiment.
         splits: `train`, `validation`, and `test` for `live_figures`.
         initial_weights: what it starts from where there is no checkpoint; None for random weights.
+        data_have_changed: whether the run so far had other data: then the best checkpoint is
+            evaluated anew, for others to be compared with it, and offline triplets are mined anew.
 
     Returns:
         Whether the embeddings have collapsed in the end, or in what has stopped the run.
@@ -145,8 +150,13 @@ def train_and_evaluate(
         throttle_secs=0,  # after every checkpoint; the default is at most every 10 minutes
     )
     with ends_in_order(request, model_dir):
+        if data_have_changed:
+            _evaluate_best(experiment, trained, eval_spec)
         _evaluate_missed(experiment, params, trained, eval_spec, batches.steps_per_epoch)
-    for segment in _segments(experiment, params, train, batches.steps_per_epoch):
+    segments = _segments(
+        experiment, params, train, batches.steps_per_epoch, data_have_changed=data_have_changed
+    )
+    for segment in segments:
         if experiment.stopped_early(params):
             break
         bar = ProgressBar(
@@ -198,7 +208,12 @@ class Segment(NamedTuple):
 
 
 def _segments(
-    experiment: Experiment, params: Params, train: Split, steps_per_epoch: int
+    experiment: Experiment,
+    params: Params,
+    train: Split,
+    steps_per_epoch: int,
+    *,
+    data_have_changed: bool,
 ) -> Iterator[Segment]:
     """Yield what is left of a training; to be trained before the next one is asked for.
 
@@ -216,11 +231,12 @@ def _segments(
         last_step = min(mined_step + steps_per_choice, max_steps)
         if mined_step == 0:
             mined = None  # nothing is learned yet that triplets could be chosen by
-        elif first_step == mined_step:
-            checkpoint = experiment.model_dir / f"model.ckpt-{mined_step}"
+        elif first_step == mined_step or data_have_changed:
+            checkpoint = experiment.model_dir / f"model.ckpt-{first_step}"
             mined = _mine(experiment, params, train, mined_step, checkpoint)
         else:
             mined = _mined(experiment, params, train, mined_step)
+        data_have_changed = False
         yield Segment(first_step, last_step, mined)
         first_step = experiment.latest_step() or 0
         if first_step < last_step:  # a hook has stopped it
@@ -256,6 +272,23 @@ def _evaluate_missed(
     for exporter in eval_spec.exporters:
         folder = str(experiment.model_dir / "export" / exporter.name)
         exporter.export(trained, folder, checkpoint, results, is_the_final_export=False)
+
+
+def _evaluate_best(
+    experiment: Experiment, trained: "estimator.Estimator", eval_spec: "estimator.EvalSpec"
+) -> None:
+    """Evaluate the best checkpoint so far on the validation split as it is now."""
+    best, checkpoint = experiment.best(), experiment.best_checkpoint
+    if best is None:
+        return
+    results = trained.evaluate(
+        eval_spec.input_fn,
+        hooks=[FitsNetwork(experiment.model_dir, checkpoint), *eval_spec.hooks],
+        name=eval_spec.name,
+        checkpoint_path=str(checkpoint),
+    )
+    metrics = defined(results)
+    experiment.save_best(replace(best, value=metrics[best.metric], loss=metrics["loss"]))
 
 
 def _mined(experiment: Experiment, params: Params, train: Split, step: int) -> NDArray[np.int32]:

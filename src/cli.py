@@ -55,6 +55,16 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_keep_splits(parser: argparse.ArgumentParser) -> None:
+    """Add the argument `--keep_splits`."""
+    parser.add_argument(
+        "--keep_splits",
+        action="store_true",
+        help="where the data have changed since the training began: go on, with the images of "
+        "before in the splits where they were, and new ones dealt out beside them",
+    )
+
+
 def positive_int(text: str) -> int:
     """Return the number that an argument states; argparse reports what is none."""
     value = int(text)

@@ -55,7 +55,9 @@ class Data:
 class Membership(Protocol):
     """In which splits the examples of an earlier run were."""
 
-    validation_by: str
+    @property
+    def validation_by(self) -> str:
+        """As of `Data`."""
 
     def of(self, split: Split) -> NDArray[np.int8]:
         """Return the position in SPLITS of each example, -1 of one that is new; int8 [N]."""
@@ -253,9 +255,13 @@ def _origins(
     origins = dict(dataset.origins)
     beside = "" if kept is None else ", but images of earlier runs, which stay where they were"
     if "test" not in origins:
-        origins["test"] = f"{params.test_fraction:.3g} of train, drawn from every class{beside}"
+        origins["test"] = (
+            f"{100 * params.test_fraction:.3g} % of train, drawn from every class{beside}"
+        )
     if "validation" not in origins:
         drawn = {"image": "drawn from every class", "class": "whole classes"}[validation_by]
         rest = "" if "test" in dataset.splits else "what is left of "
-        origins["validation"] = f"{params.validation_fraction:.3g} of {rest}train, {drawn}{beside}"
+        origins["validation"] = (
+            f"{100 * params.validation_fraction:.3g} % of {rest}train, {drawn}{beside}"
+        )
     return {name: origins[name] for name in SPLITS}

@@ -11,15 +11,17 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src.atomic import atomic_write
 from src.class_names import listed
-from src.data import Data
+from src.data import Data, load_data
 from src.errors import UserError
+from src.experiment import Experiment
+from src.params import Params
 from src.regular_file import read_regular
 from src.split import SPLITS, Split
 
@@ -130,24 +132,60 @@ def changes(before: DataRecord, now: DataRecord) -> str:
     return ", ".join(words)
 
 
-def check_unchanged(before: DataRecord, now: DataRecord, model_dir: Path, source: str) -> None:
-    """Refuse data that are not those that an experiment was trained on.
+class Loaded(NamedTuple):
+    """The data of an experiment, and how they have changed since its training began.
+
+    Attributes:
+        data: what there is.
+        record: of them.
+        changes: in words; "" where there are none, or nothing has been trained.
+        warnings: a line each.
+    """
+
+    data: Data
+    record: DataRecord
+    changes: str
+    warnings: tuple[str, ...]
+
+
+def load_recorded(
+    params: Params,
+    data_dir: Path,
+    experiment: Experiment,
+    *,
+    begins: bool,
+    keeps_splits: bool,
+) -> Loaded:
+    """Load the data of an experiment, every example in the split where it was trained.
 
     Args:
-        before: of the experiment.
-        now: of the data as they are.
-        model_dir: the experiment.
-        source: what the data are called.
+        params: of the experiment.
+        data_dir: the folder of all datasets.
+        experiment: which holds the record.
+        begins: whether its training begins, so that no record counts.
+        keeps_splits: whether data that have changed are accepted.
 
     Raises:
-        UserError: they differ; the message says in what.
+        UserError: the data are not those of the training; the message says in what they differ.
     """
-    if found := changes(before, now):
-        raise UserError(
-            f"{model_dir}: {source}: the data have changed since the training began: {found}; "
-            "accepted: the data that trained, --keep_splits to go on with all images of before "
-            "where they were, or --overwrite to start afresh"
+    before = None if begins else read_record(experiment.data_record_path)
+    data = load_data(params, data_dir, params_path=experiment.params_path, kept=before)
+    record = record_of(data)
+    if before is None:
+        no_record = (
+            f"{experiment.data_record_path}: not found, so whether the data have changed since the "
+            "training began is not known; from now on it is"
         )
+        return Loaded(data, record, "", () if begins else (no_record,))
+    if not (found := changes(before, record)):
+        return Loaded(data, record, "", ())
+    what = f"{experiment.model_dir}: the data have changed since the training began: {found}"
+    if not keeps_splits:
+        raise UserError(
+            f"{what}; accepted: the data that trained, --keep_splits to go on with images of "
+            "before where they were, or --overwrite to start afresh"
+        )
+    return Loaded(data, record, found, (f"{what}; those of before stay where they were",))
 
 
 def save_record(path: Path, record: DataRecord) -> None:

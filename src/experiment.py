@@ -1,8 +1,9 @@
 """An experiment: a directory with `params.json`, and every file that a run adds to it.
 
-Committed: `params.json`. Written by `train.py`: `trained_params.json`, `trained_data.npz`, `network.txt`, checkpoints,
-event files, `triplets-STEP.npy`, `progress.json`, `metrics.json`, `figures/live/`. Written by
-`visualize.py`: `projector/`, `figures/`. All their names are in `src/run_files.py`.
+Committed: `params.json`. Written by `train.py`: `trained_params.json`, `trained_data.npz`,
+`network.txt`, checkpoints, event files, `triplets-STEP.npy`, `progress.json`, `metrics.json`,
+`figures/live/`. Written by `visualize.py`: `projector/`, `figures/`. All their names are in
+`src/run_files.py`.
 """
 
 import re

@@ -6,6 +6,9 @@ Apart from the code that computes them, for `params.json` is checked before NumP
 # The ranks k of recall@k.
 RECALL_RANKS = (1, 2, 4, 8)
 
+# At most so many examples of a split ask; of a larger one a stratified, seeded sample.
+MAX_QUERIES = 10_000
+
 RETRIEVAL = (
     "map_at_r",
     "r_precision",

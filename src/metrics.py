@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.clustering import clustering_metrics
-from src.metric_names import RECALL_RANKS
+from src.metric_names import MAX_QUERIES, RECALL_RANKS
 from src.phases import phase
 from src.retrieval import Ranking, nearest_class_means, rank_gallery
 from src.split import stratified_indices
@@ -20,9 +20,6 @@ from src.verification import verification_metrics
 
 Metrics = dict[str, float | int | None]
 """By name; None where there is nothing to measure."""
-
-# At most so many examples of a split ask; of a larger one a stratified, seeded subset.
-MAX_QUERIES = 10_000
 
 
 class Embedded(NamedTuple):

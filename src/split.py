@@ -95,16 +95,18 @@ def stratified_indices(labels: NDArray[np.int32], count: int, seed: int) -> NDAr
     Returns:
         int [count], ascending.
     """
+    if len(labels) == 0:
+        return np.empty(0, np.intp)
     classes, class_sizes = np.unique(labels, return_counts=True)
-    num_drawn, remainders = np.divmod(count * class_sizes, max(len(labels), 1))
+    num_drawn, remainders = np.divmod(count * class_sizes, len(labels))
     missing = count - num_drawn.sum()
     ties = np.random.default_rng([seed, len(classes)]).permutation(len(classes))
     num_drawn[np.lexsort((ties, -remainders))[:missing]] += 1
 
     rng = np.random.default_rng(seed)
     members = np.split(np.argsort(labels, kind="stable"), np.cumsum(class_sizes)[:-1])
-    drawn = [rng.permutation(m)[:num] for m, num in zip(members, num_drawn, strict=True) if len(m)]
-    return np.sort(np.concatenate([np.empty(0, np.intp), *drawn]))
+    drawn = [rng.permutation(m)[:num] for m, num in zip(members, num_drawn, strict=True)]
+    return np.sort(np.concatenate(drawn))
 
 
 def class_indices(labels: NDArray[np.int32], count: int, seed: int) -> NDArray[np.intp]:

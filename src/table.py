@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from src.metric_names import MAX_QUERIES
+
 MISSING = "-"
 """Stands for what is not defined."""
 
@@ -56,3 +58,32 @@ def format_splits(
         ["split", *names],
         [[label, *(format_number(m.get(name)) for name in names)] for label, m in rows],
     )
+
+
+def queries_notes(splits: Mapping[str, Mapping[str, float | int | None]]) -> list[str]:
+    """Return what the metrics of the table are over, a line each: who asks whom, and how many can.
+
+    Args:
+        splits: the metrics of each split, its counts among them.
+    """
+    lines = [
+        "(_within: each image asks the others of its split; without, it asks the training images)"
+    ]
+    for split, metrics in splits.items():
+        size, within, gallery = (
+            int(metrics.get(name) or 0)
+            for name in ("num_examples", "num_queries_within", "num_queries")
+        )
+        asking = min(size, MAX_QUERIES)
+        if size > asking:
+            lines.append(f"({split}: a stratified sample of {asking} of its images asks)")
+        if within < asking:
+            lines.append(
+                f"({split}: {within} of {asking} have another of their class in the split)"
+            )
+        if gallery < asking:
+            lines.append(f"({split}: {gallery} of {asking} have one among the training images)")
+        classes = metrics.get("num_clustered_classes")
+        if classes and metrics.get("num_clustered", 0) < within <= asking == size:  # type: ignore[operator]
+            lines.append(f"({split}: nmi and ami are of {classes} classes)")
+    return lines
