@@ -228,7 +228,9 @@ def _load_index(cache_path: Path, key: str) -> _Index | None:
         num_bad = np.count_nonzero(index.digests == 0)
     except (ValueError, KeyError):
         return None
-    are_columns = all(column.shape == (index.facts.size,) for column in columns)
+    are_columns = all(
+        column.dtype == np.uint64 and column.shape == (index.facts.size,) for column in columns
+    )
     return index if are_columns and len(index.reasons) == num_bad else None
 
 
