@@ -331,6 +331,7 @@ class Experiment:
         return (
             metrics is not None
             and metrics["status"] == "finished"
+            and "splits" in metrics
             and self.latest_step() is not None
             and self.latest_step() == metrics.get("global_step")
             and self.trained_params().num_epochs >= params.num_epochs
