@@ -141,6 +141,11 @@ def _generated(model_dir: Path, patterns: Iterable[str] = NAMES) -> list[Path]:
         names = sorted(os.listdir(model_dir))
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise UserError(
+            f"{printable(str(model_dir))}: {error.strerror}; accepted: a directory that this user "
+            "may read and write"
+        ) from None
     return [
         model_dir / name
         for name in names

@@ -319,6 +319,16 @@ def test_other_names_are_not_looked_at(experiment, tmp_path):
     experiment.check_own()
 
 
+def test_a_directory_that_cannot_be_read(experiment, monkeypatch):
+    def refuse(path):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    for use in (experiment.check_own, experiment.overwrite):
+        with pytest.raises(UserError, match="experiment: Permission denied; accepted: a directory"):
+            use()
+
+
 def test_a_folder_that_was_set_aside_before_gives_way(tmp_path):
     for content in ("first", "second"):
         (tmp_path / "best").mkdir()
