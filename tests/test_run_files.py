@@ -211,6 +211,14 @@ def test_checkpoints_deleted_by_hand(experiment):
     assert experiment.begin() == []
 
 
+def test_before_the_first_training_nothing_is_removed(tmp_path):
+    for name in ("params.json", "figures/mine.png", "best/notes.txt", "export/table.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    before = files(tmp_path)
+    assert Experiment(tmp_path).begin() == [] and files(tmp_path) == before
+
+
 def test_what_was_set_aside_stays_where_a_training_begins(experiment):
     set_aside(experiment.model_dir / "model.ckpt-782.index")
     experiment.begin()
