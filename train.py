@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     experiment = Experiment(args.model_dir)
     params = load_params(experiment.params_path)
     if not args.overwrite:
+        experiment.check_own()
         experiment.check_resumable(params)
     with one_writer(args.model_dir):
         train(args, experiment, params)
@@ -48,7 +49,6 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
     """Do what `main` says, for the one who may write to the experiment."""
     started = time.perf_counter()
     if not args.overwrite:
-        experiment.check_own()
         _warn(experiment.set_damaged_aside())
         _repair_checkpoints(experiment, verbose=args.verbose)
         experiment.check_resumable(params)
