@@ -146,7 +146,7 @@ def rank_gallery(
 
     # Rows with as many positives stand together, so that few are sorted further than they need.
     order = np.argsort(num_positives, kind="stable")
-    _visit_distances(queries, gallery, own, order, rank)
+    visit_distances(queries, gallery, own, order, rank)
     return found
 
 
@@ -169,7 +169,7 @@ def nearest_neighbors(
         nearest[rows] = distances.argmin(axis=1)
 
     points = queries if gallery is None else gallery
-    _visit_distances(queries, points, own, np.arange(len(queries)), find)
+    visit_distances(queries, points, own, np.arange(len(queries)), find)
     return nearest
 
 
@@ -318,7 +318,7 @@ def _vote(neighbor_classes: NDArray[np.int32]) -> NDArray[np.int32]:
     return elected
 
 
-def _visit_distances(
+def visit_distances(
     queries: NDArray[np.float32],
     gallery: NDArray[np.float32],
     own: NDArray[np.intp] | None,
