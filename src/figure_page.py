@@ -1,13 +1,17 @@
 """One page with all pictures of an experiment: HTML that needs no other file, no script, no net."""
 
 import base64
+import html
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from src.atomic import atomic_write
 from src.params import Params, format_value
+from src.printable import printable
+from src.registry import FIGURES
 from src.table import format_number
 
 if TYPE_CHECKING:
@@ -52,7 +56,8 @@ _EVOLUTION = (
 
 def animations(directory: Path) -> list[Path]:
     """Return the animations that stand beside the pictures in `directory`."""
-    return [*sorted(directory.glob("evolution.gif")), *sorted(directory.glob("live/*.gif"))]
+    live = (directory / "live" / f"{name}.gif" for name in FIGURES)
+    return [path for path in (directory / "evolution.gif", *live) if path.is_file()]
 
 
 def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"]) -> Path:
@@ -103,9 +108,13 @@ def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"])
     parts += ["</main>", "</body>", "</html>", ""]
     target = directory / "index.html"
     with atomic_write(target) as file:
-        # A class name may hold what no encoding has (a lone surrogate).
-        file.write("\n".join(parts).encode(errors="replace"))
+        file.write("\n".join(parts).encode())
     return target
+
+
+def escape(text: str) -> str:
+    """Return text for the page: what is not printed as itself is escaped, and then HTML's signs."""
+    return html.escape(printable(text))
 
 
 def _figure(name: str, title: str, image: str, alt: str, caption: str) -> list[str]:
@@ -121,7 +130,7 @@ def _data_uri(path: Path, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _metrics(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
+def _metrics(metrics: Mapping[str, Mapping[str, float | None]]) -> list[str]:
     """Return the table of metrics, a column for each split."""
     if not metrics:
         return []
@@ -147,16 +156,17 @@ def _metrics(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def _number(value: object) -> str:
-    """Return a metric; nothing where there is none."""
-    return escape(format_number(value)) if isinstance(value, int | float) else ""
+    """Return a metric; "-" if it is not defined."""
+    return escape(format_number(value)) if isinstance(value, int | float) else "-"
 
 
 def _classes(data: "FigureData") -> list[str]:
     """Return the table of classes: their names as they are, which pictures may have to shorten."""
-    labels, names = data.split.labels, data.split.class_names
+    names = data.split.class_names
+    numbers = np.bincount(data.split.labels, minlength=len(names))
     rows = [
         f'<tr><td class="number">{label}</td><td>{escape(name)}</td>'
-        f'<td class="number">{int((labels == label).sum())}</td></tr>'
+        f'<td class="number">{numbers[label]}</td></tr>'
         for label, name in enumerate(names)
     ]
     return [

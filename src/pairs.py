@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from src.progress import progress_bar
 from src.retrieval import BLOCK_SIZE
 
 # Bins that distances are counted in, from 0 to the largest that may be; then as many are put
@@ -80,6 +81,7 @@ def scan_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int32], dista
     extremes = np.full((4, size), -1, np.intp)
 
     starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+    bar = progress_bar("pairs", size, "images")
     for start, end in zip(starts, np.append(starts, size)[1:], strict=True):
         for first in range(start, end, BLOCK_SIZE):
             rows = np.arange(first, min(first + BLOCK_SIZE, end))
@@ -105,6 +107,8 @@ def scan_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int32], dista
                 extremes[2, rows] = distances.argmin(axis=1)
                 distances[:, start:end] = -np.inf
                 extremes[3, rows] = distances.argmax(axis=1)
+            bar.update(len(rows))
+    bar.close()
 
     found = np.full((4, size), -1, np.intp)
     found[:, order] = np.where(extremes < 0, -1, order[extremes])

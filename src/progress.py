@@ -2,6 +2,9 @@
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+DELAY = 0.5
+"""Seconds until a bar is shown: what is quick is not worth a flash."""
+
 
 def progress_bar(description: str, total: int | None = None, unit: str = "steps") -> "tqdm[None]":
     """Return a bar, which a terminal shows until it is closed, and nothing else does.
@@ -18,7 +21,6 @@ def progress_bar(description: str, total: int | None = None, unit: str = "steps"
         leave=False,
         dynamic_ncols=True,
         unit=f" {unit}",
-        # What is quick is not worth a flash; what does not advance would never be shown later.
-        delay=0.0 if total is None else 0.5,
+        delay=0.0 if total is None else DELAY,  # what does not advance would never be shown later
         bar_format="{desc} ..." if total is None else None,
     )

@@ -98,12 +98,9 @@ class FigureData:
     def unanswerable(self) -> str:
         """A sentence about the images that no neighbour can be right for; "" if there are none."""
         number = int((~self.is_answerable).sum())
-        if number == 0:
-            return ""
-        are_left = "image is the only one of its class" if number == 1 else (
-            "images are the only ones of their classes"
-        )
-        return f" {number} more {are_left} here and left out."
+        if number < 2:
+            return f" {number} more is the only one of its class, and left out." if number else ""
+        return f" {number} more are the only ones of their classes, and left out."
 
     def index(self, image: int) -> int:
         """Return the position in the whole split of one of the images shown."""
