@@ -5,7 +5,7 @@ import sys
 import time
 
 import numpy as np
-import pytest
+from test_figures import data_of
 
 from src import layouts
 from src.figures import write_figures
@@ -22,16 +22,16 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch):
-    """Standard error, as a terminal that bars are shown on without delay."""
-    monkeypatch.setattr("src.progress.DELAY", 0)
-    stderr = Terminal()
-    monkeypatch.setattr(sys, "stderr", stderr)
-    return stderr
+def on_terminal(monkeypatch, delay=0.0):
+    """Make standard error a terminal, and return it. (Pytest would replace that of a fixture.)"""
+    monkeypatch.setattr("src.progress.DELAY", delay)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    return terminal
 
 
-def test_a_bar_is_shown_and_removed(terminal):
+def test_a_bar_is_shown_and_removed(monkeypatch):
+    terminal = on_terminal(monkeypatch)
     with progress_bar("neighbours", 10, "images") as bar:
         bar.update(4)
         bar.refresh()
@@ -40,21 +40,21 @@ def test_a_bar_is_shown_and_removed(terminal):
     assert terminal.getvalue().endswith("\r")
 
 
-def test_without_a_number_of_steps_the_name_stands_there(terminal):
+def test_without_a_number_of_steps_the_name_stands_there(monkeypatch):
+    terminal = on_terminal(monkeypatch)
     with progress_bar("starting TensorFlow"):
         assert "starting TensorFlow ..." in terminal.getvalue()
 
 
 def test_what_is_quick_does_not_flash(monkeypatch):
-    stderr = Terminal()
-    monkeypatch.setattr(sys, "stderr", stderr)
+    terminal = on_terminal(monkeypatch, delay=0.5)
     with progress_bar("quick", 3) as bar:
         bar.update(3)
-    assert "quick" not in stderr.getvalue()
+    assert "quick" not in terminal.getvalue()
     with progress_bar("slow", 3) as bar:
         time.sleep(0.6)
         bar.update(1)
-    assert "slow" in stderr.getvalue()
+    assert "slow" in terminal.getvalue()
 
 
 def test_a_file_gets_nothing(capsys):
@@ -64,9 +64,8 @@ def test_a_file_gets_nothing(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_every_phase_of_a_view_has_its_name(terminal, tmp_path, monkeypatch):
-    from test_figures import data_of
-
+def test_every_phase_of_a_view_has_its_name(tmp_path, monkeypatch):
+    terminal = on_terminal(monkeypatch)
     monkeypatch.setattr(layouts, "EXAGGERATED_ITERATIONS", 20)
     monkeypatch.setattr(layouts, "ITERATIONS", 20)
     data = data_of()
