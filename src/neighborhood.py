@@ -93,11 +93,12 @@ def errors_nearby(
     if count < 1:
         return shares
     weights = 1 / np.arange(1, count + 1)
+    counts_as_wrong = is_judged & is_wrong
 
     def visit(rows: NDArray[np.intp], distances: NDArray[np.float32]) -> None:
         nearest = nearest_columns(distances, count)
         judged = is_judged[nearest] @ weights
-        wrong = is_wrong[nearest] @ weights
+        wrong = counts_as_wrong[nearest] @ weights
         shares[rows] = np.divide(wrong, judged, out=np.full(len(rows), np.nan), where=judged > 0)
         bar.update(len(rows))
 

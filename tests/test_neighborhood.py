@@ -95,7 +95,7 @@ def test_worked_by_hand():
     np.testing.assert_array_equal(found.own_distance, [1, 1, 1, 5, 5, np.nan])
     assert found.other_distance.tolist() == [4, 3, 2, 2, 7, 21]
     is_judged = found.predicted >= 0
-    nearby = errors_nearby(points, is_judged, is_judged & (found.predicted != labels))
+    nearby = errors_nearby(points, is_judged, found.predicted != labels)
     # 0's neighbours are 1, 2, 4, 9, 30, the last not judged: (1/3 + 1/4) / (1 + 1/2 + 1/3 + 1/4)
     assert nearby[0] == pytest.approx(0.28)
 
