@@ -64,6 +64,7 @@ class LiveFigures(estimator.Exporter):
         self._num_examples = size
         self._embed = embed
         self._untrained: NDArray[np.float32] | None = None
+        self._looks_for_untrained = True
 
     @property
     def name(self) -> str:
@@ -80,17 +81,21 @@ class LiveFigures(estimator.Exporter):
     ) -> None:
         """Draw the evaluated checkpoint; nothing is exported."""
         untrained = self._experiment.untrained_checkpoint
-        has_untrained = untrained.with_name(f"{untrained.name}.index").exists()
-        if self._untrained is None and has_untrained:
-            try:
-                self._untrained = self._embed(self._split, untrained)
-            except UserError as error:  # damaged: the pictures go without it
-                logger.warning("the first live picture is left out: %s", error)
-            else:
-                if not self._layout_path.exists():
-                    self._draw(0, self._untrained)
+        if self._looks_for_untrained and untrained.with_name(f"{untrained.name}.index").exists():
+            self._looks_for_untrained = False
+            self._draw_untrained(untrained)
         embeddings = self._embed(self._split, Path(checkpoint_path))
         self._draw(int(eval_result["global_step"]), embeddings)
+
+    def _draw_untrained(self, checkpoint: Path) -> None:
+        """Draw the network before training, unless its checkpoint is damaged."""
+        try:
+            self._untrained = self._embed(self._split, checkpoint)
+        except UserError as error:
+            logger.warning("the first live picture is left out: %s", error)
+            return
+        if not self._layout_path.exists():
+            self._draw(0, self._untrained)
 
     def write_animations(self) -> None:
         """Write the pictures so far, of all runs, as an animated GIF for each figure."""
