@@ -43,6 +43,9 @@ summary { cursor: pointer; margin: 0.7rem 0; }
 _LEADING = ("map_at_r_within", "recall_at_1_within", "recall_at_1", "loss", "fraction_positive")
 """The metrics that stand above the others."""
 
+_NOTHING_TO_CONFUSE = """No two of the images are of one class, so that there are no distances of
+positives, confusions, mistakes or triplets to be shown."""
+
 # The title and caption of an animation of a running training, and of that of the checkpoints.
 _LIVE = (
     "The training as a film",
@@ -92,6 +95,7 @@ def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"])
         f"<header><h1>{escape(data.experiment)}</h1>",
         f'<p class="faint">{len(data.split)}{of_all} images of the {escape(data.split_name)} split '
         f"of {escape(data.params.dataset)}, embedded by the checkpoint of step {data.step}</p>"
+        + ("" if data.is_answerable.any() else f"<p>{_NOTHING_TO_CONFUSE}</p>"),
         "</header>",
         "<nav><ul>",
         *(f'<li><a href="#{name}">{escape(text)}</a></li>' for name, text in links),

@@ -215,7 +215,7 @@ class TestConfusion:
         assert len(shown) == 40
         assert {"20", "400", "77", "78", "300", "5"} <= set(shown)
         assert shown == sorted(shown, key=int)
-        assert "Of 500 classes these are the 40 confused the most" in picture.caption
+        assert "Of 500 classes these are the 40 of the most frequent confusions" in picture.caption
 
     def test_of_ten_thousand_classes_it_is_small(self):
         labels = np.repeat(np.arange(10_000), 2).astype(np.int32)
@@ -356,7 +356,7 @@ def test_the_only_image_of_its_class_is_not_mistaken():
     assert "among the other 29 images of the split. 1 more is the only one" in picture.caption
 
 
-def test_nobody_can_be_right_and_nobody_is_mistaken():
+def test_nobody_can_be_right_and_nobody_is_mistaken(tmp_path):
     data = data_of(30, 30)
     assert all_mistaken(data).tolist() == []
     assert draw("mistakes", data) is None
@@ -364,6 +364,9 @@ def test_nobody_can_be_right_and_nobody_is_mistaken():
     before, after = draw("before_after", data).figure.axes
     assert before.get_title() == "before training: recall@1 -"
     assert after.get_title() == "after 101 steps: recall@1 -"
+    for shown, is_said in ((data, True), (data_of(), False)):
+        page, *_ = write_figures(tmp_path, shown, [])
+        assert ("No two of the images are of one class" in page.read_text()) == is_said
 
 
 class TestNamesOfFiles:

@@ -42,8 +42,8 @@ def draw(data: FigureData) -> Picture | None:
         rows = "A row sums to 100 %."
     else:
         rows = (
-            f"Of {len(present)} classes these are the {len(chosen)} confused the most; a row sums "
-            "to 100 % with the classes that are not shown."
+            f"Of {len(present)} classes these are the {len(chosen)} of the most frequent "
+            "confusions; a row sums to 100 % with the classes that are not shown."
         )
     return Picture(
         figure,
@@ -87,16 +87,14 @@ def frequent_confusions(
 
 
 def most_confused(pairs: NDArray[np.int32], counts: NDArray[np.intp]) -> NDArray[np.int32]:
-    """Return the labels that the matrix shows, ascending: all, or those in most confusions."""
-    present, places = np.unique(pairs, return_inverse=True)
+    """Return the labels that the matrix shows, ascending: all, or those confused most often."""
+    present = np.unique(pairs)
     if len(present) <= _MAX_CLASSES:
         return present
-    places = places.reshape(-1, 2)
-    errors = np.where(pairs[:, 0] == pairs[:, 1], 0, counts)
-    of_classes = np.zeros(len(present))
-    for column in (0, 1):
-        of_classes += np.bincount(places[:, column], errors, len(present))
-    return np.sort(present[np.argsort(-of_classes, kind="stable")[:_NUM_MOST_CONFUSED]])
+    frequent = frequent_confusions(pairs, counts, _NUM_MOST_CONFUSED)
+    of_pairs = [label for true, found, _ in frequent for label in (true, found)]
+    chosen = list(dict.fromkeys([*of_pairs, *present.tolist()]))[:_NUM_MOST_CONFUSED]
+    return np.sort(np.array(chosen, np.int32))
 
 
 def row_shares(
