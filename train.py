@@ -13,7 +13,7 @@ from src.facts import check_facts, check_training, describe
 from src.holdout import hold_out
 from src.lock import one_writer
 from src.params import Params, load_params
-from src.phases import phase
+from src.progress import phase
 from src.split import Split
 from src.stopping import Stopped
 from src.table import format_splits, queries_notes
