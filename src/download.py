@@ -1,5 +1,10 @@
 """Fetch the files of a dataset: `python -m src.download fashion_mnist [--data_dir data]`."""
 
+from src.stopping import ends_silently
+
+if __name__ == "__main__":
+    ends_silently()  # before anything that takes long to import
+
 import argparse
 import contextlib
 import hashlib

@@ -15,6 +15,7 @@ from typing import Any
 from src.atomic import atomic_write
 from src.errors import UserError
 from src.params import Params, load_params, save_params
+from src.params_messages import shown
 
 # What `--overwrite` removes: all that a run writes, and nothing else that may lie there.
 GENERATED = [
@@ -283,9 +284,12 @@ class Experiment:
         trained = load_params(self.trained_params_path)
         if keys := params.differences(trained):
             changes = ", ".join(
-                f"{key} (now {getattr(params, key)!r}, trained with {getattr(trained, key)!r})"
-                for key in keys
+                f"{key} (now {shown(getattr(params, key))}, trained with "
+                f"{shown(getattr(trained, key))})"
+                for key in keys[:5]
             )
+            if len(keys) > 5:
+                changes += f" and {len(keys) - 5} more keys"
             raise UserError(
                 f"{self.params_path}: changed since the training began: {changes}; accepted: "
                 "the params that trained, another directory, or --overwrite to start afresh"

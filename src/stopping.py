@@ -58,6 +58,16 @@ class StopRequest:
             raise Stopped(self._number)
 
 
+def ends_silently() -> None:
+    """Have Ctrl-C end the process as the system does, without a traceback of Python's.
+
+    For the time before and after `stops_at_once`: while a program imports what it needs, and while
+    Python shuts down. SIGTERM does so anyway.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it may be ignored (`nohup`)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def stops_at_once() -> Iterator[None]:
     """Have a signal raise `Stopped` wherever the block happens to be.
@@ -73,16 +83,17 @@ def stops_at_once() -> Iterator[None]:
         sys.stderr = silence
         raise raised[0]
 
-    with open(os.devnull, "w") as silence, _first_signal(stop):
-        try:
-            yield
-        except Exception as error:
-            if raised:
-                raise raised[0] from error
-            raise
-        finally:
-            if raised:
-                sys.stderr = console
+    try:
+        with open(os.devnull, "w") as silence, _first_signal(stop):
+            try:
+                yield
+            except Exception as error:
+                if raised:
+                    raise raised[0] from error
+                raise
+    finally:  # after which no signal can come that would silence it again
+        if raised:
+            sys.stderr = console
 
 
 @contextmanager
