@@ -1,9 +1,9 @@
 """Compare experiments in one table: `python compare.py experiments/naive_cnn`."""
 
-from src.stopping import ends_silently
+from src.first_moments import end_silently
 
 if __name__ == "__main__":
-    ends_silently()  # before anything that takes long to import
+    end_silently()  # before anything that takes long to import
 
 import argparse
 import sys

@@ -1,9 +1,9 @@
 """Train an experiment with many params: `python sweep.py --parent_dir DIR --param margin=0.5,1`."""
 
-from src.stopping import ends_silently
+from src.first_moments import end_silently
 
 if __name__ == "__main__":
-    ends_silently()  # before anything that takes long to import
+    end_silently()  # before anything that takes long to import
 
 import shlex
 import sys

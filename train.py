@@ -1,9 +1,9 @@
 """Train an experiment: `python train.py --model_dir experiments/demo`."""
 
-from src.stopping import ends_silently
+from src.first_moments import end_silently
 
 if __name__ == "__main__":
-    ends_silently()  # before anything that takes long to import
+    end_silently()  # before anything that takes long to import
 
 import argparse
 import time

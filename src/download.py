@@ -1,11 +1,10 @@
 """Fetch the files of a dataset: `python -m src.download fashion_mnist [--data_dir data]`."""
 
-from src.stopping import ends_silently
+from src.first_moments import end_silently
 
 if __name__ == "__main__":
-    ends_silently()  # before anything that takes long to import
+    end_silently()  # before anything that takes long to import
 
-import argparse
 import contextlib
 import hashlib
 import importlib
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.atomic import atomic_write
-from src.cli import run
+from src.cli import program_parser, run
 from src.errors import UserError
 from src.idx import read_chunks
 from src.registry import DATASETS
@@ -49,9 +48,10 @@ class RemoteFile:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line `argv`, sys.argv[1:] by default."""
-    parser = argparse.ArgumentParser(
+    parser = program_parser(
+        "Fetch the files of a dataset, as far as they are not there yet.",
+        "  python -m src.download fashion_mnist",
         prog="python -m src.download",
-        description="Fetch the files of a dataset, as far as they are not there yet.",
     )
     parser.add_argument("dataset", choices=sorted(DATASETS))
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="default: data")

@@ -58,16 +58,6 @@ class StopRequest:
             raise Stopped(self._number)
 
 
-def ends_silently() -> None:
-    """Have Ctrl-C end the process as the system does, without a traceback of Python's.
-
-    For the time before and after `stops_at_once`: while a program imports what it needs, and while
-    Python shuts down. SIGTERM does so anyway.
-    """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it may be ignored (`nohup`)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @contextmanager
 def stops_at_once() -> Iterator[None]:
     """Have a signal raise `Stopped` wherever the block happens to be.
