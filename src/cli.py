@@ -109,8 +109,6 @@ def run(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno not in _REFUSALS:
             raise
-        if error.filename is None:
-            _discard_output()
         _exit_with(_refusal(error), 2)
 
 
@@ -125,7 +123,14 @@ _REFUSALS = {
 
 def _refusal(error: OSError) -> str:
     """Return the line that says what could not be done with which file."""
-    place = error.filename if error.filename is not None else "standard output"
+    place = error.filename
+    if not isinstance(place, str | bytes):
+        place = "a file"
+        try:
+            sys.stdout.flush()
+        except OSError:
+            place = "standard output"
+            _discard_output()
     reason = error.strerror or os.strerror(error.errno or 0)
     accepted = "a file or folder that this user may read or write, on a disk with room"
     if error.errno in (errno.EMFILE, errno.ENFILE):
