@@ -19,6 +19,7 @@ from src.cli import program_parser, run
 from src.errors import UserError
 from src.idx import read_chunks
 from src.registry import DATASETS
+from src.regular_file import open_regular
 
 
 @dataclass(frozen=True)
@@ -153,12 +154,15 @@ def _is_present(remote: RemoteFile, folder: Path) -> bool:
 
 def _sha256(remote: RemoteFile, path: Path) -> tuple[str, str | None]:
     """Return the sum of the file at `path`, and the one that is published."""
+    digest = hashlib.sha256()
     if remote.content_sha256:
-        digest = hashlib.sha256()
         for chunk in read_chunks(path):
             digest.update(chunk)
         return digest.hexdigest(), remote.content_sha256
-    return hashlib.sha256(path.read_bytes()).hexdigest(), remote.sha256
+    with open_regular(path) as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest(), remote.sha256
 
 
 def _root_cause(error: BaseException) -> BaseException:

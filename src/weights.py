@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from src.errors import UserError
+from src.regular_file import open_regular
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -23,9 +24,12 @@ def find_weights(weights: str | None, data_dir: Path) -> Path | Literal["imagene
     path = data_dir / weights
     accepted = 'accepted: a file of weights (.h5) in data_dir, or "imagenet"'
     try:
-        with open(path, "rb") as file:
-            if file.read(len(HDF5_MAGIC)) != HDF5_MAGIC:
-                raise UserError(f"{path}: weights: not an HDF5 file; {accepted}")
+        with open_regular(path) as file:
+            magic = file.read(len(HDF5_MAGIC))
     except OSError as error:
         raise UserError(f"{path}: weights: {error.strerror}; {accepted}") from None
+    except UserError as error:
+        raise UserError(f"weights: {error}") from None
+    if magic != HDF5_MAGIC:
+        raise UserError(f"{path}: weights: not an HDF5 file; {accepted}")
     return path

@@ -280,12 +280,14 @@ def test_find_weights(tmp_path, weights_file):
     (tmp_path / "text.h5").write_text("not weights")
     for name, fault in (
         ("absent.h5", "No such file or directory"),
-        ("sub", "Is a directory"),
         ("text.h5", "not an HDF5 file"),
     ):
         with pytest.raises(UserError) as caught:
             find_weights(name, tmp_path)
         assert str(caught.value).startswith(f"{tmp_path / name}: weights: {fault}; accepted: ")
+    with pytest.raises(UserError) as caught:
+        find_weights("sub", tmp_path)
+    assert str(caught.value) == f"weights: {tmp_path}/sub: a directory; accepted: a regular file"
 
 
 def test_the_names_of_the_applications_are_those_of_keras():
