@@ -124,13 +124,9 @@ _REFUSALS = {
 def _refusal(error: OSError) -> str:
     """Return the line that says what could not be done with which file."""
     place = error.filename
-    if not isinstance(place, str | bytes):
-        place = "a file"
-        try:
-            sys.stdout.flush()
-        except OSError:
-            place = "standard output"
-            _discard_output()
+    if not isinstance(place, str | bytes):  # of what is open, which is mostly standard output
+        place = "output"
+        _discard_output()
     reason = error.strerror or os.strerror(error.errno or 0)
     accepted = "a file or folder that this user may read or write, on a disk with room"
     if error.errno in (errno.EMFILE, errno.ENFILE):
