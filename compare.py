@@ -13,7 +13,7 @@ from pathlib import Path
 from src.atomic import atomic_write
 from src.cli import program_parser, run
 from src.comparison import DEFAULT_SPLIT, Comparison, compare
-from src.comparison_formats import as_csv, as_json, as_markdown, for_console
+from src.comparison_formats import as_csv, as_json, as_markdown, encodable, for_console
 from src.results import read_results
 
 EXAMPLES = """\
@@ -84,9 +84,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         baselines=args.baselines,
     )
     if args.markdown:
-        print(as_markdown(comparison))
+        print(encodable(as_markdown(comparison)))
     elif args.csv:
-        print(as_csv(comparison))
+        print(encodable(as_csv(comparison)))
     elif args.json:
         print(as_json(comparison))
     else:

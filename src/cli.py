@@ -7,7 +7,6 @@ import io
 import logging
 import os
 import re
-import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import NoReturn
 
 from src.errors import SweepFailed, TrainingDiverged, UserError
 from src.printable import printable
+from src.regular_file import open_to_append
 from src.stopping import Stopped, stops_at_once
 
 
@@ -70,6 +70,16 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
         default=Path("data"),
         metavar="DIR",
         help="where the datasets are, each in a folder of its name (default: data)",
+    )
+
+
+def add_keep_splits(parser: argparse.ArgumentParser) -> None:
+    """Add the argument `--keep_splits`."""
+    parser.add_argument(
+        "--keep_splits",
+        action="store_true",
+        help="where the data have changed since the training began: go on, with the images of "
+        "before in the splits where they were, and new ones dealt out beside them",
     )
 
 
@@ -159,29 +169,6 @@ def _discard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _open_log(path: Path) -> int:
-    """Return a descriptor that appends to a regular file, which is made where there is none.
-
-    Not by way of a link, which may lead anywhere; not to a pipe, on which writing waits.
-
-    Raises:
-        UserError: there is something else, or nothing can be written there.
-    """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    try:
-        descriptor = os.open(path, flags, 0o666)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(errno.ENXIO, "not a regular file")
-    except OSError as error:
-        raise UserError(
-            f"{printable(str(path))}: {error.strerror}; accepted: a regular file, no link, that "
-            "this user may write to, or nothing of this name"
-        ) from None
-    return descriptor
-
-
 @contextmanager
 def quiet_console(log_path: Path, *, verbose: bool) -> Iterator[None]:
     """Send what TensorFlow writes to the console to a file, for the length of the block.
@@ -203,9 +190,8 @@ def quiet_console(log_path: Path, *, verbose: bool) -> Iterator[None]:
     python_stderr = sys.stderr
     try:
         sys.stderr.flush()
-        log = _open_log(log_path)
-        os.dup2(log, 2)
-        os.close(log)
+        with open_to_append(log_path) as log:
+            os.dup2(log.fileno(), 2)
         if python_stderr is sys.__stderr__:
             # With a descriptor of its own, open as long as a logger made in the block holds it.
             sys.stderr = open(  # noqa: SIM115

@@ -3,20 +3,24 @@
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from src.atomic import disk_error
 from src.errors import UserError
 from src.printable import printable
 
-_KINDS = {
+KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFREG: "a file",
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+"""What `stat.S_IFMT` says of a file, in words."""
 
 _CHUNK_BYTES = 2**20
 
@@ -73,9 +77,35 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
+@contextmanager
+def open_to_append(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file to be written at its end, made where missing; never where a link leads.
+
+    Raises:
+        UserError: it is not regular, or cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):
+        flags |= getattr(os, name, 0)
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        require_regular(path)
+        raise disk_error(path, error.errno, needed=0) from None
+    with open(descriptor, "ab") as file:
+        require_regular(path, descriptor)
+        yield file
+
+
+def require_regular(path: Path, descriptor: int | None = None) -> None:
+    """Raise `UserError` where `path`, or what is open of it, is there and no regular file."""
+    with suppress(FileNotFoundError):
+        _check(path, os.lstat(path) if descriptor is None else os.fstat(descriptor))
+
+
 def _check(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "of an unknown kind")
+        kind = KINDS.get(stat.S_IFMT(status.st_mode), "of an unknown kind")
         raise UserError(f"{printable(str(path))}: {kind}; accepted: a regular file")
 
 

@@ -25,11 +25,12 @@ def find_weights(weights: str | None, data_dir: Path) -> Path | Literal["imagene
     accepted = 'accepted: a file of weights (.h5) in data_dir, or "imagenet"'
     try:
         with open_regular(path) as file:
-            magic = file.read(len(HDF5_MAGIC))
-    except OSError as error:
+            is_hdf5 = file.read(len(HDF5_MAGIC)) == HDF5_MAGIC
+    except FileNotFoundError as error:
         raise UserError(f"{path}: weights: {error.strerror}; {accepted}") from None
     except UserError as error:
-        raise UserError(f"weights: {error}") from None
-    if magic != HDF5_MAGIC:
+        fault = str(error).removeprefix(f"{path}: ").partition("; ")[0]
+        raise UserError(f"{path}: weights: {fault}; {accepted}") from None
+    if not is_hdf5:
         raise UserError(f"{path}: weights: not an HDF5 file; {accepted}")
     return path
