@@ -39,6 +39,9 @@ def batch(seed, labels=None):
 BATCHES = {name: batch(seed) for seed, name in enumerate(NAMES)}
 
 
+TRAIN_MEMBERS = [(name, BATCHES[name][0]) for name in cifar10.TRAIN_FILES]
+
+
 def write_archive(path, contents=None, prefix="cifar-10-batches-bin/"):
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w:gz") as archive:
@@ -68,30 +71,27 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES)
 def test_splits(tmp_path, place):
     PLACES[place](tmp_path)
-    train, validation, test = (
-        cifar10.load(tmp_path, split, PARAMS) for split in ("train", "validation", "test")
-    )
-    assert (len(train), len(validation), len(test)) == (80, 20, 20)
+    splits = cifar10.load(tmp_path, PARAMS).splits
+    assert {name: len(split) for name, split in splits.items()} == {"train": 100, "test": 20}
+    train, test = splits["train"], splits["test"]
     np.testing.assert_array_equal(test.images, BATCHES["test_batch.bin"][1])
     np.testing.assert_array_equal(test.labels, np.arange(20) % 10)
     assert test.images.dtype == np.uint8 and test.labels.dtype == np.int32
-    assert np.bincount(validation.labels).tolist() == [2] * 10
     everything = np.concatenate([BATCHES[name][1] for name in cifar10.TRAIN_FILES])
-    held = {image.tobytes() for image in [*train.images, *validation.images]}
-    assert held == {image.tobytes() for image in everything}
+    np.testing.assert_array_equal(train.images, everything)
     assert train.class_names[3] == "cat" and len(train.class_names) == 10
 
 
 def test_nothing_is_extracted(tmp_path):
     write_archive(tmp_path / "cifar10" / cifar10.ARCHIVE, prefix="../../up/")
-    cifar10.load(tmp_path, "train", PARAMS)
+    cifar10.load(tmp_path, PARAMS)
     assert [path.name for path in tmp_path.iterdir()] == ["cifar10"]
     assert [path.name for path in (tmp_path / "cifar10").iterdir()] == [cifar10.ARCHIVE]
 
 
-def message(data_dir, split="train"):
+def message(data_dir):
     with pytest.raises(UserError) as caught:
-        cifar10.load(data_dir, split, PARAMS)
+        cifar10.load(data_dir, PARAMS)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -131,11 +131,11 @@ def test_wrong_content(tmp_path, name, place):
     folder = tmp_path / "cifar10"
     if place == "archive":
         folder = folder / cifar10.ARCHIVE
-        write_archive(folder, [("test_batch.bin", content)])
+        write_archive(folder, [*TRAIN_MEMBERS, ("test_batch.bin", content)])
     else:
         write_files(folder)
         (folder / "test_batch.bin").write_bytes(content)
-    assert message(tmp_path, "test").startswith(f"{folder / 'test_batch.bin'}: {expected}")
+    assert message(tmp_path).startswith(f"{folder / 'test_batch.bin'}: {expected}")
 
 
 @pytest.mark.parametrize(
@@ -143,13 +143,13 @@ def test_wrong_content(tmp_path, name, place):
     [
         ([("x", link("test_batch.bin"))], "test_batch.bin: not a regular file; one file is"),
         ([("test_batch.bin", GOOD)] * 2, "test_batch.bin: there twice; one file is accepted"),
-        ([("readme.html", b"")], "test_batch.bin missing; cifar-10-binary.tar.gz has test_batch"),
+        ([("readme.html", b"")], "test_batch.bin missing; cifar-10-binary.tar.gz has data_batch_1"),
     ],
 )
 def test_wrong_members(tmp_path, contents, expected):
     path = tmp_path / "cifar10" / cifar10.ARCHIVE
-    write_archive(path, contents)
-    assert message(tmp_path, "test").startswith(f"{path}: {expected}")
+    write_archive(path, [*TRAIN_MEMBERS, *contents])
+    assert message(tmp_path).startswith(f"{path}: {expected}")
 
 
 @pytest.mark.parametrize("damage", ["text", "empty", "cut off", "flipped"])
@@ -166,7 +166,8 @@ def test_damaged_archive(tmp_path, damage):
 
 
 def hostile(path, *headers, tail=b""):
-    """Write an archive of these headers, each with what follows it, as tar has them."""
+    """Write an archive of the training files and these headers, each with what follows it."""
+    headers = [(header(name, SIZE), BATCHES[name][0]) for name in cifar10.TRAIN_FILES] + [*headers]
     path.parent.mkdir(parents=True, exist_ok=True)
     blocks = b"".join(
         header.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
@@ -234,7 +235,7 @@ def test_hostile_members(tmp_path, kind):
     tracemalloc.start()
     try:
         with pytest.raises(UserError) as caught:
-            cifar10.load(tmp_path, "test", PARAMS)
+            cifar10.load(tmp_path, PARAMS)
         assert tracemalloc.get_traced_memory()[1] < 50e6
     finally:
         tracemalloc.stop()
@@ -254,14 +255,14 @@ def test_a_sparse_member_of_the_right_size(tmp_path):
         (header(size=1024), sparse + bytes(1024 - len(sparse))),
     )
     with pytest.raises(UserError, match=r"test_batch.bin: (not a regular file|byte)"):
-        cifar10.load(tmp_path, "test", PARAMS)
+        cifar10.load(tmp_path, PARAMS)
 
 
 def test_an_archive_that_unpacks_to_much(tmp_path):
     path = tmp_path / "cifar10" / cifar10.ARCHIVE
     hostile(path, (header("other", 100 << 20), b""), tail=bytes(100 << 20))
     with pytest.raises(UserError, match=r"damaged archive \(unpacks to more than \d+ bytes\); "):
-        cifar10.load(tmp_path, "test", PARAMS)
+        cifar10.load(tmp_path, PARAMS)
 
 
 def test_files_that_are_too_large_are_not_read(tmp_path):
@@ -269,4 +270,4 @@ def test_files_that_are_too_large_are_not_read(tmp_path):
     with open(tmp_path / "cifar10" / "test_batch.bin", "r+b") as file:
         file.truncate(10**13)
     with pytest.raises(UserError, match=f"test_batch.bin: byte {SIZE}: trailing bytes: 1000000000"):
-        cifar10.load(tmp_path, "test", PARAMS)
+        cifar10.load(tmp_path, PARAMS)

@@ -77,12 +77,18 @@ OTHERS = (
         "live_figures",
         "offline_mining",
         "on_bad_image",
+        "on_duplicates",
         "resize",
+        "validation_by",
     ),
     *("warmup_strategy", "weights"),
 )
 # What goes with keys that only one dataset or network reads.
 OWNER = {
+    "bn_momentum": {"use_batch_norm": True},
+    "dropout": {"network": "mlp"},
+    "hidden_sizes": {"network": "mlp"},
+    "embedding_activation": {"network": "mlp"},
     "test_fraction": {"dataset": "image_folder", "image_size": 28},
     "input_size": {"network": "keras_application"},
 }
@@ -431,9 +437,9 @@ def test_every_key_says_what_it_accepts_in_our_words(path, value):
     ids=lambda content: f"{min(content):.20}",
 )
 def test_however_wrong_a_file_is_little_is_said_and_soon(path, content):
-    started = time.perf_counter()
+    started = time.process_time()
     lines = message(path, content).split("\n")
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert len(lines) <= 21 and max(map(len, lines)) < 300
 
 
@@ -707,7 +713,7 @@ def test_keys_that_do_not_go_together(path, content, line):
 
 @pytest.mark.parametrize("sizes", [[], [64], [128, 128]])
 def test_hidden_sizes(path, sizes):
-    params = load(path, {"hidden_sizes": sizes})
+    params = load(path, {"network": "mlp", "hidden_sizes": sizes})
     assert params.hidden_sizes == tuple(sizes)
     save_params(path, params)
     assert load_params(path) == params
@@ -734,7 +740,8 @@ def test_wrong_hidden_sizes(path, found, key, accepted):
 
 @pytest.mark.parametrize("activation", ["linear", "relu", "sigmoid", "tanh"])
 def test_embedding_activation(path, activation):
-    assert load(path, {"embedding_activation": activation}).embedding_activation == activation
+    content = {"network": "mlp", "embedding_activation": activation}
+    assert load(path, content).embedding_activation == activation
     assert message(path, {"embedding_activation": "sine"}) == (
         "embedding_activation: found \"sine\"; accepted: 'linear', 'relu', 'sigmoid' or 'tanh'; "
         "did you mean 'linear'?"
