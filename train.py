@@ -1,5 +1,10 @@
 """Train an experiment: `python train.py --model_dir experiments/demo`."""
 
+from src.first_moments import end_silently
+
+if __name__ == "__main__":
+    end_silently()  # before anything that takes long to import
+
 import argparse
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,5 +1,10 @@
 """Show an experiment's embeddings: `python visualize.py --model_dir experiments/demo`."""
 
+from src.first_moments import end_silently
+
+if __name__ == "__main__":
+    end_silently()  # before anything that takes long to import
+
 import argparse
 import os
 import shlex

@@ -18,6 +18,7 @@ from src.atomic import atomic_write
 from src.checkpoint_state import checkpoint_name, checkpoint_steps, read_state
 from src.errors import UserError
 from src.params import Params, load_params, save_params
+from src.params_messages import shown
 from src.regular_file import read_regular
 from src.state_files import Best
 
@@ -330,9 +331,12 @@ class Experiment:
             ) from None
         if keys := params.differences(trained):
             changes = ", ".join(
-                f"{key} (now {getattr(params, key)!r}, trained with {getattr(trained, key)!r})"
-                for key in keys
+                f"{key} (now {shown(getattr(params, key))}, trained with "
+                f"{shown(getattr(trained, key))})"
+                for key in keys[:5]
             )
+            if len(keys) > 5:
+                changes += f" and {len(keys) - 5} more keys"
             raise UserError(
                 f"{self.params_path}: changed since the training began: {changes}; accepted: "
                 "the params that trained, another directory, or --overwrite to start afresh"
