@@ -136,8 +136,9 @@ def plan(
         raise UserError("found nothing to sweep; accepted: --param KEY=VALUE,... or --seeds N")
     count = math.prod(map(len, swept.values())) * (num_seeds or 1)
     if count > MAX_CHILDREN:
+        found = f"{count:,}" if count < 10**15 else "more than 10^15"
         raise UserError(
-            f"found {count:,} combinations of values and seeds; accepted: at most {MAX_CHILDREN:,} "
+            f"found {found} combinations of values and seeds; accepted: at most {MAX_CHILDREN:,} "
             "in a sweep"
         )
     if num_seeds is not None:
