@@ -36,7 +36,6 @@ from src.weights import find_weights
 MAX_CHILDREN = 10_000
 _MAX_NAME_BYTES = 255  # of a directory, on the file systems that there are
 _MAX_ERRORS = 20  # that are printed
-_SOURCE = Path("params.json")
 
 # The keys that say what `load_splits` finds, and whether. `seed` deals it out to the splits.
 DATA_KEYS = KEYS_OF_IMAGE_FOLDER | {"dataset", "image_size", "validation_fraction"}
@@ -158,9 +157,10 @@ def plan(
             )
         content = {**parent, **chosen}
         try:
-            params = check_params(content, _SOURCE)
+            params = check_params(content, Path("params.json"))  # which is not there yet
         except UserError as error:
-            errors += [(name, line) for line in _lines(error)]
+            lines = str(error).split("\n")
+            errors += [(name, line.removeprefix("params.json: ")) for line in lines]
             continue
         if (length := len(os.fsencode(name))) > _MAX_NAME_BYTES:
             raise UserError(
@@ -222,14 +222,17 @@ def check_data(children: Sequence[Child], data_dir: Path, *, afresh: bool) -> No
         try:
             splits = load_splits(group[0].params, data_dir)
         except UserError as error:
-            errors += [(child.name, line) for line in _lines(error) for child in group]
+            lines = str(error).split("\n")
+            errors += [(child.name, line) for line in lines for child in group]
             continue
         for alike in _grouped(group, FACT_KEYS):
+            source = Path(alike[0].name)
             try:
-                check_facts(alike[0].params, splits, _SOURCE)
-                hold_out(splits, alike[0].params, _SOURCE)
+                check_facts(alike[0].params, splits, source)
+                hold_out(splits, alike[0].params, source)
             except UserError as error:
-                errors += [(child.name, line) for line in _lines(error) for child in alike]
+                lines = [line.removeprefix(f"{source}: ") for line in str(error).split("\n")]
+                errors += [(child.name, line) for line in lines for child in alike]
     for group in _grouped(children, {"weights"}):
         try:
             find_weights(group[0].params.weights, data_dir)
@@ -267,11 +270,6 @@ def _name(value: Any) -> str:
 
 def _json(params: Params, key: str) -> str:
     return printable(json.dumps(params.model_dump()[key], ensure_ascii=False))
-
-
-def _lines(error: UserError) -> list[str]:
-    """Return the lines of an error without the name of the file of params, which is the child's."""
-    return [line.removeprefix(f"{_SOURCE}: ") for line in str(error).split("\n")]
 
 
 def _one_line_each(errors: Sequence[tuple[str, str]]) -> str:
