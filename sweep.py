@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from src.cli import add_data_dir, positive_int, program_parser, run
+from src.cli import add_data_dir, add_keep_splits, positive_int, program_parser, run
 from src.comparison import compare
 from src.comparison_formats import for_console
 from src.errors import SweepFailed, UserError
@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="start all of them afresh, finished ones too"
     )
+    add_keep_splits(parser)
     parser.add_argument(
         "--dry_run", action="store_true", help="print what would be run, and do nothing"
     )
@@ -71,9 +72,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     children = plan(args.parent_dir, dict(swept), args.seeds)
     if not args.overwrite:
         check_unchanged(children)
-    statuses = {c.name: TO_RUN if args.overwrite else c.status for c in children}
+    # Whether data have changed, which --keep_splits goes on with, train.py finds itself.
+    runs_all = args.overwrite or args.keep_splits
+    statuses = {child.name: TO_RUN if runs_all else child.status for child in children}
     to_run = [child for child in children if statuses[child.name] == TO_RUN]
-    jobs = [_job(child, args.data_dir) for child in to_run]
+    options = ["--keep_splits"] if args.keep_splits else []
+    jobs = [_job(child, args.data_dir, options) for child in to_run]
     num_ended = len(children) - len(to_run)
     print(
         f"{args.parent_dir}: {len(children)} in the sweep, {num_ended} trained before, "
@@ -89,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     if args.overwrite:
         _check_not_training(to_run)  # now, for to look at the data may take long
-    check_data(to_run, args.data_dir, afresh=args.overwrite)
+    check_data(children, args.data_dir, afresh=args.overwrite, keeps_splits=args.keep_splits)
     if args.overwrite:  # all now: after an interruption, what is finished is of this run
         _check_not_training(to_run)
         for child in to_run:
@@ -135,7 +139,7 @@ def _check_not_training(children: Iterable[Child]) -> None:
                 pass
 
 
-def _job(child: Child, data_dir: Path, options: Sequence[str] = ()) -> Job:
+def _job(child: Child, data_dir: Path, options: Sequence[str]) -> Job:
     """Return the training of a child, by this Python and the `train.py` beside this file.
 
     Args:

@@ -2,18 +2,21 @@
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from src.cli import experiment_parser, quiet_console, run
+from src.cli import add_keep_splits, experiment_parser, quiet_console, run
+from src.data_record import Loaded, load_recorded, save_record
 from src.errors import TrainingDiverged, UserError
 from src.experiment import Experiment
+from src.facts import check_facts, check_training, describe
 from src.holdout import hold_out
 from src.lock import one_writer
 from src.params import Params, load_params
-from src.split import check_facts, load_splits
+from src.phases import phase
+from src.split import Split
 from src.stopping import Stopped
-from src.table import format_splits
+from src.table import format_splits, queries_notes
 from src.weights import find_weights
 
 EXAMPLES = """\
@@ -30,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="remove what earlier runs wrote, and start afresh"
     )
+    add_keep_splits(parser)
     args = parser.parse_args(argv)
 
     experiment = Experiment(args.model_dir)
@@ -43,26 +47,32 @@ def main(argv: Sequence[str] | None = None) -> None:
 def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> None:
     """Do what `main` says, for the one who may write to the experiment."""
     started = time.perf_counter()
-    if not args.overwrite and experiment.is_finished(params):
+    if not args.overwrite:
+        experiment.check_own()
+        _warn(experiment.set_damaged_aside())
         _repair_checkpoints(experiment, verbose=args.verbose)
-        if experiment.is_finished(params):
-            metrics = experiment.metrics() or {}
-            print(f"{args.model_dir}: already finished at step {metrics['global_step']}")
-            print(format_splits(metrics["splits"], metrics.get("baselines", {})))
-            return
-
-    splits = load_splits(params, args.data_dir)
-    for warning in check_facts(params, splits, experiment.params_path):
-        print(f"warning: {warning}")
-    splits = hold_out(splits, params, experiment.params_path)
-    begins = args.overwrite or experiment.latest_step() is None
-    weights = find_weights(params.weights, args.data_dir) if begins else None
-    sizes = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
-    print(f"{args.model_dir}: {params.dataset} ({sizes}), {params.triplet_strategy}", flush=True)
+        experiment.check_resumable(params)
+    begins = args.overwrite or experiment.latest_step() is None  # as the repair has left it
+    with phase(f"reading {params.dataset}"):
+        loaded = load_recorded(
+            params, args.data_dir, experiment, begins=begins, keeps_splits=args.keep_splits
+        )
+    if not begins and not loaded.changes and experiment.is_finished(params):
+        metrics = experiment.metrics() or {}
+        print(f"{args.model_dir}: already finished at step {metrics['global_step']}")
+        print(format_splits(metrics["splits"], metrics.get("baselines", {})))
+        return
+    splits = _check_data(loaded, experiment, params)
+    if not begins:
+        print(f"resuming at step {experiment.latest_step()}", flush=True)
 
     initial_weights = None
     if begins:  # What is wrong with the network or its weights shows before anything is removed.
-        with quiet_console(experiment.log_path, verbose=args.verbose):
+        weights = find_weights(params.weights, args.data_dir)
+        with (
+            quiet_console(experiment.log_path, verbose=args.verbose),
+            phase("starting TensorFlow"),
+        ):
             from model.pretrained import read_weights
             from model.training import describe_network
 
@@ -71,12 +81,11 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
             except UserError as error:
                 raise UserError(f"{experiment.params_path}: {error}") from None
             initial_weights = read_weights(params, weights) if weights else None
-    if args.overwrite:
-        experiment.overwrite()
-    else:
-        _repair_checkpoints(experiment, verbose=args.verbose)
-        experiment.check_resumable(params)
+        _warn(experiment.overwrite() if args.overwrite else experiment.begin())
     seconds_before = experiment.start(params)
+    if loaded.changes:
+        experiment.forget_best_value()
+    save_record(experiment.data_record_path, loaded.record)
 
     def save(status: str, **results: dict) -> None:
         best = experiment.best()
@@ -94,12 +103,19 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
 
     quiet = quiet_console(experiment.log_path, verbose=args.verbose)
     with _noted_if_stopped(experiment, save), quiet:
-        from model import hparams
-        from model.training import evaluate, train_and_evaluate
+        with phase("starting TensorFlow"):
+            from model import hparams
+            from model.training import evaluate, train_and_evaluate
 
-        hparams.write_start(args.model_dir, params)
+            hparams.write_start(args.model_dir, params)
         try:
-            collapsed = train_and_evaluate(experiment, params, splits, initial_weights)
+            collapsed = train_and_evaluate(
+                experiment,
+                params,
+                splits,
+                initial_weights,
+                data_have_changed=bool(loaded.changes),
+            )
         except TrainingDiverged as error:
             save("diverged", splits={})
             hparams.write_end(args.model_dir, succeeded=False)
@@ -112,6 +128,7 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
         status,
         collapsed=collapsed,
         evaluated_step=experiment.evaluated_step(),
+        class_names=splits["train"].class_names,
         splits=results.splits,
         baselines=results.baselines,
         confusions={
@@ -121,12 +138,7 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
     )
     print(f"step {experiment.evaluated_step()}, the best by {params.best_metric} on validation:")
     print(format_splits(results.splits, results.baselines))
-    print(
-        "(_within: each image asks the others of its split; without, it asks the training images)"
-    )
-    for name, metrics in results.splits.items():
-        if metrics["num_queries"] < metrics["num_examples"]:
-            print(f"({name}: a stratified sample of {metrics['num_queries']} of its images asks)")
+    print("\n".join(queries_notes(results.splits)))
     print(f"wrote {experiment.metrics_path}")
     if status == "collapsed":
         raise TrainingDiverged(f"{args.model_dir}: stopped, for the embeddings have collapsed")
@@ -144,14 +156,31 @@ def _noted_if_stopped(experiment: Experiment, save: Callable[..., None]) -> Iter
         raise
 
 
+def _check_data(loaded: Loaded, experiment: Experiment, params: Params) -> dict[str, Split]:
+    """Say what was understood of the data, warn of what is odd, and return what is trained on."""
+    data, path = loaded.data, experiment.params_path
+    warnings = [*loaded.warnings, *data.warnings, *check_facts(params, data.splits, path)]
+    splits = hold_out(data.splits, params, path)
+    _warn([*warnings, *check_training(params, splits, path)])
+    sizes = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
+    print(f"{experiment.model_dir}: {params.dataset} ({sizes}), {params.triplet_strategy}")
+    print("\n".join(f"  {line}" for line in describe(data, splits, params)), flush=True)
+    return splits
+
+
 def _repair_checkpoints(experiment: Experiment, *, verbose: bool) -> None:
     """See to it that the latest checkpoint is whole, and say what was found if it was not."""
     if experiment.has_checkpoints():
         with quiet_console(experiment.log_path, verbose=verbose):
             from model.checkpoints import repair
 
-            for line in repair(experiment.model_dir):
-                print(f"warning: {line}", flush=True)
+            _warn(repair(experiment.model_dir))
+
+
+def _warn(lines: Iterable[str]) -> None:
+    """Print a warning for each line."""
+    for line in lines:
+        print(f"warning: {line}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.cli import experiment_parser, quiet_console, run
+from src.cli import add_keep_splits, experiment_parser, quiet_console, run
+from src.data_record import load_recorded
 from src.errors import UserError
 from src.experiment import Experiment
 from src.holdout import UNSEEN, hold_out
 from src.params import Params
+from src.phases import phase
 from src.projector import MAX_POINTS, TITLES, write_evolution, write_projector
 from src.serve import tensorboard, wait_for_interrupt
-from src.split import SPLITS, Split, load_splits
+from src.split import SPLITS, Split
 from src.sprite import MAX_SHEET_SIDE
 from src.view import Embed, View, Viewer
 
@@ -40,12 +42,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     started = time.perf_counter()
     experiment = Experiment(args.model_dir)
     params = experiment.trained_params()
+    experiment.check_own(names=("projector", "figures", "tensorflow.log"))
     if args.parquet:
         from src.parquet import require_pyarrow
 
         require_pyarrow()
     names = list(dict.fromkeys(args.split))
-    splits = _load(names, args.data_dir, params, experiment)
+    splits = _load(names, args.data_dir, params, experiment, keeps_splits=args.keep_splits)
     viewer = Viewer(experiment, params, splits, _embed(experiment, params, verbose=args.verbose))
     if args.evolution:
         for name in reversed(names):
@@ -77,7 +80,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _load(
-    names: Sequence[str], data_dir: Path, params: Params, experiment: Experiment
+    names: Sequence[str],
+    data_dir: Path,
+    params: Params,
+    experiment: Experiment,
+    *,
+    keeps_splits: bool,
 ) -> dict[str, Split]:
     """Return the splits that are asked for, and `train`, without the classes held out."""
     if UNSEEN in names and params.holdout_classes is None:
@@ -85,11 +93,14 @@ def _load(
             f"{experiment.params_path}: no holdout_classes, and so no split {UNSEEN}; "
             f"accepted: --split with {', '.join(SPLITS)}"
         )
-    needed = {*names, "train"} - {UNSEEN}
-    if params.holdout_classes is not None:
-        needed.add("test")  # of which `unseen` is a part
-    splits = load_splits(params, data_dir, [name for name in SPLITS if name in needed])
-    return hold_out(splits, params, experiment.params_path)
+    with phase(f"reading {params.dataset}"):
+        loaded = load_recorded(
+            params, data_dir, experiment, begins=False, keeps_splits=keeps_splits
+        )
+    for warning in loaded.warnings:
+        print(f"warning: {warning}")
+    splits = hold_out(loaded.data.splits, params, experiment.params_path)
+    return {name: split for name, split in splits.items() if name in {*names, "train"}}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         "others. What has not changed since the last call is not computed again.",
         EXAMPLES,
     )
+    add_keep_splits(parser)
     parser.add_argument(
         "--split",
         choices=(*SPLITS, UNSEEN),

@@ -1,6 +1,5 @@
 """The best checkpoint by an evaluation's metric: kept, exported, and the measure of patience."""
 
-import math
 import shutil
 import sys
 from dataclasses import replace
@@ -11,6 +10,7 @@ from tqdm import tqdm
 
 from model.estimator import estimator
 from model.hooks import StopAfterEvaluation
+from model.split_metrics import defined
 from src.experiment import Best, Experiment
 from src.metric_names import LOWER_IS_BETTER
 from src.params import Params
@@ -18,7 +18,10 @@ from src.table import format_number
 
 
 class BestCheckpoint(estimator.Exporter):
-    """Keeps the checkpoint whose `best_metric` on validation is best, of equals the first.
+    """Keeps the checkpoint whose `best_metric` on validation is best.
+
+    Of equals that of the lower loss, and of those the later. Where the metric is not defined, the
+    latest is kept, and patience does not count.
 
     The Estimator calls an Exporter after each evaluation. What is the best so far stands in a
     file, so that a resumed run goes on with it. The export itself, and the removal of the one
@@ -63,34 +66,36 @@ class BestCheckpoint(estimator.Exporter):
         is_the_final_export: bool,
     ) -> Any:
         """Keep and export the checkpoint if it is better; stop the run where patience has ended."""
-        value, step = float(eval_result[self._metric]), int(eval_result["global_step"])
+        metrics, step = defined(eval_result), int(eval_result["global_step"])
+        value, loss = metrics[self._metric], metrics["loss"]
         best = self._experiment.best()
         if best is not None and step <= best.latest_step:
             return None  # evaluated before, by a run that broke off
+        is_better = best is None or self._is_better(value, best.value)
+        num_since = 0 if best is None or is_better else best.num_evaluations_since + 1
         exported = None
-        if best is None or self._is_better(value, best.value):
+        if best is None or is_better or _wins_tie(value, loss, best):
             exported = self._exporter.export(
                 estimator, export_path, checkpoint_path, eval_result, is_the_final_export
             )
-            best = Best(self._metric, value, step, latest_step=step, num_evaluations_since=0)
+            best = Best(self._metric, value, step, step, num_since, loss)
             self._keep(Path(checkpoint_path), best)
         else:
-            best = replace(
-                best, latest_step=step, num_evaluations_since=best.num_evaluations_since + 1
-            )
+            best = replace(best, latest_step=step, num_evaluations_since=num_since)
             self._experiment.save_best(best)
         if self._patience is not None and best.num_evaluations_since >= self._patience:
             tqdm.write(
                 f"step {step}: stopping, for {best.num_evaluations_since} evaluations in a row "
-                f"have not bettered {best.metric} {format_number(best.value)} of step {best.step}",
+                f"have not bettered {best.metric} {format_number(best.value)}",
                 file=sys.stderr,
             )
             self._stop()
         return exported
 
-    def _is_better(self, value: float, best: float) -> bool:
-        if not math.isfinite(value) or not math.isfinite(best):
-            return math.isfinite(value)
+    def _is_better(self, value: float | None, best: float | None) -> bool:
+        """Return whether a value betters the best; one that is not defined follows such a one."""
+        if value is None or best is None:
+            return best is None
         return value < best if self._metric in LOWER_IS_BETTER else value > best
 
     def _keep(self, checkpoint: Path, best: Best) -> None:
@@ -103,3 +108,10 @@ class BestCheckpoint(estimator.Exporter):
         for path in folder.glob("model.ckpt-*"):
             if path.stem != checkpoint.name:
                 path.unlink()
+
+
+def _wins_tie(value: float | None, loss: float | None, best: Best) -> bool:
+    """Return whether an evaluation of the best value is the better one: by its loss, or later."""
+    if value is None or value != best.value:
+        return False
+    return loss is None or best.loss is None or loss <= best.loss

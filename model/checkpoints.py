@@ -1,15 +1,22 @@
 """Checkpoints that a run can go on from: whole, and of the network that the params make."""
 
-import os
-import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from model.estimator import tf
-from src.atomic import atomic_write
+from src.checkpoint_state import (
+    CheckpointState,
+    checkpoint_name,
+    checkpoint_steps,
+    read_state,
+    write_state,
+)
 from src.errors import UserError
 from src.experiment import Experiment
+from src.printable import printable
+from src.run_files import set_aside
 
 # What TensorFlow leaves when it is killed while it writes.
 _LEFTOVERS = ("model.ckpt-*_temp", "model.ckpt-*.tmp*", "checkpoint.tmp*", "graph.pbtxt.tmp*")
@@ -24,15 +31,20 @@ def fault_of(checkpoint: Path) -> str | None:
     Args:
         checkpoint: the path less the endings of its files, `model.ckpt-782`.
     """
-    if not checkpoint.with_name(f"{checkpoint.name}.index").is_file():
+    files = list(checkpoint.parent.glob(f"{checkpoint.name}.*"))
+    if checkpoint.with_name(f"{checkpoint.name}.index") not in files:
         return f"{checkpoint.name}.index is missing"
+    for path in files:
+        if not path.is_file():  # a pipe would be waited for
+            return f"{printable(path.name)} is no regular file"
     try:
         reader = tf.train.load_checkpoint(str(checkpoint))
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
     except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
         # IndexError is how it says that the data file ends too early.
-        return str(error).splitlines()[0].removeprefix(f"{checkpoint}").lstrip(".; ")
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return printable(reason.removeprefix(f"{checkpoint}").lstrip(".; "))
     return None
 
 
@@ -43,7 +55,7 @@ def usable_checkpoint(model_dir: Path, checkpoint: Path | None = None) -> Path:
         UserError: it is damaged, or there is none.
     """
     if checkpoint is None:
-        checkpoint = _latest(model_dir)
+        checkpoint = Experiment(model_dir).latest_checkpoint
         if checkpoint is None:
             raise UserError(f"{model_dir}: no checkpoint found; accepted: a trained experiment")
     if fault := fault_of(checkpoint):
@@ -55,44 +67,47 @@ def usable_checkpoint(model_dir: Path, checkpoint: Path | None = None) -> Path:
 
 
 def repair(model_dir: Path) -> list[str]:
-    """Set the latest checkpoint aside if it is damaged, and make the one before it the latest.
+    """Set damaged checkpoints aside, and make the latest whole one the latest.
 
     The checkpoint that the file `checkpoint` names is the latest, as TensorFlow has it; where that
-    file is damaged itself, the one of the highest step is. Only the run that holds the
-    experiment's lock may call this.
+    file is damaged itself, the one of the highest step is. Where it names what is not in the
+    directory, it is written anew, for TensorFlow would restore and remove that. Only the run that
+    holds the experiment's lock may call this.
 
     Returns:
         What was found and done, a line each; nothing where all is well.
     """
     remove_leftovers(model_dir)
-    found = _set_best_aside_if_damaged(Experiment(model_dir))
-    state, on_disk = model_dir / "checkpoint", _on_disk(model_dir)
-    latest = _latest(model_dir)
-    if latest is None and not on_disk or latest is not None and fault_of(latest) is None:
+    found = _set_extras_aside(Experiment(model_dir))
+    path, state = model_dir / "checkpoint", _read_state(model_dir)
+    steps = sorted(checkpoint_steps(model_dir, "(?:index|data-.*)"))
+    latest = state.latest_step if state else None
+    if state is None and not steps:
+        return found
+    if state and state.is_plain and fault_of(model_dir / checkpoint_name(latest)) is None:
         return found
     if latest is None:
-        fault = "damaged" if state.exists() else "missing"
-        found.append(f"{state}: {fault}; the checkpoints are taken from the names of their files")
-    elif latest not in on_disk:
-        found.append(f"{state}: names {latest.name}, whose files are missing")
-    # The latest first, then those before it; some after it where its own step is not known here.
-    candidates = [latest] if latest in on_disk else []
-    candidates += [path for path in reversed(on_disk) if path not in candidates]
+        fault = "damaged" if state else "missing"
+        found.append(f"{path}: {fault}; the checkpoints are taken from the names of their files")
+    elif latest not in steps:
+        found.append(f"{path}: names {checkpoint_name(latest)}, whose files are missing")
+    elif not state.is_plain:
+        found.append(f"{path}: names more than checkpoints beside it; written anew")
     whole = None
-    for path in candidates:
-        if latest in on_disk and _step(path) > _step(latest):
+    for step in reversed(steps):
+        if latest in steps and step > latest:
             continue  # of a run that was rolled back
-        fault = fault_of(path)
+        checkpoint = model_dir / checkpoint_name(step)
+        fault = fault_of(checkpoint)
         if fault is None:
-            whole = path
+            whole = step
             break
-        found.append(f"{path}: damaged: {fault}; set aside in {_set_aside(path)}")
-    kept = [path for path in on_disk if whole is not None and _step(path) <= _step(whole)]
-    _write_state(state, kept)
+        found.append(f"{checkpoint}: damaged: {fault}; set aside in {_set_aside(checkpoint)}")
+    write_state(model_dir, [step for step in steps if whole is not None and step <= whole])
     found.append(
         f"{model_dir}: no whole checkpoint is left; starting afresh"
         if whole is None
-        else f"{model_dir}: going on from {whole.name}"
+        else f"{model_dir}: going on from {checkpoint_name(whole)}"
     )
     return found
 
@@ -101,10 +116,11 @@ def remove_leftovers(model_dir: Path) -> None:
     """Remove what TensorFlow left of files that it did not come to complete."""
     for pattern in _LEFTOVERS:
         for path in model_dir.glob(pattern):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            with suppress(OSError):  # they do no harm
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
 
 class AlignedSaver(tf.compat.v1.train.CheckpointSaverHook):
@@ -136,7 +152,7 @@ class FitsNetwork(tf.compat.v1.train.SessionRunHook):
 
     def begin(self) -> None:
         """Compare the shapes of all variables."""
-        checkpoint = self._checkpoint or _latest(self._model_dir)
+        checkpoint = self._checkpoint or Experiment(self._model_dir).latest_checkpoint
         if checkpoint is None:
             return
         found = tf.train.load_checkpoint(str(checkpoint)).get_variable_to_shape_map()
@@ -158,55 +174,38 @@ def _shape(shape: list[int] | None) -> str:
     return f"shape {' x '.join(map(str, shape))}" if shape else "a scalar"
 
 
-def _latest(model_dir: Path) -> Path | None:
-    """Return the checkpoint that the file `checkpoint` names, if it names one."""
+def _read_state(model_dir: Path) -> CheckpointState | None:
+    """Return what the file `checkpoint` says; of one that cannot be read, nothing."""
     try:
-        state = (model_dir / "checkpoint").read_bytes()
-    except FileNotFoundError:
-        return None
-    match = re.search(rb'^model_checkpoint_path: "(.*?-\d+)"$', state, re.MULTILINE)
-    return model_dir / os.fsdecode(match[1]) if match else None
-
-
-def _on_disk(model_dir: Path) -> list[Path]:
-    """Return the checkpoints of which there is an index or a data file, by step."""
-    pattern = re.compile(r"(model\.ckpt-\d+)\.(?:index|data-.*)")
-    matches = (pattern.fullmatch(path.name) for path in model_dir.glob("model.ckpt-*"))
-    return sorted({model_dir / match[1] for match in matches if match}, key=_step)
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
+        return read_state(model_dir)
+    except UserError:
+        set_aside(model_dir / "checkpoint")
+        return CheckpointState(latest_step=None, is_plain=False)
 
 
 def _set_aside(checkpoint: Path) -> Path:
     """Move the files of a checkpoint to a folder of their own, and return that."""
-    folder = checkpoint.with_name("damaged")
-    folder.mkdir(exist_ok=True)
     for path in checkpoint.parent.glob(f"{checkpoint.name}.*"):
-        os.replace(path, folder / path.name)
+        folder = set_aside(path)
     return folder
 
 
-def _set_best_aside_if_damaged(experiment: Experiment) -> list[str]:
-    """Move the folder of the best checkpoint, if that is damaged; say so."""
-    best = experiment.best_checkpoint
-    fault = fault_of(best) if best is not None else None
-    if fault is None:
-        return []
-    target = experiment.model_dir / "damaged" / best.parent.name
-    target.parent.mkdir(exist_ok=True)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(best.parent, target)
-    return [f"{best}: damaged: {fault}; set aside in {target}; the best from now on is kept"]
+def _has_index(checkpoint: Path) -> bool:
+    return checkpoint.with_name(f"{checkpoint.name}.index").exists()
 
 
-def _write_state(state: Path, checkpoints: list[Path]) -> None:
-    """Write the file `checkpoint` as TensorFlow does: the latest, then all that are kept."""
-    if not checkpoints:
-        state.unlink(missing_ok=True)
-        return
-    lines = [f'model_checkpoint_path: "{checkpoints[-1].name}"']
-    lines += [f'all_model_checkpoint_paths: "{path.name}"' for path in checkpoints]
-    with atomic_write(state) as file:
-        file.write("\n".join(lines).encode() + b"\n")
+def _set_extras_aside(experiment: Experiment) -> list[str]:
+    """Move the folders of the best and the untrained checkpoint, if they are damaged; say so."""
+    found = []
+    for checkpoint, consequence in (
+        (experiment.best_checkpoint, "the best from now on is kept"),
+        (experiment.untrained_checkpoint, "the baseline `untrained` is left out"),
+    ):
+        if checkpoint is None:
+            continue
+        if checkpoint == experiment.untrained_checkpoint and not _has_index(checkpoint):
+            continue  # there is none, or a run was killed while it wrote it and writes it again
+        if fault := fault_of(checkpoint):
+            folder = set_aside(checkpoint.parent) / checkpoint.parent.name
+            found.append(f"{checkpoint}: damaged: {fault}; set aside in {folder}; {consequence}")
+    return found

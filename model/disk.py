@@ -6,7 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,8 @@ def checkpoint_bytes(model_dir: Path) -> int:
     """Return what the largest checkpoint takes; 0 where there is none."""
     sizes: dict[str, int] = {}
     for path in model_dir.glob("model.ckpt-*.*"):
-        sizes[path.stem] = sizes.get(path.stem, 0) + path.stat().st_size
+        with suppress(FileNotFoundError):  # rotation has removed it meanwhile
+            sizes[path.stem] = sizes.get(path.stem, 0) + path.lstat().st_size
     return max(sizes.values(), default=0)
 
 

@@ -85,8 +85,30 @@ def global_step() -> tf.Tensor:
     return tf.compat.v1.train.get_or_create_global_step()
 
 
+def _leave_undefined_out_of_curves(api: types.SimpleNamespace) -> None:
+    """Have an evaluation write no point of a curve for what is not defined, nor for counts.
+
+    What is not defined is NaN among tensors; the loss is 0 where there was no triplet.
+    """
+    module = sys.modules[api.Estimator.__module__]
+    write = module._write_dict_to_summary
+
+    def write_defined(output_dir, dictionary, current_global_step):  # noqa: ANN001, ANN202
+        kept = {
+            key: value
+            for key, value in dictionary.items()
+            if value == value and not key.startswith("num_")  # NaN is unequal to itself
+        }
+        if dictionary.get("num_valid_triplets") == 0:
+            kept.pop("loss", None)
+        write(output_dir, kept, current_global_step)
+
+    module._write_dict_to_summary = write_defined
+
+
 keras = tf.keras
 estimator = tf.estimator if hasattr(tf, "estimator") else _restored_estimator()
+_leave_undefined_out_of_curves(estimator)
 
 # The million objects that stand by now stay for good. Left among the others they would put off
 # Python's full collections, and only these free an evaluation's graph, which refers to itself.

@@ -13,11 +13,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from model.estimator import estimator, tf
+from model.split_metrics import defined
 from src.atomic import atomic_write
 from src.errors import TrainingDiverged
 from src.experiment import Experiment
 from src.metrics import Embedded
-from src.table import format_metrics
+from src.retrieval import Ranking
+from src.table import MISSING, format_metrics
 
 # A look finds collapse where the lengths between embeddings are below both shares, and the loss
 # is at the margin. Measured on MNIST: batch-hard that recovers dips to 0.18 of the start, or stays
@@ -95,10 +97,9 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
         """Move the bar."""
         results = run_values.results
         batch_size = int(results["batch_size"])
-        self._bar.set_postfix_str(
-            f"loss {results['loss']:.4f}, fraction_positive {results['fraction_positive']:.4f}",
-            refresh=False,
-        )
+        loss, fraction = _loss_and_fraction(results)
+        shown = [MISSING if value is None else f"{value:.4f}" for value in (loss, fraction)]
+        self._bar.set_postfix_str(f"loss {shown[0]}, fraction_positive {shown[1]}", refresh=False)
         self._bar.update(batch_size)
         self._examples_since_summary += batch_size
         self._step += 1
@@ -147,7 +148,7 @@ class ProgressFile(tf.compat.v1.train.SessionRunHook):
         self._step = int(session.run(tf.compat.v1.train.get_global_step()))
         self._num_images = 0
         self._started: float | None = None
-        self._latest: dict[str, float | int] | None = None
+        self._latest: dict[str, float | int | None] | None = None
 
     def before_run(self, run_context: Any) -> Any:
         """Ask for the scalars beside the step's own work."""
@@ -161,11 +162,12 @@ class ProgressFile(tf.compat.v1.train.SessionRunHook):
             self._started, self._last_write = now, -math.inf
         else:
             self._num_images += int(run_values.results["batch_size"])
+        loss, fraction_positive = _loss_and_fraction(run_values.results)
         self._latest = {
             "step": self._step,
             "max_steps": self._max_steps,
-            "loss": float(run_values.results["loss"]),
-            "fraction_positive": float(run_values.results["fraction_positive"]),
+            "loss": loss,
+            "fraction_positive": fraction_positive,
         }
         if self._num_images:
             self._latest["images_per_second"] = self._num_images / (now - self._started)
@@ -263,7 +265,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
             _SHARE_OF_MARGIN**self._power * self._loss_at_collapse,
             _SHARE_OF_START**self._power * self._median_at_start,
         )
-        if is_small and loss == 0:
+        if math.isnan(median) or (is_small and loss == 0):
             return
         is_at_margin = (
             abs(loss - self._loss_at_collapse) <= _LOSS_TOLERANCE * self._loss_at_collapse
@@ -425,6 +427,11 @@ class KeepEmbeddings(tf.compat.v1.train.SessionRunHook):
         """The split, in the order of the evaluation."""
         return self._metrics.embedded
 
+    @property
+    def ranking(self) -> Ranking:
+        """How its examples have ranked each other."""
+        return self._metrics.ranking
+
 
 class EvaluationReport(estimator.Exporter):
     """Prints a line after each evaluation; an Exporter is what the Estimator calls there."""
@@ -449,16 +456,27 @@ class EvaluationReport(estimator.Exporter):
     ) -> None:
         """Print the line, and keep the metrics for a run that ends early; nothing is exported."""
         step = int(eval_result["global_step"])
-        self._experiment.note_evaluation({key: value.item() for key, value in eval_result.items()})
+        metrics = defined(eval_result)
+        self._experiment.note_evaluation({**metrics, "global_step": step})
         names = ("map_at_r_within", "recall_at_1_within", "loss", "fraction_positive")
-        shown = format_metrics({name: float(eval_result[name]) for name in names})
+        shown = format_metrics({name: metrics[name] for name in names})
         tqdm.write(f"epoch {step / self._steps_per_epoch:.4g}  step {step}  validation: {shown}")
 
 
-def write_scalars(directory: str, values: Mapping[str, float], step: int) -> None:
-    """Write a point of each curve among the summaries in a directory, to disk at once."""
+def _loss_and_fraction(results: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Return a step's loss and fraction_positive: None where its batch has no triplet."""
+    loss, fraction = float(results["loss"]), float(results["fraction_positive"])
+    return (None, None) if math.isnan(fraction) else (loss, fraction)
+
+
+def write_scalars(directory: str, values: Mapping[str, float | None], step: int) -> None:
+    """Write a point of each curve among the summaries in a directory, to disk at once.
+
+    A curve has none where the value is None.
+    """
     for tag, value in values.items():
-        _write_scalar(directory, tag, value, step)
+        if value is not None:
+            _write_scalar(directory, tag, value, step)
     flush_summaries(directory)
 
 

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from model.augment import augment
 from model.estimator import tf
+from src.batches import training_batches
 from src.offline import TripletBatches
 from src.params import Augment, Params
-from src.sampling import BalancedBatches, ShuffledBatches, batches_in_order
+from src.sampling import ShuffledBatches, batches_in_order
 from src.split import Split
 
 # The images in a batch of `predict_input_fn`, where no triplets are mined, at the most.
@@ -20,27 +21,6 @@ PREDICT_BATCH_SIZE = 256
 # Pixels that Python hands over at a time, where a batch is not already more of them. To call it
 # for every batch costs a step of the default network 8 % of its time.
 _CHUNK_BYTES = 1 << 20
-
-Batches = ShuffledBatches | BalancedBatches | TripletBatches
-
-
-def training_batches(
-    split: Split, params: Params, mined: NDArray[np.int32] | None = None
-) -> Batches:
-    """Return the sampler that `params` ask for: offline triplets, P x K, or shuffled batches.
-
-    Args:
-        split: the examples.
-        params: `triplet_strategy`, `batch_size` or P x K, `seed`.
-        mined: offline triplets that hold from epoch to epoch; see `src.offline.TripletBatches`.
-    """
-    if params.is_offline:
-        return TripletBatches(split.labels, params.batch_size, params.seed, mined)
-    if params.classes_per_batch and params.examples_per_class:
-        return BalancedBatches(
-            split.labels, params.classes_per_batch, params.examples_per_class, params.seed
-        )
-    return ShuffledBatches(len(split), params.batch_size, params.seed)
 
 
 def train_input_fn(

@@ -1,5 +1,6 @@
 """The Estimator's model: network, triplet strategy, optimizer and metrics, in its three modes."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -37,8 +38,8 @@ def model_fn(
 
     Returns:
         The EstimatorSpec. PREDICT gives `embeddings`, float32 [B, D]. In TRAIN and EVAL hooks can
-        fetch the scalars `loss`, `fraction_positive` and `batch_size` (B or T) of the scope
-        `progress`, and in TRAIN `median_distance`.
+        fetch the scalars `loss`, `fraction_positive` (NaN where there is no triplet) and
+        `batch_size` (B or T) of the scope `progress`, and in TRAIN `median_distance`.
     """
     is_training = mode == estimator.ModeKeys.TRAIN
     # Keras draws the seeds of initial weights from a generator that RunConfig's does not reach.
@@ -54,7 +55,10 @@ def model_fn(
     # For hooks. In a scope of their own: an op called `loss` would make the summary's tag `loss_1`.
     with tf.name_scope("progress"):
         loss = tf.identity(triplets.loss, name="loss")
-        fraction_positive = tf.identity(triplets.fraction_positive, name="fraction_positive")
+        has_triplet = triplets.num_valid_triplets > 0
+        fraction_positive = tf.where(
+            has_triplet, triplets.fraction_positive, math.nan, name="fraction_positive"
+        )
         tf.identity(tf.shape(embeddings)[0], name="batch_size")
 
     if mode == estimator.ModeKeys.EVAL:
@@ -68,6 +72,7 @@ def model_fn(
             mode, loss=exact_loss, eval_metric_ops=metrics.value_ops(update_op)
         )
 
+    tf.compat.v1.summary.scalar("loss", tf.where(has_triplet, loss, math.nan))
     tf.compat.v1.summary.scalar("fraction_positive", fraction_positive)
     norms = tf.norm(embeddings, axis=1)
     tf.compat.v1.summary.scalar("embedding_mean_norm", tf.reduce_mean(norms))
@@ -91,10 +96,22 @@ def model_fn(
             # The graph's own collection keeps what was frozen after it was made.
             var_list=network.trainable_weights,
         )
-    scaffold = None
-    if initial_weights:
-        scaffold = tf.compat.v1.train.Scaffold(init_fn=InitialWeights(network, initial_weights))
+    scaffold = tf.compat.v1.train.Scaffold(
+        init_fn=InitialWeights(network, initial_weights) if initial_weights else None,
+        summary_op=_defined_summaries(),
+    )
     return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, scaffold=scaffold)
+
+
+def _defined_summaries() -> tf.Tensor:
+    """Return all summaries of the graph without the scalars that are NaN: not defined."""
+
+    def leave_out(serialized: bytes) -> bytes:
+        summary = tf.compat.v1.Summary.FromString(serialized)
+        kept = [value for value in summary.value if not math.isnan(value.simple_value)]
+        return tf.compat.v1.Summary(value=kept).SerializeToString()
+
+    return tf.numpy_function(leave_out, [tf.compat.v1.summary.merge_all()], tf.string)
 
 
 def serving_input_fn(image_shape: tuple[int, int, int]) -> Callable[[], Any]:

@@ -1,4 +1,4 @@
-"""Weights that a training starts from: read by Keras, brought into the Estimator's session."""
+"""Weights that a training starts from: read as arrays, brought into the Estimator's session."""
 
 import contextlib
 import re
@@ -14,6 +14,7 @@ from model.estimator import keras
 from model.networks.keras_application import APPLICATION_LAYER, build_application
 from src.errors import UserError
 from src.params import Params
+from src.printable import printable
 
 # For each layer of the application that has any, in their order, the values of its weights.
 LayerValues = list[list[np.ndarray]]
@@ -26,8 +27,8 @@ _IMAGENET_STDDEV = (0.229, 0.224, 0.225)  # of pixels in [0, 1], by channel
 def read_weights(params: Params, source: Path | Literal["imagenet"]) -> LayerValues:
     """Read an application's weights.
 
-    Keras loads them, into a copy of the application that is not in any graph: in the Estimator's
-    graph it would load them into a session of its own.
+    Those of ImageNet are loaded by Keras, into a copy of the application that is not in any graph:
+    in the Estimator's graph it would load them into a session of its own.
 
     Args:
         params: `application`.
@@ -39,12 +40,9 @@ def read_weights(params: Params, source: Path | Literal["imagenet"]) -> LayerVal
         UserError: the file is not of this application, or cannot be read or fetched.
     """
     if source == "imagenet":
-        application = _fetch(params)
+        values = [layer.get_weights() for layer in _with_weights(_fetch(params))]
     else:
-        application = build_application(params)
-        _check(application, source, params)
-        application.load_weights(str(source))
-    values = [layer.get_weights() for layer in _with_weights(application)]
+        values = _read(build_application(params), source, params)
     if re.fullmatch(r"EfficientNetB\d", params.application):
         # EfficientNet normalizes its input itself, (x - mean) / sqrt(variance). To ImageNet's
         # weights belongs one more division, by the square root of ImageNet's standard deviation,
@@ -113,41 +111,85 @@ def _time_limit(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _check(application: keras.Model, path: Path, params: Params) -> None:
-    """Raise unless the file holds this application's layers, in order and of its shapes.
+def _read(application: keras.Model, path: Path, params: Params) -> LayerValues:
+    """Return what the file holds, if that is this application's layers, in order and of its shapes.
 
-    Keras checks it too, but says less.
+    As Keras does, but that it says more of what is wrong, and reads nothing outside of the file.
     """
     accepted = (
         f"accepted: weights of {params.application} without its classifier (`notop`), as "
         'tf_keras saves them: save_weights("weights.h5")'
     )
+    wanted = [(layer.name, layer.get_weights()) for layer in _with_weights(application)]
     try:
         with h5py.File(path, "r") as file:
+            if foreign := _find_foreign(file):
+                raise UserError(
+                    f"{path}: weights: {printable(foreign)} leads elsewhere, as a link or external "
+                    f"storage; {accepted}"
+                )
             group = file if "layer_names" in file.attrs else file["model_weights"]
             found = list(_saved_layers(group))
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
+            _compare(found, wanted, path, params, accepted)
+            return [
+                [data[()].astype(mine.dtype) for data, mine in zip(theirs, weights, strict=True)]
+                for (_, theirs), (_, weights) in zip(found, wanted, strict=True)
+            ]
+    except UserError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        reason = printable(" ".join(str(error).split()))
         raise UserError(f"{path}: weights: cannot be read ({reason}); {accepted}") from None
-    wanted = [
-        (layer.name, [tuple(weight.shape) for weight in layer.weights])
-        for layer in _with_weights(application)
-    ]
+
+
+def _compare(
+    found: list[tuple[str, list[h5py.Dataset]]],
+    wanted: list[tuple[str, list[np.ndarray]]],
+    path: Path,
+    params: Params,
+    accepted: str,
+) -> None:
+    """Raise `UserError` for the first layer of a file that is not as the application has it."""
     for position in range(max(len(found), len(wanted))):
-        mine = wanted[position] if position < len(wanted) else ("no layer", [])
-        theirs = found[position] if position < len(found) else ("no layer", [])
-        if mine[1] != theirs[1]:
+        theirs, datasets = found[position] if position < len(found) else ("no layer", [])
+        mine, weights = wanted[position] if position < len(wanted) else ("no layer", [])
+        shapes, wanted_shapes = ([array.shape for array in of] for of in (datasets, weights))
+        if shapes != wanted_shapes:
             raise UserError(
-                f"{path}: weights: layer {position + 1} with weights: found {_describe(*theirs)}, "
-                f"where {params.application} has {_describe(*mine)}; {accepted}"
+                f"{path}: weights: layer {position + 1} with weights: found "
+                f"{_describe(printable(theirs), shapes)}, where {params.application} has "
+                f"{_describe(mine, wanted_shapes)}; {accepted}"
             )
+        for data in datasets:
+            if data.dtype.kind not in "fiu":
+                raise UserError(
+                    f"{path}: weights: layer {position + 1} with weights: found values of type "
+                    f"{data.dtype}, where {params.application} has numbers; {accepted}"
+                )
 
 
-def _saved_layers(group: h5py.Group) -> Iterator[tuple[str, list[tuple[int, ...]]]]:
-    """Yield the name and the shapes of each layer with weights in a file of Keras."""
+def _find_foreign(file: h5py.File) -> str | None:
+    """Return the first thing in an HDF5 file whose content is elsewhere; None where there is none.
+
+    That is a link to another file or path, and a dataset with external or virtual storage.
+    """
+
+    def is_link(path: str, link: object) -> str | None:
+        return None if isinstance(link, h5py.HardLink) else path
+
+    def is_stored_elsewhere(path: str, item: object) -> str | None:
+        elsewhere = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
+        return path if elsewhere else None
+
+    # Both look at each group once, however often links lead to it.
+    return file.visititems_links(is_link) or file.visititems(is_stored_elsewhere)
+
+
+def _saved_layers(group: h5py.Group) -> Iterator[tuple[str, list[h5py.Dataset]]]:
+    """Yield the name and the values of each layer with weights in a file of Keras."""
     for layer in _names(group, "layer_names"):
-        if shapes := [group[layer][name].shape for name in _names(group[layer], "weight_names")]:
-            yield layer, shapes
+        if datasets := [group[layer][name] for name in _names(group[layer], "weight_names")]:
+            yield layer, datasets
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:

@@ -1,15 +1,20 @@
 """The metrics of an evaluation, exact over the whole split."""
 
+import math
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.estimator import tf
 from model.triplet_strategies import TripletLoss
-from src.metric_names import WITHIN
-from src.metrics import Embedded, metrics_within
-from src.retrieval import PERCENTILES, percentiles_of_distances
+from src.metric_names import WITHIN, WITHIN_COUNTS
+from src.metrics import Embedded, Metrics, metrics_within
+from src.retrieval import PERCENTILES, Ranking, percentiles_of_distances
+
+COUNTS = ("num_valid_triplets", *WITHIN_COUNTS)
 
 NAMES = (
     "fraction_positive",
@@ -18,7 +23,21 @@ NAMES = (
     *WITHIN,
     *(f"distance_p{percentile}" for percentile in PERCENTILES),
     "examples_per_second",
+    *COUNTS,
 )
+
+
+def defined(results: Mapping[str, Any]) -> Metrics:
+    """Return what the Estimator's evaluation has found, None where it is not defined.
+
+    Tensors have no None: what is not defined is NaN among them. The loss alone, which the Estimator
+    takes the mean of, is 0 where there was no triplet.
+    """
+    found: Metrics = {"loss": float(results["loss"]) if results["num_valid_triplets"] else None}
+    for name in NAMES:
+        value = float(results[name])
+        found[name] = None if math.isnan(value) else int(value) if name in COUNTS else value
+    return found
 
 
 class SplitMetrics:
@@ -39,6 +58,13 @@ class SplitMetrics:
         self._num_positive = np.zeros(2, np.int64)
         self._num_valid = np.zeros(2, np.int64)
         self._started = 0.0
+        self._ranking: Ranking | None = None
+
+    @property
+    def ranking(self) -> Ranking:
+        """How the examples ranked each other, once the metrics are computed."""
+        assert self._ranking is not None
+        return self._ranking
 
     @property
     def loss(self) -> float:
@@ -89,7 +115,10 @@ class SplitMetrics:
         return exact_loss.op, exact_loss
 
     def value_ops(self, update_op: tf.Operation) -> dict[str, tuple[tf.Tensor, tf.Operation]]:
-        """Return the Estimator's `eval_metric_ops`: each metric's value, and `update_op`."""
+        """Return the Estimator's `eval_metric_ops`: each metric's value, and `update_op`.
+
+        What is not defined is NaN; see `defined`.
+        """
         values = tf.numpy_function(self._compute, [], [tf.float64] * len(NAMES))
         for value in values:
             value.set_shape([])
@@ -121,14 +150,18 @@ class SplitMetrics:
         seconds = time.perf_counter() - self._started
         embedded = self.embedded
         num_timed = len(embedded.labels) - len(self._embeddings[0])
-        within = metrics_within(embedded)
-        return [
-            np.float64(value)
-            for value in (
-                *self._num_positive / np.maximum(self._num_valid, 1),
-                np.linalg.norm(embedded.embeddings, axis=1).mean(),
-                *(within[name] for name in WITHIN),
-                *percentiles_of_distances(embedded.embeddings, self._distance),
-                num_timed / seconds,
-            )
-        ]
+        within, self._ranking = metrics_within(embedded)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            fractions = self._num_positive / self._num_valid
+        found = {
+            "fraction_positive": fractions[0],
+            "fraction_positive_at_reference": fractions[1],
+            "embedding_mean_norm": np.linalg.norm(embedded.embeddings, axis=1).mean(),
+            "examples_per_second": num_timed / seconds if num_timed else None,
+            "num_valid_triplets": self._num_valid[0],
+            **within,
+        }
+        percentiles = percentiles_of_distances(embedded.embeddings, self._distance)
+        for percentile, value in zip(PERCENTILES, percentiles, strict=True):
+            found[f"distance_p{percentile}"] = value
+        return [np.float64(math.nan if found[name] is None else found[name]) for name in NAMES]

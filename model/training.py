@@ -1,6 +1,8 @@
 """Training, evaluating and embedding an experiment: the Estimator's runs over its splits."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.best_checkpoint import BestCheckpoint
-from model.checkpoints import AlignedSaver, FitsNetwork, usable_checkpoint
+from model.checkpoints import AlignedSaver, FitsNetwork, fault_of, usable_checkpoint
 from model.determinism import session_config
 from model.disk import RoomForCheckpoints, names_disk_errors
 from model.estimator import estimator, tf
@@ -31,24 +33,27 @@ from model.input_fn import (
     eval_input_fn,
     predict_input_fn,
     train_input_fn,
-    training_batches,
 )
 from model.live_figures import LiveFigures
 from model.model_fn import model_fn, serving_input_fn
 from model.pretrained import LayerValues
-from model.split_metrics import NAMES
+from model.split_metrics import defined
 from model.stopping import StopAfterSaving, StopEvaluation, StopTraining, ends_in_order
 from src.atomic import atomic_write
 from src.baselines import raw_pixels, remembered
+from src.batches import training_batches
 from src.experiment import Experiment
 from src.extra_classes import with_extra_classes
 from src.holdout import UNSEEN
-from src.metrics import Embedded, metrics_against_gallery, metrics_within, query_indices
-from src.offline import load_triplets, mine_triplets, save_triplets
+from src.metric_names import AGAINST_GALLERY
+from src.metrics import Embedded, Metrics, metrics_against_gallery, metrics_within
+from src.offline import TripletsLost, load_triplets, mine_triplets, save_triplets
 from src.params import Params
 from src.registry import NETWORKS, look_up
 from src.split import Split
 from src.stopping import StopRequest
+
+logger = logging.getLogger(__name__)
 
 
 def build_estimator(
@@ -88,6 +93,8 @@ def train_and_evaluate(
     params: Params,
     splits: Mapping[str, Split],
     initial_weights: LayerValues | None = None,
+    *,
+    data_have_changed: bool = False,
 ) -> bool:
     """Train for `num_epochs`, evaluating on the validation split after every checkpoint.
 
@@ -99,6 +106,8 @@ def train_and_evaluate(
         params: of the experiment.
         splits: `train`, `validation`, and `test` for `live_figures`.
         initial_weights: what it starts from where there is no checkpoint; None for random weights.
+        data_have_changed: whether the run so far had other data, so that offline triplets are to be
+            mined anew.
 
     Returns:
         Whether the embeddings have collapsed in the end, or in what has stopped the run.
@@ -141,8 +150,12 @@ def train_and_evaluate(
         throttle_secs=0,  # after every checkpoint; the default is at most every 10 minutes
     )
     with ends_in_order(request, model_dir):
+        _evaluate_best(experiment, trained, eval_spec)
         _evaluate_missed(experiment, params, trained, eval_spec, batches.steps_per_epoch)
-    for segment in _segments(experiment, params, train, batches.steps_per_epoch):
+    segments = _segments(
+        experiment, params, train, batches.steps_per_epoch, data_have_changed=data_have_changed
+    )
+    for segment in segments:
         if experiment.stopped_early(params):
             break
         bar = ProgressBar(
@@ -194,7 +207,12 @@ class Segment(NamedTuple):
 
 
 def _segments(
-    experiment: Experiment, params: Params, train: Split, steps_per_epoch: int
+    experiment: Experiment,
+    params: Params,
+    train: Split,
+    steps_per_epoch: int,
+    *,
+    data_have_changed: bool,
 ) -> Iterator[Segment]:
     """Yield what is left of a training; to be trained before the next one is asked for.
 
@@ -212,10 +230,12 @@ def _segments(
         last_step = min(mined_step + steps_per_choice, max_steps)
         if mined_step == 0:
             mined = None  # nothing is learned yet that triplets could be chosen by
-        elif first_step == mined_step:
-            mined = _mine(experiment, params, train, mined_step)
+        elif first_step == mined_step or data_have_changed:
+            checkpoint = experiment.model_dir / f"model.ckpt-{first_step}"
+            mined = _mine(experiment, params, train, mined_step, checkpoint)
         else:
-            mined = load_triplets(experiment.triplets_path(mined_step), len(train))
+            mined = _mined(experiment, params, train, mined_step)
+        data_have_changed = False
         yield Segment(first_step, last_step, mined)
         first_step = experiment.latest_step() or 0
         if first_step < last_step:  # a hook has stopped it
@@ -253,7 +273,45 @@ def _evaluate_missed(
         exporter.export(trained, folder, checkpoint, results, is_the_final_export=False)
 
 
-def _mine(experiment: Experiment, params: Params, train: Split, step: int) -> NDArray[np.int32]:
+def _evaluate_best(
+    experiment: Experiment, trained: "estimator.Estimator", eval_spec: "estimator.EvalSpec"
+) -> None:
+    """Evaluate the best checkpoint so far, where its value is not known: the data have changed."""
+    best, checkpoint = experiment.best(), experiment.best_checkpoint
+    if best is None or best.value is not None:
+        return
+    results = trained.evaluate(
+        eval_spec.input_fn,
+        hooks=[FitsNetwork(experiment.model_dir, checkpoint), *eval_spec.hooks],
+        name=eval_spec.name,
+        checkpoint_path=str(checkpoint),
+    )
+    metrics = defined(results)
+    experiment.save_best(replace(best, value=metrics[best.metric], loss=metrics["loss"]))
+
+
+def _mined(experiment: Experiment, params: Params, train: Split, step: int) -> NDArray[np.int32]:
+    """Return the triplets that a segment has begun with: int32 [N, 3].
+
+    They are mined again if their file is lost and the checkpoint is still there.
+
+    Raises:
+        UserError: file and checkpoint are lost, or the file is of another split.
+    """
+    try:
+        return load_triplets(experiment.triplets_path(step), len(train))
+    except TripletsLost as error:
+        checkpoint = experiment.checkpoints().get(step)
+        if checkpoint is None or fault_of(checkpoint):
+            raise
+        found = str(error).partition("; accepted: ")[0]
+        logger.warning("warning: %s; mined again with %s", found, checkpoint)
+        return _mine(experiment, params, train, step, checkpoint)
+
+
+def _mine(
+    experiment: Experiment, params: Params, train: Split, step: int, checkpoint: Path
+) -> NDArray[np.int32]:
     """Mine triplets with the checkpoint of `step`: int32 [N, 3].
 
     They are kept in a file, by which a run that goes on later in the segment has the same ones.
@@ -261,7 +319,7 @@ def _mine(experiment: Experiment, params: Params, train: Split, step: int) -> ND
     mined = mine_triplets(
         params.offline_mining,
         train.labels,
-        embed(experiment, params, train, experiment.model_dir / f"model.ckpt-{step}"),
+        embed(experiment, params, train, checkpoint),
         distance=params.distance_name,
         seed=[params.seed, step, 2],  # 0 and 1 end the seeds of the order and of random triplets
     )
@@ -272,7 +330,7 @@ def _mine(experiment: Experiment, params: Params, train: Split, step: int) -> ND
     steps = sorted(int(name) for name in names if name.isdecimal())
     kept = [kept for kept in steps if kept <= step][-params.keep_checkpoint_max :]
     for other in set(steps) - set(kept):
-        experiment.triplets_path(other).unlink()
+        experiment.triplets_path(other).unlink(missing_ok=True)  # triplets-07.npy is not ours
     return mined
 
 
@@ -297,11 +355,11 @@ class Evaluation(NamedTuple):
     Attributes:
         splits: the metrics of each split, by name.
         baselines: for `untrained` and `raw_pixels` those of the splits that are reported.
-        confusions: of each split that has asked the training split, `knn` and `class_mean`.
+        confusions: of each split, of `knn` and `class_mean`; see `src.metrics.confusions`.
     """
 
-    splits: dict[str, dict[str, float]]
-    baselines: dict[str, dict[str, dict[str, float]]]
+    splits: dict[str, Metrics]
+    baselines: dict[str, dict[str, Metrics]]
     confusions: dict[str, dict[str, NDArray[np.int64]]]
 
 
@@ -309,9 +367,9 @@ class Evaluation(NamedTuple):
 def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]) -> Evaluation:
     """Evaluate the best checkpoint on every split, beside two embeddings that nobody has trained.
 
-    Every example of a split asks the others of it, and the training split. `unseen` does not ask
-    the training split, which has none of its classes. The baselines are those of `test` and
-    `unseen`, by the same code: the network before training, and the pixels themselves.
+    Every example of a split asks the others of it, and the training split, where that has its
+    class. The baselines are those of `test` and `unseen`, by the same code: the network before
+    training, and the pixels themselves.
 
     Args:
         experiment: a trained one.
@@ -333,17 +391,19 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
             hooks=[ProgressBar(f"evaluate {name}", len(split)), kept],
             checkpoint_path=str(checkpoint),
         )
-        metrics = {key: results[key].item() for key in ("loss", *NAMES)}
         embedded = kept.embedded
         if name == "train":
             gallery = embedded
-        if name != UNSEEN:
-            against_gallery, found.confusions[name] = metrics_against_gallery(embedded, gallery)
-            metrics |= against_gallery
-            directory = experiment.model_dir / f"eval_{name}"
-            write_scalars(str(directory), against_gallery, results["global_step"])
-        num_queries = len(query_indices(split.labels))
-        found.splits[name] = {"num_examples": len(split), "num_queries": num_queries, **metrics}
+        against_gallery, found.confusions[name] = metrics_against_gallery(
+            embedded, gallery, kept.ranking if name == "train" else None
+        )
+        curves = {n: value for n, value in against_gallery.items() if n in AGAINST_GALLERY}
+        write_scalars(str(experiment.model_dir / f"eval_{name}"), curves, results["global_step"])
+        found.splits[name] = {
+            "num_examples": len(split),
+            **against_gallery,
+            **defined(results),
+        }
 
     reported = {name: splits[name] for name in ("train", "test", UNSEEN) if name in splits}
     untrained = experiment.untrained_checkpoint
@@ -359,13 +419,17 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
 
 def _baseline(
     splits: Mapping[str, Split], embed_split: Callable[[Split], NDArray[np.float32]]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Metrics]:
     """Return the metrics of every split but `train`, the gallery, by another embedding."""
     embedded = {name: Embedded(embed_split(split), split.labels) for name, split in splits.items()}
-    metrics = {name: metrics_within(embedded[name]) for name in splits if name != "train"}
-    for name in set(metrics) - {UNSEEN}:
-        metrics[name] |= metrics_against_gallery(embedded[name], embedded["train"])[0]
-    return metrics
+    return {
+        name: {
+            **metrics_within(embedded[name])[0],
+            **metrics_against_gallery(embedded[name], embedded["train"])[0],
+        }
+        for name in splits
+        if name != "train"
+    }
 
 
 def embed(

@@ -1,5 +1,6 @@
 """What an embedding has to be better than: the pixels themselves."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from src.cache import cached, digest
 from src.errors import UserError
@@ -17,9 +19,9 @@ from src.split import Split
 MAX_NUMBERS = 1024
 
 # Of the file that remembers metrics; to be raised where metrics or `raw_pixels` change.
-_VERSION = 1
+_VERSION = 2
 
-Metrics = dict[str, dict[str, float]]
+Metrics = dict[str, dict[str, float | int | None]]
 """Metrics by name, of each split."""
 
 
@@ -78,8 +80,12 @@ def remembered(splits: Mapping[str, Split], compute: Callable[[], Metrics]) -> M
         text = cached(path, key, compute_text)
     except UserError:  # it cannot be written
         return found[0]
-    metrics: Metrics = json.loads(str(text))
-    return metrics
+    try:
+        return TypeAdapter(Metrics).validate_json(str(text), strict=True)
+    except ValidationError:  # another program has made the file
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return compute()
 
 
 def _parts(splits: Mapping[str, Split]) -> Iterator[NDArray[np.generic] | bytes]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from src.errors import SweepFailed, TrainingDiverged, UserError
+from src.regular_file import open_to_append
 from src.stopping import Stopped, stops_at_once
 
 
@@ -51,6 +52,16 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
         default=Path("data"),
         metavar="DIR",
         help="where the datasets are, each in a folder of its name (default: data)",
+    )
+
+
+def add_keep_splits(parser: argparse.ArgumentParser) -> None:
+    """Add the argument `--keep_splits`."""
+    parser.add_argument(
+        "--keep_splits",
+        action="store_true",
+        help="where the data have changed since the training began: go on, with the images of "
+        "before in the splits where they were, and new ones dealt out beside them",
     )
 
 
@@ -108,7 +119,7 @@ def quiet_console(log_path: Path, *, verbose: bool) -> Iterator[None]:
     python_stderr = sys.stderr
     try:
         sys.stderr.flush()
-        with open(log_path, "ab") as log:
+        with open_to_append(log_path) as log:
             os.dup2(log.fileno(), 2)
         if python_stderr is sys.__stderr__:
             # With a descriptor of its own, open as long as a logger made in the block holds it.

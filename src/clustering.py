@@ -3,17 +3,36 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from src.metric_names import CLUSTERING
 from src.retrieval import comparable
+from src.split import stratified_indices
 
 # Lloyd's algorithm from k-means++ seeds, the best of so many runs; each ends where nothing moves
 # by more than scikit-learn's tolerance, or after so many rounds.
 NUM_RUNS = 3
 MAX_ROUNDS = 100
 
+# Of more classes, so many are clustered, all of their examples; of more examples a stratified
+# sample. The time of a round goes with the product of both.
+MAX_CLASSES = 500
+MAX_EXAMPLES = 10_000
+
+
+def clustered_indices(labels: NDArray[np.int32]) -> NDArray[np.intp]:
+    """Return which examples are clustered, int, ascending: always the same ones."""
+    chosen = np.arange(len(labels))
+    classes = np.unique(labels)
+    if len(classes) > MAX_CLASSES:
+        drawn = np.random.default_rng(0).choice(classes, MAX_CLASSES, replace=False)
+        chosen = np.flatnonzero(np.isin(labels, drawn))
+    if len(chosen) > MAX_EXAMPLES:
+        chosen = chosen[stratified_indices(labels[chosen], MAX_EXAMPLES, seed=0)]
+    return chosen
+
 
 def clustering_metrics(
     embeddings: NDArray[np.float32], labels: NDArray[np.int32]
-) -> dict[str, float]:
+) -> dict[str, float | int | None]:
     """Cluster by scikit-learn's k-means, seeded, with as many clusters as there are classes.
 
     Args:
@@ -22,11 +41,16 @@ def clustering_metrics(
 
     Returns:
         `nmi` and `ami`, the mutual information of clusters and classes divided by the mean of
-        their entropies, the second less what chance gives. 0 where there are not two classes.
+        their entropies, the second less what chance gives; None where there are not two classes, or
+        none of two examples. And how many examples of how many classes that is of.
     """
-    num_classes = len(np.unique(labels))
-    if num_classes < 2:
-        return {"nmi": 0.0, "ami": 0.0}
+    chosen = clustered_indices(labels)
+    embeddings, labels = embeddings[chosen], labels[chosen]
+    class_sizes = np.unique(labels, return_counts=True)[1]
+    num_classes = len(class_sizes)
+    counts = {"num_clustered": len(labels), "num_clustered_classes": num_classes}
+    if num_classes < 2 or class_sizes.max() < 2:
+        return {**dict.fromkeys(CLUSTERING), **counts}
     # Imported on use: it takes a second, and neither bad params nor a table shall wait for it.
     from sklearn.cluster import KMeans
     from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
@@ -39,4 +63,5 @@ def clustering_metrics(
     return {
         "nmi": float(normalized_mutual_info_score(labels, clusters)),
         "ami": float(adjusted_mutual_info_score(labels, clusters)),
+        **counts,
     }

@@ -1,68 +1,32 @@
 """An experiment: a directory with `params.json`, and every file that a run adds to it.
 
-Committed: `params.json`. Written by `train.py`: `trained_params.json`, `network.txt`, checkpoints,
-event files, `triplets-STEP.npy`, `progress.json`, `metrics.json`, `figures/live/`. Written by
-`visualize.py`: `projector/`, `figures/`.
+Committed: `params.json`. Written by `train.py`: `trained_params.json`, `trained_data.npz`,
+`network.txt`, checkpoints, event files, `triplets-STEP.npy`, `progress.json`, `metrics.json`,
+`figures/live/`. Written by `visualize.py`: `projector/`, `figures/`. All their names are in
+`src/run_files.py`.
 """
 
-import json
+import os
 import re
-import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from src import run_files, state_files
 from src.atomic import atomic_write
+from src.checkpoint_state import checkpoint_name, checkpoint_steps, read_state
 from src.errors import UserError
 from src.params import Params, load_params, save_params
+from src.regular_file import read_regular
+from src.state_files import Best
 
-# What `--overwrite` removes: all that a run writes, and nothing else that may lie there.
-GENERATED = [
-    "trained_params.json",
-    "network.txt",
-    "metrics.json",
-    "progress.json",
-    "checkpoint",
-    "checkpoint.tmp*",
-    "graph.pbtxt",
-    "graph.pbtxt.tmp*",
-    "tensorflow.log",
-    "model.ckpt-*",
-    "damaged",
-    "untrained",
-    "triplets-*.npy",
-    "best",
-    "export",
-    "events.out.tfevents.*",
-    "eval_train",
-    "eval_validation",
-    "eval_test",
-    "eval_unseen",
-    "projector",
-    "figures",
-]
+__all__ = ["Best", "Experiment"]
+
+_Content = TypeVar("_Content")
 
 # TensorFlow takes the first for patterns. Bytes that are not UTF-8 are lone surrogates in Python.
 _NOT_IN_PATH = re.compile(r"[\[\]*?\\\x00-\x1f\x7f\ud800-\udfff]")
-
-
-@dataclass(frozen=True)
-class Best:
-    """What is known of the best checkpoint of a training, between its evaluations.
-
-    Attributes:
-        metric: by which it is the best, on the validation split.
-        value: of that metric.
-        step: of the checkpoint.
-        latest_step: of the latest evaluation.
-        num_evaluations_since: how many evaluations have come after it.
-    """
-
-    metric: str
-    value: float
-    step: int
-    latest_step: int
-    num_evaluations_since: int
 
 
 @dataclass(frozen=True)
@@ -107,6 +71,11 @@ class Experiment:
         return self.model_dir / "trained_params.json"
 
     @property
+    def data_record_path(self) -> Path:
+        """The examples that the checkpoints were trained on, and in which split each was."""
+        return self.model_dir / "trained_data.npz"
+
+    @property
     def metrics_path(self) -> Path:
         """What the finished training reached."""
         return self.model_dir / "metrics.json"
@@ -124,7 +93,7 @@ class Experiment:
     @property
     def untrained_checkpoint(self) -> Path:
         """The checkpoint of step 0, kept in a folder of its own: the network before training."""
-        return self.model_dir / "untrained" / "model.ckpt-0"
+        return self.model_dir / "untrained" / checkpoint_name(0)
 
     @property
     def network_path(self) -> Path:
@@ -144,7 +113,7 @@ class Experiment:
     def best_checkpoint(self) -> Path | None:
         """The best checkpoint so far; None before the first evaluation."""
         best = self.best()
-        return self.best_dir / f"model.ckpt-{best.step}" if best else None
+        return self.best_dir / checkpoint_name(best.step) if best else None
 
     def projector_dir(self, split: str) -> Path:
         """Where the projector's files of a split go.
@@ -173,25 +142,39 @@ class Experiment:
         """Where `visualize.py` keeps what takes long to compute."""
         return self.model_dir / "projector" / "cache"
 
+    @property
+    def is_discarded(self) -> bool:
+        """Whether what an earlier run left is being removed, or was when that was broken off."""
+        return run_files.is_being_discarded(self.model_dir)
+
     def checkpoints(self) -> dict[int, Path]:
         """Return the checkpoints that are kept, by global step, the untrained network's first."""
-        folders = (self.untrained_checkpoint.parent, self.best_dir, self.model_dir)
-        kept = [path for folder in folders for path in folder.glob("model.ckpt-*.index")]
-        paths = {int(path.stem.rpartition("-")[2]): path.with_suffix("") for path in kept}
+        if self.is_discarded:
+            return {}
+        paths = {
+            step: folder / checkpoint_name(step)
+            for folder in (self.untrained_checkpoint.parent, self.best_dir, self.model_dir)
+            for step in checkpoint_steps(folder, "index")
+        }
         return dict(sorted(paths.items()))
 
     def latest_step(self) -> int | None:
         """Return the global step of the latest checkpoint; None where there is none."""
-        try:
-            state = (self.model_dir / "checkpoint").read_text(errors="replace")
-        except FileNotFoundError:
-            return None
-        match = re.search(r'^model_checkpoint_path: ".*?-(\d+)"$', state, re.MULTILINE)
-        return int(match[1]) if match else None
+        state = None if self.is_discarded else read_state(self.model_dir)
+        return state.latest_step if state else None
+
+    @property
+    def latest_checkpoint(self) -> Path | None:
+        """The latest checkpoint, without the endings of its files; None where there is none."""
+        step = self.latest_step()
+        return None if step is None else self.model_dir / checkpoint_name(step)
 
     def has_checkpoints(self) -> bool:
         """Return whether there are files of checkpoints, whole or not."""
-        return any(self.model_dir.glob("checkpoint*")) or any(self.model_dir.glob("model.ckpt-*"))
+        return not self.is_discarded and (
+            os.path.lexists(self.model_dir / "checkpoint")
+            or any(self.model_dir.glob("model.ckpt-*"))
+        )
 
     def evaluated_step(self) -> int | None:
         """Return the step of the checkpoint that is evaluated and shown: the best, or the latest.
@@ -203,21 +186,21 @@ class Experiment:
 
     def best(self) -> Best | None:
         """Return what `best.json` says; None before the first evaluation."""
-        path = self.best_dir / "best.json"
-        try:
-            return Best(**json.loads(path.read_bytes()))
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError):
-            raise UserError(
-                f"{path}: damaged; accepted: the file that train.py writes (remove the folder, "
-                "and the best of the checkpoints to come is kept)"
-            ) from None
+        return self._read(
+            self.best_dir / "best.json",
+            state_files.parse_best,
+            "remove the folder, and the best of the checkpoints to come is kept",
+        )
 
     def save_best(self, best: Best) -> None:
         """Write `best.json`."""
         with atomic_write(self.best_dir / "best.json") as file:
-            file.write(json.dumps(asdict(best), indent=2).encode() + b"\n")
+            file.write(state_files.format_best(best))
+
+    def forget_best_value(self) -> None:
+        """Note that the best checkpoint was chosen on other data: its value is not known."""
+        if best := self.best():
+            self.save_best(replace(best, value=None, loss=None, num_evaluations_since=0))
 
     def stopped_early(self, params: Params) -> bool:
         """Return whether the patience of `params` has run out in the training so far."""
@@ -226,45 +209,97 @@ class Experiment:
 
     def metrics(self) -> dict[str, Any] | None:
         """Return the content of `metrics.json`; None where the training has not finished."""
-        try:
-            metrics = json.loads(self.metrics_path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except (ValueError, RecursionError):
-            metrics = None
-        if not _are_metrics(metrics):
-            raise UserError(
-                f"{self.metrics_path}: damaged; accepted: the file that train.py writes "
-                "(remove it and run train.py to have it written again)"
-            )
-        return metrics  # type: ignore[no-any-return]
+        return self._read(
+            self.metrics_path,
+            state_files.parse_metrics,
+            "run it again, and it sets this one aside and writes it anew",
+        )
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write `metrics.json`."""
         with atomic_write(self.metrics_path) as file:
-            file.write(_rows_on_one_line(json.dumps(metrics, indent=2)).encode() + b"\n")
+            file.write(state_files.format_metrics(metrics))
 
     def progress(self) -> dict[str, Any] | None:
         """Return the content of `progress.json`; None where there is none that can be read."""
         try:
-            progress = json.loads(self.progress_path.read_bytes())
-        except (OSError, ValueError):
+            return self._read(self.progress_path, state_files.parse_progress, "nothing")
+        except UserError:
             return None
-        return progress if isinstance(progress, dict) else None
 
     def save_progress(self, progress: dict[str, Any]) -> None:
         """Write `progress.json`."""
         with atomic_write(self.progress_path) as file:
-            file.write(json.dumps(progress).encode() + b"\n")
+            file.write(state_files.format_progress(progress))
 
-    def overwrite(self) -> None:
-        """Remove all that earlier runs wrote; `params.json` and foreign files stay."""
-        for pattern in GENERATED:
-            for path in self.model_dir.glob(pattern):
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+    def _read(self, path: Path, parse: Callable[[bytes], _Content], remedy: str) -> _Content | None:
+        """Return what a file of a run says; None where there is none that counts.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        if self.is_discarded:
+            return None
+        try:
+            return parse(read_regular(path, state_files.MAX_BYTES[path.name]))
+        except FileNotFoundError:
+            return None
+        except UserError:
+            raise
+        except ValueError:
+            raise UserError(
+                f"{path}: damaged; accepted: the file that train.py writes ({remedy})"
+            ) from None
+
+    def overwrite(self, keep: tuple[str, ...] = ()) -> list[str]:
+        """Remove all that earlier runs wrote; `params.json` and foreign files stay.
+
+        From its first step on nothing of those runs counts, however it ends: see
+        `src.run_files.discard`.
+
+        Args:
+            keep: names of theirs that stay as well.
+
+        Returns:
+            What is out of the way but cannot be removed, a line each.
+        """
+        return run_files.discard(self.model_dir, keep)
+
+    def begin(self) -> list[str]:
+        """Remove what an earlier training left that has no checkpoint to go on from.
+
+        Returns:
+            What is to be said of that, a line each.
+        """
+        lines = []
+        if not self.is_discarded and self.best_dir.exists():
+            lines = [
+                f"{self.model_dir}: no checkpoint is left of the earlier training; its best "
+                "checkpoint, metrics and pictures are removed"
+            ]
+        return lines + self.overwrite(keep=("damaged",))
+
+    def check_own(self, names: Iterable[str] = run_files.NAMES) -> None:
+        """Refuse links and special files where a run writes; see `src.run_files.check_own`."""
+        run_files.check_own(self.model_dir, names)
+
+    def set_damaged_aside(self) -> list[str]:
+        """Move what a training can do without to `damaged/`, where it cannot be read.
+
+        Returns:
+            What was found and done, a line each; nothing where all is well.
+        """
+        found = []
+        for read, path, consequence in (
+            (self.metrics, self.metrics_path, "it is written anew in the end"),
+            (self.best, self.best_dir, "the best from now on is kept"),
+        ):
+            try:
+                read()
+            except UserError as error:
+                fault = str(error).partition("; accepted: ")[0]
+                found.append(f"{fault}; set aside in {run_files.set_aside(path)}; {consequence}")
+        return found
 
     def check_resumable(self, params: Params) -> None:
         """Refuse to go on with `params` where others have trained.
@@ -280,7 +315,13 @@ class Experiment:
                 f"{self.model_dir}: found checkpoints without trained_params.json, so not of "
                 "this program; accepted: a directory without checkpoints, or --overwrite"
             )
-        trained = load_params(self.trained_params_path)
+        try:
+            trained = load_params(self.trained_params_path)
+        except UserError as error:
+            raise UserError(
+                f"{error}; where params.json is as it was when the training began, a copy of that; "
+                "or --overwrite"
+            ) from None
         if keys := params.differences(trained):
             changes = ", ".join(
                 f"{key} (now {getattr(params, key)!r}, trained with {getattr(trained, key)!r})"
@@ -343,20 +384,3 @@ class Experiment:
                 f"(python train.py --model_dir {self.model_dir})"
             )
         return load_params(self.trained_params_path)
-
-
-def _are_metrics(content: Any) -> bool:
-    """Return whether the content of `metrics.json` has the form that `train.py` gives it."""
-    if not isinstance(content, dict) or not isinstance(content.get("status"), str):
-        return False
-    splits = content.get("splits", {})
-    return (
-        isinstance(content.get("seconds", 0), (int, float))
-        and isinstance(splits, dict)
-        and all(isinstance(metrics, dict) for metrics in splits.values())
-    )
-
-
-def _rows_on_one_line(text: str) -> str:
-    """Return indented JSON with each list of numbers on one line, as the rows of a matrix are."""
-    return re.sub(r"\[[\d\s,.e+-]*\]", lambda found: re.sub(r"\s+", " ", found[0]), text)

@@ -1,13 +1,14 @@
 """Classes left out of training, to see what embeddings make of classes they never saw."""
 
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
 
+from src.class_names import find_classes
 from src.errors import UserError
 from src.params import Params
-from src.registry import did_you_mean
 from src.split import Split
 
 UNSEEN = "unseen"
@@ -22,23 +23,15 @@ def hold_out(splits: Mapping[str, Split], params: Params, path: Path) -> dict[st
         path: the file of the params, for the messages.
 
     Returns:
-        The splits without these classes, all labels as before, and `unseen`: the test split's
-        images of them.
+        The splits without these classes, all labels as before, and `unseen`: all their images, in
+        the order of the splits.
 
     Raises:
-        UserError: a class is unknown or named twice, fewer than two are left to train on, or the
-            test split has fewer than two of those held out.
+        UserError: a class is unknown or named twice, or fewer than two are left in a split.
     """
     if params.holdout_classes is None:
         return dict(splits)
-    class_names = splits["train"].class_names
-    held_out = [_label(given, class_names, path) for given in params.holdout_classes]
-    if len(set(held_out)) < len(held_out):
-        raise UserError(
-            f"{path}: holdout_classes: found {params.holdout_classes}, of which two are the same "
-            "class; accepted: each class once"
-        )
-    unseen = _choose(splits["test"], held_out, are_in=True)
+    held_out = find_classes(params.holdout_classes, splits["train"].class_names, path)
     seen = {name: _choose(split, held_out, are_in=False) for name, split in splits.items()}
     for name, split in seen.items():
         if (left := len(np.unique(split.labels))) < 2:
@@ -46,25 +39,14 @@ def hold_out(splits: Mapping[str, Split], params: Params, path: Path) -> dict[st
                 f"{path}: holdout_classes: found {len(held_out)} classes, which leave {left} in "
                 f"the {name} split; accepted: so few that at least 2 are left"
             )
+    parts = [_choose(split, held_out, are_in=True) for split in splits.values()]
+    unseen = reduce(Split.joined, [part for part in parts if len(part)] or parts[:1])
     if (num_unseen := len(np.unique(unseen.labels))) < 2:
         raise UserError(
-            f"{path}: holdout_classes: found {params.holdout_classes}, of which the test split has "
-            f"{num_unseen}; accepted: at least 2 that it has"
+            f"{path}: holdout_classes: found {len(held_out)} classes, of which {num_unseen} have "
+            "images; accepted: at least 2 that have"
         )
     return {**seen, UNSEEN: unseen}
-
-
-def _label(given: int | str, class_names: tuple[str, ...], path: Path) -> int:
-    """Return the label of a class given by label or by name."""
-    if isinstance(given, int) and given < len(class_names):
-        return given
-    if given in class_names:
-        return class_names.index(str(given))
-    hint = did_you_mean(str(given), class_names)
-    raise UserError(
-        f"{path}: holdout_classes: found {given!r}; accepted: labels 0 to {len(class_names) - 1}, "
-        f"or names: {', '.join(class_names[:20])}{', ...' if len(class_names) > 20 else ''}{hint}"
-    )
 
 
 def _choose(split: Split, labels: list[int], *, are_in: bool) -> Split:

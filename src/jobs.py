@@ -24,6 +24,7 @@ from src.experiment import Experiment
 from src.lock import has_writer, one_writer
 from src.printable import printable
 from src.stopping import SIGNALS
+from src.table import MISSING
 
 _LOOK_EVERY_SECONDS = 0.1
 # Of what a failed job has written, the part at the end that its reason is looked for in.
@@ -366,10 +367,11 @@ class _View:
                     bar.reset(progress["max_steps"])
                     bar.initial = progress["step"]
                 bar.n = progress["step"]
-                losses = (
-                    f"loss {progress['loss']:.4f}, "
-                    f"fraction_positive {progress['fraction_positive']:.4f}"
+                loss, fraction = (
+                    MISSING if progress[key] is None else f"{progress[key]:.4f}"
+                    for key in ("loss", "fraction_positive")
                 )
+                losses = f"loss {loss}, fraction_positive {fraction}"
                 is_trained = progress["step"] >= progress["max_steps"]
                 bar.set_postfix_str("evaluating" if is_trained else losses, refresh=False)
                 moved += bar.n / max(bar.total, 1)

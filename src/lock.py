@@ -1,27 +1,55 @@
-"""One writer: an experiment's lock, which the system takes from a process that dies."""
+"""One process at a time: locks that the system takes from a process that dies."""
 
 import contextlib
-import errno
-import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from src.atomic import disk_error, process_exists
 from src.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from src.flock import is_at, try_flock
+from src.printable import printable
+from src.regular_file import open_regular, require_regular
 
 LOCK_FILE = "train.lock"
 
-_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+# A link is not followed, a pipe not waited for.
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+_POLL_SECONDS = 0.1
+_POLLS_BEFORE_A_WORD = 10
+
+_Text = Annotated[str, Field(max_length=255)]
+
+
+class _Record(BaseModel):
+    """What a lock's file says of the process that holds it."""
+
+    model_config = ConfigDict(strict=True)
+
+    pid: Annotated[int, Field(ge=1, lt=2**31)]
+    host: _Text
+    since: _Text = "(unknown)"
+    process_started: _Text | None = None
+
+
+class InUse(UserError):
+    """Another process has the lock.
+
+    Attributes:
+        holder: which one, as far as its file says.
+    """
+
+    def __init__(self, message: str, holder: str) -> None:
+        """Keep the message and the holder."""
+        super().__init__(message)
+        self.holder = holder
 
 
 @contextmanager
@@ -48,9 +76,47 @@ def one_writer(model_dir: Path) -> Iterator[None]:
     path = model_dir / LOCK_FILE
     try:
         model_dir.mkdir(parents=True, exist_ok=True)
-        descriptor = _acquire(path)
     except OSError as error:
         raise disk_error(model_dir, error.errno, needed=0) from error
+    try:
+        descriptor = _acquire(path)
+    except OSError as error:
+        require_regular(path)
+        raise disk_error(model_dir, error.errno, needed=0) from error
+    with _held(path, descriptor):
+        yield
+
+
+@contextmanager
+def in_turn(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Run the block in one process at a time; the others wait for it. A signal ends the wait.
+
+    Args:
+        path: the lock's file, as that of `one_writer`; removed at the end.
+        on_wait: told whom this process waits for, after a second and whenever that changes.
+
+    Raises:
+        OSError: nothing can be written there.
+        UserError: `path` is not a regular file.
+    """
+    polls, told = 0, None
+    while True:
+        try:
+            descriptor = _acquire(path)
+            break
+        except InUse as error:
+            polls += 1
+            if polls >= _POLLS_BEFORE_A_WORD and told != error.holder:
+                on_wait(error.holder)
+                told = error.holder
+            time.sleep(_POLL_SECONDS)
+    with _held(path, descriptor):
+        yield
+
+
+@contextmanager
+def _held(path: Path, descriptor: int) -> Iterator[None]:
+    """Give up the lock when the block ends."""
     try:
         yield
     finally:
@@ -65,16 +131,13 @@ def has_writer(model_dir: Path) -> bool | None:
     Only looks: a process that begins to write meanwhile is not kept from it.
     """
     try:
-        descriptor = os.open(model_dir / LOCK_FILE, os.O_RDONLY)
+        with open_regular(model_dir / LOCK_FILE) as file:
+            record = _read_record(file.fileno())
     except FileNotFoundError:
         return False
-    except OSError:
+    except UserError:
         return None
-    try:
-        record = _read_record(descriptor)
-    finally:
-        os.close(descriptor)
-    if record is None or record.get("host") != socket.gethostname():
+    if record is None or record.host != socket.gethostname():
         return None
     return _may_live(record)
 
@@ -82,13 +145,14 @@ def has_writer(model_dir: Path) -> bool | None:
 def _acquire(path: Path) -> int:
     """Return the descriptor of the locked file, which says that it is ours."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(path, _FLAGS, 0o644)
         try:
+            require_regular(path, descriptor)
             _lock(path, descriptor)
             # The one before may have removed the file between our opening and locking it.
-            if _is_at(path, descriptor):
+            if is_at(path, descriptor):
                 os.ftruncate(descriptor, 0)
-                os.write(descriptor, json.dumps(_own_record()).encode() + b"\n")
+                os.write(descriptor, _own_record().model_dump_json().encode() + b"\n")
                 os.fsync(descriptor)
                 return descriptor
         except BaseException:
@@ -98,56 +162,42 @@ def _acquire(path: Path) -> int:
 
 
 def _lock(path: Path, descriptor: int) -> None:
-    """Lock the file, or raise `UserError` with what is known of who has."""
-    try:
-        if fcntl is None:
-            raise OSError(errno.ENOSYS, "no flock")
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise _in_use(path, _read_record(descriptor)) from None
-    except OSError as error:
-        if error.errno not in _WITHOUT_LOCKS:
-            raise
+    """Lock the file, or raise `InUse` with what is known of who has."""
+    is_locked = try_flock(descriptor)
+    if is_locked is False:
+        raise _in_use(path, _read_record(descriptor))
+    if is_locked is None:
         record = _read_record(descriptor)
         if record and _may_live(record):
-            raise _in_use(path, record, f", or {path} removed if it is dead") from None
+            raise _in_use(path, record, f", or {path} removed if it is dead")
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def _own_record() -> dict[str, Any]:
+def _own_record() -> _Record:
     """Return what the lock's file says of this process."""
-    return {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "process_started": _process_started(os.getpid()),
-    }
+    return _Record(
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        since=time.strftime("%Y-%m-%d %H:%M:%S"),
+        process_started=_process_started(os.getpid()),
+    )
 
 
-def _read_record(descriptor: int) -> dict[str, Any] | None:
+def _read_record(descriptor: int) -> _Record | None:
     """Return what the lock's file says; None where that is not (or not yet) complete."""
     try:
-        record = json.loads(os.pread(descriptor, 4096, 0))
-    except ValueError:
+        return _Record.model_validate_json(os.pread(descriptor, 4096, 0))
+    except ValidationError:
         return None
-    return record if isinstance(record, dict) else None
 
 
-def _may_live(record: dict[str, Any]) -> bool:
+def _may_live(record: _Record) -> bool:
     """Return whether the process that wrote `record` may be running."""
-    pid = record.get("pid")
-    if record.get("host") != socket.gethostname() or not isinstance(pid, int):
+    if record.host != socket.gethostname():
         return True
-    if pid == os.getpid() or not process_exists(pid):
+    if record.pid == os.getpid() or not process_exists(record.pid):
         return False
-    started = record.get("process_started")
-    return started is None or started == _process_started(pid)
+    started = record.process_started
+    return started is None or started == _process_started(record.pid)
 
 
 def _process_started(pid: int) -> str | None:
@@ -161,10 +211,9 @@ def _process_started(pid: int) -> str | None:
     return f"{stat.rpartition(')')[2].split()[19]} ticks after boot {boot}"
 
 
-def _in_use(path: Path, record: dict[str, Any] | None, remedy: str = "") -> UserError:
+def _in_use(path: Path, record: _Record | None, remedy: str = "") -> InUse:
     who = "another process"
     if record:
-        who = "process {pid} on {host} since {since}".format(
-            **{key: record.get(key, "(unknown)") for key in ("pid", "host", "since")}
-        )
-    return UserError(f"{path.parent}: in use by {who}; accepted: one train.py at a time{remedy}")
+        who = printable(f"process {record.pid} on {record.host} since {record.since}")
+    message = f"{path.parent}: in use by {who}; accepted: one train.py at a time{remedy}"
+    return InUse(message, who + remedy)

@@ -6,6 +6,9 @@ Apart from the code that computes them, for `params.json` is checked before NumP
 # The ranks k of recall@k.
 RECALL_RANKS = (1, 2, 4, 8)
 
+# At most so many examples of a split ask; of a larger one a stratified, seeded sample.
+MAX_QUERIES = 10_000
+
 RETRIEVAL = (
     "map_at_r",
     "r_precision",
@@ -19,8 +22,17 @@ CLUSTERING = ("nmi", "ami")
 WITHIN = (*(f"{name}_within" for name in RETRIEVAL), *VERIFICATION, *CLUSTERING)
 """Of a split by itself; those of every evaluation."""
 
+WITHIN_COUNTS = (
+    *("num_queries_within", "num_positive_pairs", "num_negative_pairs"),
+    *("num_clustered", "num_clustered_classes"),
+)
+"""What those are means over: queries, pairs of examples, and examples in clusters."""
+
 AGAINST_GALLERY = (*RETRIEVAL, "class_mean_accuracy")
 """Of a split that asks the training split; those of the final evaluation."""
+
+GALLERY_COUNTS = ("num_queries",)
+"""What those are means over."""
 
 BEST_METRICS = ("loss", *WITHIN)
 """Those by which the best checkpoint can be chosen."""

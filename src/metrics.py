@@ -1,8 +1,9 @@
 """The metrics of a split from its embeddings, by the names of `src/metric_names.py`.
 
-Two protocols. *Within*: every example of a split asks the others of the split; names end in
-`_within`. *Against the gallery*: every example asks the training split; names have no ending.
-Definitions, ranges and what each tells: docs/metrics.md.
+Two protocols. *Within*: examples of a split ask the others of the split; names end in `_within`.
+*Against the gallery*: they ask the training split; names have no ending. A query whose class has no
+other example among those that answer cannot be answered, and is left out. A metric over nothing is
+None. Definitions, ranges and what each tells: docs/metrics.md.
 """
 
 from typing import Any, NamedTuple
@@ -11,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.clustering import clustering_metrics
-from src.metric_names import RECALL_RANKS
+from src.metric_names import MAX_QUERIES, RECALL_RANKS
+from src.phases import phase
 from src.retrieval import Ranking, nearest_class_means, rank_gallery
 from src.split import stratified_indices
 from src.verification import verification_metrics
 
-# At most so many examples of a split ask; of a larger one a stratified, seeded subset.
-MAX_QUERIES = 10_000
+Metrics = dict[str, float | int | None]
+"""By name; None where there is nothing to measure."""
 
 
 class Embedded(NamedTuple):
@@ -39,78 +41,101 @@ def query_indices(labels: NDArray[np.int32]) -> NDArray[np.intp]:
     return stratified_indices(labels, MAX_QUERIES, seed=0)
 
 
-def metrics_within(split: Embedded) -> dict[str, float]:
-    """Let the examples of a split, or of its subset, ask each other.
+def metrics_within(split: Embedded) -> tuple[Metrics, Ranking]:
+    """Let the examples of a split, or a sample of them, ask all of the split.
 
     Args:
         split: its embeddings and labels.
 
     Returns:
-        Those of `src.metric_names.WITHIN`.
+        The metrics of `src.metric_names.WITHIN` and WITHIN_COUNTS, and the ranking.
     """
     asking = query_indices(split.labels)
-    embeddings, labels = split.embeddings[asking], split.labels[asking]
-    ranking = rank_gallery(embeddings, labels, count_pairs=True)
+    labels = split.labels[asking]
+    with phase(f"neighbours of {len(labels)} images"):
+        ranking = rank_gallery(
+            split.embeddings[asking], labels, *split, own=asking, count_pairs=True
+        )
     assert ranking.pairs is not None
+    with phase("k-means"):
+        clustering = clustering_metrics(split.embeddings, split.labels)
     return {
         **{f"{name}_within": value for name, value in _retrieval(ranking, labels).items()},
         **verification_metrics(ranking.pairs),
-        **clustering_metrics(embeddings, labels),
-    }
+        **clustering,
+    }, ranking
 
 
 def metrics_against_gallery(
-    split: Embedded, gallery: Embedded
-) -> tuple[dict[str, float], dict[str, NDArray[np.int64]]]:
-    """Let the examples of a split, or of its subset, ask a gallery.
+    split: Embedded, gallery: Embedded, within: Ranking | None = None
+) -> tuple[Metrics, dict[str, NDArray[np.int64]]]:
+    """Let the examples of a split, or a sample of them, ask a gallery.
 
     Args:
         split: those who ask.
         gallery: those who answer. If it is the split itself, the same object, each example is left
             out of its own answer.
+        within: in that case, the ranking of `metrics_within`: it is the same one.
 
     Returns:
-        The metrics of `src.metric_names.AGAINST_GALLERY`, and the confusion matrices of `knn` and
-        `class_mean`, int64 [C, C], where C - 1 is the largest label: how many examples of the
-        row's class were taken for the column's.
+        The metrics of `src.metric_names.AGAINST_GALLERY` and GALLERY_COUNTS, and what `knn` and
+        `class_mean` confuse, as of `confusions`. Queries of classes that the gallery has not are
+        in neither.
     """
+    is_gallery = split is gallery
     asking = query_indices(split.labels)
+    if within is None:
+        asking = _answerable(split.labels, gallery.labels, is_gallery=is_gallery)
+        asking = asking[query_indices(split.labels[asking])]
     embeddings, labels = split.embeddings[asking], split.labels[asking]
-    own = asking if split is gallery else None
-    ranking = rank_gallery(embeddings, labels, *gallery, own=own)
-    by_mean = nearest_class_means(embeddings, labels, *gallery, own=own)
-    num_classes = 1 + max(int(labels.max(initial=0)), int(gallery.labels.max(initial=0)))
-    confusions = {
-        name: confusion_matrix(labels, predicted, num_classes)
-        for name, predicted in (("knn", ranking.voted_label), ("class_mean", by_mean))
-    }
+    own = asking if is_gallery else None
+    with phase(f"neighbours of {len(labels)} images among {len(gallery.labels)}"):
+        ranking = within or rank_gallery(embeddings, labels, *gallery, own=own)
+        by_mean = nearest_class_means(embeddings, labels, *gallery, own=own)
     metrics = {
         **_retrieval(ranking, labels),
-        "class_mean_accuracy": float(np.mean(by_mean == labels)),
+        "class_mean_accuracy": ranking.mean_over_answerable(by_mean == labels),
     }
-    return metrics, confusions
+    is_judged = ranking.num_positives > 0
+    return metrics, {
+        name: confusions(labels[is_judged], predicted[is_judged])
+        for name, predicted in (("knn", ranking.voted_label), ("class_mean", by_mean))
+    }
 
 
-def confusion_matrix(
-    labels: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], num_classes: int
+def _answerable(
+    labels: NDArray[np.int32], gallery_labels: NDArray[np.int32], *, is_gallery: bool
+) -> NDArray[np.intp]:
+    """Return which examples have another of their class among those that answer, ascending."""
+    classes, counts = np.unique(gallery_labels, return_counts=True)
+    return np.flatnonzero(np.isin(labels, classes[counts > is_gallery]))
+
+
+def confusions(
+    labels: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]]
 ) -> NDArray[np.int64]:
-    """Return how often each label, the row, was predicted as each other, the column: [C, C].
+    """Return what is taken for what: int64 [M, 3], rows of label, prediction and how often.
 
-    A prediction of -1, which stands for none, is not counted.
+    The most frequent first. Right predictions are left out: a table that grows with the errors, not
+    with the square of the classes.
     """
-    is_made = predicted >= 0
-    cells = labels[is_made].astype(np.int64) * num_classes + predicted[is_made]
-    counts = np.bincount(cells, minlength=num_classes**2)
-    return counts.reshape(num_classes, num_classes)
+    wrong = np.stack([labels, predicted], axis=1)[labels != predicted].astype(np.int64)
+    pairs, counts = np.unique(wrong, axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return np.column_stack([pairs, counts])[order]
 
 
-def _retrieval(ranking: Ranking, labels: NDArray[np.int32]) -> dict[str, float]:
-    """Return the metrics of `src.metric_names.RETRIEVAL`."""
-    is_first = (ranking.first_positive == 1).astype(np.float64)
+def _retrieval(ranking: Ranking, labels: NDArray[np.int32]) -> Metrics:
+    """Return the metrics of `src.metric_names.RETRIEVAL`, and how many queries they are over.
+
+    Without the ending of their protocol.
+    """
+    mean = ranking.mean_over_answerable
     return {
-        "map_at_r": ranking.mean_over_answerable(ranking.average_precision),
-        "r_precision": ranking.mean_over_answerable(ranking.r_precision),
-        "precision_at_1": ranking.mean_over_answerable(is_first),
-        **{f"recall_at_{rank}": ranking.recall_at(rank) for rank in RECALL_RANKS},
-        "knn_accuracy": float(np.mean(ranking.voted_label == labels)) if len(labels) else 0.0,
+        "map_at_r": mean(ranking.average_precision),
+        "r_precision": mean(ranking.r_precision),
+        "precision_at_1": mean(ranking.first_positive == 1),
+        **{f"recall_at_{rank}": mean(ranking.first_positive <= rank) for rank in RECALL_RANKS},
+        "knn_accuracy": mean(ranking.voted_label == labels),
+        "num_queries": int((ranking.num_positives > 0).sum()),
     }

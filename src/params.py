@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,18 +41,29 @@ from src.registry import (
 # Keys that leave what is learned per step as it is: an experiment goes on when only these change.
 DURATION_KEYS = frozenset(
     {"num_epochs", "save_summary_steps", "save_checkpoints_steps", "keep_checkpoint_max"}
-    | {"patience_evaluations", "image_cache", "live_figures"}
+    | {"patience_evaluations", "image_cache", "live_figures", "on_duplicates"}
     | {"num_parallel_calls", "image_size", "num_labels", "train_size", "eval_size"}
 )
 
-# Keys that only one dataset or network reads: beside another one they are a mistake.
-KEYS_OF_IMAGE_FOLDER = frozenset(
-    {"image_dir", "image_csv", "image_mode", "image_resize", "on_bad_image", "image_cache"}
-    | {"test_fraction"}
-)
-KEYS_OF_KERAS_APPLICATION = frozenset(
-    {"application", "weights", "frozen_layers", "input_size", "resize"}
-)
+
+@dataclass(frozen=True)
+class ReadBy:
+    """Stands beside a key that only some choices of another key read; with others it is refused.
+
+    Attributes:
+        key: the other key: `dataset` or `network`.
+        choices: its values that read this one.
+    """
+
+    key: str
+    choices: tuple[str, ...]
+
+
+_OF_IMAGE_FOLDER = ReadBy("dataset", ("image_folder",))
+_OF_NAIVE_CNN = ReadBy("network", ("naive_cnn",))
+_OF_MLP = ReadBy("network", ("mlp",))
+_OF_KERAS_APPLICATION = ReadBy("network", ("keras_application",))
+_OF_OWN_LAYERS = ReadBy("network", ("naive_cnn", "mlp"))
 
 
 def _contradiction(key: str, found: str, accepted: str) -> PydanticCustomError:
@@ -163,41 +175,52 @@ class Params(BaseModel):
         description="Share of the training file held out for validation, stratified by class. "
         "1/6 leaves 50 000 of MNIST's 60 000.",
     )
+    validation_by: Literal["image", "class"] | None = Field(
+        None,
+        description="What is held out for validation: images of every class, or all images of some "
+        "classes. Default: images, unless most of them would be the only one of their class there.",
+    )
     holdout_classes: list[Class] | None = Field(
         None,
         min_length=2,
-        description="Classes, by label or by name, that are left out of the train and validation "
-        "splits; the test split's images of them are evaluated by themselves, as `unseen`.",
+        description="Classes, by name, that are left out of the train, validation and test splits; "
+        "all their images are evaluated by themselves, as `unseen`.",
     )
-    image_dir: str = Field(
+    on_duplicates: Literal["warn", "error", "drop"] = Field(
+        "warn",
+        description="What becomes of images whose pixels are equal in two splits or two classes: "
+        "a warning, an error, or all but the first are left out (test comes before validation, and "
+        "that before train).",
+    )
+    image_dir: Annotated[str, _OF_IMAGE_FOLDER] = Field(
         "image_folder",
         description="Of image_folder: the folder of pictures in data_dir, with a folder for each "
         "class.",
     )
-    image_csv: str | None = Field(
+    image_csv: Annotated[str | None, _OF_IMAGE_FOLDER] = Field(
         None,
         description="Of image_folder: a CSV file in image_dir, with the columns path, label and "
         "perhaps split, in place of class folders.",
     )
-    image_mode: Literal["RGB", "L"] = Field(
+    image_mode: Annotated[Literal["RGB", "L"], _OF_IMAGE_FOLDER] = Field(
         "RGB", description="Of image_folder: colour, or grey (L)."
     )
-    image_resize: Literal["scale", "pad"] = Field(
+    image_resize: Annotated[Literal["scale", "pad"], _OF_IMAGE_FOLDER] = Field(
         "scale",
         description="Of image_folder: how pictures come to image_size: stretched, or in their "
         "shape and filled up with black.",
     )
-    on_bad_image: Literal["error", "skip"] = Field(
+    on_bad_image: Annotated[Literal["error", "skip"], _OF_IMAGE_FOLDER] = Field(
         "error",
         description="Of image_folder: whether files that cannot be read end the run or are named "
         "and left out.",
     )
-    image_cache: str | None = Field(
+    image_cache: Annotated[str | None, _OF_IMAGE_FOLDER] = Field(
         None,
         description="Of image_folder: the folder in data_dir for the decoded pictures. Default: "
         "`.tripletboard` in image_dir.",
     )
-    test_fraction: float = Field(
+    test_fraction: Annotated[float, _OF_IMAGE_FOLDER] = Field(
         0.2,
         gt=0,
         lt=1,
@@ -215,60 +238,62 @@ class Params(BaseModel):
     network: Annotated[str, _name_in(NETWORKS)] = Field(
         "naive_cnn", json_schema_extra=_choices(NETWORKS), description="What embeds an image."
     )
-    num_blocks: int = Field(
+    num_blocks: Annotated[int, _OF_NAIVE_CNN] = Field(
         2, ge=1, le=6, description="Convolution blocks; each halves the image's height and width."
     )
-    convolutions_per_block: int = Field(
+    convolutions_per_block: Annotated[int, _OF_NAIVE_CNN] = Field(
         1, ge=1, le=8, description="3x3 convolutions in a block, each followed by ReLU."
     )
-    num_channels: int = Field(
+    num_channels: Annotated[int, _OF_NAIVE_CNN] = Field(
         32, ge=1, le=1024, description="Channels of the first block; each next block has twice it."
     )
     hidden_sizes: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=65536, strict=True)], ...], Field(strict=False)
+        tuple[Annotated[int, Field(ge=1, le=65536, strict=True)], ...], Field(strict=False), _OF_MLP
     ] = Field((128, 128), description="Of mlp: the units of each hidden layer; [] for none.")
-    dropout: float = Field(
+    dropout: Annotated[float, _OF_MLP] = Field(
         0.0,
         ge=0,
         lt=1,
         description="Of mlp: the share of each hidden layer's units that is left out of a step.",
     )
-    use_batch_norm: bool = Field(
+    use_batch_norm: Annotated[bool, _OF_OWN_LAYERS] = Field(
         False, description="Batch normalization after each convolution or hidden layer."
     )
-    bn_momentum: float = Field(
+    bn_momentum: Annotated[float, _OF_OWN_LAYERS] = Field(
         0.9, ge=0, lt=1, description="Momentum of batch normalization's moving statistics."
     )
     application: Annotated[
-        str, _name_in(APPLICATIONS, "the name of a network in keras.applications")
+        str,
+        _name_in(APPLICATIONS, "the name of a network in keras.applications"),
+        _OF_KERAS_APPLICATION,
     ] = Field(
         "ResNet50",
         json_schema_extra=_choices(APPLICATIONS),
         description="Of keras_application: the network of keras.applications, without classifier.",
     )
-    weights: str | None = Field(
+    weights: Annotated[str | None, _OF_KERAS_APPLICATION] = Field(
         None,
         description='Of keras_application: what training starts from: "imagenet", or a file of '
         "weights (.h5) in data_dir. Default: random weights.",
     )
-    frozen_layers: Layers = Field(
+    frozen_layers: Annotated[Layers, _OF_KERAS_APPLICATION] = Field(
         0,
         description="Of keras_application: how many of its first layers stay as they are, or the "
         "name of the last that does.",
     )
-    input_size: int | None = Field(
+    input_size: Annotated[int | None, _OF_KERAS_APPLICATION] = Field(
         None,
         ge=1,
         description="Of keras_application: the side, in pixels, to which images are brought. "
         "Default: as they are.",
     )
-    resize: Literal["scale", "pad"] = Field(
+    resize: Annotated[Literal["scale", "pad"], _OF_KERAS_APPLICATION] = Field(
         "scale",
         description="Of keras_application: how images come to input_size: scaled, or unscaled "
         "with black around.",
     )
     embedding_size: int = Field(64, ge=1, le=8192, description="D, the length of an embedding.")
-    embedding_activation: Literal["linear", "relu", "sigmoid", "tanh"] = Field(
+    embedding_activation: Annotated[Literal["linear", "relu", "sigmoid", "tanh"], _OF_MLP] = Field(
         "linear", description="Of mlp: what the last layer's outputs go through."
     )
     l2_normalize: bool = Field(
@@ -456,18 +481,28 @@ class Params(BaseModel):
             raise _contradiction(
                 "image_size", "nothing", "the pixels to which dataset image_folder brings pictures"
             )
-        for choice, needed, keys in (
-            ("dataset", "image_folder", KEYS_OF_IMAGE_FOLDER),
-            ("network", "keras_application", KEYS_OF_KERAS_APPLICATION),
-        ):
-            for key in sorted(keys) if getattr(self, choice) != needed else []:
-                if getattr(self, key) != type(self).model_fields[key].default:
-                    found = json.dumps(getattr(self, key))
-                    chosen = getattr(self, choice)
-                    raise _contradiction(
-                        key, found, f"nothing with {choice} '{chosen}', for it is of '{needed}'"
-                    )
+        self._check_read()
         return self
+
+    def _check_read(self) -> None:
+        """Refuse keys that nothing reads beside the others: a value there would have no effect."""
+        for key, field in sorted(type(self).model_fields.items()):
+            for reader in field.metadata:
+                if not isinstance(reader, ReadBy) or getattr(self, key) == field.default:
+                    continue
+                if (chosen := getattr(self, reader.key)) not in reader.choices:
+                    readers = " or ".join(f"'{choice}'" for choice in reader.choices)
+                    raise _contradiction(
+                        key,
+                        json.dumps(getattr(self, key), ensure_ascii=False),
+                        f"nothing with {reader.key} '{chosen}', for it is of {readers}",
+                    )
+        if self.bn_momentum != 0.9 and not self.use_batch_norm:
+            raise _contradiction(
+                "bn_momentum", json.dumps(self.bn_momentum), "nothing, or use_batch_norm true"
+            )
+        if self.resize != "scale" and self.input_size is None:
+            raise _contradiction("resize", json.dumps(self.resize), "nothing, or an input_size")
 
     def _check_offline(self) -> None:
         """Refuse keys that do not go with offline triplets, and those that go with nothing else."""
@@ -511,6 +546,16 @@ class Params(BaseModel):
         if self.dataset == "image_folder":  # where the size is a choice, not a fact
             free -= {"image_size"}
         return sorted(key for key in set(mine) - free if mine[key] != theirs[key])
+
+
+def keys_read_by(key: str) -> frozenset[str]:
+    """Return the keys that only some choices of another key read: of `dataset` or `network`."""
+    return frozenset(
+        name
+        for name, field in Params.model_fields.items()
+        for reader in field.metadata
+        if isinstance(reader, ReadBy) and reader.key == key
+    )
 
 
 def load_params(path: Path) -> Params:

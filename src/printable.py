@@ -2,10 +2,10 @@
 
 
 def printable(text: str) -> str:
-    """Return `text` with every character escaped that is not printed as itself.
+    r"""Return `text` with every character escaped that is not printed as itself.
 
     Line ends, terminal controls (ESC), marks that turn the reading direction, and lone surrogates
-    become escapes such as `\\x1b`; letters of any script stay.
+    become escapes such as `\x1b`; letters of any script stay.
     """
     if text.isprintable():
         return text

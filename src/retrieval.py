@@ -58,13 +58,10 @@ class Ranking(NamedTuple):
     voted_label: NDArray[np.intp]
     pairs: PairCounts | None
 
-    def recall_at(self, rank: int) -> float:
-        """Return the share of queries with a positive among the `rank` (1 to 8) nearest."""
-        return _mean(self.first_positive <= rank)
-
-    def mean_over_answerable(self, values: NDArray[np.float64]) -> float:
-        """Return the mean of `values`, [Q], over the queries that have a positive at all."""
-        return _mean(values[self.num_positives > 0])
+    def mean_over_answerable(self, values: NDArray[np.float64] | NDArray[np.bool_]) -> float | None:
+        """Return the mean of `values`, [Q], over the queries that have a positive; None if none."""
+        answerable = values[self.num_positives > 0]
+        return float(answerable.mean()) if len(answerable) else None
 
 
 def rank_gallery(
@@ -146,7 +143,7 @@ def rank_gallery(
 
     # Rows with as many positives stand together, so that few are sorted further than they need.
     order = np.argsort(num_positives, kind="stable")
-    _visit_distances(queries, gallery, own, order, rank)
+    visit_distances(queries, gallery, own, order, rank)
     return found
 
 
@@ -169,7 +166,7 @@ def nearest_neighbors(
         nearest[rows] = distances.argmin(axis=1)
 
     points = queries if gallery is None else gallery
-    _visit_distances(queries, points, own, np.arange(len(queries)), find)
+    visit_distances(queries, points, own, np.arange(len(queries)), find)
     return nearest
 
 
@@ -178,8 +175,10 @@ def recall_at_1(
     query_labels: NDArray[np.int32],
     gallery: NDArray[np.float32] | None = None,
     gallery_labels: NDArray[np.int32] | None = None,
-) -> float:
-    """Return the share of queries whose nearest neighbour has the query's label.
+) -> float | None:
+    """Return the share of queries whose nearest neighbour has their label, of those that have one.
+
+    Queries of a class that has no other example in the gallery are left out.
 
     Args:
         queries: float32 [Q, D].
@@ -188,12 +187,16 @@ def recall_at_1(
         gallery_labels: int32 [G]; None with `gallery`.
 
     Returns:
-        0 to 1; 0 where there is no query, or no neighbour to find.
+        0 to 1; None where there is no such query.
     """
+    own = gallery is None
     labels = query_labels if gallery_labels is None else gallery_labels
-    if len(queries) == 0 or len(labels) < (2 if gallery is None else 1):
-        return 0.0
-    return float(np.mean(labels[nearest_neighbors(queries, gallery)] == query_labels))
+    classes, counts = np.unique(labels, return_counts=True)
+    can_answer = np.isin(query_labels, classes[counts > own])
+    if not can_answer.any():
+        return None
+    nearest = labels[nearest_neighbors(queries, gallery)]
+    return float(np.mean((nearest == query_labels)[can_answer]))
 
 
 def nearest_class_means(
@@ -283,11 +286,11 @@ def percentiles_of_distances(
         max_pairs: where there are more pairs, this many are drawn, always the same ones.
 
     Returns:
-        float32, one for each of `PERCENTILES`; zeros where there is no pair.
+        float32, one for each of `PERCENTILES`; NaN where there is no pair.
     """
     size, num_dimensions = embeddings.shape
     if size < 2:
-        return np.zeros(len(PERCENTILES), np.float32)
+        return np.full(len(PERCENTILES), np.nan, np.float32)
     if size * (size - 1) // 2 <= max_pairs:
         first, second = np.triu_indices(size, k=1)
     else:
@@ -318,7 +321,7 @@ def _vote(neighbor_classes: NDArray[np.int32]) -> NDArray[np.int32]:
     return elected
 
 
-def _visit_distances(
+def visit_distances(
     queries: NDArray[np.float32],
     gallery: NDArray[np.float32],
     own: NDArray[np.intp] | None,
@@ -373,8 +376,3 @@ def _visit_distances(
     # One thread for each product: BLAS's own wait for each other by spinning, at the cost of ours.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(num_threads) as threads:
         list(threads.map(visit_every, range(num_threads)))
-
-
-def _mean(values: NDArray[np.bool_] | NDArray[np.float64]) -> float:
-    """Return the mean, 0 of nothing."""
-    return float(values.mean()) if len(values) else 0.0

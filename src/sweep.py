@@ -17,32 +17,37 @@ from typing import Any
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from src.atomic import atomic_write
+from src.data import load_data
+from src.data_record import DataRecord, changes, read_record, record_of
 from src.errors import UserError
 from src.experiment import Experiment
+from src.facts import check_facts, check_training
 from src.holdout import hold_out
 from src.jobs import TO_RUN
 from src.params import (
-    KEYS_OF_IMAGE_FOLDER,
     Params,
     check_params,
     format_value,
+    keys_read_by,
     load_params,
     read_json_object,
 )
 from src.printable import printable
-from src.split import check_facts, load_splits
 from src.weights import find_weights
 
 MAX_CHILDREN = 10_000
 _MAX_NAME_BYTES = 255  # of a directory, on the file systems that there are
 _MAX_ERRORS = 20  # that are printed
 
-# The keys that say what `load_splits` finds, and whether. `seed` deals it out to the splits.
-DATA_KEYS = KEYS_OF_IMAGE_FOLDER | {"dataset", "image_size", "validation_fraction"}
-# The keys that say whether `check_facts` and `hold_out` accept that.
+# The keys that say what `load_data` finds, and whether. `seed` deals it out to the splits.
+DATA_KEYS = keys_read_by("dataset") | {
+    *("dataset", "image_size", "validation_fraction", "validation_by"),
+    *("holdout_classes", "on_duplicates"),
+}
+# The keys that say whether that can be trained on.
 FACT_KEYS = frozenset(
-    {"image_size", "num_labels", "train_size", "eval_size", "holdout_classes"}
-    | {"dataset", "classes_per_batch", "examples_per_class", "extra_classes"}
+    {"num_labels", "train_size", "eval_size"}
+    | {"classes_per_batch", "examples_per_class", "extra_classes"}
 )
 
 
@@ -200,39 +205,41 @@ def check_unchanged(children: Iterable[Child]) -> None:
         child.experiment.check_resumable(child.params)
 
 
-def check_data(children: Sequence[Child], data_dir: Path, *, afresh: bool) -> None:
+def check_data(
+    children: Sequence[Child], data_dir: Path, *, afresh: bool, keeps_splits: bool
+) -> None:
     """Look at all that trainings read: every dataset, whether it suits, and every file of weights.
 
-    Data that several children share are loaded once. Those that have trained share the splits too,
-    which are the seed's.
+    Data that several children share are loaded once.
 
     Args:
-        children: what is to be trained.
+        children: what is to be trained, or has been.
         data_dir: the folder of all datasets.
         afresh: whether what they have trained does not count.
+        keeps_splits: whether data that have changed since a training began are accepted.
 
     Raises:
-        UserError: data are missing, wrong, or not what a child's params say; a line for each.
+        UserError: data are missing, wrong, not what a child's params say, or have changed since its
+            training began; a line for each.
     """
     errors: list[tuple[str, str]] = []
-    begun = {c.name for c in children if not afresh and c.experiment.latest_step() is not None}
-    groups = _grouped((c for c in children if c.name not in begun), DATA_KEYS)
-    groups += _grouped((c for c in children if c.name in begun), DATA_KEYS | {"seed"})
-    for group in tqdm(groups, desc="looking at the data", disable=None, leave=False):
+    for group in tqdm(
+        _grouped(children, DATA_KEYS), desc="looking at the data", disable=None, leave=False
+    ):
         try:
-            splits = load_splits(group[0].params, data_dir)
+            data = load_data(group[0].params, data_dir, params_path=Path(group[0].name))
         except UserError as error:
-            lines = str(error).split("\n")
-            errors += [(child.name, line) for line in lines for child in group]
+            errors += _of_children(group, error)
             continue
+        if not (afresh or keeps_splits):
+            errors += _changed(group, record_of(data))
         for alike in _grouped(group, FACT_KEYS):
-            source = Path(alike[0].name)
+            params, source = alike[0].params, Path(alike[0].name)
             try:
-                check_facts(alike[0].params, splits, source)
-                hold_out(splits, alike[0].params, source)
+                check_facts(params, data.splits, source)
+                check_training(params, hold_out(data.splits, params, source), source)
             except UserError as error:
-                lines = [line.removeprefix(f"{source}: ") for line in str(error).split("\n")]
-                errors += [(child.name, line) for line in lines for child in alike]
+                errors += _of_children(alike, error)
     for group in _grouped(children, {"weights"}):
         try:
             find_weights(group[0].params.weights, data_dir)
@@ -240,6 +247,28 @@ def check_data(children: Sequence[Child], data_dir: Path, *, afresh: bool) -> No
             errors += [(child.name, str(error)) for child in group]
     if errors:
         raise UserError(_one_line_each(errors))
+
+
+def _of_children(children: Sequence[Child], error: UserError) -> list[tuple[str, str]]:
+    """Return each line of an error, raised in the name of the first, for each child."""
+    lines = [line.removeprefix(f"{children[0].name}: ") for line in str(error).split("\n")]
+    return [(child.name, line) for line in lines for child in children]
+
+
+def _changed(children: Sequence[Child], now: DataRecord) -> list[tuple[str, str]]:
+    """Return what has changed in the data of those children that have trained."""
+    errors = []
+    for child in children:
+        if child.experiment.latest_step() is None:
+            continue
+        before = read_record(child.experiment.data_record_path)
+        if before is not None and (found := changes(before, now)):
+            line = (
+                f"the data have changed since the training began: {found}; accepted: the data that "
+                "trained, --keep_splits, or --overwrite"
+            )
+            errors.append((child.name, line))
+    return errors
 
 
 def _grouped(children: Iterable[Child], keys: Collection[str]) -> list[list[Child]]:

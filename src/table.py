@@ -2,13 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 
+from src.metric_names import MAX_QUERIES
 
-def format_number(value: float | int) -> str:
-    """Return a number with four significant digits or, for an integer, all of them."""
+MISSING = "-"
+"""Stands for what is not defined."""
+
+
+def format_number(value: float | int | None) -> str:
+    """Return a number with four significant digits, an integer with all, None as MISSING."""
+    if value is None:
+        return MISSING
     return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
-def format_metrics(metrics: Mapping[str, float | int]) -> str:
+def format_metrics(metrics: Mapping[str, float | int | None]) -> str:
     """Return `name value` of each metric, on one line."""
     return "  ".join(f"{name} {format_number(value)}" for name, value in metrics.items())
 
@@ -27,8 +34,8 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def format_splits(
-    splits: Mapping[str, Mapping[str, float | int]],
-    baselines: Mapping[str, Mapping[str, Mapping[str, float | int]]],
+    splits: Mapping[str, Mapping[str, float | int | None]],
+    baselines: Mapping[str, Mapping[str, Mapping[str, float | int | None]]],
 ) -> str:
     """Return the metrics of an experiment as a table.
 
@@ -37,8 +44,8 @@ def format_splits(
         baselines: of each baseline, those of some of these splits.
 
     Returns:
-        A row for each split, and below it one for each of its baselines; "-" for what is not
-        defined.
+        A row for each split, and below it one for each of its baselines; MISSING for what is
+        not defined.
     """
     names = ("map_at_r_within", "recall_at_1_within", "recall_at_1", "loss", "fraction_positive")
     rows = []
@@ -49,8 +56,34 @@ def format_splits(
                 rows.append((f"  {baseline}", of_splits[split]))
     return format_table(
         ["split", *names],
-        [
-            [label, *(format_number(m[name]) if name in m else "-" for name in names)]
-            for label, m in rows
-        ],
+        [[label, *(format_number(m.get(name)) for name in names)] for label, m in rows],
     )
+
+
+def queries_notes(splits: Mapping[str, Mapping[str, float | int | None]]) -> list[str]:
+    """Return what the metrics of the table are over, a line each: who asks whom, and how many can.
+
+    Args:
+        splits: the metrics of each split, its counts among them.
+    """
+    lines = [
+        "(_within: each image asks the others of its split; without, it asks the training images)"
+    ]
+    for split, metrics in splits.items():
+        size, within, gallery = (
+            int(metrics.get(name) or 0)
+            for name in ("num_examples", "num_queries_within", "num_queries")
+        )
+        asking = min(size, MAX_QUERIES)
+        if size > asking:
+            lines.append(f"({split}: a stratified sample of {asking} of its images asks)")
+        if within < asking:
+            lines.append(
+                f"({split}: {within} of {asking} have another of their class in the split)"
+            )
+        if gallery < asking:
+            lines.append(f"({split}: {gallery} of {asking} have one among the training images)")
+        classes = metrics.get("num_clustered_classes")
+        if classes and metrics.get("num_clustered", 0) < within <= asking == size:  # type: ignore[operator]
+            lines.append(f"({split}: nmi and ami are of {classes} classes)")
+    return lines

@@ -10,6 +10,8 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
+from src.metric_names import VERIFICATION
+
 # A float32 >= 0 is ordered as its bits are. Without the last 11 of them, distances fall into the
 # same bin only where they differ by less than 1 part in 4096.
 _DROPPED_BITS = 11
@@ -69,7 +71,7 @@ class PairCounts:
         return far, tar
 
 
-def verification_metrics(pairs: PairCounts) -> dict[str, float]:
+def verification_metrics(pairs: PairCounts) -> dict[str, float | int | None]:
     """Return how well the distance tells positive from negative pairs.
 
     Args:
@@ -79,11 +81,15 @@ def verification_metrics(pairs: PairCounts) -> dict[str, float]:
         `roc_auc`, the probability that a positive pair is nearer than a negative one, equally near
         ones half; `eer`, the rate at which FAR and 1 - TAR are equal, on the straight line between
         thresholds; `tar_at_far_1e-2` and `tar_at_far_1e-3`, TAR at the largest threshold whose FAR
-        is at most that. Where there is no positive pair, or no negative one: those of chance, and
-        a TAR of 0.
+        is at most that. None, all of them, where there is no positive pair, or no negative one.
+        And how many pairs of both kinds there are, an example that asked with each other one.
     """
-    if pairs.positive.sum() == 0 or pairs.negative.sum() == 0:
-        return {"roc_auc": 0.5, "eer": 0.5, "tar_at_far_1e-2": 0.0, "tar_at_far_1e-3": 0.0}
+    counts = {
+        "num_positive_pairs": int(pairs.positive.sum()),
+        "num_negative_pairs": int(pairs.negative.sum()),
+    }
+    if not all(counts.values()):
+        return {**dict.fromkeys(VERIFICATION), **counts}
     far, tar = pairs.roc()
     # FAR - (1 - TAR) rises from -1 to 1: between which thresholds does it pass 0, and where there?
     excess = far + tar - 1
@@ -95,4 +101,5 @@ def verification_metrics(pairs: PairCounts) -> dict[str, float]:
         "eer": float(far[before] + share * (far[after] - far[before])),
         "tar_at_far_1e-2": float(tar[np.searchsorted(far, 1e-2, side="right") - 1]),
         "tar_at_far_1e-3": float(tar[np.searchsorted(far, 1e-3, side="right") - 1]),
+        **counts,
     }

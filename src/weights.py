@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from src.errors import UserError
+from src.regular_file import open_regular
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -23,9 +24,13 @@ def find_weights(weights: str | None, data_dir: Path) -> Path | Literal["imagene
     path = data_dir / weights
     accepted = 'accepted: a file of weights (.h5) in data_dir, or "imagenet"'
     try:
-        with open(path, "rb") as file:
-            if file.read(len(HDF5_MAGIC)) != HDF5_MAGIC:
-                raise UserError(f"{path}: weights: not an HDF5 file; {accepted}")
-    except OSError as error:
+        with open_regular(path) as file:
+            is_hdf5 = file.read(len(HDF5_MAGIC)) == HDF5_MAGIC
+    except FileNotFoundError as error:
         raise UserError(f"{path}: weights: {error.strerror}; {accepted}") from None
+    except UserError as error:
+        fault = str(error).removeprefix(f"{path}: ").partition("; ")[0]
+        raise UserError(f"{path}: weights: {fault}; {accepted}") from None
+    if not is_hdf5:
+        raise UserError(f"{path}: weights: not an HDF5 file; {accepted}")
     return path

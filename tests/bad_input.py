@@ -194,6 +194,13 @@ def trained_files(**files: str) -> Callable[[], None]:
     return prepare
 
 
+def foreign_best() -> None:
+    trained_files()()
+    best = {"metric": "loss", "value": 1, "step": "/../../x", "latest_step": 7}
+    (EXPERIMENT / "best").mkdir()
+    (EXPERIMENT / "best/best.json").write_text(json.dumps({**best, "num_evaluations_since": 0}))
+
+
 def without_trained_params() -> None:
     trained_files()()
     (EXPERIMENT / "trained_params.json").unlink()
@@ -382,7 +389,25 @@ CASES = [
         trained_files(trained_params_json='{"margin": '),
     ),
     Case(
-        "The experiment's directory", "metrics.json damaged", trained_files(metrics_json='{"stat')
+        "The experiment's directory",
+        "a best.json whose step is a path",
+        foreign_best,
+        visualize.main,
+    ),
+    Case(
+        "The experiment's directory",
+        "a link where a training writes",
+        lambda: (EXPERIMENT / "best").symlink_to("/tmp"),
+    ),
+    Case(
+        "The experiment's directory",
+        "a pipe where a training writes",
+        lambda: os.mkfifo(EXPERIMENT / "metrics.json"),
+    ),
+    Case(
+        "The experiment's directory",
+        "a folder in place of the lock",
+        lambda: (EXPERIMENT / "train.lock").mkdir(),
     ),
     Case("The experiment's directory", "nothing trained to show", nothing, visualize.main),
     # Many experiments

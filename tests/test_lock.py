@@ -134,6 +134,75 @@ def test_a_lock_whose_file_says_nothing_is_still_a_lock(tmp_path, content):
         assert refusal(tmp_path).startswith(f"{tmp_path}: in use by ")
 
 
+WRONG_RECORDS = [
+    {"pid": 0},
+    {"pid": -1},
+    {"pid": True},
+    {"pid": "1"},
+    {"pid": 2**31},
+    {"pid": 10**30},
+    {"host": 1},
+    {"host": "x" * 1000},
+    {"since": []},
+    {"process_started": 1},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG_RECORDS, ids=str)
+def test_without_flock_a_record_that_no_process_writes_is_taken_over(
+    tmp_path, without_flock, wrong
+):
+    (tmp_path / LOCK_FILE).write_text(json.dumps({"pid": 1, "host": "elsewhere", **wrong}))
+    assert lock.has_writer(tmp_path) is None
+    with one_writer(tmp_path):
+        pass
+
+
+def test_nested_records(tmp_path, without_flock):
+    (tmp_path / LOCK_FILE).write_text("[" * 4096)
+    assert lock.has_writer(tmp_path) is None
+    with one_writer(tmp_path):
+        pass
+
+
+def test_a_name_in_a_record_is_escaped(tmp_path, without_flock):
+    record = {"pid": 1, "host": "\x1b[2J\u202e", "since": "now\nerror: x"}
+    (tmp_path / LOCK_FILE).write_text(json.dumps(record))
+    assert r"process 1 on \x1b[2J\u202e since now\nerror: x; accepted" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["a symbolic link", "a named pipe", "a directory", "a device"])
+def test_no_regular_file_in_place_of_the_lock(tmp_path, kind):
+    model_dir, outside = tmp_path / "experiment", tmp_path / "outside"
+    model_dir.mkdir()
+    outside.write_text("precious")
+    path = model_dir / LOCK_FILE
+    makers = {
+        "a symbolic link": lambda: path.symlink_to(outside),
+        "a named pipe": lambda: os.mkfifo(path),
+        "a directory": path.mkdir,
+        "a device": lambda: os.mknod(path, 0o20666, os.makedev(1, 5)),
+    }
+    try:
+        makers[kind]()
+    except PermissionError:
+        pytest.skip("only root makes devices")
+    with pytest.raises(UserError) as caught, one_writer(model_dir):
+        pass
+    assert str(caught.value) == f"{path}: {kind}; accepted: a regular file"
+    assert lock.has_writer(model_dir) is None
+    assert outside.read_text() == "precious"
+
+
+def test_a_link_to_nothing_makes_no_file(tmp_path):
+    model_dir = tmp_path / "experiment"
+    model_dir.mkdir()
+    (model_dir / LOCK_FILE).symlink_to(tmp_path / "absent")
+    with pytest.raises(UserError, match="a symbolic link"), one_writer(model_dir):
+        pass
+    assert not (tmp_path / "absent").exists()
+
+
 def test_only_one_of_many_gets_it(tmp_path):
     """However their opening, locking and removing interleave."""
     count = """

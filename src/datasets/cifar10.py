@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from src.datasets.mnist import dataset_folders
 from src.download import RemoteFile
 from src.errors import UserError
-from src.split import SPLITS, Split, hold_out_validation
+from src.split import Dataset, Split
 
 if TYPE_CHECKING:
     from src.params import Params
@@ -53,36 +53,38 @@ REMOTE_FILES = (
 )
 
 
-def load(data_dir: Path, split: str, params: "Params") -> Split:
-    """Load a split of CIFAR-10.
+def load(data_dir: Path, params: "Params") -> Dataset:
+    """Load CIFAR-10.
 
     Args:
         data_dir: the folder that holds `cifar10/`, or `cifar10/` itself, with the archive or with
             the files in it, extracted.
-        split: "train" or "validation", both from the five training files, or "test".
-        params: `validation_fraction` and `seed` say which examples are held out.
+        params: of which CIFAR-10 reads nothing.
 
     Returns:
-        images uint8 [N, 32, 32, 3], labels int32 [N], the names of the classes.
+        `train`, of the five training files, and `test`: images uint8 [N, 32, 32, 3], labels int32
+        [N], the names of the classes.
 
     Raises:
-        UserError: a file is missing or damaged, or the split would be empty.
+        UserError: a file is missing or damaged.
 
     Source: the section "Binary version" of https://www.cs.toronto.edu/~kriz/cifar.html
     """
-    if split not in SPLITS:
-        raise UserError(f"split: {split!r}; one of {', '.join(SPLITS)} is accepted")
-    names = TEST_FILES if split == "test" else TRAIN_FILES
+    names = (*TRAIN_FILES, *TEST_FILES)
     folder, contents = _read(dataset_folders("cifar10", data_dir), names, data_dir)
-    batches = [
-        _parse(folder / name, content) for name, content in zip(names, contents, strict=True)
-    ]
-    examples = Split(
-        np.concatenate([images for images, _ in batches]),
-        np.concatenate([labels for _, labels in batches]),
-        CLASS_NAMES,
-    )
-    return examples if split == "test" else hold_out_validation(examples, split, params, folder)
+    batches = {
+        name: _parse(folder / name, content) for name, content in zip(names, contents, strict=True)
+    }
+    splits = {
+        split: Split(
+            np.concatenate([batches[name][0] for name in of_split]),
+            np.concatenate([batches[name][1] for name in of_split]),
+            CLASS_NAMES,
+        )
+        for split, of_split in (("train", TRAIN_FILES), ("test", TEST_FILES))
+    }
+    origins = {"train": "data_batch_1.bin to data_batch_5.bin", "test": TEST_FILES[0]}
+    return Dataset(folder, splits, origins)
 
 
 def _read(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from src.datasets.mnist import dataset_folders, load_mnist_layout
 from src.download import RemoteFile
-from src.split import Split
+from src.split import Dataset
 
 if TYPE_CHECKING:
     from src.params import Params
@@ -56,26 +56,24 @@ REMOTE_FILES = (
 )
 
 
-def load(data_dir: Path, split: str, params: "Params") -> Split:
-    """Load a split of Fashion-MNIST.
+def load(data_dir: Path, params: "Params") -> Dataset:
+    """Load Fashion-MNIST.
 
     Args:
         data_dir: the folder that holds `fashion_mnist/`, or `fashion_mnist/` itself; where
             neither has the files, those of the Debian package are taken.
-        split: "train" or "validation", both from the training file, or "test".
-        params: `validation_fraction` and `seed` say which examples are held out.
+        params: of which Fashion-MNIST reads nothing.
 
     Returns:
-        images uint8 [N, 28, 28, 1], labels int32 [N], the articles as class names.
+        `train` and `test`: images uint8 [N, 28, 28, 1], labels int32 [N], the articles as class
+        names.
 
     Raises:
-        UserError: a file is missing or damaged, or the split would be empty.
+        UserError: a file is missing or damaged.
     """
     megabytes = round(sum(remote.size for remote in REMOTE_FILES) / 1e6)
     return load_mnist_layout(
         [*dataset_folders("fashion_mnist", data_dir), DEBIAN_FOLDER],
-        split,
-        params,
         class_names=CLASS_NAMES,
         advice=f"`python -m src.download fashion_mnist --data_dir {data_dir}` fetches them "
         f"({megabytes} MB), the Debian package dataset-fashion-mnist has them too",

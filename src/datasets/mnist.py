@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from src.errors import UserError
 from src.idx import read_idx
 from src.registry import DATASETS
-from src.split import SPLITS, Split, hold_out_validation
+from src.split import Dataset, Split
 
 if TYPE_CHECKING:
     from src.params import Params
@@ -19,24 +19,22 @@ if TYPE_CHECKING:
 CLASS_NAMES = tuple("0123456789")
 
 
-def load(data_dir: Path, split: str, params: "Params") -> Split:
-    """Load a split of MNIST.
+def load(data_dir: Path, params: "Params") -> Dataset:
+    """Load MNIST.
 
     Args:
         data_dir: the folder that holds `mnist/`, or `mnist/` itself.
-        split: "train" or "validation", both from the training file, or "test".
-        params: `validation_fraction` and `seed` say which examples are held out.
+        params: of which MNIST reads nothing.
 
     Returns:
-        images uint8 [N, 28, 28, 1], labels int32 [N], the digits as class names.
+        `train` and `test`: images uint8 [N, 28, 28, 1], labels int32 [N], the digits as class
+        names.
 
     Raises:
-        UserError: a file is missing or damaged, or the split would be empty.
+        UserError: a file is missing or damaged.
     """
     return load_mnist_layout(
         dataset_folders("mnist", data_dir),
-        split,
-        params,
         class_names=CLASS_NAMES,
         advice="MNIST ships with the repository: `git checkout data/mnist` brings it back",
     )
@@ -55,14 +53,9 @@ def dataset_folders(dataset: str, data_dir: Path) -> list[Path]:
 
 
 def load_mnist_layout(
-    folders: Sequence[Path],
-    split: str,
-    params: "Params",
-    *,
-    class_names: tuple[str, ...],
-    advice: str,
-) -> Split:
-    """Load a split of a dataset that comes in MNIST's four files.
+    folders: Sequence[Path], *, class_names: tuple[str, ...], advice: str
+) -> Dataset:
+    """Load a dataset that comes in MNIST's four files.
 
     The files are `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two of `t10k-`,
     raw or with `.gz`; `train-images.idx3-ubyte` is understood as well. Images and labels are
@@ -70,27 +63,28 @@ def load_mnist_layout(
 
     Args:
         folders: where to look, in this order.
-        split: one of SPLITS.
-        params: `validation_fraction` and `seed` say which examples are held out.
         class_names: the names of labels 0, 1, ...
         advice: how to get the files, for the message when they are missing.
 
     Returns:
-        images uint8 [N, H, W, 1], labels int32 [N], N at least 1.
+        `train` and `test`: images uint8 [N, H, W, 1], labels int32 [N], N at least 1.
 
     Raises:
-        UserError: a file is missing or damaged, images and labels do not belong together, or
-            the split would be empty.
+        UserError: a file is missing or damaged, or images and labels do not belong together.
     """
-    if split not in SPLITS:
-        raise UserError(f"split: {split!r}; one of {', '.join(SPLITS)} is accepted")
-    prefix = "t10k" if split == "test" else "train"
-    images_path, labels_path = _find_pair(folders, prefix, advice)
-    images, labels = _read_pair(images_path, labels_path, len(class_names))
-    examples = Split(images[..., np.newaxis], labels, class_names)
-    if split == "test":
-        return examples
-    return hold_out_validation(examples, split, params, images_path)
+    splits, origins = {}, {}
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        images_path, labels_path = _find_pair(folders, prefix, advice)
+        images, labels = _read_pair(images_path, labels_path, len(class_names))
+        splits[split] = Split(images[..., np.newaxis], labels, class_names)
+        origins[split] = images_path.name
+    if splits["train"].images.shape[1:] != splits["test"].images.shape[1:]:
+        height, width = splits["train"].images.shape[1:3]
+        raise UserError(
+            f"{images_path}: images of {images.shape[1]} x {images.shape[2]} pixels; accepted: "
+            f"{height} x {width}, as those to train with"
+        )
+    return Dataset(images_path.parent, splits, origins)
 
 
 def _find_pair(folders: Sequence[Path], prefix: str, advice: str) -> tuple[Path, Path]:
