@@ -36,7 +36,7 @@ def test_a_bar_is_shown_and_removed(monkeypatch):
         bar.update(4)
         bar.refresh()
     assert "neighbours:  40%" in terminal.getvalue()
-    assert "4/10" in terminal.getvalue()
+    assert "4.00/10.0" in terminal.getvalue()
     assert terminal.getvalue().endswith("\r")
 
 
