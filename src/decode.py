@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import logging
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -51,6 +52,7 @@ _UPRIGHT = {
 }
 
 # What Pillow and its libtiff say of odd files names none of them. Errors are raised all the same.
+warnings.filterwarnings("ignore", module="PIL")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 logging.getLogger("PIL").propagate = False
 with contextlib.suppress(OSError, AttributeError):  # where libtiff is a part of Pillow's module

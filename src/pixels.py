@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import Image, ImageFile, ImageOps, ImagePalette, TiffImagePlugin
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -76,6 +76,7 @@ def read_pixels(
     _refuse_small_version(picture)
     coding = [tile[3] for tile in picture.tile]
     decoder = picture.tile[0][0] if picture.tile else ""
+    _mend_palette(picture)
     picture.load()
     said = _said(picture, file, decoder, coding)
     image: Image.Image = picture
@@ -96,6 +97,8 @@ def read_pixels(
     if image is picture and said.transparent and picture.mode == "L":
         # Pillow leaves it in the file's own scale, but scales 2 and 4 bits to 8.
         picture.info["transparency"] = said.transparent[0] * 255 // ((1 << said.bits) - 1)
+    if picture.format == "PSD" and picture.mode == "1":  # in which 1 is black
+        image = ImageOps.invert(picture.convert("L"))
     if picture.format == "TGA" and image.mode == "RGBA" and _tga_has_no_alpha(file):
         image = image.convert("RGB")
     image = _on_white(image)
@@ -108,6 +111,13 @@ def _refuse_small_version(picture: ImageFile.ImageFile) -> None:
     is_small = isinstance(kind := tags.get(254), int) and kind & 1
     if 0xC612 in tags or (is_small and (330 in tags or getattr(picture, "is_animated", False))):
         raise BadImage("a raw file of a camera; convert it to JPEG, PNG or TIFF")
+
+
+def _mend_palette(picture: ImageFile.ImageFile) -> None:
+    """Take the colours of a TIFF for 8 bits if none has more, as libtiff does, and not for 16."""
+    colours = _tiff_tags(picture).get(320)
+    if picture.mode in ("P", "PA") and isinstance(colours, tuple) and max(colours) < 256:
+        picture.palette = ImagePalette.raw("RGB;L", bytes(colours))
 
 
 def _tiff_tags(picture: ImageFile.ImageFile) -> dict[int, Any]:
@@ -191,6 +201,8 @@ def _tiff_said(tags: dict[int, Any]) -> _Said:
     if first(284, 1) == 2 and bits == 16 and first(259, 1) == 1 and first(277, 1) > 1:
         # Pillow takes each byte for a sample.
         raise BadImage(f"16 bits a channel, each channel by itself and not packed; {_WAY_OUT}")
+    if first(262, 0) == 6 and first(259, 1) == 1 and tags.get(530, (2, 2)) != (1, 1):
+        raise BadImage(f"YCbCr with fewer samples of colour, not packed; {_WAY_OUT}, as RGB")
     # 4095 names 12 bits; another one, such as 3217, is only the largest value of this picture.
     largest = first(281, 0) + 1
     is_named = bits == 16 and 1 << 8 < largest < 1 << 16 and largest & (largest - 1) == 0
