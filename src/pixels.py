@@ -74,11 +74,9 @@ def read_pixels(
         Exception: of nearly any kind, by Pillow, where the file is damaged.
     """
     _refuse_small_version(picture)
-    coding = [tile[3] for tile in picture.tile]
-    decoder = picture.tile[0][0] if picture.tile else ""
     _mend_palette(picture)
+    said = _said(picture, file)
     picture.load()
-    said = _said(picture, file, decoder, coding)
     image: Image.Image = picture
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         image = _from_samples(_grey_samples(picture), "L", said)
@@ -124,19 +122,24 @@ def _tiff_tags(picture: ImageFile.ImageFile) -> dict[int, Any]:
     return dict(getattr(picture, "tag_v2", {}))
 
 
-def _said(picture: ImageFile.ImageFile, file: IO[bytes], decoder: str, coding: list[Any]) -> _Said:
-    """Return what the file of a loaded picture says; `decoder` and `coding` are Pillow's."""
-    if picture.format == "PNG":
-        return _png_said(file)
-    if picture.format == "JPEG2000":
-        return _jpeg_2000_said(file)
-    if picture.format == "PPM":
-        # Pillow scales to 8 or 16 bits by the largest value that the file names, such as 4095.
-        is_full = "65535" not in str(coding) and ";16" not in str(coding)
-        return _Said(bits=8 if is_full and picture.mode != "I" else 16, is_full=is_full)
+def _said(picture: ImageFile.ImageFile, file: IO[bytes]) -> _Said:
+    """Return what the file of a picture says that is opened and not yet loaded."""
+    position = file.tell()
+    try:
+        if picture.format == "PNG":
+            return _png_said(file)
+        if picture.format == "JPEG2000":
+            return _jpeg_2000_said(file)
+    finally:
+        file.seek(position)
     if tags := _tiff_tags(picture):
         return _tiff_said(tags)
-    is_16 = decoder == "SGI16" or picture.mode.startswith("I;16")
+    coding = [str(part) for tile in picture.tile for part in (tile[0], tile[3])]
+    if picture.format == "PPM":
+        # Pillow scales to 8 or 16 bits by the largest value that the file names, such as 4095.
+        is_full = not any("65535" in part or ";16" in part for part in coding)
+        return _Said(bits=8 if is_full and picture.mode != "I" else 16, is_full=is_full)
+    is_16 = "SGI16" in coding or picture.mode.startswith("I;16")
     return _Said(bits=16, is_full=False) if is_16 else _Said()
 
 

@@ -7,6 +7,7 @@ import struct
 import zlib
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image, PngImagePlugin
 from raw_pictures import chunk, directory, exif, jpeg_segment, png, tiff
@@ -136,7 +137,10 @@ BAD_CONTENTS = {
     "truncated tiff": (encoded("TIFF")[:200], "."),
     "damaged png": (encoded("PNG")[:300] + b"\0" * 40 + encoded("PNG")[340:], "."),
     "large": (png_of_size(10_000, 10_000), "10000 x 10000 pixels; at most 89478485 are accepted"),
-    "bomb": (png_of_size(2**31 - 1, 2**31 - 1), "exceeds limit"),
+    "bomb": (
+        png_of_size(2**31 - 1, 2**31 - 1),
+        "more than 178956970 pixels; at most 89478485 are accepted",
+    ),
     "no pixels": (png_of_size(0, 5), "."),
     "no data": (png_of_size(5, 5), "."),
 }
@@ -228,6 +232,9 @@ def test_the_fourth_channel_of_a_tiff(tmp_path, order, bits, extra_samples, alph
 
 def test_grey_with_alpha_multiplied_in(tmp_path):
     content = tiff(channels(ramp(128), 128), 8, 1, tags={338: (3, [1])})
+    if int(PIL.__version__.split(".")[0]) < 13:
+        assert "a TIFF picture of a kind that cannot be read" in reason(tmp_path, content)
+        return
     np.testing.assert_allclose(row(tmp_path, content), 127.5 + UP / 2, atol=2)
 
 
