@@ -176,13 +176,23 @@ def _png_said(file: IO[bytes]) -> _Said:
 def _jpeg_2000_said(file: IO[bytes]) -> _Said:
     """Read the bits of each component; Pillow makes samples unsigned and shifts them to 8 or 16."""
     file.seek(0)
+    head = file.read(12)
+    if head[4:8] == b"jP  ":  # boxes, of which one holds the codestream
+        while head[4:8] != b"jp2c":
+            length = struct.unpack_from(">I", head)[0]
+            if length == 1:  # in which case 64 bits follow, here of boxes up to 4 GB
+                length = struct.unpack(">I", file.read(4))[0] - 4
+            elif length < 8:
+                raise BadImage("JPEG 2000 without pixels")
+            file.seek(length - 12, 1)
+            head = file.read(12)
+        file.seek(-4, 1)
+    else:
+        file.seek(0)
+    # SOC, and SIZ, in which after 34 bytes come the components, with 3 bytes each.
     head = file.read(1 << 16)
-    # A codestream: SOC, and SIZ, in which after 34 bytes come the components, with 3 bytes each.
-    start = head.find(b"\xff\x4f\xff\x51")
-    if not 0 <= start < len(head) - 42:
-        raise BadImage("JPEG 2000 whose header is not in its first 64 kB")
-    (num_components,) = struct.unpack_from(">H", head, start + 40)
-    bits = {(byte & 0x7F) + 1 for byte in head[start + 42 : start + 42 + 3 * num_components : 3]}
+    (num_components,) = struct.unpack_from(">H", head, 40)
+    bits = {(byte & 0x7F) + 1 for byte in head[42 : 42 + 3 * num_components : 3]}
     if min(bits) < 8 or (max(bits) > 8 and num_components > 1):
         # Pillow makes 4 bits 0 to 240, and rounds 65535 up to 256, of which 0 is left: black.
         named = " and ".join(map(str, sorted(bits)))
@@ -218,9 +228,8 @@ def _tiff_said(tags: dict[int, Any]) -> _Said:
 
 def _grey_samples(picture: ImageFile.ImageFile) -> Samples:
     """Return uint16 [H, W] of a picture for which Pillow has one channel of 16 or 32 bits."""
-    # Pillow gives 16 bits as I;16, in PNG (before Pillow 11) and PPM as I, of 32 bits.
-    is_known = picture.mode != "F" and picture.format in ("PNG", "PPM")
-    if picture.mode in ("I", "F") and not is_known:
+    # Pillow gives 16 bits as I;16, but those of PPM as I, of 32 bits.
+    if picture.mode == "F" or (picture.mode == "I" and picture.format != "PPM"):
         raise BadImage(f"pixels of 32 bits, so that black and white are unknown; {_WAY_OUT}")
     if picture.format not in ("PNG", "PPM", "TIFF", "JPEG2000", "IM"):
         raise BadImage(f"16 bits a pixel, whose black and white are unknown; {_WAY_OUT}")

@@ -440,6 +440,10 @@ def test_jpeg_2000(tmp_path):
     assert "only values below 4096" in reason(tmp_path, path.read_bytes())
     content = picture(tmp_path, Image.new("RGB", (8, 8), "white"), "x.jp2").read_bytes()
     start = content.index(b"\xff\x4f\xff\x51")
+    boxes = content.index(b"jp2c") - 4
+    for header in (struct.pack(">I4s", 99_008, b"xml "), struct.pack(">I4sQ", 1, b"xml ", 99_016)):
+        with_xml = content[:boxes] + header + bytes(99_000) + content[boxes:]
+        assert (row(tmp_path, with_xml) == 255).all()
     for bits in (4, 12):  # the bits of the first component, in SIZ
         changed = content[: start + 42] + bytes([bits - 1]) + content[start + 43 :]
         assert f"JPEG 2000 of {min(bits, 8)} and {max(bits, 8)} bits" in reason(tmp_path, changed)
