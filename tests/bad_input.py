@@ -177,6 +177,16 @@ def link_out() -> None:
     (PICTURES / "cat/link.png").symlink_to("../../secret.png")
 
 
+def deep_picture() -> None:
+    pixels = np.linspace(0, 4095, 64).astype(np.uint16).reshape(8, 8)
+    Image.fromarray(pixels).save(PICTURES / "cat/4.png")
+
+
+def clear_picture() -> None:
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    Image.fromarray(np.stack([pixels, 0 * pixels], axis=-1)).save(PICTURES / "cat/4.png")
+
+
 def csv(content: bytes) -> Callable[[], object]:
     return lambda: write(PICTURES / "labels.csv", content)
 
@@ -365,6 +375,11 @@ CASES = [
     picture("cut off", lambda: write(PICTURES / "cat/4.png", png_of(9, 9))),
     picture("of no size", lambda: write(PICTURES / "cat/4.png", png_of(0, 9))),
     picture("of 10^10 pixels", lambda: write(PICTURES / "cat/4.png", png_of(10**5, 10**5))),
+    picture("of 89 000 000 rows", lambda: write(PICTURES / "cat/4.png", png_of(1, 89_000_000))),
+    picture("a HEIC picture", lambda: write(PICTURES / "cat/4.heic", bytes(4) + b"ftypheic")),
+    picture("an SVG drawing", lambda: write(PICTURES / "cat/4.svg", b"<svg/>")),
+    picture("12 of 16 bits used", deep_picture),
+    picture("a picture that is transparent everywhere", clear_picture),
     picture("a link out of the folder", link_out),
     picture("a link to nothing", lambda: (PICTURES / "cat/4.png").symlink_to("absent")),
     picture(
