@@ -118,7 +118,7 @@ class Row:
         results: the experiments.
         status: theirs: `finished`, or how many of each, `2 finished, 1 diverged`.
         params: those of `Comparison.params`, nested keys dotted; empty where they are damaged.
-        statistics: those of `Comparison.columns` that there are, by the column's path.
+        statistics: every metric that there is, by its path.
     """
 
     name: str

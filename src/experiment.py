@@ -269,11 +269,17 @@ class Experiment:
     def begin(self) -> list[str]:
         """Remove what an earlier training left that has no checkpoint to go on from.
 
+        Where there was none, nothing is removed, whatever its name.
+
         Returns:
             What is to be said of that, a line each.
         """
+        best_path = self.best_dir / "best.json"
+        notes = (best_path, self.metrics_path, self.trained_params_path)
+        if not self.is_discarded and not any(map(os.path.lexists, notes)):
+            return run_files.remove_discarded(self.model_dir)
         lines = []
-        if not self.is_discarded and self.best_dir.exists():
+        if not self.is_discarded and best_path.exists():
             lines = [
                 f"{self.model_dir}: no checkpoint is left of the earlier training; its best "
                 "checkpoint, metrics and pictures are removed"
@@ -346,6 +352,7 @@ class Experiment:
         return (
             metrics is not None
             and metrics["status"] == "finished"
+            and "splits" in metrics
             and self.latest_step() is not None
             and self.latest_step() == metrics.get("global_step")
             and self.trained_params().num_epochs >= params.num_epochs

@@ -140,8 +140,9 @@ def plan(
         raise UserError("found nothing to sweep; accepted: --param KEY=VALUE,... or --seeds N")
     count = math.prod(map(len, swept.values())) * (num_seeds or 1)
     if count > MAX_CHILDREN:
+        found = f"{count:,}" if count < 10**15 else "more than 10^15"
         raise UserError(
-            f"found {count:,} combinations of values and seeds; accepted: at most {MAX_CHILDREN:,} "
+            f"found {found} combinations of values and seeds; accepted: at most {MAX_CHILDREN:,} "
             "in a sweep"
         )
     if num_seeds is not None:
@@ -161,10 +162,10 @@ def plan(
             )
         content = {**parent, **chosen}
         try:
-            params = check_params(content, Path(name))
+            params = check_params(content, Path("params.json"))  # which is not there yet
         except UserError as error:
             lines = str(error).split("\n")
-            errors += [(name, line.removeprefix(f"{name}: ")) for line in lines]
+            errors += [(name, line.removeprefix("params.json: ")) for line in lines]
             continue
         if (length := len(os.fsencode(name))) > _MAX_NAME_BYTES:
             raise UserError(
@@ -297,7 +298,7 @@ def _name(value: Any) -> str:
 
 
 def _json(params: Params, key: str) -> str:
-    return json.dumps(params.model_dump()[key])
+    return printable(json.dumps(params.model_dump()[key], ensure_ascii=False))
 
 
 def _one_line_each(errors: Sequence[tuple[str, str]]) -> str:

@@ -29,6 +29,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from conftest import TINY, bright_quadrants, write_idx  # noqa: E402
 
+import compare  # noqa: E402
+import sweep  # noqa: E402
 import train  # noqa: E402
 import visualize  # noqa: E402
 from src.cli import run  # noqa: E402
@@ -263,6 +265,22 @@ def header(*sizes: int, type_code: int = 8) -> bytes:
     return struct.pack(f">HBB{len(sizes)}I", 0, type_code, len(sizes), *sizes)
 
 
+def sweeps(what: str, *arguments: str) -> Case:
+    """Return the case of a command line of `sweep.py`."""
+    return Case(
+        "Sweeps and tables",
+        what,
+        nothing,
+        sweep.main,
+        ("--parent_dir", str(EXPERIMENT), *arguments),
+    )
+
+
+def tables(what: str, *arguments: str) -> Case:
+    """Return the case of a command line of `compare.py`."""
+    return Case("Sweeps and tables", what, nothing, compare.main, arguments)
+
+
 CASES = [
     # params.json
     Case("params.json", "missing", remove(PARAMS)),
@@ -415,6 +433,19 @@ CASES = [
         lambda: (EXPERIMENT / "train.lock").mkdir(),
     ),
     Case("The experiment's directory", "nothing trained to show", nothing, visualize.main),
+    # Many experiments
+    sweeps("nothing to sweep"),
+    sweeps("more experiments than anyone trains", "--seeds", "999999999"),
+    sweeps("no key", "--param", "=1,2"),
+    sweeps("a key twice", "--param", "margin=1", "--param", "margin=2"),
+    sweeps("a value twice", "--param", "margin=1,1"),
+    sweeps("values out of range", "--param", "margin=1,-1", "--param", "seed=1,2"),
+    sweeps("values too long for a name", "--param", f'holdout_classes=["{"x" * 300}","y"]'),
+    sweeps("one of several datasets is missing", "--param", "dataset=mnist,cifar10"),
+    tables("no such directory", "nowhere"),
+    tables("a directory without experiments", "data"),
+    tables("no such column", "experiments", "--columns", "recall_at_3"),
+    tables("no such split", "experiments", "--split", "tset"),
     # The network and its checkpoints, in whose place TensorFlow has to be asked
     Case(
         "Networks and checkpoints",
