@@ -1,5 +1,10 @@
 """Compare experiments in one table: `python compare.py experiments/naive_cnn`."""
 
+from src.first_moments import end_silently
+
+if __name__ == "__main__":
+    end_silently()  # before anything that takes long to import
+
 import argparse
 import sys
 from collections.abc import Sequence

@@ -1,5 +1,10 @@
 """Train an experiment with many params: `python sweep.py --parent_dir DIR --param margin=0.5,1`."""
 
+from src.first_moments import end_silently
+
+if __name__ == "__main__":
+    end_silently()  # before anything that takes long to import
+
 import shlex
 import sys
 from collections.abc import Iterable, Sequence

@@ -25,7 +25,6 @@ from model.hooks import (
     ProgressBar,
     ProgressFile,
     StopAfterEvaluation,
-    progress_bar,
     write_scalars,
 )
 from model.input_fn import (
@@ -49,6 +48,7 @@ from src.metric_names import AGAINST_GALLERY
 from src.metrics import Embedded, Metrics, metrics_against_gallery, metrics_within
 from src.offline import TripletsLost, load_triplets, mine_triplets, save_triplets
 from src.params import Params
+from src.progress import progress_bar
 from src.registry import NETWORKS, look_up
 from src.split import Split
 from src.stopping import StopRequest
@@ -459,7 +459,7 @@ def embed(
         yield_single_examples=False,
     )
     embeddings = []
-    with progress_bar("embed", len(split)) as bar:
+    with progress_bar("embed", len(split), "images") as bar:
         for batch in predictions:
             embeddings.append(batch["embeddings"])
             bar.update(len(embeddings[-1]))

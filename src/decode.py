@@ -1,5 +1,7 @@
 """One picture file to pixels of one size: any format that Pillow opens, however it is stored."""
 
+import contextlib
+import ctypes
 import logging
 from functools import partial
 from pathlib import Path
@@ -7,7 +9,7 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from src.bare_copy import bare_copy
 from src.file_kinds import name_kind
@@ -29,7 +31,7 @@ _UNREAD_FORMATS = ("EPS", "MPEG", "BUFR", "GRIB", "HDF5")
 _SYSTEM_NAMES = frozenset(
     (
         *("thumbs.db", "thumbs.db:encryptable", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"),
-        *("$recycle.bin", "recycler", "system volume information", "found.000", "lost+found"),
+        *("$recycle.bin", "system volume information", "lost+found"),
         *(".ds_store", "__macosx", "icon\r", ".localized", ".appledouble", ".spotlight-v100"),
         *("network trash folder", "temporary items", "@eadir", "#recycle", "#snapshot", "@recycle"),
         *("@recently-snapshot", "picasa.ini", ".picasa.ini", "zbthumbnail.info", ".directory"),
@@ -48,8 +50,11 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow logs of odd files without naming them.
+# What Pillow and its libtiff say of odd files names none of them. Errors are raised all the same.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
+logging.getLogger("PIL").propagate = False
+with contextlib.suppress(OSError, AttributeError):  # where libtiff is a part of Pillow's module
+    ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
 def is_passed_over(name: str) -> bool:

@@ -18,6 +18,7 @@ from src.atomic import atomic_write
 from src.checkpoint_state import checkpoint_name, checkpoint_steps, read_state
 from src.errors import UserError
 from src.params import Params, load_params, save_params
+from src.params_messages import shown
 from src.regular_file import read_regular
 from src.state_files import Best
 
@@ -268,11 +269,17 @@ class Experiment:
     def begin(self) -> list[str]:
         """Remove what an earlier training left that has no checkpoint to go on from.
 
+        Where there was none, nothing is removed, whatever its name.
+
         Returns:
             What is to be said of that, a line each.
         """
+        best_path = self.best_dir / "best.json"
+        notes = (best_path, self.metrics_path, self.trained_params_path)
+        if not self.is_discarded and not any(map(os.path.lexists, notes)):
+            return run_files.remove_discarded(self.model_dir)
         lines = []
-        if not self.is_discarded and self.best_dir.exists():
+        if not self.is_discarded and best_path.exists():
             lines = [
                 f"{self.model_dir}: no checkpoint is left of the earlier training; its best "
                 "checkpoint, metrics and pictures are removed"
@@ -324,9 +331,12 @@ class Experiment:
             ) from None
         if keys := params.differences(trained):
             changes = ", ".join(
-                f"{key} (now {getattr(params, key)!r}, trained with {getattr(trained, key)!r})"
-                for key in keys
+                f"{key} (now {shown(getattr(params, key))}, trained with "
+                f"{shown(getattr(trained, key))})"
+                for key in keys[:5]
             )
+            if len(keys) > 5:
+                changes += f" and {len(keys) - 5} more keys"
             raise UserError(
                 f"{self.params_path}: changed since the training began: {changes}; accepted: "
                 "the params that trained, another directory, or --overwrite to start afresh"
@@ -342,6 +352,7 @@ class Experiment:
         return (
             metrics is not None
             and metrics["status"] == "finished"
+            and "splits" in metrics
             and self.latest_step() is not None
             and self.latest_step() == metrics.get("global_step")
             and self.trained_params().num_epochs >= params.num_epochs

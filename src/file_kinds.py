@@ -13,7 +13,11 @@ _FRAMES = "save its frames as JPEG or PNG"
 
 # What a file starts with, what it is, and the way out. An earlier line goes before a later one.
 _KINDS = [
-    (rb"....ftyp.{0,40}avi[fs]", "an AVIF picture, for which Pillow has no reader here", _CONVERT),
+    (
+        rb"....ftyp.{0,40}avi[fs]",
+        "an AVIF picture, damaged or of a kind that cannot be read",
+        _CONVERT,
+    ),
     (rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", "a HEIC picture", _CONVERT),
     (rb"....ftypcrx ", "a camera's raw file", _CONVERT),
     (rb"....ftyp|....(moov|mdat)", "a video", _FRAMES),
@@ -43,6 +47,8 @@ def name_kind(file: IO[bytes]) -> str | None:
     """Return what a file is that cannot be read, with the way out; None if that is not known."""
     file.seek(0)
     head = file.read(4096)
+    if not head:
+        return "an empty file"
     if _is_svg(head):
         return "an SVG drawing, which has no pixels; save it as PNG"
     for pattern, kind, way_out in _KINDS:
@@ -63,9 +69,8 @@ def _is_svg(head: bytes) -> bool:
     is_utf_16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
     text = head.decode("utf-16" if is_utf_16 else "latin-1", errors="replace")
     # Before the drawing may stand a declaration, comments, a document type and its entities.
-    return bool(re.match(r"(\xef\xbb\xbf)?\s*<(\?xml|!--|!DOCTYPE|(\w+:)?svg\b)", text)) and bool(
-        re.search(r"<(\w+:)?svg[\s>]|<!DOCTYPE\s+(\w+:)?svg\b", text)
-    )
+    is_xml = re.match(r"(\xef\xbb\xbf)?\s*<(\?xml|!--|!DOCTYPE\s+(\w+:)?svg|(\w+:)?svg\b)", text)
+    return bool(is_xml and re.search(r"<(!DOCTYPE\s+)?(\w+:)?svg\b", text))
 
 
 def _tiff_facts(file: IO[bytes], head: bytes) -> str:
@@ -75,7 +80,8 @@ def _tiff_facts(file: IO[bytes], head: bytes) -> str:
         tags: Any = TiffImagePlugin.ImageFileDirectory_v2(head[: 16 if head[2:3] == b"+" else 8])
         file.seek(tags.next)
         tags.load(file)
-        facts = [f"{name} {tags[tag]}"[:60] for tag, name in names.items() if tag in tags]
+        found = {name: str(tags[tag]).strip("(,)") for tag, name in names.items() if tag in tags}
     except Exception:  # of a damaged file, as of any in `src.decode.decode`
         return ""
-    return printable(f" ({', '.join(facts)})") if facts else ""
+    facts = ", ".join(f"{name} {value[:40]}" for name, value in found.items())
+    return printable(f" ({facts})") if facts else ""

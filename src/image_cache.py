@@ -10,7 +10,6 @@ import math
 import os
 import shutil
 import stat
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +30,7 @@ from src.digests import digest, file_digest
 from src.errors import UserError
 from src.lock import in_turn
 from src.printable import printable
+from src.progress import progress_bar
 from src.regular_file import open_regular
 
 VERSION = 2
@@ -228,7 +228,9 @@ def _load_index(cache_path: Path, key: str) -> _Index | None:
         num_bad = np.count_nonzero(index.digests == 0)
     except (ValueError, KeyError):
         return None
-    are_columns = all(column.shape == (index.facts.size,) for column in columns)
+    are_columns = all(
+        column.dtype == np.uint64 and column.shape == (index.facts.size,) for column in columns
+    )
     return index if are_columns and len(index.reasons) == num_bad else None
 
 
@@ -359,22 +361,12 @@ def _build_in_turn(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint
 
 def _build(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> None:
     """Write every picture to the cache, in order; a bad one leaves its place black."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
-
     if shutil.disk_usage(cache_path.parent).free < math.prod(pictures.shape):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     digests, file_digests = np.zeros((2, len(facts)), np.uint64)
     reasons = []
     blank = bytes(math.prod(pictures.shape[1:]))
-    bar = tqdm(
-        desc=f"decode {pictures.folder.name}",
-        total=len(facts),
-        unit=" pictures",
-        disable=None,  # where stderr is not a terminal
-        leave=False,
-        dynamic_ncols=True,
-        file=sys.stderr,
-    )
+    bar = progress_bar(f"decode {pictures.folder.name}", len(facts), "pictures")
     with bar, atomic_write(cache_path) as file, warnings.catch_warnings():
         # Pillow warns of odd files without naming them, and goes on.
         warnings.simplefilter("ignore")

@@ -3,13 +3,13 @@
 import re
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, TiffImagePlugin
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -17,6 +17,16 @@ _DARK_8, _DARK_16 = 16, 16 << 8
 """A sixteenth of white. 16 bits a channel that stay below it are most likely 12 bits or fewer."""
 
 _WAY_OUT = "save it with 8 bits a channel"
+
+# Grey TIFF that Pillow can unpack but does not list, with the first of these alone inverted: here
+# as it stands in the file, as Pillow gives the little-endian 16 bits.
+for _order, _white, _bits, _mode in (
+    (b"MM", 0, 16, ("I;16B", "I;16B")),
+    (b"MM", 1, 12, ("I;16", "I;12")),
+    (b"MM", 0, 12, ("I;16", "I;12")),
+    (b"II", 0, 12, ("I;16", "I;12")),
+):
+    TiffImagePlugin.OPEN_INFO.setdefault((_order, _white, (1,), 1, (_bits,), ()), _mode)
 
 
 class BadImage(Exception):
@@ -71,21 +81,25 @@ def read_pixels(
     image: Image.Image = picture
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         image = _from_samples(_grey_samples(picture), "L", said)
-    elif said.bits == 8 and said.used and picture.mode in ("L", "LA", "RGB", "RGBA"):
-        if _top(picture) < 1 << said.used:
+    elif picture.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
+        # Of 16 bits, Pillow has kept the upper 8, of PPM rounded.
+        darkest = _DARK_8 + 1 if said.used is None else 1 << max(0, said.used - said.bits + 8)
+        is_low = (said.bits == 16 or said.used) and _top(picture) < darkest
+        if said.bits == 16 and (is_low or said.transparent):
+            samples = _all_16_bits(picture, reopen)
+            if samples is not None:
+                image = _from_samples(samples, picture.mode, said)
+            elif not said.is_full:
+                raise BadImage(_too_dark((_top(picture) << 8) + 0xFF))
+        elif is_low:
             image = _from_samples(np.asarray(picture), picture.mode, said)
-    elif said.bits == 16 and (said.transparent or said.used or _is_dark(picture)):
-        samples = _all_16_bits(picture, reopen)
-        if samples is not None:
-            image = _from_samples(samples, picture.mode, said)
-        elif not said.is_full and _top(picture):
-            raise BadImage(_too_dark(_DARK_16))
     if image is picture and said.transparent and picture.mode == "L":
         # Pillow leaves it in the file's own scale, but scales 2 and 4 bits to 8.
         picture.info["transparency"] = said.transparent[0] * 255 // ((1 << said.bits) - 1)
     if picture.format == "TGA" and image.mode == "RGBA" and _tga_has_no_alpha(file):
         image = image.convert("RGB")
-    return _on_white(image).convert(mode)
+    image = _on_white(image)
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _refuse_small_version(picture: ImageFile.ImageFile) -> None:
@@ -150,7 +164,7 @@ def _jpeg_2000_said(file: IO[bytes]) -> _Said:
     """Read the bits of each component; Pillow makes samples unsigned and shifts them to 8 or 16."""
     file.seek(0)
     head = file.read(1 << 16)
-    # The codestream: SOC, and SIZ, in which 34 bytes stand before the components and three for each.
+    # A codestream: SOC, and SIZ, in which after 34 bytes come the components, with 3 bytes each.
     start = head.find(b"\xff\x4f\xff\x51")
     if not 0 <= start < len(head) - 42:
         raise BadImage("JPEG 2000 whose header is not in its first 64 kB")
@@ -209,10 +223,6 @@ def _top(image: Image.Image) -> int:
     return int(max(high for _, high in pairs[: _num_colours(image.mode)]))
 
 
-def _is_dark(image: Image.Image) -> bool:
-    return image.mode in ("L", "LA", "RGB", "RGBA", "CMYK") and _top(image) < _DARK_8
-
-
 def _all_16_bits(
     picture: ImageFile.ImageFile, reopen: Callable[[], ImageFile.ImageFile]
 ) -> Samples | None:
@@ -221,30 +231,55 @@ def _all_16_bits(
     The lower 8 are read as if they were the upper ones of numbers in the other order of bytes. None
     is returned where that cannot be done.
     """
-    upper = np.asarray(picture)
-    again = reopen()
-    if len({(tile[0], str(tile[3])) for tile in again.tile}) != 1:
-        return None
-    tile: Any = again.tile[0]
+    lower = reopen()
+    tile = lower.tile[0]
     args = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
-    if tile[0] == "ppm" and args == ("RGB", 65535):
-        lower_tile = ("raw", *tile[1:3], ("RGB;16L", 0, 1))
-    elif args[0] == "LA;16B":
+    if _tiff_tags(lower).get(284) == 2:  # channels apart, for which Pillow chooses the order
+        return None
+    if args[0] == "LA;16B":
         # Grey and alpha of two bytes each are read as four channels of one byte.
-        lower_tile = (*tile[:3], "RGBA")
+        halves = np.asarray(_loaded_as(lower, "RGBA")).astype(np.uint16)
+        grey, alpha = (halves[..., i] << 8 | halves[..., i + 1] for i in (0, 2))
+        return np.stack([grey, grey, grey, alpha], axis=-1)
+    if tile[0] == "ppm" and args == ("RGB", 65535):
+        # Pillow rounds to 8 bits.
+        picture = _loaded_as(reopen(), "RGB;16B", "raw")
+        lower = _loaded_as(lower, "RGB;16L", "raw")
     elif match := re.fullmatch("(RGBA?|RGBX|CMYK);16([BLN])", str(args[0])):
-        order = {"N": sys.byteorder[0].upper()}.get(match[2], match[2])
-        rawmode = f"{match[1]};16{'L' if order == 'B' else 'B'}"
-        lower_tile = (*tile[:3], (rawmode, *args[1:]) if isinstance(tile[3], tuple) else rawmode)
+        order = sys.byteorder[0].upper() if match[2] == "N" else match[2]
+        lower = _loaded_as(lower, f"{match[1]};16{'L' if order == 'B' else 'B'}")
     else:
         return None
-    again.tile = [type(tile)(*lower_tile) if hasattr(tile, "_fields") else lower_tile]
-    again.load()
-    lower = np.asarray(again)
-    if args[0] == "LA;16B":
-        grey, alpha = (lower[..., i].astype(np.uint16) << 8 | lower[..., i + 1] for i in (0, 2))
-        return np.stack([grey, grey, grey, alpha], axis=-1)
-    return upper.astype(np.uint16) << 8 | lower
+    samples = np.asarray(lower).astype(np.uint16)
+    for top, bottom in _bands(picture.size):
+        upper = np.asarray(picture.crop((0, top, picture.width, bottom)))
+        samples[top:bottom] |= upper.astype(np.uint16) << 8
+    return samples
+
+
+def _loaded_as(
+    picture: ImageFile.ImageFile, rawmode: str, decoder: str | None = None
+) -> ImageFile.ImageFile:
+    """Load an opened picture with its bytes taken for another of Pillow's raw modes."""
+    tiles = []
+    for tile in picture.tile:
+        # Which arguments come after the mode is the decoder's: of "raw", the stride and the order.
+        others = tile[3][1:] if isinstance(tile[3], tuple) else None
+        args: Any = rawmode if others is None else (rawmode, *others)
+        if decoder == "raw":
+            args = (rawmode, 0, 1)
+        tiles.append(ImageFile._Tile(decoder or tile[0], tile[1], tile[2], args))
+    picture.tile = tiles
+    picture.load()
+    return picture
+
+
+def _bands(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Yield the first and the end row of bands, which take less memory than a whole picture."""
+    width, height = size
+    num_rows = max(1, (1 << 20) // width)
+    for top in range(0, height, num_rows):
+        yield top, min(top + num_rows, height)
 
 
 def _from_samples(samples: Samples, mode: str, said: _Said) -> Image.Image:
@@ -275,23 +310,26 @@ def _bits_of(colours: Samples, said: _Said) -> int:
     """Return the bits that the samples have, by what the file says and by the samples."""
     top = int(colours.max())
     if said.used:
-        is_low = top < 1 << said.used and not _is_upper(np.unique(colours), said.used, said.bits)
+        is_low = top < 1 << said.used and not _is_upper(colours, said.used, said.bits)
         return said.used if is_low else said.bits
     if said.is_full:
         return said.bits if top < 1 << said.bits else 16
-    if top < _DARK_16 and colours.min() < top:
-        values = np.unique(colours)
-        # A dark picture of 8 bits, which were made 16 by a factor of 256 or 257, is one.
-        if (values % 256).any() and (values % 257).any():
-            raise BadImage(_too_dark(top))
+    # A dark picture of 8 bits, which were made 16 by a factor of 256 or 257, is one.
+    if colours.min() < top < _DARK_16 and not _is_upper(colours, 8, 16):
+        raise BadImage(_too_dark(top))
     return said.bits
 
 
-def _is_upper(values: Samples, used: int, bits: int) -> bool:
+def _is_upper(samples: Samples, used: int, bits: int) -> bool:
     """Return whether samples of `used` bits were brought to `bits`, by a shift or by a factor."""
+    values = np.arange(1 << used)
     step = ((1 << bits) - 1) / ((1 << used) - 1)
-    is_scaled = values == np.rint(np.rint(values / step) * step)
-    return bool((is_scaled | (values % (1 << bits - used) == 0)).all())
+    is_upper = np.zeros(1 << bits, bool)
+    is_upper[np.rint(values * step).astype(int)] = True
+    is_upper[values << bits - used] = True
+    height, width = samples.shape[:2]
+    bands = _bands((width, height))
+    return all(is_upper[samples[top:bottom]].all() for top, bottom in bands)
 
 
 def _too_dark(top: int) -> str:
@@ -307,8 +345,10 @@ def _power_above(top: int) -> int:
 
 def _scaled(samples: Samples, bits: int) -> NDArray[np.uint8]:
     """Return samples of these bits as 8 bits."""
+    if bits == 16:
+        return (samples >> 8).astype(np.uint8)
     if bits >= 8:
-        return (samples >> (bits - 8)).astype(np.uint8)
+        return (samples >> (bits - 8)).clip(max=255).astype(np.uint8)
     white = (1 << bits) - 1
     return ((samples.astype(np.uint16) * 255 + white // 2) // white).clip(0, 255).astype(np.uint8)
 
@@ -331,12 +371,12 @@ def _on_white(image: Image.Image) -> Image.Image:
         return image
     if image.mode in ("La", "RGBa"):  # with colours that were multiplied by alpha
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
-    image = image.convert("RGBA")
+    if image.mode != "RGBA":
+        image = image.convert("RGBA")
     ground = Image.new("RGB", image.size, "white")
-    num_rows = max(1, (1 << 20) // image.width)
-    for top in range(0, image.height, num_rows):
-        rows = image.crop((0, top, image.width, min(top + num_rows, image.height)))
-        ground.paste(rows, (0, top), rows)
+    for top, bottom in _bands(image.size):
+        band = image.crop((0, top, image.width, bottom))
+        ground.paste(band, (0, top), band)
     extrema: Any = image.getextrema()
     is_white = all(low > 255 - _DARK_8 for low, _ in ground.getextrema())  # type: ignore[misc]
     if is_white and any(high - low >= _DARK_8 for low, high in extrema):

@@ -76,7 +76,7 @@ def discard(model_dir: Path, keep: Collection[str] = ()) -> list[str]:
                 os.rename(path, os.path.join(folder, path.name))
         with _named(discarding):
             os.rename(discarding, model_dir / f"{_REMOVED}{secrets.token_hex(8)}")
-    return _remove_discarded(model_dir)
+    return remove_discarded(model_dir)
 
 
 def set_aside(path: Path) -> Path:
@@ -141,6 +141,11 @@ def _generated(model_dir: Path, patterns: Iterable[str] = NAMES) -> list[Path]:
         names = sorted(os.listdir(model_dir))
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise UserError(
+            f"{printable(str(model_dir))}: {error.strerror}; accepted: a directory that this user "
+            "may read and write"
+        ) from None
     return [
         model_dir / name
         for name in names
@@ -160,8 +165,12 @@ def _named(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _remove_discarded(model_dir: Path) -> list[str]:
-    """Remove what `discard` has moved away, now and in calls that were killed."""
+def remove_discarded(model_dir: Path) -> list[str]:
+    """Remove what `discard` has moved away, in calls that were killed too.
+
+    Returns:
+        What cannot be removed, a line each.
+    """
     left = []
     for path in sorted(model_dir.glob(f"{_REMOVED}*")):
         shutil.rmtree(path, ignore_errors=True)

@@ -115,7 +115,7 @@ def test_changed_params_are_refused(experiment):
     text = refusal(experiment, Params(margin=1.5, triplet_strategy="batch_hard", num_epochs=7))
     assert text.startswith(f"{experiment.params_path}: ")
     assert "margin (now 1.5, trained with 0.5)" in text
-    assert "triplet_strategy (now 'batch_hard', trained with 'batch_all')" in text
+    assert 'triplet_strategy (now "batch_hard", trained with "batch_all")' in text
     assert "num_epochs" not in text and "seed" not in text
 
 
@@ -134,7 +134,11 @@ def test_every_other_key_makes_another_experiment(experiment, key):
     }.get(key, new)
     train(experiment, Params())
     changed = Params().model_copy(update={key: new})
-    assert f": {key} (now {new!r}, trained with {old!r});" in refusal(experiment, changed)
+    as_json = {Augment(shift=1): '{"shift": 1}', Augment(): "{}"}
+    new, old = (
+        as_json[value] if isinstance(value, Augment) else json.dumps(value) for value in (new, old)
+    )
+    assert f": {key} (now {new}, trained with {old});" in refusal(experiment, changed)
 
 
 def test_checkpoints_of_another_program_are_refused(experiment):

@@ -366,6 +366,8 @@ def test_a_damaged_picture_whose_file_has_changed_is_no_longer_known(folder, los
     [
         {"facts": np.zeros((len(NAMES), 2), np.uint64)},
         {"digests": np.zeros(3, np.uint64)},
+        {"digests": np.array(["x"] * len(NAMES))},
+        {"file_digests": np.zeros(len(NAMES))},
         {"digests": np.zeros(len(NAMES), np.uint64)},
         {"reasons": np.frombuffer(b"{", np.uint8)},
         {"reasons": np.frombuffer(b'["one too many"]', np.uint8)},
@@ -381,6 +383,48 @@ def test_an_index_that_another_program_has_made(folder, change):
     path.unlink()
     os.mkfifo(path)
     np.testing.assert_array_equal(pixels(read(folder)), in_files(folder))
+
+
+# What cannot be written
+
+
+def message(folder):
+    with pytest.raises(UserError) as caught:
+        read(folder)
+    text = str(caught.value)
+    assert (
+        "\n" not in text and "; accepted: a folder that may be written to, with 0 MB free; " in text
+    )
+    return text
+
+
+def test_a_build_that_breaks_off_leaves_nothing(folder, monkeypatch):
+    def interrupt(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(image_cache, "decode", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        read(folder)
+    assert files(folder) == []
+
+
+def test_a_file_in_the_place_of_the_folder(folder):
+    (folder / ".cache").write_text("in the way")
+    assert message(folder).startswith(f"{folder}/.cache/x.npy: cannot be written: File exists; ")
+
+
+def test_a_full_disk_is_known_before_decoding(folder, decoded, monkeypatch):
+    usage = shutil.disk_usage(folder)._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert "x.npy: cannot be written: No space left on device; " in message(folder)
+    assert decoded == [] and files(folder) == []
+
+
+@needs_mounts
+def test_a_folder_that_is_only_read(folder):
+    done = run_mounted(folder, "read-only", [sys.executable, "-c", USE, folder, "0", "/dev/null"])
+    found = f"{folder}/.cache/x.npy: cannot be written: Read-only file system; accepted: "
+    assert done.returncode == 1 and found in done.stderr.splitlines()[-1]
 
 
 USE = """

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,13 @@ from mounts import needs_mounts, run_mounted
 
 from src import lock
 from src.errors import UserError
-from src.lock import LOCK_FILE, one_writer
+from src.lock import LOCK_FILE, in_turn, one_writer
 
 ROOT = Path(__file__).parent.parent
 
 HOLD = """
 import sys
+import threading
 from pathlib import Path
 from src.lock import one_writer
 with one_writer(Path(sys.argv[1])):
@@ -303,3 +305,53 @@ def test_train_is_refused_while_another_trains_also_with_overwrite(make_experime
             assert done.stderr.startswith(f"error: {model_dir}: in use by process {process.pid} on")
             assert done.stderr.count("\n") == 1
         assert (model_dir / "metrics.json").read_text() == "precious"
+
+
+class Waited(Exception):
+    """Ends a wait."""
+
+
+def waits_for(path):
+    """Whom a process waits for that wants its turn; None if it need not wait."""
+    said = []
+
+    def stop(holder):
+        said.append(holder)
+        raise Waited
+
+    try:
+        with in_turn(path, stop):
+            assert os.listdir(path.parent) == [path.name]
+            return None
+    except Waited:
+        return said[0]
+
+
+def test_a_turn_comes_when_the_one_before_ends_or_dies(tmp_path):
+    for end in (subprocess.Popen.communicate, subprocess.Popen.kill):
+        with Holder(tmp_path) as process:
+            since = re.escape(f"process {process.pid} on {socket.gethostname()} since ")
+            assert re.fullmatch(rf"{since}[\d-]+ [\d:]+", waits_for(tmp_path / LOCK_FILE))
+            ends = threading.Timer(0.3, end, [process])
+            ends.start()
+            with in_turn(tmp_path / LOCK_FILE, lambda holder: None):
+                assert process.wait(timeout=10) is not None
+            ends.join()
+        assert os.listdir(tmp_path) == []
+        assert waits_for(tmp_path / LOCK_FILE) is None
+    assert os.listdir(tmp_path) == []
+
+
+def test_without_flock_it_is_said_what_ends_a_wait_for_another_host(tmp_path, without_flock):
+    path = tmp_path / "x.lock"
+    path.write_text(json.dumps({"pid": 1, "host": "elsewhere", "since": "2026-01-01 00:00:00"}))
+    assert waits_for(path) == (
+        f"process 1 on elsewhere since 2026-01-01 00:00:00, or {path} removed if it is dead"
+    )
+    path.unlink()
+    assert waits_for(path) is None
+
+
+def test_a_turn_where_nothing_can_be_written(tmp_path):
+    with pytest.raises(OSError), in_turn(tmp_path / "no" / "folder", lambda holder: None):
+        pass

@@ -211,6 +211,14 @@ def test_checkpoints_deleted_by_hand(experiment):
     assert experiment.begin() == []
 
 
+def test_before_the_first_training_nothing_is_removed(tmp_path):
+    for name in ("params.json", "figures/mine.png", "best/notes.txt", "export/table.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    before = files(tmp_path)
+    assert Experiment(tmp_path).begin() == [] and files(tmp_path) == before
+
+
 def test_what_was_set_aside_stays_where_a_training_begins(experiment):
     set_aside(experiment.model_dir / "model.ckpt-782.index")
     experiment.begin()
@@ -317,6 +325,16 @@ def test_other_names_are_not_looked_at(experiment, tmp_path):
     (experiment.model_dir / "notes.txt").symlink_to(tmp_path)
     os.mkfifo(experiment.model_dir / "notes" / "pipe")
     experiment.check_own()
+
+
+def test_a_directory_that_cannot_be_read(experiment, monkeypatch):
+    def refuse(path):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    for use in (experiment.check_own, experiment.overwrite):
+        with pytest.raises(UserError, match="experiment: Permission denied; accepted: a directory"):
+            use()
 
 
 def test_a_folder_that_was_set_aside_before_gives_way(tmp_path):

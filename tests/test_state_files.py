@@ -6,9 +6,10 @@ import random
 
 import pytest
 
+from src.checkpoint_state import write_state
 from src.errors import UserError
 from src.experiment import Best, Experiment
-from src.params import Params
+from src.params import Params, save_params
 from src.state_files import MAX_BYTES
 
 BEST = {
@@ -96,7 +97,7 @@ WRONG_METRICS = {
     "evaluated_step": ["8", True],
     "seconds": ["9", -1, None, True, 10**400],
     "images_per_second": ["1", []],
-    "best": [[], "x", {}, {"metric": "loss", "value": "1", "step": 1}],
+    "best": [[], "x", {"step": "1"}, {"metric": "loss", "value": "1", "step": 1}],
     "splits": [[], None, {"test": 1}, {"test": {"loss": "1"}}, {"test": {"loss": {}}}],
     "baselines": [[], {"raw": 1}, {"raw": {"test": 1}}, {"raw": {"test": {"loss": "1"}}}],
 }
@@ -112,11 +113,14 @@ def test_metrics_that_no_run_writes(experiment, key, value):
             use()
 
 
-@pytest.mark.parametrize("key", ["status", "splits", "global_step"])
-def test_finished_without_what_is_shown_of_it(experiment, key):
+@pytest.mark.parametrize("key", ["splits", "global_step"])
+def test_without_what_is_shown_of_it_a_training_is_not_finished(experiment, key):
+    save_params(experiment.trained_params_path, Params())
+    write_state(experiment.model_dir, [16])
+    write_metrics(experiment, METRICS)
+    assert experiment.is_finished(Params())
     write_metrics(experiment, {name: value for name, value in METRICS.items() if name != key})
-    with pytest.raises(UserError, match="metrics.json: damaged"):
-        experiment.metrics()
+    assert not experiment.is_finished(Params())
 
 
 def test_what_is_not_finite_is_null(experiment):

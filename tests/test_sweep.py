@@ -171,10 +171,10 @@ def test_names_need_no_quoting_in_a_shell_nor_in_tensorboards_urls(tmp_path, key
 @pytest.mark.parametrize(
     ("swept", "message"),
     [
-        ({"margin": [-1]}, "margin_-1: margin: found -1; accepted: greater than 0"),
+        ({"margin": [-1]}, "margin_-1: margin: found -1; accepted: a number"),
         ({"margn": [1]}, "margn_1: unknown key 'margn'; did you mean 'margin'?"),
         ({"margin": ["NaN"]}, 'margin_NaN: margin: found "NaN"; accepted: a number greater than'),
-        ({"num_epochs": [1.5]}, "num_epochs_1.5: num_epochs: found 1.5; accepted: a valid integer"),
+        ({"num_epochs": [1.5]}, "num_epochs_1.5: num_epochs: found 1.5; accepted: a whole number"),
         (
             {"margin": [1, 1.0]},
             "margin_1: found two combinations of values for this name; accepted: values that",
