@@ -168,7 +168,7 @@ def test_the_age_counts_from_the_newest_file(tmp_path, age, text):
     [
         ("params.json", "{", r"x/params.json: line 1, column 2: .*"),
         ("params.json", '{"margn": 1}', r"x/params.json: unknown key 'margn'; did you mean .*"),
-        ("params.json", "[]", r"x/params.json: found list; .*"),
+        ("params.json", "[]", r"x/params.json: found a list; .*"),
         ("metrics.json", '{"status": "fini', r"x/metrics.json: damaged; .*"),
         ("metrics.json", "{}", r"x/metrics.json: damaged; .*"),
         ("metrics.json", "[1]", r"x/metrics.json: damaged; .*"),
