@@ -197,7 +197,10 @@ def test_a_directory_in_place_of_a_file(tmp_path):
     assert result.notes == (f"{path}/metrics.json: a directory; accepted: a regular file",)
 
 
-@pytest.mark.parametrize("splits", [[], None, 3, {"train": []}])
+@pytest.mark.parametrize(
+    "splits",
+    [[], None, 3, {"train": []}, {"train": {"loss": "high"}}, {"train": {"loss": {"deep": 1}}}],
+)
 def test_splits_of_another_form_are_damage(tmp_path, splits):
     metrics = {"status": "finished", "splits": splits}
     assert read_result(make(tmp_path / "x", metrics=metrics)).status == DAMAGED
