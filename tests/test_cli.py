@@ -393,6 +393,7 @@ run(main)
             stderr=subprocess.PIPE,
             text=True,
             check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},  # what is not yet written is not read
         )
     finally:
         os.close(writer)
