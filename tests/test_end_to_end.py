@@ -101,6 +101,7 @@ def test_train_then_visualize(make_experiment, data_dir, capsys, params):
         "outcome",
         "predicted_label",
         "prediction",
+        "compared_with",
         "own_class_distance",
         "other_class_distance",
         "errors_nearby",
