@@ -13,6 +13,7 @@ from src.holdout import UNSEEN
 from src.metric_names import CLUSTERING, VERIFICATION
 from src.params import Params
 from src.poses import POSES, changes_shape
+from src.sampling import BalancedBatches
 from src.split import Split
 
 # Steps without a triplet: from this share of an epoch on, a warning says what to do about it.
@@ -144,11 +145,13 @@ def _of_batches(params: Params, train: Split) -> list[str]:
     )
     if without <= _MANY_WITHOUT_TRIPLET * batches.steps_per_epoch:
         return [line]
-    if params.is_offline:
-        return [f"{line}: most classes have a single image"]
     class_sizes = np.unique(train.labels, return_counts=True)[1]
     per_class = int(np.clip(np.median(class_sizes[class_sizes > 1]), 2, 4))
     num_classes = int(np.clip(params.batch_size // per_class, 2, len(class_sizes)))
+    balanced = BalancedBatches(train.labels, num_classes, per_class, params.seed)
+    share = steps_without_triplet(balanced, train.labels) / balanced.steps_per_epoch
+    if params.is_offline or share > _MANY_WITHOUT_TRIPLET:  # of P x K batches as well
+        return [f"{line}: most classes have a single image"]
     return [
         f'{line}; "classes_per_batch": {num_classes} with "examples_per_class": {per_class} makes '
         "batches that have some"

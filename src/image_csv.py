@@ -136,7 +136,8 @@ def _path_within(tops: Sequence[str], text: str) -> str:
     if os.path.lexists(tops[0] + name):
         return name
     stripped = text.strip()
-    bare = stripped[1:-1] if stripped[0] == stripped[-1] in ("'", '"') else stripped
+    is_quoted = len(stripped) > 2 and stripped[0] == stripped[-1] in ("'", '"')
+    bare = stripped[1:-1] if is_quoted else stripped
     for form in (stripped, bare, bare.replace("\\", "/")):
         for unicode_form in (form, *(unicodedata.normalize(f, form) for f in ("NFC", "NFD"))):
             other = _relative(tops, unicode_form)
@@ -150,6 +151,7 @@ def _relative(tops: Sequence[str], name: str) -> str:
     name = os.path.normpath(name)
     if not os.path.isabs(name):
         return name
+    name = "/" + name.lstrip("/") if os.sep == "/" else name  # POSIX leaves two slashes as they are
     for top in tops:
         if name.startswith(top):
             return name[len(top) :]

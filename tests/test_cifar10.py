@@ -2,15 +2,16 @@
 
 import io
 import tarfile
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from src.datasets import cifar10
+from src.data import load_splits
 from src.errors import UserError
+from src.params import Params
 
-PARAMS = SimpleNamespace(validation_fraction=0.2, seed=0)
+PARAMS = Params(dataset="cifar10", validation_fraction=0.2)
 NAMES = [*cifar10.TRAIN_FILES, *cifar10.TEST_FILES]
 RECORD = 3073
 
@@ -66,9 +67,7 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES)
 def test_splits(tmp_path, place):
     PLACES[place](tmp_path)
-    train, validation, test = (
-        cifar10.load(tmp_path, split, PARAMS) for split in ("train", "validation", "test")
-    )
+    train, validation, test = load_splits(PARAMS, tmp_path).values()
     assert (len(train), len(validation), len(test)) == (80, 20, 20)
     np.testing.assert_array_equal(test.images, BATCHES["test_batch.bin"][1])
     np.testing.assert_array_equal(test.labels, np.arange(20) % 10)
@@ -82,14 +81,19 @@ def test_splits(tmp_path, place):
 
 def test_nothing_is_extracted(tmp_path):
     write_archive(tmp_path / "cifar10" / cifar10.ARCHIVE, prefix="../../up/")
-    cifar10.load(tmp_path, "train", PARAMS)
+    dataset = cifar10.load(tmp_path, PARAMS)
+    assert dataset.source == tmp_path / "cifar10" / cifar10.ARCHIVE
+    assert dataset.origins == {
+        "train": "data_batch_1.bin to data_batch_5.bin",
+        "test": "test_batch.bin",
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["cifar10"]
     assert [path.name for path in (tmp_path / "cifar10").iterdir()] == [cifar10.ARCHIVE]
 
 
-def message(data_dir, split="train"):
+def message(data_dir):
     with pytest.raises(UserError) as caught:
-        cifar10.load(data_dir, split, PARAMS)
+        cifar10.load(data_dir, PARAMS)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -129,11 +133,12 @@ def test_wrong_content(tmp_path, name, place):
     folder = tmp_path / "cifar10"
     if place == "archive":
         folder = folder / cifar10.ARCHIVE
-        write_archive(folder, [("test_batch.bin", content)])
+        others = [(name, BATCHES[name][0]) for name in cifar10.TRAIN_FILES]
+        write_archive(folder, [*others, ("test_batch.bin", content)])
     else:
         write_files(folder)
         (folder / "test_batch.bin").write_bytes(content)
-    assert message(tmp_path, "test").startswith(f"{folder / 'test_batch.bin'}: {expected}")
+    assert message(tmp_path).startswith(f"{folder / 'test_batch.bin'}: {expected}")
 
 
 @pytest.mark.parametrize(
@@ -141,13 +146,16 @@ def test_wrong_content(tmp_path, name, place):
     [
         ([("x", link("test_batch.bin"))], "test_batch.bin: not a regular file; one file is"),
         ([("test_batch.bin", GOOD)] * 2, "test_batch.bin: there twice; one file is accepted"),
-        ([("readme.html", b"")], "test_batch.bin missing; cifar-10-binary.tar.gz has test_batch"),
+        (
+            [(name, BATCHES[name][0]) for name in cifar10.TRAIN_FILES] + [("readme.html", b"")],
+            "test_batch.bin missing; cifar-10-binary.tar.gz has data_batch_1.bin, ",
+        ),
     ],
 )
 def test_wrong_members(tmp_path, contents, expected):
     path = tmp_path / "cifar10" / cifar10.ARCHIVE
     write_archive(path, contents)
-    assert message(tmp_path, "test").startswith(f"{path}: {expected}")
+    assert message(tmp_path).startswith(f"{path}: {expected}")
 
 
 @pytest.mark.parametrize("damage", ["text", "empty", "cut off", "flipped"])

@@ -17,11 +17,12 @@ import train
 import visualize
 from src import decode as decode_module
 from src import image_cache
-from src.datasets.image_folder import load, printable
+from src.data import load_splits
 from src.decode import BadImage, decode
 from src.errors import UserError
 from src.mapped_images import MappedImages
 from src.params import Params
+from src.printable import printable
 from src.split import SPLITS
 
 ROOT = Path(__file__).parents[1]
@@ -48,8 +49,12 @@ def folder(tmp_path):
     return tmp_path / "image_folder"
 
 
+def load(data_dir, split, params):
+    return load_splits(params, data_dir)[split]
+
+
 def load_all(folder, **keys):
-    return {split: load(folder.parent, split, params(**keys)) for split in SPLITS}
+    return load_splits(params(**keys), folder.parent)
 
 
 def message(folder, split="train", **keys):
