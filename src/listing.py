@@ -225,8 +225,15 @@ def _visible(folder: Path, *, folders: bool) -> list[str]:
             for entry in entries
             if not entry.name.startswith(".")
             and not is_passed_over(entry.name)
-            and entry.is_dir() == folders
+            and _is_folder(entry) == folders
         )
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle: named when they are opened as a picture
+        return False
 
 
 def _visible_folders(folder: Path) -> list[str]:

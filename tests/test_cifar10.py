@@ -6,8 +6,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from src.datasets import cifar10
 from src.data import load_splits
+from src.datasets import cifar10
 from src.errors import UserError
 from src.params import Params
 
