@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from src.class_names import as_read, listed, nearly_equal
+from src.class_names import as_read, listed, nearly_equal, shortened
 from src.decode import is_passed_over
 from src.errors import UserError
 from src.printable import printable
@@ -124,10 +124,10 @@ def warn_of_names(listing: Listing, source: Path, given: Sequence[str]) -> None:
     ]
     if changed:
         listing.warnings.append(f"{source}: names of classes are read as: {listed(changed)}")
-    for names in nearly_equal(listing.classes):
-        these = listed([f"'{name}'" for name in names])
+    if groups := nearly_equal(listing.classes):
+        these = [" and ".join(f"'{shortened(name)}'" for name in group[:4]) for group in groups]
         listing.warnings.append(
-            f"{source}: {these} are {len(names)} classes, though their names are nearly equal"
+            f"{source}: classes of nearly equal names, each of its own: {listed(these)}"
         )
 
 

@@ -198,7 +198,7 @@ def test_names_that_are_nearly_one(tmp_path):
     classes(tmp_path / "train", Cat=1, dog=1)
     classes(tmp_path / "test", cat=1, dog=1)
     assert walk(tmp_path).warnings == [
-        f"{tmp_path}: 'cat', 'Cat' are 2 classes, though their names are nearly equal"
+        f"{tmp_path}: classes of nearly equal names, each of its own: 'cat' and 'Cat'"
     ]
 
 
