@@ -1,4 +1,4 @@
-"""The same picture twice: found, named, refused or dropped, within and across splits and classes."""
+"""The same picture twice: found, named, refused or dropped, across splits and classes."""
 
 from dataclasses import replace
 from pathlib import Path
