@@ -43,7 +43,7 @@ class Training:
         self.data_dir = tmp_path / "data"
         self.folder = self.data_dir / "image_folder"
         self.experiment = Experiment(tmp_path / "x")
-        self.experiment.model_dir.mkdir()
+        self.experiment.model_dir.mkdir(parents=True)
         self.params = Params(**{"dataset": "image_folder", "image_size": 4, **keys})
 
     def load(self, *, begins=False, keeps_splits=False):
@@ -96,8 +96,17 @@ def order(loaded):
 
 @pytest.fixture(params=["image", "class"])
 def trained(request, tmp_path):
-    """A training on four class folders of eight pictures each."""
-    training = Training(tmp_path, validation_by=request.param, validation_fraction=0.3)
+    """A training on four class folders of eight pictures each, validated by image and by class."""
+    return train_pictures(tmp_path, request.param)
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    return train_pictures(tmp_path, "image")
+
+
+def train_pictures(tmp_path, validation_by):
+    training = Training(tmp_path, validation_by=validation_by, validation_fraction=0.3)
     for label, name in enumerate(CLASSES):
         for number in range(8):
             write_picture(training.folder / name / f"{number}.png", 100 * label + number)
@@ -333,7 +342,9 @@ def test_an_order_that_changed(tmp_path):
 @pytest.fixture
 def digits(tmp_path):
     """A training on the four files of MNIST; two images are there several times."""
-    training = Training(tmp_path, dataset="mnist", image_size=None, validation_fraction=0.3)
+    training = Training(
+        tmp_path / "digits", dataset="mnist", image_size=None, validation_fraction=0.3
+    )
     (training.data_dir / "mnist").mkdir(parents=True)
     images, labels = bright_quadrants(60, 1)
     images[[1, 5, 9, 13, 17]] = images[21]  # of one class
@@ -424,8 +435,8 @@ def counted(loaded):
 # The file
 
 
-def test_a_record_comes_back_as_it_was_written(trained, digits):
-    for training in (trained, digits):
+def test_a_record_comes_back_as_it_was_written(recorded, digits):
+    for training in (recorded, digits):
         record = training.first.record
         found = read_record(training.experiment.data_record_path)
         assert found.paths == record.paths and found.class_names == record.class_names
@@ -435,23 +446,23 @@ def test_a_record_comes_back_as_it_was_written(trained, digits):
         assert changes(found, record) == ""
 
 
-def test_no_record(trained):
-    trained.experiment.data_record_path.unlink()
-    loaded = trained.load()
+def test_no_record(recorded):
+    recorded.experiment.data_record_path.unlink()
+    loaded = recorded.load()
     assert loaded.changes == "" and loaded.warnings == (
-        f"{trained.experiment.data_record_path}: not found, so whether the data have changed since "
+        f"{recorded.experiment.data_record_path}: not found, so whether the data have changed since "
         "the training began is not known; from now on it is",
     )
-    assert trained.load(begins=True).warnings == ()
+    assert recorded.load(begins=True).warnings == ()
 
 
-def test_the_record_of_another_dataset(trained, digits):
-    shutil.copy(digits.experiment.data_record_path, trained.experiment.data_record_path)
-    assert trained.refusal() == (
+def test_the_record_of_another_dataset(recorded, digits):
+    shutil.copy(digits.experiment.data_record_path, recorded.experiment.data_record_path)
+    assert recorded.refusal() == (
         "32 added, 80 gone, classes new: ash, beech, cedar, oak, classes gone: 0, 1, 2, 3, 4, ... "
         "(10 in all)"
     )
-    trained.keep()
+    recorded.keep()
 
 
 def test_names_of_a_record_are_escaped():
@@ -520,19 +531,19 @@ WRONG = {
     "nothing at all": lambda arrays: arrays.update(
         {name: arrays[name][:0] for name in ("paths", "digests", "labels", "splits", "own")}
     ),
-    "a path twice": column("paths", lambda a: np.concatenate([a[: -len("/7.png")], a[-6:-5], np.frombuffer(b"6.png", np.uint8)])),
+    "a path twice": column("paths", lambda a: np.r_[a[:-5], np.frombuffer(b"6.png", np.uint8)]),
     "paths of numbers": column("paths", lambda a: a.astype(np.int64)),
     "objects": column("paths", lambda a: np.array([{}, print], object)),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_record_that_is_wrong(trained, wrong):
-    path = trained.experiment.data_record_path
+def test_a_record_that_is_wrong(recorded, wrong):
+    path = recorded.experiment.data_record_path
     arrays = arrays_of(path)
     WRONG[wrong](arrays)
     np.savez(path, **arrays)
-    check_damaged(trained)
+    check_damaged(recorded)
 
 
 def check_damaged(training):
@@ -545,21 +556,21 @@ def check_damaged(training):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"text", bytes(1000), b"\x93NUMPY\x01\x00"])
-def test_a_file_that_is_no_record(trained, content):
-    trained.experiment.data_record_path.write_bytes(content)
-    check_damaged(trained)
+def test_a_file_that_is_no_record(recorded, content):
+    recorded.experiment.data_record_path.write_bytes(content)
+    check_damaged(recorded)
 
 
-def test_a_record_of_one_array(trained):
+def test_a_record_of_one_array(recorded):
     file = io.BytesIO()
     np.save(file, np.arange(3))
-    trained.experiment.data_record_path.write_bytes(file.getvalue())
-    check_damaged(trained)
+    recorded.experiment.data_record_path.write_bytes(file.getvalue())
+    check_damaged(recorded)
 
 
-def test_a_record_damaged_anywhere(trained):
+def test_a_record_damaged_anywhere(recorded):
     """Cut off, or with one byte changed: it is refused, or read as it was."""
-    path = trained.experiment.data_record_path
+    path = recorded.experiment.data_record_path
     content, record = path.read_bytes(), read_record(path)
     rng = np.random.default_rng(0)
     for position in rng.integers(0, len(content), 150).tolist():
@@ -573,41 +584,65 @@ def test_a_record_damaged_anywhere(trained):
                 assert str(error).startswith(f"{path}: ")
 
 
-def test_a_record_that_unpacks_to_too_much(trained):
-    path = trained.experiment.data_record_path
+def test_a_record_that_unpacks_to_too_much(recorded, monkeypatch):
+    monkeypatch.setattr("src.data_record.MAX_BYTES", 1 << 16)
+    monkeypatch.setattr("src.data_record.np.load", None)  # it comes not so far
+    path = recorded.experiment.data_record_path
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        with file.open("paths.npy", "w") as member:
-            np.lib.format.write_array_header_1_0(
-                member, {"descr": "|u1", "fortran_order": False, "shape": (1200 << 20,)}
-            )
-            for _ in range(1200):
-                member.write(bytes(1 << 20))
-    assert path.stat().st_size < 3 << 20
-    check_damaged(trained)
+        file.writestr("paths.npy", bytes(1 << 17))
+    assert path.stat().st_size < 1 << 12
+    check_damaged(recorded)
+
+
+def test_an_array_that_claims_to_be_huge(recorded):
+    path = recorded.experiment.data_record_path
+    arrays = arrays_of(path)
+    member = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (1 << 60,)}
+    np.lib.format.write_array_header_1_0(member, header)
+    del arrays["paths"]
+    np.savez(path, **arrays)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("paths.npy", member.getvalue())
+    check_damaged(recorded)
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe"])
-def test_a_record_that_is_no_file(trained, kind):
-    path = trained.experiment.data_record_path
+def test_a_record_that_is_no_file(recorded, kind):
+    path = recorded.experiment.data_record_path
     path.unlink()
     path.mkdir() if kind == "directory" else os.mkfifo(path)
     with pytest.raises(UserError, match="trained_data.npz: .*accepted: "):
-        trained.load()
+        recorded.load()
 
 
-def test_the_record_does_not_depend_on_the_order_of_the_file_system(trained, monkeypatch):
+def test_the_record_does_not_depend_on_the_order_of_the_file_system(recorded, monkeypatch):
     scandir = os.scandir
 
     class Reversed:
         def __init__(self, path):
             with scandir(path) as entries:
-                self.entries = list(entries)[::-1]
+                self.entries = list(entries)  # from the last on
 
-        __enter__ = lambda self: iter(self.entries)  # noqa: E731
-        __exit__ = lambda self, *_: None  # noqa: E731
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if not self.entries:
+                raise StopIteration
+            return self.entries.pop()
+
+        def close(self):
+            pass
 
     monkeypatch.setattr("src.listing.os.scandir", Reversed)
-    data = load_data(trained.params, trained.data_dir)
-    record, before = record_of(data), trained.first.record
+    data = load_data(recorded.params, recorded.data_dir)
+    record, before = record_of(data), recorded.first.record
     assert record.paths == before.paths
     np.testing.assert_array_equal(record.splits, before.splits)
