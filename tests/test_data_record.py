@@ -450,8 +450,8 @@ def test_no_record(recorded):
     recorded.experiment.data_record_path.unlink()
     loaded = recorded.load()
     assert loaded.changes == "" and loaded.warnings == (
-        f"{recorded.experiment.data_record_path}: not found, so whether the data have changed since "
-        "the training began is not known; from now on it is",
+        f"{recorded.experiment.data_record_path}: not found, so whether the data have changed "
+        "since the training began is not known; from now on it is",
     )
     assert recorded.load(begins=True).warnings == ()
 
@@ -586,7 +586,6 @@ def test_a_record_damaged_anywhere(recorded):
 
 def test_a_record_that_unpacks_to_too_much(recorded, monkeypatch):
     monkeypatch.setattr("src.data_record.MAX_BYTES", 1 << 16)
-    monkeypatch.setattr("src.data_record.np.load", None)  # it comes not so far
     path = recorded.experiment.data_record_path
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("paths.npy", bytes(1 << 17))
