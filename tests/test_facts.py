@@ -131,7 +131,7 @@ def test_steps_without_a_triplet_and_values_that_fit(num_classes, size):
 
 
 def test_a_few_steps_without_a_triplet_are_said_without_advice():
-    found = lines(classes(60, 8), batch_size=16)
+    found = lines(classes(40, 12), batch_size=16)
     assert len(found) == 1 and found[0].endswith("have no triplet, and teach nothing")
 
 
