@@ -259,7 +259,7 @@ def _empty_split(dataset: Dataset, name: str, params: Params, *, was_kept: bool)
     key = "test_fraction" if name == "test" else "validation_fraction"
     return UserError(
         f"{dataset.source}: split {name}: 0 of {len(dataset.splits['train'])} examples with "
-        f"{key} {getattr(params, key):.4g}; at least 1 is needed"
+        f"{key} {getattr(params, key):.4g}; accepted: at least 1"
     )
 
 

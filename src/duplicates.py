@@ -59,8 +59,8 @@ def duplicate_warnings(
     starts = np.flatnonzero(np.diff(sorted_digests, prepend=sorted_digests[:1] ^ np.uint64(1)))
     sizes = np.diff(np.append(starts, len(order)))
     across_splits, across_classes, within = [], [], []
-    for start, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
-        rows = order[start : start + size]
+    several = [order[s : s + n] for s, n in zip(starts, sizes, strict=True) if n > 1]
+    for rows in sorted(several, key=lambda rows: int(rows[0])):
         if len(set(examples.labels[rows].tolist())) > 1:
             across_classes.append(rows)
         elif len(set(examples.splits[rows].tolist())) > 1:

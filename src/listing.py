@@ -120,7 +120,7 @@ def warn_of_names(listing: Listing, source: Path, given: Sequence[str]) -> None:
         else f"'{read}' in another Unicode form as the same"
         for found, read in pairs
         if found != read
-        and (num_spellings[read] > 1 or unicodedata.normalize("NFC", found) != read)
+        and (num_spellings[read] > 1 or printable(unicodedata.normalize("NFC", found)) != read)
     ]
     if changed:
         listing.warnings.append(f"{source}: names of classes are read as: {listed(changed)}")

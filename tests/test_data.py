@@ -197,7 +197,10 @@ def test_unknown_classes_are_named_before_anything_is_drawn(use):
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        ({"test_fraction": 0.01}, "split test: 0 of 20 examples with test_fraction 0.01; at least"),
+        (
+            {"test_fraction": 0.01},
+            "split test: 0 of 20 examples with test_fraction 0.01; accepted: at least",
+        ),
         ({"validation_fraction": 0.01}, "split validation: 0 of 20 examples with validation_frac"),
         ({"validation_fraction": 0.99}, "split train: 0 of 20 examples with validation_fraction"),
     ],

@@ -233,7 +233,7 @@ def test_empty_split(tmp_path, split, fraction):
         load_splits(Params(validation_fraction=fraction), tmp_path)
     assert str(caught.value) == (
         f"{tmp_path / 'mnist'}: split {split}: 0 of 60 examples with validation_fraction "
-        f"{fraction}; at least 1 is needed"
+        f"{fraction}; accepted: at least 1"
     )
 
 

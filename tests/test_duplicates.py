@@ -106,6 +106,13 @@ def test_what_differs_is_named_first():
     assert "train no. 0 = test no. 0 = train no. 1" in line and "101 images" in line
 
 
+def test_they_are_named_in_their_order():
+    digests = np.random.default_rng(0).integers(0, 2**63, 40).tolist()
+    (line,) = warnings(train=split(digests), test=split(digests))
+    named = "train no. 0 = test no. 0, train no. 1 = test no. 1, train no. 2 = test no. 2, ..."
+    assert named in line
+
+
 def test_names_are_escaped():
     (line,) = warnings(train=split([1, 1], paths=["a\n.png", "b\x1b.png"]))
     assert line.endswith(": a\\n.png = b\\x1b.png")

@@ -183,6 +183,15 @@ def test_the_start_lines():
     assert described(data, batch_size=2, num_epochs=4) == [
         "4 classes, c0 to c3; images a class: 1 to 42, median 8",
         "train: train file; validation: validation file; test: test file",
+        "test: 1 of its 4 classes are not in train",
+    ]
+
+
+def test_classes_that_are_not_trained_on_are_counted():
+    data = data_of(train=[0, 1] * 600, validation=[2, 2, 3, 3], test=[0, 1, 2, 2])
+    assert described(data)[2:] == [
+        "validation: 2 of its 2 classes are not in train",
+        "test: 1 of its 3 classes are not in train",
     ]
 
 
@@ -191,12 +200,12 @@ def test_classes_held_out_are_named():
     line = described(data, holdout_classes=["c7", "c13"])[2]
     assert line == "unseen: all images of the classes held out, c7, c13"
     line = described(data, holdout_classes=[f"c{n}" for n in range(12)])[2]
-    assert line.endswith("c8, c9, ... (12)")
+    assert line.endswith("c8, c9, ... (12 in all)")
 
 
 @pytest.mark.parametrize(
     ("num_images", "expected"),
-    [(20, "1 steps an epoch, 4 in all"), (448, "7 steps an epoch, 28 in all"), (6400, None)],
+    [(20, "1 step an epoch, 4 in all"), (448, "7 steps an epoch, 28 in all"), (6400, None)],
 )
 def test_an_epoch_of_a_few_steps_is_said(num_images, expected):
     data = data_of(train=np.arange(num_images) % 2, validation=[0, 1], test=[0, 1])

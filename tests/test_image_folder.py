@@ -150,7 +150,8 @@ def test_a_csv_without_a_train_split(folder):
         ("path", "label", "split"),
     )
     assert message(folder, image_csv="list.csv") == (
-        f"{folder / 'list.csv'}: no picture is of the train split; accepted: at least 2 classes"
+        f"{folder / 'list.csv'}: no picture is of the train split; accepted: a column split that "
+        'says "train" of at least 2 classes'
     )
 
 
@@ -242,7 +243,21 @@ def test_no_folder_no_class_one_class(tmp_path):
     folder.mkdir()
     assert message(folder).startswith(f"{folder}: 0 pictures of 0 classes (none); accepted: at")
     write_picture(folder / "only" / "1.png")
-    assert message(folder).startswith(f"{folder}: 1 pictures of 1 classes (only); accepted: at")
+    text = message(folder)
+    assert text.startswith(f"{folder}: 1 pictures of 1 classes (only); accepted: at")
+    assert text.endswith("a label of the CSV file")
+    (folder / "other").mkdir()
+    (folder / "other" / "bad.png").write_bytes(b"")
+    text = message(folder, on_bad_image="skip")
+    assert text.startswith(f"{folder}: 1 pictures, and 1 bad ones of 1 classes (only); accepted:")
+
+
+def test_a_folder_around_the_classes_is_known(folder, tmp_path):
+    folder.rename(tmp_path / "around")
+    folder.mkdir()
+    (tmp_path / "around").rename(folder / "pics")
+    assert message(folder).endswith("; did you mean 'image_folder/pics' as image_dir?")
+    assert len(load(tmp_path, "test", params(image_dir="image_folder/pics"))) == 6
 
 
 def test_a_split_that_would_be_empty(folder):

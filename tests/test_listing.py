@@ -242,7 +242,8 @@ def test_names_are_escaped_in_messages(tmp_path):
     assert refusal(tmp_path).startswith(f"{tmp_path}/a\\nb: found beside train/")
     (tmp_path / "a\nb" / "0.png").unlink()
     (tmp_path / "a\nb").rmdir()
-    assert walk(tmp_path).classes == ["\\x1b[31m"]
+    listing = walk(tmp_path)
+    assert listing.classes == ["\\x1b[31m"] and listing.warnings == []
 
 
 def test_every_split_word_is_one_itself():
