@@ -45,7 +45,8 @@ PATH = Path("experiments/x/params.json")
         ("\u200b", ""),
         ("", ""),
         ("猫", "猫"),
-        ("👩\u200d🔬", "👩\\u200d🔬"),
+        ("👩\u200d🔬", "👩\u200d🔬"),
+        ("می\u200cخ", "می\u200cخ"),
     ],
 )
 def test_as_read(given, expected):

@@ -377,7 +377,7 @@ def cache_files(folder):
 
 def test_pictures_are_decoded_once(folder, monkeypatch):
     first = load_all(folder)
-    assert [path.name for path in cache_files(folder)] == ["RGB-8-scale.json", "RGB-8-scale.npy"]
+    assert [path.name for path in cache_files(folder)] == ["RGB-8-scale.npy", "RGB-8-scale.npz"]
     monkeypatch.setattr(image_cache, "_build", None)
     again = load_all(folder)
     for split in SPLITS:
