@@ -164,9 +164,10 @@ def _noted_if_stopped(experiment: Experiment, save: Callable[..., None]) -> Iter
 def _check_data(loaded: Loaded, experiment: Experiment, params: Params) -> dict[str, Split]:
     """Say what was understood of the data, warn of what is odd, and return what is trained on."""
     data, path = loaded.data, experiment.params_path
-    warnings = [*loaded.warnings, *data.warnings, *check_facts(params, data.splits, path)]
+    _warn([*loaded.warnings, *data.warnings])  # before an error, whose reason they may be
+    _warn(check_facts(params, data.splits, path))
     splits = hold_out(data.splits, params, path)
-    _warn([*warnings, *check_training(params, splits, path)])
+    _warn(check_training(params, splits, path))
     sizes = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
     print(f"{experiment.model_dir}: {params.dataset} ({sizes}), {params.triplet_strategy}")
     print("\n".join(f"  {line}" for line in describe(data, splits, params)), flush=True)
