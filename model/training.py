@@ -264,7 +264,10 @@ def _evaluate_missed(
 def _evaluate_best(
     experiment: Experiment, trained: "estimator.Estimator", eval_spec: "estimator.EvalSpec"
 ) -> None:
-    """Evaluate the best checkpoint so far on the validation split as it is now."""
+    """Evaluate the best checkpoint so far on the validation split as it is now.
+
+    Patience counts anew: the evaluations so far were of another split.
+    """
     best, checkpoint = experiment.best(), experiment.best_checkpoint
     if best is None:
         return
@@ -275,7 +278,9 @@ def _evaluate_best(
         checkpoint_path=str(checkpoint),
     )
     metrics = defined(results)
-    experiment.save_best(replace(best, value=metrics[best.metric], loss=metrics["loss"]))
+    experiment.save_best(
+        replace(best, value=metrics[best.metric], loss=metrics["loss"], num_evaluations_since=0)
+    )
 
 
 def _mine(experiment: Experiment, params: Params, train: Split, step: int) -> NDArray[np.int32]:
@@ -322,7 +327,8 @@ class Evaluation(NamedTuple):
     Attributes:
         splits: the metrics of each split, by name.
         baselines: for `untrained` and `raw_pixels` those of the splits that are reported.
-        confusions: of each split, of `knn` and `class_mean`; see `src.metrics.confusions`.
+        confusions: of each split that asks the training split, of `knn` and `class_mean`; see
+            `src.metrics.confusions`.
     """
 
     splits: dict[str, Metrics]
@@ -361,9 +367,11 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
         embedded = kept.embedded
         if name == "train":
             gallery = embedded
-        against_gallery, found.confusions[name] = metrics_against_gallery(
+        against_gallery, confusions = metrics_against_gallery(
             embedded, gallery, kept.ranking if name == "train" else None
         )
+        if against_gallery["num_queries"]:
+            found.confusions[name] = confusions
         curves = {n: value for n, value in against_gallery.items() if n in AGAINST_GALLERY}
         write_scalars(str(experiment.model_dir / f"eval_{name}"), curves, results["global_step"])
         found.splits[name] = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from src.metric_names import MAX_QUERIES
+from src.metric_names import MAX_CLASSES, MAX_QUERIES
 
 MISSING = "-"
 """Stands for what is not defined."""
@@ -83,7 +83,6 @@ def queries_notes(splits: Mapping[str, Mapping[str, float | int | None]]) -> lis
             )
         if gallery < asking:
             lines.append(f"({split}: {gallery} of {asking} have one among the training images)")
-        classes = metrics.get("num_clustered_classes")
-        if classes and metrics.get("num_clustered", 0) < within <= asking == size:  # type: ignore[operator]
-            lines.append(f"({split}: nmi and ami are of {classes} classes)")
+        if metrics.get("num_clustered_classes") == MAX_CLASSES:
+            lines.append(f"({split}: nmi and ami are of {MAX_CLASSES} of its classes)")
     return lines
