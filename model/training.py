@@ -264,10 +264,7 @@ def _evaluate_missed(
 def _evaluate_best(
     experiment: Experiment, trained: "estimator.Estimator", eval_spec: "estimator.EvalSpec"
 ) -> None:
-    """Evaluate the best checkpoint so far on the validation split as it is now.
-
-    Patience counts anew: the evaluations so far were of another split.
-    """
+    """Evaluate the best checkpoint so far on the validation split as it is now."""
     best, checkpoint = experiment.best(), experiment.best_checkpoint
     if best is None:
         return
@@ -278,9 +275,7 @@ def _evaluate_best(
         checkpoint_path=str(checkpoint),
     )
     metrics = defined(results)
-    experiment.save_best(
-        replace(best, value=metrics[best.metric], loss=metrics["loss"], num_evaluations_since=0)
-    )
+    experiment.save_best(replace(best, value=metrics[best.metric], loss=metrics["loss"]))
 
 
 def _mine(experiment: Experiment, params: Params, train: Split, step: int) -> NDArray[np.int32]:
