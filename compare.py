@@ -1,5 +1,10 @@
 """Compare experiments in one table: `python compare.py experiments/naive_cnn`."""
 
+from src.first_moments import end_silently
+
+if __name__ == "__main__":
+    end_silently()  # before anything that takes long to import
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -8,7 +13,7 @@ from pathlib import Path
 from src.atomic import atomic_write
 from src.cli import program_parser, run
 from src.comparison import DEFAULT_SPLIT, Comparison, compare
-from src.comparison_formats import as_csv, as_json, as_markdown, for_console
+from src.comparison_formats import as_csv, as_json, as_markdown, encodable, for_console
 from src.results import read_results
 
 EXAMPLES = """\
@@ -79,9 +84,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         baselines=args.baselines,
     )
     if args.markdown:
-        print(as_markdown(comparison))
+        print(encodable(as_markdown(comparison)))
     elif args.csv:
-        print(as_csv(comparison))
+        print(encodable(as_csv(comparison)))
     elif args.json:
         print(as_json(comparison))
     else:

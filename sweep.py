@@ -1,21 +1,23 @@
 """Train an experiment with many params: `python sweep.py --parent_dir DIR --param margin=0.5,1`."""
 
+from src.first_moments import end_silently
+
+if __name__ == "__main__":
+    end_silently()  # before anything that takes long to import
+
 import shlex
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from src.cli import add_data_dir, positive_int, program_parser, run
+from src.cli import add_data_dir, add_keep_splits, positive_int, program_parser, run
 from src.comparison import compare
 from src.comparison_formats import for_console
 from src.errors import SweepFailed, UserError
-from src.jobs import Job, run_jobs
+from src.jobs import TO_RUN, Job, run_jobs
 from src.lock import one_writer
 from src.results import read_result
-from src.split import load_splits
-from src.sweep import Child, check_unchanged, parse_param, plan, write_params
-from src.weights import find_weights
+from src.sweep import Child, check_data, check_unchanged, parse_param, plan, write_params
 
 EXAMPLES = """\
   python sweep.py --parent_dir experiments/margins --param margin=0.5,1,3
@@ -63,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="start all of them afresh, finished ones too"
     )
+    add_keep_splits(parser)
     parser.add_argument(
         "--dry_run", action="store_true", help="print what would be run, and do nothing"
     )
@@ -74,9 +77,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     children = plan(args.parent_dir, dict(swept), args.seeds)
     if not args.overwrite:
         check_unchanged(children)
-    statuses = {c.name: "to run" if args.overwrite else c.status for c in children}
-    to_run = [child for child in children if statuses[child.name] == "to run"]
-    jobs = [_job(child, args.data_dir) for child in to_run]
+    # Whether data have changed, which --keep_splits goes on with, train.py finds itself.
+    runs_all = args.overwrite or args.keep_splits
+    statuses = {child.name: TO_RUN if runs_all else child.status for child in children}
+    to_run = [child for child in children if statuses[child.name] == TO_RUN]
+    options = ["--keep_splits"] if args.keep_splits else []
+    jobs = [_job(child, args.data_dir, options) for child in to_run]
     num_ended = len(children) - len(to_run)
     print(
         f"{args.parent_dir}: {len(children)} in the sweep, {num_ended} trained before, "
@@ -90,12 +96,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(shlex.join(job.command))
         return
 
+    if args.overwrite:
+        _check_not_training(to_run)  # now, for to look at the data may take long
+    check_data(children, args.data_dir, afresh=args.overwrite, keeps_splits=args.keep_splits)
     if args.overwrite:  # all now: after an interruption, what is finished is of this run
-        with ExitStack() as locks:
-            for child in to_run:  # nothing of any is removed while a training goes on in one
-                locks.enter_context(one_writer(child.experiment.model_dir))
-            _check_data(to_run, args.data_dir)  # nor while there is nothing to train on
-            for child in to_run:
+        _check_not_training(to_run)
+        for child in to_run:
+            with one_writer(child.experiment.model_dir):
                 child.experiment.overwrite()
     for child in to_run:
         write_params(child)
@@ -114,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     failed = {
         name: f"{status} in an earlier run, not run again ({args.parent_dir / name})"
         for name, status in statuses.items()
-        if status not in ("finished", "to run")
+        if status not in ("finished", TO_RUN)
     } | outcome.failed
     if failed:
         raise SweepFailed(
@@ -123,24 +130,37 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
 
 
-def _check_data(children: Sequence[Child], data_dir: Path) -> None:
-    """Load every dataset, and find every file of weights, that trainings will ask for.
+def _check_not_training(children: Iterable[Child]) -> None:
+    """Refuse to remove anything while one is being trained.
+
+    One after another: so many locks at once may be more than the system lets a process open.
 
     Raises:
-        UserError: one cannot be read.
+        UserError: one is.
     """
-    for child in {child.params.dataset: child for child in children}.values():
-        load_splits(child.params, data_dir)
-    for weights in {child.params.weights for child in children}:
-        find_weights(weights, data_dir)
+    for child in children:
+        if child.experiment.model_dir.exists():
+            with one_writer(child.experiment.model_dir):
+                pass
 
 
-def _job(child: Child, data_dir: Path) -> Job:
-    """Return the training of a child, by this Python and the `train.py` beside this file."""
+def _job(child: Child, data_dir: Path, options: Sequence[str]) -> Job:
+    """Return the training of a child, by this Python and the `train.py` beside this file.
+
+    Args:
+        child: what to train.
+        data_dir: where the datasets are.
+        options: other arguments of `train.py`.
+    """
     model_dir = child.experiment.model_dir
     command = [sys.executable, str(Path(__file__).with_name("train.py"))]
-    command += ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
-    return Job(child.experiment, command, model_dir / "train.log")
+    command += ["--model_dir", str(model_dir), "--data_dir", str(data_dir), *options]
+
+    def status() -> str:
+        found = child.status
+        return found if found in ("finished", TO_RUN) else f"{found}, not run again ({model_dir})"
+
+    return Job(child.experiment, command, model_dir / "train.log", status)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,10 @@
 """Train an experiment: `python train.py --model_dir experiments/demo`."""
 
+from src.first_moments import end_silently
+
+if __name__ == "__main__":
+    end_silently()  # before anything that takes long to import
+
 import argparse
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +18,7 @@ from src.facts import check_facts, check_training, describe
 from src.holdout import hold_out
 from src.lock import one_writer
 from src.params import Params, load_params
-from src.phases import phase
+from src.progress import phase
 from src.split import Split
 from src.stopping import Stopped
 from src.table import format_splits, queries_notes
@@ -39,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     experiment = Experiment(args.model_dir)
     params = load_params(experiment.params_path)
     if not args.overwrite:
+        experiment.check_own()
         experiment.check_resumable(params)
     with one_writer(args.model_dir):
         train(args, experiment, params)
@@ -48,7 +54,6 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
     """Do what `main` says, for the one who may write to the experiment."""
     started = time.perf_counter()
     if not args.overwrite:
-        experiment.check_own()
         _warn(experiment.set_damaged_aside())
         _repair_checkpoints(experiment, verbose=args.verbose)
         experiment.check_resumable(params)
@@ -83,6 +88,8 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
             initial_weights = read_weights(params, weights) if weights else None
         _warn(experiment.overwrite() if args.overwrite else experiment.begin())
     seconds_before = experiment.start(params)
+    if loaded.changes:
+        experiment.forget_best_value()
     save_record(experiment.data_record_path, loaded.record)
 
     def save(status: str, **results: dict) -> None:
@@ -112,7 +119,7 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
                 params,
                 splits,
                 initial_weights,
-                validation_has_changed=bool(loaded.changes),
+                data_have_changed=bool(loaded.changes),
             )
         except TrainingDiverged as error:
             save("diverged", splits={})

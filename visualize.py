@@ -1,11 +1,17 @@
 """Show an experiment's embeddings: `python visualize.py --model_dir experiments/demo`."""
 
+from src.first_moments import end_silently
+
+if __name__ == "__main__":
+    end_silently()  # before anything that takes long to import
+
 import argparse
 import os
 import shlex
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +24,7 @@ from src.errors import UserError
 from src.experiment import Experiment
 from src.holdout import UNSEEN, hold_out
 from src.params import Params
-from src.phases import phase
+from src.progress import phase, progress_bar
 from src.projector import MAX_POINTS, TITLES, write_evolution, write_projector
 from src.serve import tensorboard, wait_for_interrupt
 from src.split import SPLITS, Split
@@ -39,9 +45,17 @@ EXAMPLES = """\
 def main(argv: Sequence[str] | None = None) -> None:
     """Embed splits with the best checkpoint, lay them out, and write the projector's files."""
     args = _parser().parse_args(argv)
+    with warnings.catch_warnings():
+        if not args.verbose:
+            warnings.simplefilter("ignore")  # of numbers too large or too few, which are looked at
+        _visualize(args)
+
+
+def _visualize(args: argparse.Namespace) -> None:
     started = time.perf_counter()
     experiment = Experiment(args.model_dir)
     params = experiment.trained_params()
+    experiment.check_own(names=("projector", "figures", "tensorflow.log"))
     if args.parquet:
         from src.parquet import require_pyarrow
 
@@ -52,10 +66,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.evolution:
         for name in reversed(names):
             _write_evolution(viewer, name, min(args.max_points, EVOLUTION_POINTS))
-    views = {name: viewer.view(name, args.max_points) for name in names}
+    views = viewer.views(names, args.max_points)
     # The projector opens the run written last.
     for name in reversed(names):
-        _write_projector(experiment, views[name], len(splits[name]))
+        _write_projector(experiment, views[name], splits[name])
         page, *_ = viewer.figures(views[name])
         print(f"{page}: the pictures on one page, for any browser")
     if args.parquet:
@@ -167,18 +181,19 @@ def _embed(experiment: Experiment, params: Params, *, verbose: bool) -> Embed:
 
     def embed(split: Split, checkpoint: Path) -> NDArray[np.float32]:
         with quiet_console(experiment.log_path, verbose=verbose):
-            from model.training import embed
+            with phase("starting TensorFlow"):
+                from model.training import embed
 
             return embed(experiment, params, split, checkpoint)
 
     return embed
 
 
-def _write_projector(experiment: Experiment, view: View, num_examples: int) -> None:
+def _write_projector(experiment: Experiment, view: View, whole: Split) -> None:
     """Write the projector's files of a split, and say what it will show."""
     written = write_projector(
         experiment.projector_dir(view.name),
-        name=f"step_{experiment.evaluated_step()}",
+        name=f"step_{view.step}",
         embeddings=view.embeddings,
         split=view.split,
         indices=view.indices,
@@ -186,20 +201,47 @@ def _write_projector(experiment: Experiment, view: View, num_examples: int) -> N
         layouts=view.layouts,
     )
     num_points, num_dimensions = view.embeddings.shape
-    num_wrong = int((view.columns["prediction"] == "wrong").sum())
+    said = [f"{num_points} points of {num_dimensions} dimensions", *_judgements(view)]
+    print(f"{written.directory}: {'; '.join(said)}")
     titles = [TITLES[layout] for layout in view.layouts]
-    print(
-        f"{written.directory}: {num_points} points of {num_dimensions} dimensions; "
-        f"{num_wrong} ({num_wrong / num_points:.2%}) predicted wrong by their nearest neighbours\n"
-        f"  opens on {titles[0]}; the bookmarks have {', '.join(titles[:-1])} and {titles[-1]}"
-    )
-    if num_points < num_examples:
-        print(f"  a stratified sample of the {num_examples} images")
+    if titles:
+        every = " and ".join(filter(None, [", ".join(titles[:-1]), titles[-1]]))
+        print(f"  opens on {titles[0]}; the bookmarks have {every}")
+    else:
+        print("  without a layout; the projector computes its own")
+    if num_points < len(whole):
+        print(f"  {_sample_of(view.split, whole)}")
     if written.tile_size[0] < max(view.split.images.shape[1:3]):
         print(
             f"  pictures at {written.tile_size[0]} x {written.tile_size[1]}: the sprite sheet "
             f"takes at most {MAX_SHEET_SIDE} x {MAX_SHEET_SIDE} pixels"
         )
+
+
+def _judgements(view: View) -> list[str]:
+    """Return how many predictions are wrong, and whose neighbours predict, for each gallery."""
+    said = []
+    prediction, compared_with = view.columns["prediction"], view.columns["compared_with"]
+    for gallery in sorted(set(compared_with), key=lambda name: name != "train"):
+        of_gallery = prediction[compared_with == gallery]
+        num_wrong, num_right = ((of_gallery == outcome).sum() for outcome in ("wrong", "right"))
+        by = "their nearest training images"
+        if gallery != "train":
+            by = "their nearest neighbours in the split (classes not trained on)"
+        if num_judged := num_wrong + num_right:
+            share = num_wrong / num_judged
+            said.append(f"{num_wrong} of {num_judged} ({share:.2%}) predicted wrong by {by}")
+        if num_alone := len(of_gallery) - num_judged:
+            said.append(f"{num_alone} without a prediction: no other image of the class")
+    return said
+
+
+def _sample_of(shown: Split, whole: Split) -> str:
+    """Return in words which part of a split is shown."""
+    num_shown, num_classes = (len(np.unique(split.labels)) for split in (shown, whole))
+    if num_shown == num_classes:
+        return f"a stratified sample of the {len(whole)} images"
+    return f"a sample of the {len(whole)} images: {num_shown} of {num_classes} classes"
 
 
 def _write_evolution(viewer: Viewer, name: str, max_points: int) -> None:
@@ -221,19 +263,16 @@ def _write_evolution(viewer: Viewer, name: str, max_points: int) -> None:
 
     limits = square_limits(frames.values())
     path = viewer.experiment.figures_dir(name) / "evolution.gif"
-    write_gif(
-        path,
-        [
-            scatter_frame(
-                layout,
-                view.split.labels,
-                view.split.class_names,
-                title=f"step {step}" if step else "before training",
-                limits=limits,
+    drawn = []
+    with progress_bar("drawing the evolution", len(frames), "frames") as bar:
+        for step, layout in frames.items():
+            title = f"step {step}" if step else "before training"
+            names = view.split.class_names
+            drawn.append(
+                scatter_frame(layout, view.split.labels, names, title=title, limits=limits)
             )
-            for step, layout in frames.items()
-        ],
-    )
+            bar.update(1)
+    write_gif(path, drawn)
     print(f"{path}: the same as an animation")
 
 

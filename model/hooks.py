@@ -18,6 +18,7 @@ from src.atomic import atomic_write
 from src.errors import TrainingDiverged
 from src.experiment import Experiment
 from src.metrics import Embedded
+from src.progress import progress_bar
 from src.retrieval import Ranking
 from src.table import MISSING, format_metrics
 
@@ -31,21 +32,6 @@ _LOOKS_IN_A_ROW = 3
 
 SPLIT_METRICS = "split_metrics"
 """The graph's collection in which an evaluation's `SplitMetrics` stands."""
-
-
-def progress_bar(description: str, num_examples: int, *, seen: int = 0) -> tqdm:
-    """Return a bar that counts images, with speed and time left; shown on a terminal only."""
-    return tqdm(
-        desc=description,
-        total=num_examples,
-        initial=seen,
-        unit=" images",
-        unit_scale=True,
-        disable=None,  # where stderr is not a terminal
-        leave=False,
-        dynamic_ncols=True,
-        file=sys.stderr,
-    )
 
 
 class ProgressBar(tf.compat.v1.train.SessionRunHook):
@@ -81,7 +67,7 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
         graph = tf.compat.v1.get_default_graph()
         names = ("loss", "fraction_positive", "batch_size")
         self._fetches = {name: graph.get_tensor_by_name(f"progress/{name}:0") for name in names}
-        self._bar = progress_bar(self._description, self._num_examples, seen=self._seen)
+        self._bar = progress_bar(self._description, self._num_examples, "images", seen=self._seen)
 
     def after_create_session(self, session: Any, coord: Any) -> None:
         """Start counting at the step of the checkpoint."""

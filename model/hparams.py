@@ -16,7 +16,8 @@ from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.summary import experiment_pb, session_end_pb, session_start_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from src.params import DURATION_KEYS, Augment, Params
+from src.comparison import WITHOUT_EFFECT, flat_params
+from src.params import Augment, Params, format_value
 
 _SUFFIX = ".hparams"
 
@@ -70,26 +71,23 @@ def write_end(model_dir: Path, *, succeeded: bool) -> None:
 
 
 def hparams(params: Params) -> dict[str, Any]:
-    """Return the params as the tab takes them: flat, without those that are not given."""
-    values = {key: value for key, value in params.model_dump().items() if key in _keys()}
-    values |= {f"augment.{key}": value for key, value in values.pop("augment").items()}
-    values["distance"] = params.distance_name
+    """Return the params as the tab takes them: those of `compare.py`, without what is not given."""
+    values = {**flat_params(params), "distance": params.distance_name}
     return {
-        key: str(value) if isinstance(value, list) else value
+        key: format_value(value) if isinstance(value, list | tuple) else value
         for key, value in values.items()
         if value is not None
     }
 
 
-def _keys() -> list[str]:
-    """Return the keys that make an experiment what it is, and how long it was trained."""
-    return [key for key in Params.model_fields if key not in DURATION_KEYS - {"num_epochs"}]
-
-
 def _hparam_infos() -> list[Any]:
-    """Return name, type and description of every param; of one with two types, the number's."""
+    """Return name, type and description of every param; of one with two types, the number's.
+
+    The tab takes the list of one experiment for all: it does not depend on their datasets.
+    """
     properties = Params.model_json_schema()["properties"]
-    found = {key: properties[key] for key in _keys() if key != "augment"}
+    without = WITHOUT_EFFECT - {"image_size"} | {"augment"}
+    found = {key: properties[key] for key in Params.model_fields if key not in without}
     for key, of_augment in Augment.model_json_schema()["properties"].items():
         found[f"augment.{key}"] = of_augment
     infos = []

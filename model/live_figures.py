@@ -1,5 +1,7 @@
 """Pictures of a running training, drawn after each evaluation: one watches the classes part."""
 
+import logging
+import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,16 +17,20 @@ from src.alignment import align
 from src.animation import write_gif
 from src.atomic import atomic_write
 from src.curves import Curve, read_curves
+from src.errors import UserError
 from src.experiment import Experiment
 from src.figures import FigureData, draw
 from src.layouts import pca
 from src.params import Params
+from src.printable import printable
 from src.split import Split
 
 NUM_SHOWN = 1000
 
 # Pixels an inch: half the pixels of the other pictures, for there is one for each evaluation.
 _DPI = 100
+
+logger = logging.getLogger(__name__)
 
 
 class LiveFigures(estimator.Exporter):
@@ -58,6 +64,7 @@ class LiveFigures(estimator.Exporter):
         self._num_examples = size
         self._embed = embed
         self._untrained: NDArray[np.float32] | None = None
+        self._looks_for_untrained = True
 
     @property
     def name(self) -> str:
@@ -74,21 +81,29 @@ class LiveFigures(estimator.Exporter):
     ) -> None:
         """Draw the evaluated checkpoint; nothing is exported."""
         untrained = self._experiment.untrained_checkpoint
-        has_untrained = untrained.with_name(f"{untrained.name}.index").exists()
-        if self._untrained is None and has_untrained:
-            self._untrained = self._embed(self._split, untrained)
-            if not self._layout_path.exists():
-                self._draw(0, self._untrained)
+        if self._looks_for_untrained and untrained.with_name(f"{untrained.name}.index").exists():
+            self._looks_for_untrained = False
+            self._draw_untrained(untrained)
         embeddings = self._embed(self._split, Path(checkpoint_path))
         self._draw(int(eval_result["global_step"]), embeddings)
+
+    def _draw_untrained(self, checkpoint: Path) -> None:
+        """Draw the network before training, unless its checkpoint is damaged."""
+        try:
+            self._untrained = self._embed(self._split, checkpoint)
+        except UserError as error:
+            logger.warning("the first live picture is left out: %s", error)
+            return
+        if not self._layout_path.exists():
+            self._draw(0, self._untrained)
 
     def write_animations(self) -> None:
         """Write the pictures so far, of all runs, as an animated GIF for each figure."""
         for name in self._params.live_figures:
-            frames = [
-                Image.open(path).convert("RGB")
-                for path in sorted((self._experiment.live_dir / name).glob("step_*.png"))
-            ]
+            paths = sorted((self._experiment.live_dir / name).glob("step_*.png"))
+            frames = [frame for path in paths if (frame := _frame(path)) is not None]
+            # One from elsewhere, of another size, does not fit into the film.
+            frames = [frame for frame in frames if frame.size == frames[-1].size]
             if frames:
                 write_gif(self._experiment.live_dir / f"{name}.gif", frames)
 
@@ -97,9 +112,15 @@ class LiveFigures(estimator.Exporter):
         return self._experiment.live_dir / "layout.npy"
 
     def _draw(self, step: int, embeddings: NDArray[np.float32]) -> None:
-        """Draw all figures of one checkpoint."""
+        """Draw all figures of one checkpoint; warnings of libraries do not concern a training."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._draw_figures(step, embeddings)
+
+    def _draw_figures(self, step: int, embeddings: NDArray[np.float32]) -> None:
         live_dir, model_dir = self._experiment.live_dir, self._experiment.model_dir
         flush_summaries(str(model_dir))
+        layout = self._layout(embeddings)
         data = FigureData(
             experiment=str(model_dir),
             split_name="test",
@@ -108,7 +129,7 @@ class LiveFigures(estimator.Exporter):
             params=self._params,
             step=step,
             num_examples=self._num_examples,
-            layouts={"pca": self._layout(embeddings)},
+            layouts={} if layout is None else {"pca": layout},
             untrained=self._untrained,
             curves={
                 "training": _until(step, read_curves(model_dir)),
@@ -122,16 +143,41 @@ class LiveFigures(estimator.Exporter):
                     image.save(file, format="PNG")
                 write_image(str(live_dir), name, image, step)
 
-    def _layout(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return PCA in the frame of the picture before, and remember it for the next."""
+    def _layout(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Return PCA in the frame of the picture before, and remember it; None if not finite."""
         layout = pca(embeddings)
-        if self._layout_path.exists():
-            before = np.load(self._layout_path, allow_pickle=False)
-            if before.shape == layout.shape:
-                layout = align(layout, before)
+        if not np.isfinite(layout).all():
+            return None
+        before = _kept_layout(self._layout_path)
+        if before is not None and before.shape == layout.shape:
+            layout = align(layout, before)
         with atomic_write(self._layout_path) as file:
             np.save(file, layout, allow_pickle=False)
         return layout
+
+
+def _kept_layout(path: Path) -> NDArray[np.float32] | None:
+    """Return the layout that a file keeps; None if it is missing or damaged."""
+    if not path.is_file():
+        return None
+    try:
+        # Mapped, so that a damaged header cannot ask for more memory than the file has bytes.
+        layout = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError, EOFError, OverflowError):
+        return None
+    return layout if layout.dtype == np.float32 and np.isfinite(layout).all() else None
+
+
+def _frame(path: Path) -> Image.Image | None:
+    """Return a picture as RGB; None if its file is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except Exception as error:  # Pillow raises many kinds
+        logger.warning("%s: damaged, and left out of the film (%s)", path, printable(str(error)))
+        return None
 
 
 def _until(step: int, curves: Mapping[str, Curve]) -> dict[str, Curve]:

@@ -125,8 +125,8 @@ def _read(application: keras.Model, path: Path, params: Params) -> LayerValues:
         with h5py.File(path, "r") as file:
             if foreign := _find_foreign(file):
                 raise UserError(
-                    f"{path}: weights: {printable(foreign)} is not in the file itself but a link; "
-                    f"{accepted}"
+                    f"{path}: weights: {printable(foreign)} leads elsewhere, as a link or external "
+                    f"storage; {accepted}"
                 )
             group = file if "layer_names" in file.attrs else file["model_weights"]
             found = list(_saved_layers(group))

@@ -1,5 +1,6 @@
 """Training, evaluating and embedding an experiment: the Estimator's runs over its splits."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.best_checkpoint import BestCheckpoint
-from model.checkpoints import AlignedSaver, FitsNetwork, usable_checkpoint
+from model.checkpoints import AlignedSaver, FitsNetwork, fault_of, usable_checkpoint
 from model.determinism import session_config
 from model.disk import RoomForCheckpoints, names_disk_errors
 from model.estimator import estimator, tf
@@ -24,7 +25,6 @@ from model.hooks import (
     ProgressBar,
     ProgressFile,
     StopAfterEvaluation,
-    progress_bar,
     write_scalars,
 )
 from model.input_fn import (
@@ -46,11 +46,14 @@ from src.extra_classes import with_extra_classes
 from src.holdout import UNSEEN
 from src.metric_names import AGAINST_GALLERY
 from src.metrics import Embedded, Metrics, metrics_against_gallery, metrics_within
-from src.offline import load_triplets, mine_triplets, save_triplets
+from src.offline import TripletsLost, load_triplets, mine_triplets, save_triplets
 from src.params import Params
+from src.progress import progress_bar
 from src.registry import NETWORKS, look_up
 from src.split import Split
 from src.stopping import StopRequest
+
+logger = logging.getLogger(__name__)
 
 
 def build_estimator(
@@ -91,7 +94,7 @@ def train_and_evaluate(
     splits: Mapping[str, Split],
     initial_weights: LayerValues | None = None,
     *,
-    validation_has_changed: bool = False,
+    data_have_changed: bool = False,
 ) -> bool:
     """Train for `num_epochs`, evaluating on the validation split after every checkpoint.
 
@@ -103,8 +106,8 @@ def train_and_evaluate(
         params: of the experiment.
         splits: `train`, `validation`, and `test` for `live_figures`.
         initial_weights: what it starts from where there is no checkpoint; None for random weights.
-        validation_has_changed: whether the best checkpoint so far was chosen on another validation
-            split; it is then evaluated anew, for others to be compared with it.
+        data_have_changed: whether the run so far had other data, so that offline triplets are to be
+            mined anew.
 
     Returns:
         Whether the embeddings have collapsed in the end, or in what has stopped the run.
@@ -147,10 +150,12 @@ def train_and_evaluate(
         throttle_secs=0,  # after every checkpoint; the default is at most every 10 minutes
     )
     with ends_in_order(request, model_dir):
-        if validation_has_changed:
-            _evaluate_best(experiment, trained, eval_spec)
+        _evaluate_best(experiment, trained, eval_spec)
         _evaluate_missed(experiment, params, trained, eval_spec, batches.steps_per_epoch)
-    for segment in _segments(experiment, params, train, batches.steps_per_epoch):
+    segments = _segments(
+        experiment, params, train, batches.steps_per_epoch, data_have_changed=data_have_changed
+    )
+    for segment in segments:
         if experiment.stopped_early(params):
             break
         bar = ProgressBar(
@@ -202,7 +207,12 @@ class Segment(NamedTuple):
 
 
 def _segments(
-    experiment: Experiment, params: Params, train: Split, steps_per_epoch: int
+    experiment: Experiment,
+    params: Params,
+    train: Split,
+    steps_per_epoch: int,
+    *,
+    data_have_changed: bool,
 ) -> Iterator[Segment]:
     """Yield what is left of a training; to be trained before the next one is asked for.
 
@@ -220,10 +230,12 @@ def _segments(
         last_step = min(mined_step + steps_per_choice, max_steps)
         if mined_step == 0:
             mined = None  # nothing is learned yet that triplets could be chosen by
-        elif first_step == mined_step:
-            mined = _mine(experiment, params, train, mined_step)
+        elif first_step == mined_step or data_have_changed:
+            checkpoint = experiment.model_dir / f"model.ckpt-{first_step}"
+            mined = _mine(experiment, params, train, mined_step, checkpoint)
         else:
-            mined = load_triplets(experiment.triplets_path(mined_step), len(train))
+            mined = _mined(experiment, params, train, mined_step)
+        data_have_changed = False
         yield Segment(first_step, last_step, mined)
         first_step = experiment.latest_step() or 0
         if first_step < last_step:  # a hook has stopped it
@@ -264,9 +276,9 @@ def _evaluate_missed(
 def _evaluate_best(
     experiment: Experiment, trained: "estimator.Estimator", eval_spec: "estimator.EvalSpec"
 ) -> None:
-    """Evaluate the best checkpoint so far on the validation split as it is now."""
+    """Evaluate the best checkpoint so far, where its value is not known: the data have changed."""
     best, checkpoint = experiment.best(), experiment.best_checkpoint
-    if best is None:
+    if best is None or best.value is not None:
         return
     results = trained.evaluate(
         eval_spec.input_fn,
@@ -278,7 +290,28 @@ def _evaluate_best(
     experiment.save_best(replace(best, value=metrics[best.metric], loss=metrics["loss"]))
 
 
-def _mine(experiment: Experiment, params: Params, train: Split, step: int) -> NDArray[np.int32]:
+def _mined(experiment: Experiment, params: Params, train: Split, step: int) -> NDArray[np.int32]:
+    """Return the triplets that a segment has begun with: int32 [N, 3].
+
+    They are mined again if their file is lost and the checkpoint is still there.
+
+    Raises:
+        UserError: file and checkpoint are lost, or the file is of another split.
+    """
+    try:
+        return load_triplets(experiment.triplets_path(step), len(train))
+    except TripletsLost as error:
+        checkpoint = experiment.checkpoints().get(step)
+        if checkpoint is None or fault_of(checkpoint):
+            raise
+        found = str(error).partition("; accepted: ")[0]
+        logger.warning("warning: %s; mined again with %s", found, checkpoint)
+        return _mine(experiment, params, train, step, checkpoint)
+
+
+def _mine(
+    experiment: Experiment, params: Params, train: Split, step: int, checkpoint: Path
+) -> NDArray[np.int32]:
     """Mine triplets with the checkpoint of `step`: int32 [N, 3].
 
     They are kept in a file, by which a run that goes on later in the segment has the same ones.
@@ -286,7 +319,7 @@ def _mine(experiment: Experiment, params: Params, train: Split, step: int) -> ND
     mined = mine_triplets(
         params.offline_mining,
         train.labels,
-        embed(experiment, params, train, experiment.model_dir / f"model.ckpt-{step}"),
+        embed(experiment, params, train, checkpoint),
         distance=params.distance_name,
         seed=[params.seed, step, 2],  # 0 and 1 end the seeds of the order and of random triplets
     )
@@ -297,7 +330,7 @@ def _mine(experiment: Experiment, params: Params, train: Split, step: int) -> ND
     steps = sorted(int(name) for name in names if name.isdecimal())
     kept = [kept for kept in steps if kept <= step][-params.keep_checkpoint_max :]
     for other in set(steps) - set(kept):
-        experiment.triplets_path(other).unlink()
+        experiment.triplets_path(other).unlink(missing_ok=True)  # triplets-07.npy is not ours
     return mined
 
 
@@ -429,7 +462,7 @@ def embed(
         yield_single_examples=False,
     )
     embeddings = []
-    with progress_bar("embed", len(split)) as bar:
+    with progress_bar("embed", len(split), "images") as bar:
         for batch in predictions:
             embeddings.append(batch["embeddings"])
             bar.update(len(embeddings[-1]))

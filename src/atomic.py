@@ -5,19 +5,28 @@ A disk that is full or may not be written to is bad input: a `UserError` names t
 
 import contextlib
 import errno
+import functools
+import hashlib
 import io
 import os
 import re
+import secrets
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from src.errors import UserError
+from src.flock import is_at, try_flock
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+
+# Seconds without a write after which a temporary file of another machine is nobody's any more.
+_ABANDONED_AFTER = 24 * 60 * 60
 
 
 @contextmanager
@@ -26,7 +35,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
     What the block has written is on the disk when it ends: neither `kill -9` nor a loss of power
     leaves half a file. Temporary files of processes that were killed while they wrote this very
-    file are removed.
+    file are removed: at once if this machine wrote them, otherwise after a day.
 
     Args:
         path: the file to create or replace; missing folders are created.
@@ -37,12 +46,11 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     Raises:
         UserError: the disk is full, or the file cannot be written there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     needed = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
-        try:
+        with _temporary(path) as temporary:
+            _remove_leftovers(path, temporary)
             with _Writer(io.FileIO(temporary, "wb")) as file:
                 try:
                     yield file
@@ -52,13 +60,88 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
             _sync_directory(path.parent)
-        finally:
-            with contextlib.suppress(OSError):  # a read-only disk, whose own error is on its way
-                temporary.unlink(missing_ok=True)
     except OSError as error:
-        if error.filename is None or Path(error.filename) in (temporary, path, *path.parents):
+        if error.filename is None or _is_of_writing(path, Path(error.filename)):
             raise disk_error(path, error.errno, needed=needed) from error
         raise  # of another file, which the block has to do with
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Create a file beside `path` that is locked while the block runs, and removed at its end.
+
+    The lock shows other processes that its writer lives. Without locks only its age does.
+    """
+    while True:
+        name = f".{path.name}.{_machine()}-{secrets.token_hex(8)}.tmp"
+        temporary = path.with_name(name)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        is_locked = try_flock(descriptor)
+        if is_locked is None:
+            os.close(descriptor)
+            break
+        if is_locked and is_at(temporary, descriptor):
+            break
+        os.close(descriptor)  # taken for a leftover before it was locked
+    try:
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):  # a read-only disk, whose own error is on its way
+            temporary.unlink(missing_ok=True)
+        if is_locked:
+            os.close(descriptor)
+
+
+def _temporary_pattern(path: Path) -> re.Pattern[str]:
+    return re.compile(rf"\.{re.escape(path.name)}\.(?:([^.]+)-)?[^.-]+\.tmp")
+
+
+def _is_of_writing(path: Path, other: Path) -> bool:
+    """Return whether an error of `other` is one of writing `path`."""
+    is_temporary = other.parent == path.parent and _temporary_pattern(path).fullmatch(other.name)
+    return bool(is_temporary) or other in (path, *path.parents)
+
+
+@functools.cache
+def _machine() -> str:
+    """Return a short name of the running system: one for all containers that share its locks."""
+    try:
+        identity = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        identity = socket.gethostname()
+    return hashlib.sha256(identity.encode()).hexdigest()[:8]
+
+
+def _remove_leftovers(path: Path, temporary: Path) -> None:
+    """Remove temporary files of `path` whose writers are dead.
+
+    Args:
+        path: the file.
+        temporary: this process' own one, just created: it tells the time of the file's server.
+    """
+    now = temporary.stat().st_mtime
+    pattern = _temporary_pattern(path)
+    for entry in os.listdir(path.parent):
+        match = pattern.fullmatch(entry)
+        if match and entry != temporary.name:
+            with contextlib.suppress(OSError):  # another user's, or another process removes it
+                _remove_leftover(path.parent / entry, now, match[1] == _machine())
+
+
+def _remove_leftover(leftover: Path, now: float, is_of_this_machine: bool) -> None:
+    """Remove a temporary file, unless its writer may live.
+
+    A lock of this machine is decisive. That a file is not locked says nothing of other machines:
+    their locks may not be seen here.
+    """
+    descriptor = os.open(leftover, os.O_RDWR | getattr(os, "O_NONBLOCK", 0))
+    try:
+        is_old = now - os.fstat(descriptor).st_mtime > _ABANDONED_AFTER
+        is_free = try_flock(descriptor)
+        if is_free is not False and (is_old or (is_free and is_of_this_machine)):
+            leftover.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
 
 
 class _Writer(io.BufferedWriter):
@@ -102,15 +185,6 @@ def free_bytes(path: Path) -> int:
     """Return the bytes that this user may still write where `path` is, or would be."""
     existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     return shutil.disk_usage(existing).free
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files of `path` whose writers are dead."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.tmp")
-    for entry in os.listdir(path.parent):
-        match = pattern.fullmatch(entry)
-        if match and not process_exists(int(match[1])):
-            (path.parent / entry).unlink(missing_ok=True)
 
 
 def process_exists(pid: int) -> bool:

@@ -1,5 +1,6 @@
 """What an embedding has to be better than: the pixels themselves."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from src.cache import cached, digest
 from src.errors import UserError
@@ -78,8 +80,12 @@ def remembered(splits: Mapping[str, Split], compute: Callable[[], Metrics]) -> M
         text = cached(path, key, compute_text)
     except UserError:  # it cannot be written
         return found[0]
-    metrics: Metrics = json.loads(str(text))
-    return metrics
+    try:
+        return TypeAdapter(Metrics).validate_json(str(text), strict=True)
+    except ValidationError:  # another program has made the file
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return compute()
 
 
 def _parts(splits: Mapping[str, Split]) -> Iterator[NDArray[np.generic] | bytes]:

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.atomic import atomic_write
+from src.regular_file import open_regular
 
 
 def cached(
@@ -24,13 +24,37 @@ def cached(
         key: all that the array depends on, as JSON can hold it.
         compute: returns the array, of numbers or text.
     """
-    text = json.dumps(key, sort_keys=True)
-    if (kept := _read(path, text)) is not None:
-        return kept
+    text = np.array(json.dumps(key, sort_keys=True))
+    kept = load_arrays(path)
+    if kept is not None and kept.keys() == {"array", "key"} and np.array_equal(kept["key"], text):
+        return kept["array"]
     array = compute()
-    with atomic_write(path) as file:
-        np.savez(file, array=array, key=np.array(text))
+    save_arrays(path, {"array": array, "key": text})
     return array
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays of numbers or text to an `.npz` file, with a checksum over all of them.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    contents: dict[str, Any] = {**arrays, "checksum": _checksum(arrays)}
+    with atomic_write(path) as file:
+        np.savez(file, **contents)
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
+    """Return what `save_arrays` wrote; None if the file is missing or not as it was written."""
+    try:
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as stored:
+            arrays = dict(stored)
+    except Exception:
+        # Damaged files make zipfile and NumPy raise nearly anything: BadZipFile, zlib.error,
+        # NotImplementedError, MemoryError, ...
+        return None
+    checksum = arrays.pop("checksum", None)
+    return arrays if np.array_equal(checksum, _checksum(arrays)) else None
 
 
 def digest(parts: Iterable[NDArray[Any] | bytes]) -> str:
@@ -45,10 +69,10 @@ def digest(parts: Iterable[NDArray[Any] | bytes]) -> str:
     return sha256.hexdigest()
 
 
-def _read(path: Path, key: str) -> NDArray[Any] | None:
-    """Return the array that `path` holds for `key`; None where it holds none."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return np.asarray(file["array"]) if str(file["key"]) == key else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
+def _checksum(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.str_]:
+    def parts() -> Iterator[NDArray[Any] | bytes]:
+        for name in sorted(arrays):
+            yield name.encode()
+            yield arrays[name]
+
+    return np.array(digest(parts()))

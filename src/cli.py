@@ -1,26 +1,44 @@
 """What the programs share on the command line: arguments, errors, a quiet console."""
 
 import argparse
+import contextlib
+import errno
+import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from src.errors import SweepFailed, TrainingDiverged, UserError
+from src.printable import printable
 from src.regular_file import open_to_append
 from src.stopping import Stopped, stops_at_once
 
 
-def program_parser(description: str, examples: str) -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors stay on their line, whatever was typed or pasted."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and `message`, and exit with code 2."""
+        super().error(printable(message))
+
+
+def program_parser(
+    description: str, examples: str, *, prog: str | None = None
+) -> argparse.ArgumentParser:
     """Return a parser without arguments.
 
     Args:
         description: what the program does, one sentence.
         examples: command lines, shown below the options.
+        prog: how the program is called, if not by the name of its file.
     """
-    return argparse.ArgumentParser(
+    return _Parser(
+        prog=prog,
         description=description,
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -67,35 +85,88 @@ def add_keep_splits(parser: argparse.ArgumentParser) -> None:
 
 def positive_int(text: str) -> int:
     """Return the number that an argument states; argparse reports what is none."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"found {text}; accepted: a whole number from 1 on")
-    return value
+    if not re.fullmatch("0*[1-9][0-9]{0,17}", text):
+        raise argparse.ArgumentTypeError(f"found {text:.80}; accepted: a whole number from 1 on")
+    return int(text)
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a program: bad input and a failed training end it with one line, a bug with a traceback.
 
+    What the system refuses to do with a file, wherever that happens, is bad input too.
+
     Exit codes: 2 for bad input; 3 for a training that diverged or collapsed, and a sweep with one
     that failed; 130 for Ctrl-C, 143 for SIGTERM, of which a second ends the process at once; 141
     where the reader of a pipe has gone.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a console that lacks a character, as `stderr`
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with stops_at_once():
             main()
-            sys.stdout.flush()
+            if sys.stdout:  # None where it was closed before the program was started
+                sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _exit_with(str(error), 2)
     except (SweepFailed, TrainingDiverged) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(3)
+        _exit_with(str(error), 3)
     except Stopped as stopped:
         print(f"stopped by {stopped}", file=sys.stderr)
-        sys.exit(stopped.exit_code)
+        _exit_at_once(stopped.exit_code)
     except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         sys.exit(141)
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        _exit_with(_refusal(error), 2)
+
+
+# What the system says no to: of permissions, names, kinds of files, disks and limits.
+_REFUSALS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO, errno.EILSEQ),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE),
+    *(getattr(errno, "ESTALE", errno.EIO), errno.ETXTBSY, errno.EBUSY, errno.ENODEV),
+}
+
+
+def _refusal(error: OSError) -> str:
+    """Return the line that says what could not be done with which file."""
+    place = error.filename
+    if not isinstance(place, str | bytes):  # of what is open, which is mostly standard output
+        place = "output"
+        _discard_output()
+    reason = error.strerror or os.strerror(error.errno or 0)
+    accepted = "a file or folder that this user may read or write, on a disk with room"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        accepted = "a higher limit of open files (ulimit -n)"
+    return f"{printable(os.fsdecode(place))}: {reason}; accepted: {accepted}"
+
+
+def _exit_with(message: str, code: int) -> None:
+    """Print an error, in which only line ends control the console, and exit."""
+    lines = [printable(line) for line in f"error: {message}".split("\n")]
+    print("\n".join(lines), file=sys.stderr)
+    sys.exit(code)
+
+
+def _exit_at_once(code: int) -> None:
+    """Exit without Python's way of shutting down.
+
+    That goes wrong where a signal has interrupted a library at whatever it was doing, such as
+    being imported; and all that a program leaves is on the disk by then.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # none, full, closed
+            stream.flush()
+    os._exit(code)
+
+
+def _discard_output() -> None:
+    """Have what is still to be written to standard output go nowhere."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -6,17 +6,18 @@ Experiments that differ in their `seed` alone are one row, of means and sample s
 import math
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
 from src.metric_names import AGAINST_GALLERY, LOWER_IS_BETTER, WITHIN
 from src.params import Params
+from src.printable import printable
 from src.registry import did_you_mean
-from src.results import PARENT, Result
+from src.results import NOTES_ALONE, Result
 
 # Margins are chosen on it; `test` is for the end.
 DEFAULT_SPLIT = "validation"
@@ -69,7 +70,8 @@ METRICS = (
 _NOT_SPLITS = {"baselines", "best"}
 _OTHERS = Metric("", "", None, False)
 
-# Keys of params.json that leave what is learned as it is: no column, and no row, for them.
+# Keys of params.json that leave what is learned as it is: no column for them, here or in
+# TensorBoard's tab HPARAMS, and no row.
 WITHOUT_EFFECT = frozenset(
     {"save_summary_steps", "keep_checkpoint_max", "num_parallel_calls", "live_figures"}
     | {"image_cache", "image_size", "num_labels", "train_size", "eval_size"}
@@ -116,7 +118,7 @@ class Row:
         results: the experiments.
         status: theirs: `finished`, or how many of each, `2 finished, 1 diverged`.
         params: those of `Comparison.params`, nested keys dotted; empty where they are damaged.
-        statistics: those of `Comparison.columns` that there are, by the column's path.
+        statistics: every metric that there is, by its path.
     """
 
     name: str
@@ -170,7 +172,8 @@ def compare(
         UserError: a column or split that there is not.
     """
     notes = tuple(note for result in results for note in result.notes)
-    results = [result for result in results if result.status != PARENT]
+    results = [result for result in results if result.status not in NOTES_ALONE]
+    flat = [flat_params(result.params) if result.params else None for result in results]
     known = {path for result in results for path in result.metrics}
     _check_split(split, known)
     if columns:
@@ -178,9 +181,9 @@ def compare(
     else:
         shown = [_column(_path(m, split), split, known) for m in METRICS if m.shown]
     directory = _common_directory([result.model_dir for result in results])
-    params = _differing_params(results)
+    params = _differing_params(flat)
 
-    rows = [_row(group, directory, params, known) for group in _groups(results)]
+    rows = [_row(group, directory, params) for group in _groups(results, flat)]
     rows.sort(key=lambda row: (_order_of_params(row, params), _natural(row.name)))
     if sort is not None:
         rows = _sorted(rows, sort, split, reverse=reverse, params=params, known=known)
@@ -217,9 +220,11 @@ def _column(name: str, split: str, known: Iterable[str], others: Iterable[str] =
             usual = next((metric for metric in METRICS if metric.key == key), _OTHERS)
             return Column(path, ours.get(path, usual))
     keys = {path.rpartition(".")[2] for path in paths}
+    accepted = printable(", ".join(sorted(keys.union(others))))
     raise UserError(
-        f"column {name!r}: found no such column{did_you_mean(name, [*keys, *paths, *others])}; "
-        f"accepted: {', '.join(sorted(keys.union(others)))}; of another split: train.loss, ..."
+        f"column {name!r}: found no such column"
+        f"{printable(did_you_mean(name, [*keys, *paths, *others]))}; "
+        f"accepted: {accepted}; of another split: train.loss, ..."
     )
 
 
@@ -228,31 +233,28 @@ def _check_split(split: str, known: Iterable[str]) -> None:
     splits = {path.split(".")[0] for path in known if "." in path} - _NOT_SPLITS | {DEFAULT_SPLIT}
     if split not in splits:
         raise UserError(
-            f"--split: found {split!r}{did_you_mean(split, splits)}; accepted: "
-            + ", ".join(sorted(splits))
+            f"--split: found {split!r}{printable(did_you_mean(split, splits))}; accepted: "
+            + printable(", ".join(sorted(splits)))
         )
 
 
-def _effective(params: Params) -> dict[str, Any]:
-    """Return the params that have an effect on what is learned."""
+def flat_params(params: Params) -> dict[str, Value]:
+    """Return the params that have an effect on what is learned, those of nested objects dotted."""
     without = WITHOUT_EFFECT
     if params.dataset == "image_folder":  # where the size is a choice, not a fact
         without = without - {"image_size"}
-    return params.model_dump(exclude=set(without))
-
-
-def _flat(params: Params) -> dict[str, Value]:
-    """Return these, those of nested objects by dotted keys."""
     flat: dict[str, Value] = {}
-    for key, value in _effective(params).items():
-        nested = value.items() if isinstance(value, dict) else ()
-        flat |= {f"{key}.{inner}": v for inner, v in nested} if nested else {key: value}
+    for key, value in params.model_dump(exclude=set(without)).items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{inner}": of_inner for inner, of_inner in value.items()}
+        else:
+            flat[key] = value
     return flat
 
 
-def _differing_params(results: Sequence[Result]) -> tuple[str, ...]:
+def _differing_params(flat: Iterable[Mapping[str, Value] | None]) -> tuple[str, ...]:
     """Return the keys, other than `seed`, whose values are not the same in all experiments."""
-    all_params = [_flat(result.params) for result in results if result.params]
+    all_params = [params for params in flat if params is not None]
     keys = dict.fromkeys(key for params in all_params for key in params)
     return tuple(
         key
@@ -261,49 +263,82 @@ def _differing_params(results: Sequence[Result]) -> tuple[str, ...]:
     )
 
 
-def _groups(results: Sequence[Result]) -> list[list[Result]]:
+@dataclass
+class _Group:
+    """Experiments that differ in their seed alone, each seed once.
+
+    Attributes:
+        params: their params, flat; None where they are damaged.
+        results: the experiments.
+        seeds: theirs.
+    """
+
+    params: Mapping[str, Value] | None
+    results: list[Result] = field(default_factory=list)
+    seeds: set[Value] = field(default_factory=set)
+
+
+def _groups(results: Sequence[Result], flat: Sequence[Mapping[str, Value] | None]) -> list[_Group]:
     """Group the experiments that differ in their seed alone.
 
     Two of the same seed are no two samples: the second starts a row of its own, which its
     neighbours in the same directory join rather than the first.
     """
-    groups: list[list[Result]] = []
-    for result in results:
-        joinable = [group for group in groups if _differs_in_seed_alone(result, group)]
-        joinable.sort(key=lambda group: group[0].model_dir.parent != result.model_dir.parent)
-        if joinable:
-            joinable[0].append(result)
+    groups: list[_Group] = []
+    numbers: dict[Hashable, int] = {}  # of what has the same params but for the seed
+    begun: dict[Hashable, list[_Group]] = defaultdict(list)  # such groups; those of a directory
+    first: dict[Hashable, int] = defaultdict(int)  # of these, the first that lacks a seed
+    for result, params in zip(results, flat, strict=True):
+        if params is None:
+            groups.append(_Group(None, [result]))
+            continue
+        seed = params["seed"]
+        number = numbers.setdefault(_identity(params), len(numbers))
+        places = ((number, result.model_dir.parent), (number, None))
+        for place in places:
+            there = begun[place]
+            while first[place, seed] < len(there) and seed in there[first[place, seed]].seeds:
+                first[place, seed] += 1  # a group that has a seed keeps it
+            if first[place, seed] < len(there):
+                group = there[first[place, seed]]
+                break
         else:
-            groups.append([result])
+            group = _Group(params)
+            groups.append(group)
+            for place in places:
+                begun[place].append(group)
+        group.results.append(result)
+        group.seeds.add(seed)
     return groups
 
 
-def _differs_in_seed_alone(result: Result, group: Sequence[Result]) -> bool:
-    """Return whether `result` is another seed of what `group` is."""
-    params, others = result.params, [other.params for other in group if other.params]
-    if params is None or not others or params.seed in {other.seed for other in others}:
-        return False
-    return {**_effective(params), "seed": None} == {**_effective(others[0]), "seed": None}
+def _identity(params: Mapping[str, Value]) -> Hashable:
+    """Return what is equal for the same params but for the seed."""
+    return tuple(
+        (key, tuple(value) if isinstance(value, list) else value)
+        for key, value in params.items()
+        if key != "seed"
+    )
 
 
-def _row(
-    group: Sequence[Result], directory: Path, params: Sequence[str], known: Iterable[str]
-) -> Row:
+def _row(group: _Group, directory: Path, params: Sequence[str]) -> Row:
     """Return the row of a group."""
-    names = [os.path.relpath(result.model_dir, directory) for result in group]
-    statuses = Counter(result.status for result in group)
-    flat = _flat(group[0].params) if group[0].params else {}
-    values = {
-        path: [result.metrics[path] for result in group if path in result.metrics] for path in known
-    }
+    results = group.results
+    names = [os.path.relpath(result.model_dir, directory) for result in results]
+    statuses = Counter(result.status for result in results)
+    flat = group.params or {}
+    values: dict[str, list[float]] = defaultdict(list)
+    for result in results:
+        for path, value in result.metrics.items():
+            values[path].append(value)
     return Row(
         name=_common_name(names),
-        results=tuple(group),
+        results=tuple(results),
         status=", ".join(f"{count} {status}" for status, count in statuses.items())
         if len(statuses) > 1
-        else group[0].status,
+        else results[0].status,
         params={key: flat[key] for key in params if key in flat},
-        statistics={path: statistic(found) for path, found in values.items() if found},
+        statistics={path: statistic(found) for path, found in values.items()},
     )
 
 
@@ -311,8 +346,9 @@ def _baselines(row: Row) -> list[Row]:
     """Return a row for each baseline of a row's experiments: what they have to be better than."""
     found: dict[str, dict[str, Statistic]] = {}
     for path, value in row.statistics.items():
-        if path.startswith("baselines."):
-            _, name, metric = path.split(".", 2)
+        kind, _, of_kind = path.partition(".")
+        name, _, metric = of_kind.partition(".")
+        if kind == "baselines" and metric:
             found.setdefault(name, {})[metric] = value
     return [
         replace(row, name=f"{row.name}: {name}", status="baseline", statistics=statistics)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from src.comparison import Comparison, Row
+from src.comparison_formats import shown
 from src.curves import Curve
 from src.params import format_value
 
@@ -67,7 +68,10 @@ def comparison_figure(
     _draw_curves(_axes(below, columns, len(lower)), lower, series, curves)
     handles = [Line2D([], [], color=s.color, marker="o", label=s.name) for s in series]
     if len(series) > 1:
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(series)))
+        columns = min(4, len(series))
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a dollar sign in a name is one
     return figure
 
 
@@ -92,7 +96,8 @@ def _series(rows: Sequence[Row], params: Sequence[str]) -> list[_Series]:
 
 def _said(key: str, value: Any) -> str:
     """Return a param for a legend: names speak for themselves, numbers and switches do not."""
-    return value if isinstance(value, str) else f"{key} {format_value(value)}"
+    said = value if isinstance(value, str) else f"{key} {format_value(value)}"
+    return shown(f" {said}" if said.startswith("_") else said)  # a legend leaves `_name` out
 
 
 def _margin(row: Row) -> float | str:

@@ -1,6 +1,10 @@
 """Fetch the files of a dataset: `python -m src.download fashion_mnist [--data_dir data]`."""
 
-import argparse
+from src.first_moments import end_silently
+
+if __name__ == "__main__":
+    end_silently()  # before anything that takes long to import
+
 import contextlib
 import hashlib
 import importlib
@@ -11,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.atomic import atomic_write
-from src.cli import run
+from src.cli import program_parser, run
 from src.errors import UserError
 from src.idx import read_chunks
 from src.registry import DATASETS
+from src.regular_file import open_regular
 
 
 @dataclass(frozen=True)
@@ -44,9 +49,10 @@ class RemoteFile:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line `argv`, sys.argv[1:] by default."""
-    parser = argparse.ArgumentParser(
+    parser = program_parser(
+        "Fetch the files of a dataset, as far as they are not there yet.",
+        "  python -m src.download fashion_mnist",
         prog="python -m src.download",
-        description="Fetch the files of a dataset, as far as they are not there yet.",
     )
     parser.add_argument("dataset", choices=sorted(DATASETS))
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="default: data")
@@ -148,12 +154,15 @@ def _is_present(remote: RemoteFile, folder: Path) -> bool:
 
 def _sha256(remote: RemoteFile, path: Path) -> tuple[str, str | None]:
     """Return the sum of the file at `path`, and the one that is published."""
+    digest = hashlib.sha256()
     if remote.content_sha256:
-        digest = hashlib.sha256()
         for chunk in read_chunks(path):
             digest.update(chunk)
         return digest.hexdigest(), remote.content_sha256
-    return hashlib.sha256(path.read_bytes()).hexdigest(), remote.sha256
+    with open_regular(path) as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest(), remote.sha256
 
 
 def _root_cause(error: BaseException) -> BaseException:

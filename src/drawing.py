@@ -129,15 +129,32 @@ def display_names(class_names: Sequence[str], max_length: int = 24) -> list[str]
     A name that no installed font can write, or with nothing to see, becomes `#` and its label, as
     empty boxes would tell nothing. The page of the pictures has all names as they are.
     """
-    glyphs = _glyphs()
     names = []
     for label, name in enumerate(class_names):
         line = " ".join("".join(c if c.isprintable() else " " for c in name).split())
         if len(line) > max_length:
             line = line[: max_length - 1].rstrip() + "…"
-        can_be_drawn = line and all(ord(c) in glyphs for c in line)
-        names.append(line if can_be_drawn else f"#{label}")
+        names.append(line if _can_be_drawn(line) else f"#{label}")
     return names
+
+
+def display_file(name: str, max_length: int, otherwise: str) -> str:
+    """Return the name of a file as it can be drawn: not too long, of letters that exist.
+
+    Args:
+        name: on one line. Of a long one the middle, where names differ the least, is left out.
+        max_length: in characters.
+        otherwise: what is drawn if no installed font can write the name.
+    """
+    if len(name) > max_length:
+        end = (max_length - 1) * 2 // 3
+        name = f"{name[: max_length - 1 - end]}…{name[-end:]}"
+    return name if _can_be_drawn(name) else otherwise
+
+
+def _can_be_drawn(line: str) -> bool:
+    """Return whether there is something to see, and a glyph for each character."""
+    return bool(line) and all(ord(character) in _glyphs() for character in line)
 
 
 def figure_image(figure: Figure) -> Image.Image:

@@ -6,9 +6,10 @@ Committed: `params.json`. Written by `train.py`: `trained_params.json`, `trained
 `src/run_files.py`.
 """
 
+import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from src.atomic import atomic_write
 from src.checkpoint_state import checkpoint_name, checkpoint_steps, read_state
 from src.errors import UserError
 from src.params import Params, load_params, save_params
+from src.params_messages import shown
 from src.regular_file import read_regular
 from src.state_files import Best
 
@@ -171,7 +173,8 @@ class Experiment:
     def has_checkpoints(self) -> bool:
         """Return whether there are files of checkpoints, whole or not."""
         return not self.is_discarded and (
-            any(self.model_dir.glob("checkpoint*")) or any(self.model_dir.glob("model.ckpt-*"))
+            os.path.lexists(self.model_dir / "checkpoint")
+            or any(self.model_dir.glob("model.ckpt-*"))
         )
 
     def evaluated_step(self) -> int | None:
@@ -194,6 +197,11 @@ class Experiment:
         """Write `best.json`."""
         with atomic_write(self.best_dir / "best.json") as file:
             file.write(state_files.format_best(best))
+
+    def forget_best_value(self) -> None:
+        """Note that the best checkpoint was chosen on other data: its value is not known."""
+        if best := self.best():
+            self.save_best(replace(best, value=None, loss=None, num_evaluations_since=0))
 
     def stopped_early(self, params: Params) -> bool:
         """Return whether the patience of `params` has run out in the training so far."""
@@ -261,20 +269,26 @@ class Experiment:
     def begin(self) -> list[str]:
         """Remove what an earlier training left that has no checkpoint to go on from.
 
+        Where there was none, nothing is removed, whatever its name.
+
         Returns:
             What is to be said of that, a line each.
         """
+        best_path = self.best_dir / "best.json"
+        notes = (best_path, self.metrics_path, self.trained_params_path)
+        if not self.is_discarded and not any(map(os.path.lexists, notes)):
+            return run_files.remove_discarded(self.model_dir)
         lines = []
-        if not self.is_discarded and self.best_dir.exists():
+        if not self.is_discarded and best_path.exists():
             lines = [
                 f"{self.model_dir}: no checkpoint is left of the earlier training; its best "
                 "checkpoint, metrics and pictures are removed"
             ]
         return lines + self.overwrite(keep=("damaged",))
 
-    def check_own(self) -> None:
+    def check_own(self, names: Iterable[str] = run_files.NAMES) -> None:
         """Refuse links and special files where a run writes; see `src.run_files.check_own`."""
-        run_files.check_own(self.model_dir)
+        run_files.check_own(self.model_dir, names)
 
     def set_damaged_aside(self) -> list[str]:
         """Move what a training can do without to `damaged/`, where it cannot be read.
@@ -317,9 +331,12 @@ class Experiment:
             ) from None
         if keys := params.differences(trained):
             changes = ", ".join(
-                f"{key} (now {getattr(params, key)!r}, trained with {getattr(trained, key)!r})"
-                for key in keys
+                f"{key} (now {shown(getattr(params, key))}, trained with "
+                f"{shown(getattr(trained, key))})"
+                for key in keys[:5]
             )
+            if len(keys) > 5:
+                changes += f" and {len(keys) - 5} more keys"
             raise UserError(
                 f"{self.params_path}: changed since the training began: {changes}; accepted: "
                 "the params that trained, another directory, or --overwrite to start afresh"
@@ -335,6 +352,7 @@ class Experiment:
         return (
             metrics is not None
             and metrics["status"] == "finished"
+            and "splits" in metrics
             and self.latest_step() is not None
             and self.latest_step() == metrics.get("global_step")
             and self.trained_params().num_epochs >= params.num_epochs

@@ -1,13 +1,17 @@
 """One page with all pictures of an experiment: HTML that needs no other file, no script, no net."""
 
 import base64
+import html
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from src.atomic import atomic_write
 from src.params import Params, format_value
+from src.printable import printable
+from src.registry import FIGURES
 from src.table import format_number
 
 if TYPE_CHECKING:
@@ -39,6 +43,9 @@ summary { cursor: pointer; margin: 0.7rem 0; }
 _LEADING = ("map_at_r_within", "recall_at_1_within", "recall_at_1", "loss", "fraction_positive")
 """The metrics that stand above the others."""
 
+_NOTHING_TO_CONFUSE = """No two of the images are of one class, so that there are no distances of
+positives, confusions, mistakes or triplets to be shown."""
+
 # The title and caption of an animation of a running training, and of that of the checkpoints.
 _LIVE = (
     "The training as a film",
@@ -52,7 +59,8 @@ _EVOLUTION = (
 
 def animations(directory: Path) -> list[Path]:
     """Return the animations that stand beside the pictures in `directory`."""
-    return [*sorted(directory.glob("evolution.gif")), *sorted(directory.glob("live/*.gif"))]
+    live = (directory / "live" / f"{name}.gif" for name in FIGURES)
+    return [path for path in (directory / "evolution.gif", *live) if path.is_file()]
 
 
 def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"]) -> Path:
@@ -87,6 +95,7 @@ def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"])
         f"<header><h1>{escape(data.experiment)}</h1>",
         f'<p class="faint">{len(data.split)}{of_all} images of the {escape(data.split_name)} split '
         f"of {escape(data.params.dataset)}, embedded by the checkpoint of step {data.step}</p>"
+        + ("" if data.is_answerable.any() else f"<p>{_NOTHING_TO_CONFUSE}</p>"),
         "</header>",
         "<nav><ul>",
         *(f'<li><a href="#{name}">{escape(text)}</a></li>' for name, text in links),
@@ -103,9 +112,13 @@ def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"])
     parts += ["</main>", "</body>", "</html>", ""]
     target = directory / "index.html"
     with atomic_write(target) as file:
-        # A class name may hold what no encoding has (a lone surrogate).
-        file.write("\n".join(parts).encode(errors="replace"))
+        file.write("\n".join(parts).encode())
     return target
+
+
+def escape(text: str) -> str:
+    """Return text for the page: what is not printed as itself is escaped, and then HTML's signs."""
+    return html.escape(printable(text))
 
 
 def _figure(name: str, title: str, image: str, alt: str, caption: str) -> list[str]:
@@ -121,7 +134,7 @@ def _data_uri(path: Path, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _metrics(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
+def _metrics(metrics: Mapping[str, Mapping[str, float | None]]) -> list[str]:
     """Return the table of metrics, a column for each split."""
     if not metrics:
         return []
@@ -147,16 +160,17 @@ def _metrics(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def _number(value: object) -> str:
-    """Return a metric; nothing where there is none."""
-    return escape(format_number(value)) if isinstance(value, int | float) else ""
+    """Return a metric; "-" if it is not defined."""
+    return escape(format_number(value)) if isinstance(value, int | float) else "-"
 
 
 def _classes(data: "FigureData") -> list[str]:
     """Return the table of classes: their names as they are, which pictures may have to shorten."""
-    labels, names = data.split.labels, data.split.class_names
+    names = data.split.class_names
+    numbers = np.bincount(data.split.labels, minlength=len(names))
     rows = [
         f'<tr><td class="number">{label}</td><td>{escape(name)}</td>'
-        f'<td class="number">{int((labels == label).sum())}</td></tr>'
+        f'<td class="number">{numbers[label]}</td></tr>'
         for label, name in enumerate(names)
     ]
     return [

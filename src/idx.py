@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.errors import UserError
+from src.regular_file import open_regular
 
 GZIP_MAGIC = b"\x1f\x8b"
 UINT8_CODE = 0x08
 OTHER_TYPES = {0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
+MAX_BYTES = 2**32  # unpacked: a small gzip file may hold any number
 MAX_DIMENSIONS = 4  # a split is [N, H, W, C] at most
 
 
@@ -44,6 +46,10 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     content = bytearray(first)
     while len(content) <= header_size + expected and (chunk := next(chunks, b"")):
         content += chunk
+        if len(content) > MAX_BYTES:
+            raise UserError(
+                f"{path}: sizes {sizes} in the header; up to {MAX_BYTES} bytes are accepted"
+            )
     found = len(content) - header_size
     if found < expected:
         raise UserError(
@@ -67,8 +73,9 @@ def read_chunks(path: Path, size: int = 1 << 20) -> Iterator[bytes]:
         UserError: the file is missing or cannot be read, or its gzip stream is damaged.
     """
     try:
-        with open(path, "rb") as raw:
-            packed = raw.peek(len(GZIP_MAGIC)).startswith(GZIP_MAGIC)
+        with open_regular(path) as raw:
+            packed = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            raw.seek(0)
             with gzip.GzipFile(fileobj=raw) if packed else raw as file:
                 while chunk := file.read(size):
                     yield chunk
@@ -80,7 +87,7 @@ def read_chunks(path: Path, size: int = 1 << 20) -> Iterator[bytes]:
         ) from error
     except OSError as error:
         raise UserError(
-            f"{path}: {error.strerror}; a readable IDX file, raw or gzip, is accepted"
+            f"{path}: {error.strerror or error}; a readable IDX file, raw or gzip, is accepted"
         ) from error
 
 

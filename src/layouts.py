@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm  # type: ignore[import-untyped]
+
+from src.progress import phase, progress_bar
 
 PERPLEXITY = 30
 """t-SNE's: about how many neighbours each point has. Fewer points than three times it take less."""
@@ -38,6 +39,9 @@ NUM_NEIGHBORS = 15
 
 UMAP_EPOCHS = 200
 """What UMAP takes for more than 10 000 points; for fewer it would take 500."""
+
+# Of two, of the largest number of embeddings that are laid out as they are.
+_LARGEST_EXPONENT = 40
 
 _PACKAGES = {
     "pca": ("scikit-learn",),
@@ -78,8 +82,9 @@ def pca(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     num_components = min(2, *embeddings.shape)
     layout = np.zeros((len(embeddings), 2), np.float32)
     if _spread(embeddings) > 0:
-        model = PCA(num_components, random_state=0)
-        layout[:, :num_components] = model.fit_transform(embeddings.astype(np.float64))
+        with _quiet():  # what is too long for float32 becomes infinite
+            model = PCA(num_components, random_state=0)
+            layout[:, :num_components] = model.fit_transform(embeddings.astype(np.float64))
     return layout
 
 
@@ -106,6 +111,7 @@ def tsne(
         van der Maaten and Hinton, "Visualizing Data using t-SNE", JMLR 9, 2008; openTSNE.
     """
     size = len(embeddings)
+    embeddings = _of_moderate_length(embeddings)
     start = pca(embeddings) if initial is None else initial
     if size < 4 or _spread(embeddings) == 0:  # too few for neighbours, or nothing to tell apart
         return start.astype(np.float32)
@@ -116,7 +122,7 @@ def tsne(
 
     num_threads = os.cpu_count() or 1
     rng = np.random.default_rng(seed)
-    with _quiet(), _bar(description, EXAGGERATED_ITERATIONS + ITERATIONS) as bar:
+    with _quiet(), progress_bar(description, EXAGGERATED_ITERATIONS + ITERATIONS) as bar:
         affinities = PerplexityBasedNN(
             embeddings,
             perplexity=min(PERPLEXITY, (size - 1) / 3),
@@ -173,21 +179,25 @@ def umap(
     Source:
         McInnes, Healy and Melville, arXiv:1802.03426.
     """
+    embeddings = _of_moderate_length(embeddings)
     start = pca(embeddings) if initial is None else initial
     if len(embeddings) < 4 or _spread(embeddings) == 0:
         return start.astype(np.float32)
     num_neighbors = min(NUM_NEIGHBORS, len(embeddings) - 1)
-    with _quiet(), _bar("UMAP", 1) as bar:
+    init = (start - start.mean(axis=0)) * (10 / max(_spread(start), 1e-12))
+    flat = np.ptp(init, axis=0) == 0  # UMAP divides by the range, which one dimension leaves at 0
+    init[:, flat] = np.random.default_rng(seed).normal(0, 1e-6, (len(init), int(flat.sum())))
+    with _quiet(), phase("UMAP: compiling, then"):
         model = _import_umap()(
             n_neighbors=num_neighbors,
             n_epochs=UMAP_EPOCHS,
-            init=(start - start.mean(axis=0)) * (10 / max(_spread(start), 1e-12)),
+            init=init,
             random_state=seed,
             n_jobs=1,  # what a seed asks for
             precomputed_knn=_exact_neighbors(embeddings, num_neighbors),
+            tqdm_kwds={"desc": "UMAP", "disable": None, "leave": False, "dynamic_ncols": True},
         )
         layout = model.fit_transform(embeddings)
-        bar.update(1)
     return np.asarray(layout, np.float32)
 
 
@@ -232,11 +242,15 @@ def _spread(points: NDArray[np.float32]) -> float:
     return float(points.std(axis=0, dtype=np.float64).max())
 
 
-def _bar(description: str, total: int) -> "tqdm[None]":
-    """Return a progress bar, shown on a terminal only."""
-    return tqdm(
-        desc=description, total=total, disable=None, leave=False, dynamic_ncols=True, unit=" steps"
-    )
+def _of_moderate_length(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return embeddings whose squares float32 can hold: scaled by a power of two where it cannot.
+
+    Neither t-SNE nor UMAP depends on the scale.
+    """
+    exponent = int(np.frexp(np.abs(embeddings).max(initial=0))[1])
+    if abs(exponent) <= _LARGEST_EXPONENT:
+        return embeddings
+    return np.ldexp(embeddings.astype(np.float64), -exponent).astype(np.float32)
 
 
 @contextmanager

@@ -1,11 +1,10 @@
-"""One writer: an experiment's lock, which the system takes from a process that dies."""
+"""One process at a time: locks that the system takes from a process that dies."""
 
 import contextlib
-import errno
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -14,21 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from src.atomic import disk_error, process_exists
 from src.errors import UserError
+from src.flock import is_at, try_flock
 from src.printable import printable
 from src.regular_file import open_regular, require_regular
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = "train.lock"
 
 # A link is not followed, a pipe not waited for.
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
-_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
-
+_POLL_SECONDS = 0.1
+_POLLS_BEFORE_A_WORD = 10
 
 _Text = Annotated[str, Field(max_length=255)]
 
@@ -42,6 +37,19 @@ class _Record(BaseModel):
     host: _Text
     since: _Text = "(unknown)"
     process_started: _Text | None = None
+
+
+class InUse(UserError):
+    """Another process has the lock.
+
+    Attributes:
+        holder: which one, as far as its file says.
+    """
+
+    def __init__(self, message: str, holder: str) -> None:
+        """Keep the message and the holder."""
+        super().__init__(message)
+        self.holder = holder
 
 
 @contextmanager
@@ -75,6 +83,40 @@ def one_writer(model_dir: Path) -> Iterator[None]:
     except OSError as error:
         require_regular(path)
         raise disk_error(model_dir, error.errno, needed=0) from error
+    with _held(path, descriptor):
+        yield
+
+
+@contextmanager
+def in_turn(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Run the block in one process at a time; the others wait for it. A signal ends the wait.
+
+    Args:
+        path: the lock's file, as that of `one_writer`; removed at the end.
+        on_wait: told whom this process waits for, after a second and whenever that changes.
+
+    Raises:
+        OSError: nothing can be written there.
+        UserError: `path` is not a regular file.
+    """
+    polls, told = 0, None
+    while True:
+        try:
+            descriptor = _acquire(path)
+            break
+        except InUse as error:
+            polls += 1
+            if polls >= _POLLS_BEFORE_A_WORD and told != error.holder:
+                on_wait(error.holder)
+                told = error.holder
+            time.sleep(_POLL_SECONDS)
+    with _held(path, descriptor):
+        yield
+
+
+@contextmanager
+def _held(path: Path, descriptor: int) -> Iterator[None]:
+    """Give up the lock when the block ends."""
     try:
         yield
     finally:
@@ -108,7 +150,7 @@ def _acquire(path: Path) -> int:
             require_regular(path, descriptor)
             _lock(path, descriptor)
             # The one before may have removed the file between our opening and locking it.
-            if _is_at(path, descriptor):
+            if is_at(path, descriptor):
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, _own_record().model_dump_json().encode() + b"\n")
                 os.fsync(descriptor)
@@ -120,26 +162,14 @@ def _acquire(path: Path) -> int:
 
 
 def _lock(path: Path, descriptor: int) -> None:
-    """Lock the file, or raise `UserError` with what is known of who has."""
-    try:
-        if fcntl is None:
-            raise OSError(errno.ENOSYS, "no flock")
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise _in_use(path, _read_record(descriptor)) from None
-    except OSError as error:
-        if error.errno not in _WITHOUT_LOCKS:
-            raise
+    """Lock the file, or raise `InUse` with what is known of who has."""
+    is_locked = try_flock(descriptor)
+    if is_locked is False:
+        raise _in_use(path, _read_record(descriptor))
+    if is_locked is None:
         record = _read_record(descriptor)
         if record and _may_live(record):
-            raise _in_use(path, record, f", or {path} removed if it is dead") from None
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+            raise _in_use(path, record, f", or {path} removed if it is dead")
 
 
 def _own_record() -> _Record:
@@ -181,8 +211,9 @@ def _process_started(pid: int) -> str | None:
     return f"{stat.rpartition(')')[2].split()[19]} ticks after boot {boot}"
 
 
-def _in_use(path: Path, record: _Record | None, remedy: str = "") -> UserError:
+def _in_use(path: Path, record: _Record | None, remedy: str = "") -> InUse:
     who = "another process"
     if record:
         who = printable(f"process {record.pid} on {record.host} since {record.since}")
-    return UserError(f"{path.parent}: in use by {who}; accepted: one train.py at a time{remedy}")
+    message = f"{path.parent}: in use by {who}; accepted: one train.py at a time{remedy}"
+    return InUse(message, who + remedy)

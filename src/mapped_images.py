@@ -2,10 +2,20 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Rows(Protocol):
+    """What gives its rows at positions, int [...], as uint8 [..., H, W, C]: also an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all rows, (M, H, W, C)."""
+
+    def __getitem__(self, rows: Any, /) -> NDArray[np.uint8]: ...
 
 
 class MappedImages:
@@ -24,11 +34,12 @@ class MappedImages:
     dtype = np.dtype(np.uint8)
     ndim = 4
 
-    def __init__(self, array: NDArray[np.uint8], rows: NDArray[np.intp]) -> None:
+    def __init__(self, array: Rows, rows: NDArray[np.intp]) -> None:
         """Choose the images.
 
         Args:
-            array: uint8 [M, H, W, C], memory-mapped (`np.load(..., mmap_mode="r")`).
+            array: uint8 [M, H, W, C], memory-mapped (`np.load(..., mmap_mode="r")`), or what reads
+                such an array (`src.checked_images.CheckedImages`).
             rows: int [N], which rows of it, in the order wanted.
         """
         self._array = array

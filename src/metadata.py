@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.atomic import atomic_write
+from src.printable import printable
 
 # Everything that some reader takes for the end of a line or of a field: the format has no quoting.
 _SEPARATORS = re.compile("[\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029]+")
@@ -29,8 +30,9 @@ def write_metadata(path: Path, columns: Mapping[str, Sequence[object] | NDArray[
         path: the file to create or replace.
         columns: the name of each column and its N values, in the order of the points. Values are
             written as `str` gives them, floating-point numbers with four significant digits, and as
-            nothing where they are not finite; tabs and line ends become a space, and text of
-            nothing but white space becomes "(empty)". In a column `index` spaces before a number,
+            nothing where they are not finite; None as "-"; tabs and line ends become a space, other
+            characters that do not print as themselves are escaped, and text of nothing but white
+            space becomes "(empty)". In a column `index` spaces before a number,
             which the browser passes over, keep the next row's characters off the end of a chunk.
     """
     names = [as_written(name) for name in columns]
@@ -68,11 +70,12 @@ def as_written(value: object) -> str:
     """Return the text of one value in the file: on one line, without tabs, never blank."""
     if isinstance(value, float | np.floating):
         return f"{value:.4g}" if np.isfinite(value) else ""  # a missing number to the browser
-    text = str(value)
+    if value is None:
+        return "-"
     # The browser counts the byte order mark as white space, Python does not.
-    return _SEPARATORS.sub(" ", text).strip().strip("\ufeff") or EMPTY
+    text = _SEPARATORS.sub(" ", str(value)).strip().strip("\ufeff").strip()
+    return printable(text) or EMPTY
 
 
 def _line(fields: list[str]) -> bytes:
-    """Return a line of the file; what UTF-8 cannot hold (lone surrogates) is escaped."""
-    return ("\t".join(fields) + "\n").encode(errors="backslashreplace")
+    return ("\t".join(fields) + "\n").encode()

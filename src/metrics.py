@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from src.clustering import clustering_metrics
 from src.metric_names import MAX_QUERIES, RECALL_RANKS
-from src.phases import phase
+from src.progress import phase
 from src.retrieval import Ranking, nearest_class_means, rank_gallery
 from src.split import stratified_indices
 from src.verification import verification_metrics

@@ -5,118 +5,145 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-NUM_VOTES = 5
-"""The nearest neighbours that vote on an example's class."""
+from src.pairs import paired_distances
+from src.progress import progress_bar
+from src.retrieval import NUM_VOTES, visit_distances
 
 NUM_NEARBY = 50
 """The nearest neighbours among which errors are counted."""
 
+_LAST = np.int32(np.iinfo(np.int32).max)
 
-class Neighborhood(NamedTuple):
-    """What is known of each of Q examples from its neighbours.
+
+class Neighbors(NamedTuple):
+    """What a gallery says of each of Q queries.
 
     Attributes:
-        predicted: int32 [Q], the most frequent label of the 5 nearest, of several the smallest.
-        is_wrong: bool [Q], whether that is not the example's own.
-        own_distance: float32 [Q], the Euclidean distance to the nearest example of its class;
-            infinite where it is the only one.
-        other_distance: float32 [Q], to the nearest example of another class; infinite where there
-            is none.
-        errors_nearby: float32 [Q], 0 to 1: the share of wrong ones among the 50 nearest of the
-            same split, where the r-th nearest counts 1/r.
+        predicted: int32 [Q], the most frequent label of the 5 nearest, of several the smallest; -1
+            if the gallery has no other example of the query's class: there is no right answer.
+        own_distance: float64 [Q], the Euclidean distance to the nearest other example of the
+            query's class; NaN if there is none.
+        other_distance: float64 [Q], to the nearest example of another class; NaN if there is none.
     """
 
     predicted: NDArray[np.int32]
-    is_wrong: NDArray[np.bool_]
-    own_distance: NDArray[np.float32]
-    other_distance: NDArray[np.float32]
-    errors_nearby: NDArray[np.float32]
+    own_distance: NDArray[np.float64]
+    other_distance: NDArray[np.float64]
 
 
-def neighborhood(
+def neighbors(
     queries: NDArray[np.float32],
     query_labels: NDArray[np.int32],
-    gallery: NDArray[np.float32] | None = None,
-    gallery_labels: NDArray[np.int32] | None = None,
-) -> Neighborhood:
-    """Look at the neighbours of each query, exactly, in bounded memory.
-
-    scikit-learn compares all pairs in blocks that the caches hold, on all cores.
-
-    Args:
-        queries: float32 [Q, D], Q at least 1.
-        query_labels: int32 [Q].
-        gallery: float32 [G, D], the examples that predict; None for the queries themselves, each
-            without itself.
-        gallery_labels: int32 [G]; None with `gallery`.
-    """
-    within = nearest(queries, queries, NUM_NEARBY, leave_one_out=True)[0]  # [Q, <= 50]
-    if gallery is None or gallery_labels is None:
-        gallery, gallery_labels = queries, query_labels
-        voters = within[:, :NUM_VOTES]
-        leave_one_out = True
-    else:
-        voters = nearest(queries, gallery, NUM_VOTES)[0]
-        leave_one_out = False
-    predicted = _vote(gallery_labels[voters], query_labels)
-    is_wrong = predicted != query_labels
-    own_distance = np.full(len(queries), np.inf, np.float32)
-    other_distance = np.full(len(queries), np.inf, np.float32)
-    for label in np.unique(query_labels):
-        rows = np.flatnonzero(query_labels == label)
-        own, other = gallery[gallery_labels == label], gallery[gallery_labels != label]
-        for distance, points, leave_out in (
-            (own_distance, own, leave_one_out),
-            (other_distance, other, False),
-        ):
-            found = nearest(queries[rows], points, 1, leave_one_out=leave_out)[1]
-            if found.shape[1] == 1:
-                distance[rows] = found[:, 0]
-    weights = 1 / np.arange(1, within.shape[1] + 1)
-    weights /= max(weights.sum(), 1)
-    errors_nearby = (is_wrong[within] @ weights).astype(np.float32)
-    return Neighborhood(predicted, is_wrong, own_distance, other_distance, errors_nearby)
-
-
-def nearest(
-    queries: NDArray[np.float32],
     gallery: NDArray[np.float32],
-    count: int,
-    *,
-    leave_one_out: bool = False,
-) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Find each query's nearest neighbours by Euclidean distance.
+    gallery_labels: NDArray[np.int32],
+    own: NDArray[np.intp] | None = None,
+) -> Neighbors:
+    """Look at the neighbours of each query, exactly, in one pass over all distances.
 
     Args:
-        queries: float32 [Q, D], Q at least 1.
-        gallery: float32 [G, D].
-        count: how many, K; fewer where the gallery is smaller.
-        leave_one_out: whether the gallery is the queries, in the same order, and each is left out.
+        queries: float32 [Q, D].
+        query_labels: int32 [Q].
+        gallery: float32 [G, D], the examples that predict.
+        gallery_labels: int32 [G].
+        own: int [Q], the place of each query in the gallery, which is left out; None if the gallery
+            does not hold the queries.
+    """
+    size = len(queries)
+    voted = np.full(size, -1, np.int32)
+    nearest_own, nearest_other = np.full((2, size), -1, np.intp)
+
+    def visit(rows: NDArray[np.intp], distances: NDArray[np.float32]) -> None:
+        nearest = nearest_columns(distances, NUM_VOTES)
+        voted[rows] = _vote(gallery_labels[nearest], np.isfinite(_at(distances, nearest)))
+        is_own = query_labels[rows, None] == gallery_labels
+        for found, excluded in ((nearest_own, ~is_own), (nearest_other, is_own)):
+            candidates = np.where(excluded, np.float32(np.inf), distances)
+            first = candidates.argmin(axis=1)
+            exists = np.isfinite(_at(candidates, first[:, None]))[:, 0]
+            found[rows[exists]] = first[exists]
+        bar.update(len(rows))
+
+    with progress_bar("neighbours", size, "images") as bar:
+        visit_distances(queries, gallery, own, np.arange(size), visit)
+    own_distance, other_distance = np.full((2, size), np.nan)
+    for distance, found in ((own_distance, nearest_own), (other_distance, nearest_other)):
+        exists = found >= 0
+        distance[exists] = paired_distances(queries[exists], gallery[found[exists]], "euclidean")
+    predicted = np.where(nearest_own < 0, np.int32(-1), voted)
+    return Neighbors(predicted, own_distance, other_distance)
+
+
+def errors_nearby(
+    points: NDArray[np.float32], is_judged: NDArray[np.bool_], is_wrong: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the share of wrong predictions around each point.
+
+    Args:
+        points: float32 [N, D].
+        is_judged: bool [N], those with a prediction; the others do not count.
+        is_wrong: bool [N], those whose prediction is wrong.
 
     Returns:
-        Positions in the gallery, int [Q, K], the nearest first, and the distances, float32 [Q, K].
+        float64 [N], 0 to 1: the share among the 50 nearest others, the r-th of which counts 1/r;
+        NaN if none of them is judged.
     """
-    from sklearn.neighbors import NearestNeighbors
-
-    count = min(count, len(gallery) - leave_one_out)
+    size = len(points)
+    shares = np.full(size, np.nan)
+    count = min(NUM_NEARBY, size - 1)
     if count < 1:
-        return np.empty((len(queries), 0), np.intp), np.empty((len(queries), 0), np.float32)
-    search = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(gallery)
-    distances, neighbors = search.kneighbors(None if leave_one_out else queries)
-    return neighbors, distances.astype(np.float32)
+        return shares
+    weights = 1 / np.arange(1, count + 1)
+    counts_as_wrong = is_judged & is_wrong
+
+    def visit(rows: NDArray[np.intp], distances: NDArray[np.float32]) -> None:
+        nearest = nearest_columns(distances, count)
+        judged = is_judged[nearest] @ weights
+        wrong = counts_as_wrong[nearest] @ weights
+        shares[rows] = np.divide(wrong, judged, out=np.full(len(rows), np.nan), where=judged > 0)
+        bar.update(len(rows))
+
+    with progress_bar("errors nearby", size, "images") as bar:
+        visit_distances(points, points, np.arange(size), np.arange(size), visit)
+    return shares
 
 
-def _vote(
-    neighbor_labels: NDArray[np.int32], without_neighbors: NDArray[np.int32]
-) -> NDArray[np.int32]:
-    """Return the most frequent label of each row, [Q, K] -> [Q], of several the smallest.
+def nearest_columns(distances: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """Return the columns of each row's smallest distances, the smallest first.
 
-    Where there is no neighbour at all, it is that of `without_neighbors`.
+    Args:
+        distances: float32 [r, G], at least 0.
+        count: how many, K; fewer if there are fewer columns.
+
+    Returns:
+        int [r, K]; of equal distances the first columns.
     """
-    if neighbor_labels.shape[1] == 0:
-        return without_neighbors
-    votes = (neighbor_labels[:, :, None] == neighbor_labels[:, None, :]).sum(axis=2)  # [Q, K]
-    is_elected = votes == votes.max(axis=1, keepdims=True)
-    last = np.iinfo(np.int32).max
-    elected: NDArray[np.int32] = np.where(is_elected, neighbor_labels, last).min(axis=1)
+    count = min(count, distances.shape[1])
+    # A float32 of at least 0 is ordered as its bits are: distance and column make one number.
+    keys = distances.view(np.int32).astype(np.int64)
+    keys <<= 32
+    keys |= np.arange(distances.shape[1])
+    if count < distances.shape[1]:
+        keys.partition(count - 1, axis=1)
+    return np.sort(keys[:, :count], axis=1) & 0xFFFFFFFF
+
+
+def _at(rows: NDArray[np.float32], columns: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Return the values of each row at its columns, [r, K]."""
+    return np.take_along_axis(rows, columns, axis=1)
+
+
+def _vote(labels: NDArray[np.int32], counts: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return the most frequent label of each row, of several the smallest.
+
+    Args:
+        labels: int32 [r, K], at least 0.
+        counts: bool [r, K], which of them count; all but the query itself.
+
+    Returns:
+        int32 [r]; the largest int32 if none counts.
+    """
+    agrees = (labels[:, :, None] == labels[:, None, :]) & counts[:, None, :]
+    votes = np.where(counts, agrees.sum(axis=2), -1)  # [r, K]
+    is_elected = (votes == votes.max(axis=1, keepdims=True)) & counts
+    elected: NDArray[np.int32] = np.where(is_elected, labels, _LAST).min(axis=1)
     return elected

@@ -6,6 +6,7 @@ its class, gets its negative in that place, and one without a negative itself: s
 triplet by its labels, which is how the loss knows to leave it out.
 """
 
+import io
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.atomic import atomic_write
+from src.cache import digest
 from src.errors import UserError
+from src.regular_file import open_regular
 from src.sampling import ShuffledBatches
 
 # Examples among which `mine_triplets` looks for an anchor's positive and negative. The hardest of
@@ -202,10 +205,16 @@ def _square_distances(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return distances
 
 
+class TripletsLost(UserError):
+    """A file of triplets that is missing or damaged."""
+
+
 def save_triplets(path: Path, triplets: NDArray[np.int32]) -> None:
-    """Write `triplets`, int32 [N, 3], as a `.npy` file."""
+    """Write `triplets`, int32 [N, 3], as a `.npy` file, with the SHA-256 of its bytes behind."""
+    content = io.BytesIO()
+    np.save(content, triplets, allow_pickle=False)
     with atomic_write(path) as file:
-        np.save(file, triplets, allow_pickle=False)
+        file.write(content.getvalue() + digest([content.getvalue()]).encode())
 
 
 def load_triplets(path: Path, num_examples: int) -> NDArray[np.int32]:
@@ -215,18 +224,22 @@ def load_triplets(path: Path, num_examples: int) -> NDArray[np.int32]:
         int32 [N, 3].
 
     Raises:
-        UserError: the file is missing, damaged, or of another split.
+        TripletsLost: the file is missing or damaged.
+        UserError: it is of another split, or not a regular file.
     """
     accepted = (
         "accepted: the triplets that train.py mined there and has trained with since "
         "(put the file back, or start afresh with --overwrite)"
     )
     try:
-        triplets: NDArray[np.int32] = np.load(path, allow_pickle=False)
+        with open_regular(path) as file:
+            content = file.read()
     except FileNotFoundError:
-        raise UserError(f"{path}: missing; {accepted}") from None
-    except (ValueError, EOFError):
-        raise UserError(f"{path}: damaged; {accepted}") from None
+        raise TripletsLost(f"{path}: missing; {accepted}") from None
+    content, checksum = content[:-64], content[-64:]
+    if checksum != digest([content]).encode():
+        raise TripletsLost(f"{path}: damaged; {accepted}")
+    triplets: NDArray[np.int32] = np.load(io.BytesIO(content), allow_pickle=False)
     is_valid = triplets.shape == (num_examples, 3) and triplets.dtype == np.int32
     if not is_valid or triplets.min() < 0 or triplets.max() >= num_examples:
         raise UserError(f"{path}: not triplets of {num_examples} images; {accepted}")

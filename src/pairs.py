@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
+from src.progress import progress_bar
 from src.retrieval import BLOCK_SIZE
 
 # Bins that distances are counted in, from 0 to the largest that may be; then as many are put
@@ -80,8 +82,14 @@ def scan_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int32], dista
     extremes = np.full((4, size), -1, np.intp)
 
     starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
-    for start, end in zip(starts, np.append(starts, size)[1:], strict=True):
-        for first in range(start, end, BLOCK_SIZE):
+    blocks = [
+        (first, start, end)
+        for start, end in zip(starts, np.append(starts, size)[1:], strict=True)
+        for first in range(start, end, BLOCK_SIZE)
+    ]
+    # Of many classes the products are small: BLAS's threads would wait for each other the longest.
+    with threadpool_limits(1, "blas"), progress_bar("pairs", size, "images") as bar:
+        for first, start, end in blocks:
             rows = np.arange(first, min(first + BLOCK_SIZE, end))
             squared = squares[rows, None] - 2 * (x[rows] @ x.T) + squares  # [r, N]
             np.maximum(squared, 0, out=squared)
@@ -105,6 +113,7 @@ def scan_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int32], dista
                 extremes[2, rows] = distances.argmin(axis=1)
                 distances[:, start:end] = -np.inf
                 extremes[3, rows] = distances.argmax(axis=1)
+            bar.update(len(rows))
 
     found = np.full((4, size), -1, np.intp)
     found[:, order] = np.where(extremes < 0, -1, order[extremes])

@@ -6,13 +6,13 @@
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -27,7 +27,20 @@ from src.applications import APPLICATIONS
 from src.atomic import atomic_write
 from src.errors import UserError
 from src.metric_names import BEST_METRICS
+from src.params_messages import (
+    CONTRADICTION,
+    MAX_LINES,
+    explain,
+    kind_of,
+    one_of,
+    shortened,
+    shown,
+    too_large,
+    unknown_key,
+    wrong_text,
+)
 from src.poses import POSES
+from src.printable import printable
 from src.registry import (
     DATASETS,
     LIVE_FIGURES,
@@ -37,6 +50,10 @@ from src.registry import (
     TRIPLET_STRATEGIES,
     did_you_mean,
 )
+from src.regular_file import read_regular
+
+MAX_BYTES = 2**20
+"""Of a params.json; a hundred times what all keys take."""
 
 # Keys that leave what is learned per step as it is: an experiment goes on when only these change.
 DURATION_KEYS = frozenset(
@@ -68,8 +85,8 @@ _OF_OWN_LAYERS = ReadBy("network", ("naive_cnn", "mlp"))
 
 def _contradiction(key: str, found: str, accepted: str) -> PydanticCustomError:
     """Return the error of a key that does not go with another one."""
-    text = f"{key}: found {found}; accepted: {accepted}"
-    return PydanticCustomError("contradiction", "{text}", {"text": text})
+    text = f"{key}: found {shortened(found)}; accepted: {accepted}"
+    return PydanticCustomError(CONTRADICTION, "{text}", {"text": text})
 
 
 def _name_in(registry: Collection[str], meaning: str | None = None) -> AfterValidator:
@@ -80,7 +97,7 @@ def _name_in(registry: Collection[str], meaning: str | None = None) -> AfterVali
 
     def check(name: str) -> str:
         if name not in registry:
-            accepted = meaning or " or ".join(f"'{choice}'" for choice in sorted(registry))
+            accepted = meaning or one_of(sorted(registry))
             hint = did_you_mean(name, registry)
             raise PydanticCustomError("unknown_name", "{text}", {"text": accepted + hint})
         return name
@@ -93,17 +110,9 @@ def _choices(registry: Collection[str]) -> dict[str, JsonValue]:
     return {"enum": list[JsonValue](sorted(registry))}
 
 
-def _soft(value: str) -> str:
-    if value != "soft":
-        text = "a number greater than 0, or 'soft'"
-        raise PydanticCustomError("margin", "{text}", {"text": text})
-    return value
-
-
 # A number, or "soft". Tagged, so that a wrong value gets the one error that fits it.
 Margin = Annotated[
-    Annotated[float, Field(gt=0), Tag("number")]
-    | Annotated[Literal["soft"], BeforeValidator(_soft), Tag("text")],
+    Annotated[float, Field(gt=0), Tag("number")] | Annotated[Literal["soft"], Tag("text")],
     Discriminator(lambda value: "text" if isinstance(value, str) else "number"),
 ]
 
@@ -473,9 +482,7 @@ class Params(BaseModel):
             key = "warmup_steps" if self.warmup_strategy else "warmup_strategy"
             raise _contradiction(key, "nothing", "warmup_strategy and warmup_steps, both")
         if len(set(self.extra_classes)) < len(self.extra_classes):
-            raise _contradiction(
-                "extra_classes", json.dumps(self.extra_classes), "each of them once"
-            )
+            raise _contradiction("extra_classes", shown(self.extra_classes), "each of them once")
         self._check_offline()
         if self.dataset == "image_folder" and self.image_size is None:
             raise _contradiction(
@@ -494,7 +501,7 @@ class Params(BaseModel):
                     readers = " or ".join(f"'{choice}'" for choice in reader.choices)
                     raise _contradiction(
                         key,
-                        json.dumps(getattr(self, key), ensure_ascii=False),
+                        shown(getattr(self, key)),
                         f"nothing with {reader.key} '{chosen}', for it is of {readers}",
                     )
         if self.bn_momentum != 0.9 and not self.use_batch_norm:
@@ -548,6 +555,16 @@ class Params(BaseModel):
         return sorted(key for key in set(mine) - free if mine[key] != theirs[key])
 
 
+def keys_read_by(key: str) -> frozenset[str]:
+    """Return the keys that only some choices of another key read: of `dataset` or `network`."""
+    return frozenset(
+        name
+        for name, field in Params.model_fields.items()
+        for reader in field.metadata
+        if isinstance(reader, ReadBy) and reader.key == key
+    )
+
+
 def load_params(path: Path) -> Params:
     """Read and check a `params.json`.
 
@@ -577,10 +594,29 @@ def check_params(values: Mapping[str, Any], path: Path) -> Params:
     Raises:
         UserError: `values` has errors; all of them in one message, one line each.
     """
+    unknown = [key for key in values if key not in {"$schema", *Params.model_fields}]
+    lines = [unknown_key(key, Params.model_fields) for key in unknown[:MAX_LINES]]
+    known = {key: values[key] for key in Params.model_fields if key in values}
+    unreadable = wrong_text(known)
+    lines += unreadable.values()
+    num_lines = len(unknown) + len(unreadable)
     try:
-        return Params.model_validate({k: v for k, v in values.items() if k != "$schema"})
+        params = Params.model_validate({k: v for k, v in known.items() if k not in unreadable})
+        excessive = too_large(known)
+        lines += excessive.values()
+        num_lines += len(excessive)
     except ValidationError as error:
-        raise UserError("\n".join(f"{path}: {_explain(e)}" for e in error.errors())) from None
+        errors = error.errors(include_url=False, include_context=False)
+        # What is wrong with keys together counts only where each is right by itself.
+        if not lines or errors[0]["type"] != CONTRADICTION:
+            lines += islice(explain(errors, Params), MAX_LINES)
+            num_lines += len(errors)
+    if not lines:
+        return params
+    lines = lines[:MAX_LINES]
+    if num_lines > len(lines):
+        lines.append(f"... and {num_lines - len(lines)} more errors")
+    raise UserError("\n".join(f"{printable(str(path))}: {line}" for line in lines))
 
 
 def save_params(path: Path, params: Params) -> None:
@@ -591,67 +627,55 @@ def save_params(path: Path, params: Params) -> None:
 
 def format_value(value: Any) -> str:
     """Return a param's value as JSON, but text without quotes; equal numbers alike, 1.0 as 1."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(exclude_defaults=True)
     if isinstance(value, str):
-        return value
+        return printable(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         value = int(value)
-    return json.dumps(value)
-
-
-def _explain(error: Any) -> str:
-    """Return *key: what was found; what is accepted* for one of pydantic's errors."""
-    if error["type"] == "contradiction":
-        return str(error["msg"])
-    path = [str(part) for part in error["loc"] if part not in ("number", "text")]  # Margin's tags
-    key = ".".join(path)
-    if error["type"] == "extra_forbidden":
-        keys = sorted(Augment.model_fields if path[0] == "augment" else Params.model_fields)
-        hint = did_you_mean(path[-1], keys) or f"; accepted: {', '.join(keys)}"
-        return f"unknown key {_shortened(repr(key))}{hint}"
-    found = _shortened(json.dumps(error["input"], default=str))
-    return f"{key}: found {found}; accepted: {error['msg'].removeprefix('Input should be ')}"
-
-
-def _shortened(text: str, length: int = 80) -> str:
-    """Return what of a found value fits on a line."""
-    return text if len(text) <= length else f"{text[: length - 3]}..."
+    return printable(json.dumps(value, ensure_ascii=False))
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in `path`, unchecked.
 
     Raises:
-        UserError: the file is missing, is not a JSON object, or has a key twice.
+        UserError: the file is missing, is not a JSON object of at most `MAX_BYTES`, or has a key
+            twice.
     """
+    where = printable(str(path))
 
     def reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key, value in pairs:
             if key in values:
-                found = _shortened(repr(key))
-                raise UserError(f"{path}: key {found} is there twice; accepted: each key once")
+                raise UserError(
+                    f"{where}: key {shortened(repr(key))} is there twice; accepted: each key once"
+                )
             values[key] = value
         return values
 
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path, MAX_BYTES).decode("utf-8-sig")
         values = json.loads(text, object_pairs_hook=reject_duplicates)
     except FileNotFoundError:
-        raise UserError(f"{path}: not found; an experiment is a directory with this file") from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; accepted: a readable JSON file") from None
+        raise UserError(
+            f"{where}: not found; an experiment is a directory with this file"
+        ) from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start}: not UTF-8; accepted: JSON in UTF-8") from None
+        raise UserError(
+            f"{where}: byte {error.start}: not UTF-8; accepted: JSON in UTF-8"
+        ) from None
     except json.JSONDecodeError as error:
         raise UserError(
-            f"{path}: line {error.lineno}, column {error.colno}: {error.msg}; accepted: JSON"
+            f"{where}: line {error.lineno}, column {error.colno}: {error.msg}; accepted: JSON"
         ) from None
     except RecursionError:
-        raise UserError(f"{path}: nested too deeply; accepted: a JSON object {{...}}") from None
+        raise UserError(f"{where}: nested too deeply; accepted: a JSON object {{...}}") from None
     except UserError:
         raise
     except ValueError:  # Python's own limit
-        raise UserError(f"{path}: an integer of thousands of digits; accepted: JSON") from None
+        raise UserError(f"{where}: an integer of thousands of digits; accepted: JSON") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: found {type(values).__name__}; accepted: a JSON object {{...}}")
+        raise UserError(f"{where}: found {kind_of(values)}; accepted: a JSON object {{...}}")
     return values

@@ -12,6 +12,7 @@ from PIL import Image
 
 from src.atomic import atomic_write
 from src.errors import UserError
+from src.progress import progress_bar
 
 if TYPE_CHECKING:
     import pyarrow
@@ -38,8 +39,9 @@ def write_parquet(path: Path, views: Sequence["View"]) -> None:
 
     Columns: `image` (PNG, as the struct {bytes, path} that Hugging Face's datasets and embedding
     viewers take for a picture), `label` (number), `class_name`, `split`, `index` (position in the
-    split), `embedding` (fixed-size list of float32), `tsne_x`, `tsne_y` and so on for each layout,
-    and the metadata. The types of Hugging Face's datasets stand in the file's schema.
+    split), `path` (where images have files of their own), `embedding` (fixed-size list of float32),
+    `tsne_x`, `tsne_y` and so on for each layout, and the metadata; null for what is not defined or
+    not there. The types of Hugging Face's datasets stand in the file's schema.
 
     Args:
         path: the file to create or replace.
@@ -47,13 +49,15 @@ def write_parquet(path: Path, views: Sequence["View"]) -> None:
     """
     import pyarrow.parquet as pq
 
-    with atomic_write(path) as file:
+    num_rows = sum(len(view.split) for view in views)
+    with atomic_write(path) as file, progress_bar(f"writing {path.name}", num_rows, "rows") as bar:
         writer = None
         for view in views:
             for start in range(0, len(view.split), ROWS_PER_GROUP):
                 table = _table(view, slice(start, start + ROWS_PER_GROUP))
                 writer = writer or pq.ParquetWriter(file, table.schema)
                 writer.write_table(table)
+                bar.update(len(table))
         if writer is not None:
             writer.close()
 
@@ -66,27 +70,47 @@ def _table(view: "View", rows: slice) -> "pyarrow.Table":
     indices = view.indices[rows]
     embeddings = view.embeddings[rows]
     num_dimensions = embeddings.shape[1]
+    paths = [f"{view.name}_{index}.png" for index in indices]
+    if view.split.paths is not None:
+        paths = [_encodable(path) for path in view.split.paths[rows]]
     images = [
-        {"bytes": _png(image), "path": f"{view.name}_{index}.png"}
-        for image, index in zip(view.split.images[rows], indices, strict=True)
+        {"bytes": _png(image), "path": path}
+        for image, path in zip(view.split.images[rows], paths, strict=True)
     ]
+    class_names = [_encodable(name) for name in view.split.class_names]
     columns: dict[str, Any] = {
         "image": pa.array(images, pa.struct({"bytes": pa.binary(), "path": pa.string()})),
         "label": labels.astype(np.int64),
-        "class_name": [view.split.class_names[label] for label in labels],
+        "class_name": [class_names[label] for label in labels],
         "split": [view.name] * len(labels),
         "index": indices.astype(np.int64),
+        **({} if view.split.paths is None else {"path": paths}),
         "embedding": pa.FixedSizeListArray.from_arrays(embeddings.ravel(), num_dimensions),
     }
     for name, layout in view.layouts.items():
         columns[f"{name}_x"], columns[f"{name}_y"] = layout[rows].T.copy()
     for name, values in view.columns.items():
-        columns[name] = values[rows]
+        columns[name] = _column(values[rows])
     table = pa.table(columns)
-    features = _features(table.schema, view.split.class_names, num_dimensions)
+    features = _features(table.schema, class_names, num_dimensions)
     return table.replace_schema_metadata(
         {"huggingface": json.dumps({"info": {"features": features}})}
     )
+
+
+def _column(values: NDArray[Any]) -> "pyarrow.Array":
+    """Return a column of the metadata, with null for None and NaN."""
+    import pyarrow as pa
+
+    if values.dtype == object:
+        texts = [value if value is None else _encodable(value) for value in values]
+        return pa.array(texts, pa.string())
+    return pa.array(values, from_pandas=True)
+
+
+def _encodable(text: str) -> str:
+    """Return text that UTF-8 can hold; lone surrogates, of no file's name in UTF-8, are escaped."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _features(

@@ -24,6 +24,7 @@ from src.bookmarks import bookmarks
 from src.errors import UserError
 from src.legend import MAX_VALUES, legend
 from src.metadata import as_written, write_metadata
+from src.progress import phase
 from src.split import Split
 from src.sprite import sprite_sheet, tint_sheet, write_sheet
 
@@ -98,8 +99,8 @@ def write_projector(
         split: the N examples that were embedded; 2 to MAX_POINTS.
         indices: int [N], the positions of those in the whole split; None where they are all of it.
         columns: more metadata beside `label` (the name of the class), `index` (the position in the
-            whole split) and `label_number`.
-        layouts: of the embeddings, by their names in TITLES, each float32 [N, 2].
+            whole split), `path` (the file, where images have one) and `label_number`.
+        layouts: of the embeddings, by their names in TITLES, each float32 [N, 2], finite.
 
     Returns:
         What the projector will list, and the size of the pictures.
@@ -208,6 +209,8 @@ def _write_run(
         "label": names,
         "index": np.arange(len(split)) if indices is None else indices,
     }
+    if split.paths is not None:
+        fields["path"] = split.paths
     for column, values in {**columns, "label_number": split.labels}.items():
         if column in fields or len(values) != len(split):
             raise ValueError(f"column {column!r}: its name is taken, or not {len(split)} values")
@@ -219,16 +222,21 @@ def _write_run(
     for pattern in (f"*{TENSOR_SUFFIX}", BOOKMARKS_FILE, TINTED_SPRITE_FILE):  # of other names
         for stale in directory.glob(pattern):
             stale.unlink()
-    write_metadata(directory / METADATA_FILE, fields)
+    with phase(f"writing {METADATA_FILE}"):
+        write_metadata(directory / METADATA_FILE, fields)
     sheet, tile_size = sprite_sheet(split.images)
     write_sheet(directory / SPRITE_FILE, sheet)
     if layouts:
         color_of_points = np.array([colors[as_written(name)] for name in names])
-        tinted = tint_sheet(sheet, tile_size[0], color_of_points)
+        with phase("tinting the sprite sheet"):
+            tinted = tint_sheet(sheet, tile_size[0], color_of_points)
         write_sheet(directory / TINTED_SPRITE_FILE, tinted)
         # Of many classes the projector colours only the numbers.
         color_by = "label" if len(colors) <= MAX_VALUES else "label_number"
-        with atomic_write(directory / BOOKMARKS_FILE) as file:
+        with (
+            phase(f"writing {BOOKMARKS_FILE}"),
+            atomic_write(directory / BOOKMARKS_FILE) as file,
+        ):
             file.writelines(bookmarks(layouts, color_by=color_by, label_by="label"))
     for name, tensor_values, sprite_file in tensors:
         tensor = config.embeddings.add()

@@ -99,7 +99,7 @@ def open_to_append(path: Path) -> Iterator[BinaryIO]:
 
 def require_regular(path: Path, descriptor: int | None = None) -> None:
     """Raise `UserError` where `path`, or what is open of it, is there and no regular file."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         _check(path, os.lstat(path) if descriptor is None else os.fstat(descriptor))
 
 

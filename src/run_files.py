@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from src.atomic import disk_error
 from src.errors import UserError
 from src.printable import printable
 from src.regular_file import KINDS
@@ -26,6 +27,7 @@ FILES = (
     *("checkpoint", "checkpoint.tmp*", "graph.pbtxt", "graph.pbtxt.tmp*", "model.ckpt-*"),
     *("triplets-*.npy", "events.out.tfevents.*", "tensorflow.log"),
 )
+NAMES = (*FOLDERS, *FILES)
 """Patterns of the names; nothing else that lies in the directory is a run's."""
 
 # As long as it is there, what earlier runs have left is being moved into it, and does not count.
@@ -59,8 +61,12 @@ def discard(model_dir: Path, keep: Collection[str] = ()) -> list[str]:
     entries = [path for path in _generated(model_dir) if path.name not in keep]
     if entries or is_being_discarded(model_dir):
         discarding = model_dir / _DISCARDING
-        with _named(discarding), suppress(FileExistsError):
+        try:
             os.mkdir(discarding)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise disk_error(model_dir, error.errno, needed=0) from None
         if discarding.is_symlink() or not discarding.is_dir():
             raise UserError(f"{discarding}: no folder; accepted: nothing of this name (remove it)")
         with _named(discarding):
@@ -70,7 +76,7 @@ def discard(model_dir: Path, keep: Collection[str] = ()) -> list[str]:
                 os.rename(path, os.path.join(folder, path.name))
         with _named(discarding):
             os.rename(discarding, model_dir / f"{_REMOVED}{secrets.token_hex(8)}")
-    return _remove_discarded(model_dir)
+    return remove_discarded(model_dir)
 
 
 def set_aside(path: Path) -> Path:
@@ -96,7 +102,7 @@ def set_aside(path: Path) -> Path:
     return damaged
 
 
-def check_own(model_dir: Path, patterns: Iterable[str] = (*FOLDERS, *FILES)) -> None:
+def check_own(model_dir: Path, patterns: Iterable[str] = NAMES) -> None:
     """Refuse what a run would not have made itself, where it is about to write or to move.
 
     Args:
@@ -128,13 +134,18 @@ def _check_kind(path: Path, wanted: int) -> None:
         )
 
 
-def _generated(model_dir: Path, patterns: Iterable[str] = (*FOLDERS, *FILES)) -> list[Path]:
+def _generated(model_dir: Path, patterns: Iterable[str] = NAMES) -> list[Path]:
     """Return what is in the directory and has a name that a run gives, in the order of names."""
     patterns = tuple(patterns)
     try:
         names = sorted(os.listdir(model_dir))
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise UserError(
+            f"{printable(str(model_dir))}: {error.strerror}; accepted: a directory that this user "
+            "may read and write"
+        ) from None
     return [
         model_dir / name
         for name in names
@@ -154,8 +165,12 @@ def _named(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _remove_discarded(model_dir: Path) -> list[str]:
-    """Remove what `discard` has moved away, now and in calls that were killed."""
+def remove_discarded(model_dir: Path) -> list[str]:
+    """Remove what `discard` has moved away, in calls that were killed too.
+
+    Returns:
+        What cannot be removed, a line each.
+    """
     left = []
     for path in sorted(model_dir.glob(f"{_REMOVED}*")):
         shutil.rmtree(path, ignore_errors=True)

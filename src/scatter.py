@@ -20,6 +20,9 @@ from src.thumbnails import compose, tinted, without_overlap
 _THUMBNAIL_SIDE = 0.27
 _MAX_THUMBNAILS = 500
 
+_MAX_NAMES = 100
+"""Of more classes only the largest are named: names would hide the map, and then each other."""
+
 HALO = [patheffects.withStroke(linewidth=2.5, foreground="white")]
 
 
@@ -145,14 +148,17 @@ def layout_picture(data: FigureData, name: str, reading: str) -> Picture | None:
         images=data.split.images,
     )
     num_classes = len(np.unique(data.split.labels))
+    named = "Each class is named"
+    if num_classes > _MAX_NAMES:
+        named = f"The {_MAX_NAMES} largest of the {num_classes} classes are named, each"
     return Picture(
         figure,
         title,
         f"{len(data.split)} images of the {data.split_name} split, a point each in the colour of "
-        "its class, and the images themselves where they have room. Each class is named at its "
-        f"middle. {reading} Points in the colour of another class are what the network confuses.",
-        f"A map of {len(data.split)} points in {num_classes} colours, one for each class, each "
-        "class with its name.",
+        f"its class, and the images themselves where they have room. {named} at its middle. "
+        f"{reading} Points in the colour of another class are what the network confuses.",
+        f"A map of {len(data.split)} points of {num_classes} classes, in the colours of their "
+        "classes.",
     )
 
 
@@ -166,7 +172,8 @@ def _draw_names(
     font_size = float(np.clip(16 - len(present) / 10, 7, 14))
     frame = axes.get_window_extent()
     taken: list[Bbox] = []
-    for label in present[np.argsort(-sizes, kind="stable")]:  # large classes choose first
+    largest = np.argsort(-sizes, kind="stable")[:_MAX_NAMES]
+    for label in present[largest]:  # large classes choose first
         points = layout[labels == label]
         from_median = points - np.median(points, axis=0)
         anchor = points[np.argmin(np.einsum("nd,nd->n", from_median, from_median))]

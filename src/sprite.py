@@ -10,6 +10,7 @@ from PIL import Image
 from src.atomic import atomic_write
 from src.legend import PALETTE
 from src.mapped_images import Images
+from src.progress import phase, progress_bar
 
 MAX_SHEET_SIDE = 8192
 """Pixels. On a larger sheet the projector shows an error and not one point."""
@@ -56,13 +57,15 @@ def sprite_sheet(images: Images) -> tuple[Image.Image, tuple[int, int]]:
     # One sheet and one picture at a time: no second array of the sheet's size.
     mode = {1: "L", 3: "RGB"}[num_channels]
     sheet = Image.new(mode, (grid_side * tile_side, grid_side * tile_side), "white")
-    for index, image in enumerate(images):
-        row, column = divmod(index, grid_side)
-        pixels = image[:, :, 0] if num_channels == 1 else image
-        picture = Image.fromarray(255 - pixels if inverts else pixels)
-        if picture.size != picture_size:
-            picture = picture.resize(picture_size, resampling)
-        sheet.paste(picture, (column * tile_side + left, row * tile_side + top))
+    with progress_bar("sprite sheet", num_images, "images") as bar:
+        for index, image in enumerate(images):
+            row, column = divmod(index, grid_side)
+            pixels = image[:, :, 0] if num_channels == 1 else image
+            picture = Image.fromarray(255 - pixels if inverts else pixels)
+            if picture.size != picture_size:
+                picture = picture.resize(picture_size, resampling)
+            sheet.paste(picture, (column * tile_side + left, row * tile_side + top))
+            bar.update(1)
     return sheet, (tile_side, tile_side)
 
 
@@ -105,7 +108,7 @@ def tint_sheet(sheet: Image.Image, tile_side: int, colors: NDArray[np.intp]) -> 
 
 def write_sheet(path: Path, sheet: Image.Image) -> None:
     """Write a sprite sheet as a PNG file."""
-    with atomic_write(path) as file:
+    with phase(f"writing {path.name}"), atomic_write(path) as file:
         sheet.save(file, format="PNG")
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from src.metric_names import BEST_METRICS
 
@@ -62,9 +62,9 @@ class _Progress(BaseModel):
 class _BestOfMetrics(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
-    metric: str
-    value: float | None
-    step: Step
+    metric: str | None = None
+    value: float | None = None
+    step: Step | None = None
 
 
 class _Metrics(BaseModel):
@@ -80,12 +80,6 @@ class _Metrics(BaseModel):
     best: _BestOfMetrics | None = None
     splits: dict[str, Values] = {}
     baselines: dict[str, dict[str, Values]] = {}
-
-    @model_validator(mode="after")
-    def _has_what_is_shown(self) -> "_Metrics":
-        if self.status == "finished" and not {"global_step", "splits"} <= self.model_fields_set:
-            raise ValueError("finished without metrics")
-        return self
 
 
 _BEST = TypeAdapter(Best)

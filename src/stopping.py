@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_SECONDS_TO_COME_OUT = 0.5
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM))
 
 
@@ -62,8 +64,10 @@ class StopRequest:
 def stops_at_once() -> Iterator[None]:
     """Have a signal raise `Stopped` wherever the block happens to be.
 
-    That may be in the midst of a library that makes another error of it, or prints it (TensorFlow's
-    C++ does both). So on its way out nothing is printed to `sys.stderr`, and `Stopped` comes out.
+    That may be in the midst of a library that makes another error of it, prints it (TensorFlow's
+    C++ does both), or goes on as if nothing had been (Python itself does, in callbacks). So on its
+    way out nothing is printed to `sys.stderr`, it is raised again if it does not come out, and
+    `Stopped` comes out.
     """
     raised: list[Stopped] = []
     console = sys.stderr
@@ -71,18 +75,33 @@ def stops_at_once() -> Iterator[None]:
     def stop(number: int) -> None:
         raised.append(Stopped(number))
         sys.stderr = silence
+        _call_every(_SECONDS_TO_COME_OUT, raise_again)
         raise raised[0]
 
-    with open(os.devnull, "w") as silence, _first_signal(stop):
-        try:
-            yield
-        except Exception as error:
-            if raised:
-                raise raised[0] from error
-            raise
-        finally:
-            if raised:
-                sys.stderr = console
+    def raise_again() -> None:
+        if sys.exc_info()[1] is None:  # it is on its way while `finally` and `with` clean up
+            raise raised[0]
+
+    try:
+        with open(os.devnull, "w") as silence, _first_signal(stop):
+            try:
+                yield
+            except Exception as error:
+                if raised:
+                    raise raised[0] from error
+                raise
+    finally:  # after which no signal can come that would silence it again
+        if raised:
+            _call_every(0, None)
+            sys.stderr = console
+
+
+def _call_every(seconds: float, function: Callable[[], None] | None) -> None:
+    """Call `function` again and again, where the system has such a clock; 0 for no more."""
+    if hasattr(signal, "setitimer"):
+        if function is not None:
+            signal.signal(signal.SIGALRM, lambda number, frame: function())
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
 
 
 @contextmanager

@@ -52,8 +52,3 @@ def draw_image(
             corner, 2 * half_width, 2 * half_height, fill=False, color=color, linewidth=line_width
         )
     )
-
-
-def shortened(name: str, max_length: int) -> str:
-    """Return a name that is at most so long, with … for what is left out."""
-    return name if len(name) <= max_length else name[: max_length - 1].rstrip() + "…"

@@ -28,6 +28,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from conftest import TINY, bright_quadrants, write_idx  # noqa: E402
 
+import compare  # noqa: E402
+import sweep  # noqa: E402
 import train  # noqa: E402
 import visualize  # noqa: E402
 from src.cli import run  # noqa: E402
@@ -192,6 +194,13 @@ def trained_files(**files: str) -> Callable[[], None]:
     return prepare
 
 
+def foreign_best() -> None:
+    trained_files()()
+    best = {"metric": "loss", "value": 1, "step": "/../../x", "latest_step": 7}
+    (EXPERIMENT / "best").mkdir()
+    (EXPERIMENT / "best/best.json").write_text(json.dumps({**best, "num_evaluations_since": 0}))
+
+
 def without_trained_params() -> None:
     trained_files()()
     (EXPERIMENT / "trained_params.json").unlink()
@@ -242,6 +251,22 @@ def nothing() -> None:
 
 def header(*sizes: int, type_code: int = 8) -> bytes:
     return struct.pack(f">HBB{len(sizes)}I", 0, type_code, len(sizes), *sizes)
+
+
+def sweeps(what: str, *arguments: str) -> Case:
+    """Return the case of a command line of `sweep.py`."""
+    return Case(
+        "Sweeps and tables",
+        what,
+        nothing,
+        sweep.main,
+        ("--parent_dir", str(EXPERIMENT), *arguments),
+    )
+
+
+def tables(what: str, *arguments: str) -> Case:
+    """Return the case of a command line of `compare.py`."""
+    return Case("Sweeps and tables", what, nothing, compare.main, arguments)
 
 
 CASES = [
@@ -364,9 +389,40 @@ CASES = [
         trained_files(trained_params_json='{"margin": '),
     ),
     Case(
-        "The experiment's directory", "metrics.json damaged", trained_files(metrics_json='{"stat')
+        "The experiment's directory",
+        "a best.json whose step is a path",
+        foreign_best,
+        visualize.main,
+    ),
+    Case(
+        "The experiment's directory",
+        "a link where a training writes",
+        lambda: (EXPERIMENT / "best").symlink_to("/tmp"),
+    ),
+    Case(
+        "The experiment's directory",
+        "a pipe where a training writes",
+        lambda: os.mkfifo(EXPERIMENT / "metrics.json"),
+    ),
+    Case(
+        "The experiment's directory",
+        "a folder in place of the lock",
+        lambda: (EXPERIMENT / "train.lock").mkdir(),
     ),
     Case("The experiment's directory", "nothing trained to show", nothing, visualize.main),
+    # Many experiments
+    sweeps("nothing to sweep"),
+    sweeps("more experiments than anyone trains", "--seeds", "999999999"),
+    sweeps("no key", "--param", "=1,2"),
+    sweeps("a key twice", "--param", "margin=1", "--param", "margin=2"),
+    sweeps("a value twice", "--param", "margin=1,1"),
+    sweeps("values out of range", "--param", "margin=1,-1", "--param", "seed=1,2"),
+    sweeps("values too long for a name", "--param", f'holdout_classes=["{"x" * 300}","y"]'),
+    sweeps("one of several datasets is missing", "--param", "dataset=mnist,cifar10"),
+    tables("no such directory", "nowhere"),
+    tables("a directory without experiments", "data"),
+    tables("no such column", "experiments", "--columns", "recall_at_3"),
+    tables("no such split", "experiments", "--split", "tset"),
     # The network and its checkpoints, in whose place TensorFlow has to be asked
     Case(
         "Networks and checkpoints",

@@ -1,15 +1,20 @@
 """Files that are complete or absent, whatever happens while they are written."""
 
 import errno
+import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from mounts import needs_mounts, run_mounted
 
+from src import atomic, flock
 from src.atomic import atomic_write, process_exists
 from src.errors import UserError
 
@@ -118,43 +123,154 @@ def dead_pid():
     return process.pid
 
 
-def test_what_killed_processes_left_is_removed(tmp_path):
-    path = tmp_path / "metrics.json"
-    alive = subprocess.Popen(["sleep", "60"])
-    try:
-        kept = [
-            f".metrics.json.{alive.pid}.tmp",
-            f".other.json.{dead_pid()}.tmp",
-            ".metrics.json.tmp",
-        ]
-        for name in [*kept, f".metrics.json.{dead_pid()}.tmp", f".metrics.json.{2**70}.tmp"]:
-            (tmp_path / name).write_bytes(b"half")
-        with atomic_write(path) as file:
-            file.write(b"new")
-    finally:
-        alive.kill()
-        alive.wait()
-    assert names(tmp_path) == sorted([*kept, "metrics.json"])
+HALF = (
+    "import sys, time; from pathlib import Path; from src.atomic import atomic_write\n"
+    "with atomic_write(Path(sys.argv[1])) as file:\n"
+    "    file.write(b'half'); file.flush(); print('ready', flush=True); sys.stdin.read()"
+)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
-def test_a_real_kill_in_the_middle(tmp_path):
-    path = tmp_path / "metrics.json"
-    path.write_bytes(b"old")
-    code = (
-        "import sys, time; from pathlib import Path; from src.atomic import atomic_write\n"
-        "with atomic_write(Path(sys.argv[1])) as file:\n"
-        "    file.write(b'half'); file.flush(); print('ready', flush=True); time.sleep(60)"
-    )
+@contextmanager
+def writer_of(path):
+    """Another process in the middle of writing `path`, with the name of its temporary file."""
+    before = set(names(path.parent))
     with subprocess.Popen(
-        [sys.executable, "-c", code, path], cwd=ROOT, stdout=subprocess.PIPE
+        [sys.executable, "-c", HALF, path],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as process:
         assert process.stdout.readline() == b"ready\n"
-        process.send_signal(signal.SIGKILL)
-    assert path.read_bytes() == b"old" and len(names(tmp_path)) == 2
+        (name,) = set(names(path.parent)) - before
+        try:
+            yield process, name
+        finally:
+            process.kill()
+
+
+def write(path, content=b"new"):
     with atomic_write(path) as file:
-        file.write(b"new")
-    assert path.read_bytes() == b"new" and names(tmp_path) == ["metrics.json"]
+        file.write(content)
+
+
+def leave(path, *, age=0.0):
+    path.write_bytes(b"half")
+    os.utime(path, (time.time() - age,) * 2)
+
+
+DAY = 24 * 60 * 60
+
+
+def test_what_a_living_process_writes_is_left_to_it(tmp_path):
+    path = tmp_path / "metrics.json"
+    with writer_of(path) as (process, temporary):
+        os.utime(tmp_path / temporary, (1, 1))  # however long ago it has written
+        write(path)
+        assert temporary in names(tmp_path)
+        process.communicate(b"")
+        assert process.returncode == 0
+    assert path.read_bytes() == b"half" and names(tmp_path) == ["metrics.json"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_what_a_killed_process_wrote_is_removed(tmp_path, number):
+    path = tmp_path / "metrics.json"
+    path.write_bytes(b"old")
+    with writer_of(path) as (process, temporary):
+        process.send_signal(number)
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == sorted([temporary, "metrics.json"])
+    write(tmp_path / "metrics.json.gz")  # another file's
+    assert temporary in names(tmp_path)
+    write(path)
+    assert path.read_bytes() == b"new" and temporary not in names(tmp_path)
+
+
+def test_files_of_another_machine_are_removed_after_a_day(tmp_path):
+    """Its locks may not be seen here. Those of earlier versions had a number alone."""
+    path = tmp_path / "metrics.json"
+    for name in ("0123abcd-00ff", "9019"):
+        leave(tmp_path / f".metrics.json.{name}.tmp", age=DAY - 60)
+        leave(tmp_path / f".metrics.json.{name}0.tmp", age=DAY + 60)
+        leave(tmp_path / f".other.json.{name}.tmp", age=DAY + 60)
+    leave(tmp_path / ".metrics.json.tmp", age=DAY + 60)
+    write(path)
+    assert names(tmp_path) == [
+        ".metrics.json.0123abcd-00ff.tmp",
+        ".metrics.json.9019.tmp",
+        ".metrics.json.tmp",
+        ".other.json.0123abcd-00ff.tmp",
+        ".other.json.9019.tmp",
+        "metrics.json",
+    ]
+
+
+def test_without_locks_age_alone_tells(tmp_path, monkeypatch):
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    path = tmp_path / "metrics.json"
+    with writer_of(path) as (process, new):
+        process.kill()
+    leave(tmp_path / f"{new.removesuffix('.tmp')}0.tmp", age=DAY + 60)
+    monkeypatch.setattr(fcntl, "flock", flock)
+    write(path)
+    assert path.read_bytes() == b"new"
+    assert names(tmp_path) == sorted([new, "metrics.json"])
+
+
+def test_two_containers_write_one_file(tmp_path, monkeypatch):
+    """Each is process 1 of a host of the same name."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    monkeypatch.setattr(socket, "gethostname", lambda: "host")
+    path = tmp_path / "metrics.json"
+    with atomic_write(path) as one, atomic_write(path) as other:
+        one.write(b"one")
+        other.write(b"other")
+        assert len(names(tmp_path)) == 2
+    assert path.read_bytes() == b"one" and names(tmp_path) == ["metrics.json"]
+
+
+def test_a_file_removed_before_it_is_locked_is_created_again(tmp_path, monkeypatch):
+    """By another process, which has taken it for a leftover."""
+    removed = []
+
+    def try_flock(descriptor):
+        if not removed:
+            (name,) = names(tmp_path)
+            (tmp_path / name).unlink()
+            removed.append(name)
+        return flock.try_flock(descriptor)
+
+    monkeypatch.setattr(atomic, "try_flock", try_flock)
+    write(tmp_path / "file")
+    assert removed and names(tmp_path) == ["file"]
+
+
+def test_many_write_one_file_at_once_and_some_are_killed(tmp_path):
+    path = tmp_path / "file"
+    code = (
+        "import sys; from pathlib import Path; from src.atomic import atomic_write\n"
+        "print(flush=True)\n"
+        "for _ in range(int(sys.argv[2])):\n"
+        "    with atomic_write(Path(sys.argv[1])) as file:\n"
+        "        file.write(b'x' * 10000)"
+    )
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, path, count], cwd=ROOT, stdout=subprocess.PIPE
+        )
+        for count in ("150", "150", "100000")
+    ]
+    for process in writers:
+        process.stdout.readline()
+    time.sleep(0.05)
+    writers[2].kill()
+    for process in writers:
+        process.communicate()
+    assert [process.returncode for process in writers] == [0, 0, -signal.SIGKILL]
+    write(path, path.read_bytes())
+    assert path.read_bytes() == b"x" * 10000 and names(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

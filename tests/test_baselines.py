@@ -1,9 +1,12 @@
 """Raw pixels as embeddings."""
 
+import json
+
 import numpy as np
 import pytest
 
 from src.baselines import raw_pixels, remembered
+from src.cache import load_arrays, save_arrays
 from src.split import Split
 
 
@@ -62,6 +65,19 @@ def test_the_same_splits_are_computed_once(cache):
     assert remembered(splits_of(), lambda: {"test": {"map_at_r": 0.5}}) == {
         "test": {"map_at_r": 0.5}
     }
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"test": 1}', '{"test": {"map_at_r": "0.5"}}'])
+def test_a_file_that_says_something_else_is_not_believed(cache, text):
+    """Also with the right key and checksum."""
+    metrics = {"test": {"map_at_r": 0.5}}
+    remembered(splits_of(), lambda: metrics)
+    [file] = cache.iterdir()
+    arrays = load_arrays(file)
+    save_arrays(file, {**arrays, "array": np.array(text)})
+    assert remembered(splits_of(), lambda: metrics) == metrics
+    assert remembered(splits_of(), lambda: metrics) == metrics
+    assert str(load_arrays(file)["array"]) == json.dumps(metrics)
 
 
 def test_other_splits_are_computed(cache):

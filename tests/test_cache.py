@@ -1,9 +1,11 @@
 """The cache: computed once for a key, whatever may have happened to the file."""
 
+import os
+
 import numpy as np
 import pytest
 
-from src.cache import cached, digest
+from src.cache import cached, digest, load_arrays, save_arrays
 
 
 @pytest.fixture
@@ -51,6 +53,42 @@ def test_damaged_file_is_written_anew(tmp_path, compute, number):
     assert compute.calls == 2
     assert cached(path, {}, compute) is not None
     assert compute.calls == 2
+
+
+def test_no_flipped_bit_is_served(tmp_path):
+    """Not one of them all: names, headers of the archive, of the arrays, numbers, key."""
+    path = tmp_path / "a.npz"
+    arrays = {"array": np.arange(4.0), "key": np.array("{}")}
+    save_arrays(path, arrays)
+    whole = path.read_bytes()
+    unnoticed = 0
+    for position in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        if (found := load_arrays(path)) is not None:
+            unnoticed += 1
+            assert found.keys() == arrays.keys()
+            for name, array in arrays.items():
+                assert found[name].dtype == array.dtype
+                np.testing.assert_array_equal(found[name], array)
+    assert unnoticed < len(whole) / 4  # dates and the like
+
+
+@pytest.mark.parametrize("other", [{"array": np.arange(5.0)}, {"key": np.array("[]")}, {"b": 1}])
+def test_arrays_put_in_the_place_of_others_are_not_served(tmp_path, other):
+    """By a program that keeps the archive's own sums."""
+    path = tmp_path / "a.npz"
+    save_arrays(path, {"array": np.arange(4.0), "key": np.array("{}")})
+    with np.load(path) as stored:
+        np.savez(path, **{**stored, **other})
+    assert load_arrays(path) is None
+
+
+def test_a_pipe_is_not_waited_for(tmp_path, compute):
+    os.mkfifo(tmp_path / "a.npz")
+    assert cached(tmp_path / "a.npz", {}, compute).shape == (3, 2)
+    assert (tmp_path / "a.npz").is_file()
 
 
 def test_pickled_objects_are_not_loaded(tmp_path, compute):

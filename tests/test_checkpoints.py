@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -260,6 +262,143 @@ def test_a_damaged_best_checkpoint_is_set_aside(model_dir, data_dir, capsys):
     assert f"warning: {best}: damaged: " in out and "damaged/best; the best from now on is" in out
     assert (model_dir / "damaged" / "best" / f"{best.name}.index").exists()
     visualize.main(arguments)  # by the latest
+
+
+def run_train(model_dir, data_dir, *options):
+    train.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir), *options])
+    return json.loads((model_dir / "metrics.json").read_text())
+
+
+def longer(model_dir, **params):
+    """Ask for one more epoch."""
+    from conftest import TINY, write_params
+
+    write_params(model_dir, {**TINY, "num_epochs": 5, **params})
+
+
+def test_a_state_file_that_leads_out_of_the_directory(model_dir, data_dir, tmp_path, capsys):
+    """TensorFlow would restore what it names, and remove it in the rotation."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    for path in model_dir.glob("model.ckpt-*"):
+        shutil.copy(path, victim)
+    before = sorted(os.listdir(victim))
+    paths = [f"{victim}/model.ckpt-7", "../victim/model.ckpt-14", "model.ckpt-28"]
+    (model_dir / "checkpoint").write_text(
+        'model_checkpoint_path: "../victim/model.ckpt-28"\n'
+        + "".join(f'all_model_checkpoint_paths: "{path}"\n' for path in paths)
+    )
+    longer(model_dir, keep_checkpoint_max=1)
+    assert run_train(model_dir, data_dir)["global_step"] == 35
+    out = capsys.readouterr().out
+    assert f"{model_dir}/checkpoint: names more than checkpoints beside it; written anew" in out
+    assert sorted(os.listdir(victim)) == before
+    assert Experiment(model_dir).latest_step() == 35
+
+
+def test_a_state_file_that_names_a_checkpoint_elsewhere_alone(tmp_path):
+    from model.checkpoints import repair
+
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "../victim/model.ckpt-28"\n')
+    assert repair(tmp_path)[-1].endswith("no whole checkpoint is left; starting afresh")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_best_step_that_is_a_path_moves_nothing(model_dir, data_dir, tmp_path, capsys):
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "precious").write_text("kept")
+    (model_dir / "best" / "model.ckpt-").mkdir()
+    content = json.loads((model_dir / "best" / "best.json").read_text())
+    content["step"] = "/../../../victim/x"
+    (model_dir / "best" / "best.json").write_text(json.dumps(content))
+    run_train(model_dir, data_dir)
+    assert os.listdir(victim) == ["precious"]
+    assert f"warning: {model_dir}/best/best.json: damaged; set aside in" in capsys.readouterr().out
+
+
+def test_a_damaged_untrained_network_is_left_out(model_dir, data_dir, capsys):
+    untrained = Experiment(model_dir).untrained_checkpoint
+    flip_a_bit(untrained)
+    longer(model_dir)
+    metrics = run_train(model_dir, data_dir)
+    out = capsys.readouterr().out
+    assert f"warning: {untrained}: damaged: " in out and "Checksum" in out
+    assert "set aside in" in out and "the baseline `untrained` is left out" in out
+    assert metrics["status"] == "finished" and list(metrics["baselines"]) == ["raw_pixels"]
+    visualize.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir)])
+
+
+def test_a_best_whose_checkpoints_are_gone_is_not_that_of_the_next_training(
+    model_dir, data_dir, capsys
+):
+    """One that no training could better."""
+    experiment = Experiment(model_dir)
+    best = replace(experiment.best(), value=2.0, step=999, latest_step=999)
+    for path in experiment.best_dir.glob("model.ckpt-*"):
+        path.rename(path.with_name(f"model.ckpt-999{path.suffix}"))
+    experiment.save_best(best)
+    for path in [model_dir / "checkpoint", *model_dir.glob("model.ckpt-*")]:
+        path.unlink()
+    metrics = run_train(model_dir, data_dir)
+    assert "no checkpoint is left of the earlier training" in capsys.readouterr().out
+    assert experiment.best().value <= 1 and metrics["evaluated_step"] <= 28
+    assert not list(experiment.best_dir.glob("model.ckpt-999*"))
+
+
+def test_an_overwrite_that_breaks_off_leaves_nothing_to_the_next_training(
+    model_dir, data_dir, monkeypatch
+):
+    rename = os.rename
+
+    def refuse(source, target):
+        if os.path.basename(source) == "best":
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    longer(model_dir, margin=1.5, num_epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        run_train(model_dir, data_dir, "--overwrite")
+    monkeypatch.undo()
+    assert (model_dir / "best" / "best.json").exists()
+    metrics = run_train(model_dir, data_dir)  # of other params, which are refused else
+    assert metrics["global_step"] == 7 and metrics["evaluated_step"] == 7
+    assert Experiment(model_dir).best().step == 7
+    assert not [name for name in os.listdir(model_dir) if name.startswith(".")]
+
+
+def cut(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0x10
+    path.write_bytes(content)
+
+
+def empty(path):
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize("damage", [cut, flip, empty], ids=lambda damage: damage.__name__)
+def test_every_other_file_may_be_damaged(model_dir, data_dir, damage):
+    """All at once but the checkpoint that it goes on from, and what that was trained with."""
+    spared = re.compile(r"model\.ckpt-28\..*|checkpoint|(trained_)?params\.json")
+    damaged = [
+        path
+        for path in model_dir.rglob("*")
+        if path.is_file() and path.stat().st_size and not spared.fullmatch(path.name)
+    ]
+    damaged += list((model_dir / "best").glob("model.ckpt-28.*"))
+    assert len(damaged) > 20
+    for path in damaged:
+        damage(path)
+    longer(model_dir)
+    metrics = run_train(model_dir, data_dir)
+    assert metrics["status"] == "finished" and metrics["global_step"] == 35
+    visualize.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir)])
 
 
 def test_a_checkpoint_of_another_network(model_dir, data_dir):

@@ -1,7 +1,9 @@
 """CIFAR-10 in its binary version: the archive or its files, whole, damaged or hostile."""
 
+import gzip
 import io
 import tarfile
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -37,6 +39,9 @@ def batch(seed, labels=None):
 BATCHES = {name: batch(seed) for seed, name in enumerate(NAMES)}
 
 
+TRAIN_MEMBERS = [(name, BATCHES[name][0]) for name in cifar10.TRAIN_FILES]
+
+
 def write_archive(path, contents=None, prefix="cifar-10-batches-bin/"):
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w:gz") as archive:
@@ -66,30 +71,27 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES)
 def test_splits(tmp_path, place):
     PLACES[place](tmp_path)
-    train, validation, test = (
-        cifar10.load(tmp_path, split, PARAMS) for split in ("train", "validation", "test")
-    )
-    assert (len(train), len(validation), len(test)) == (80, 20, 20)
+    splits = cifar10.load(tmp_path, PARAMS).splits
+    assert {name: len(split) for name, split in splits.items()} == {"train": 100, "test": 20}
+    train, test = splits["train"], splits["test"]
     np.testing.assert_array_equal(test.images, BATCHES["test_batch.bin"][1])
     np.testing.assert_array_equal(test.labels, np.arange(20) % 10)
     assert test.images.dtype == np.uint8 and test.labels.dtype == np.int32
-    assert np.bincount(validation.labels).tolist() == [2] * 10
     everything = np.concatenate([BATCHES[name][1] for name in cifar10.TRAIN_FILES])
-    held = {image.tobytes() for image in [*train.images, *validation.images]}
-    assert held == {image.tobytes() for image in everything}
+    np.testing.assert_array_equal(train.images, everything)
     assert train.class_names[3] == "cat" and len(train.class_names) == 10
 
 
 def test_nothing_is_extracted(tmp_path):
     write_archive(tmp_path / "cifar10" / cifar10.ARCHIVE, prefix="../../up/")
-    cifar10.load(tmp_path, "train", PARAMS)
+    cifar10.load(tmp_path, PARAMS)
     assert [path.name for path in tmp_path.iterdir()] == ["cifar10"]
     assert [path.name for path in (tmp_path / "cifar10").iterdir()] == [cifar10.ARCHIVE]
 
 
-def message(data_dir, split="train"):
+def message(data_dir):
     with pytest.raises(UserError) as caught:
-        cifar10.load(data_dir, split, PARAMS)
+        cifar10.load(data_dir, PARAMS)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -129,11 +131,11 @@ def test_wrong_content(tmp_path, name, place):
     folder = tmp_path / "cifar10"
     if place == "archive":
         folder = folder / cifar10.ARCHIVE
-        write_archive(folder, [("test_batch.bin", content)])
+        write_archive(folder, [*TRAIN_MEMBERS, ("test_batch.bin", content)])
     else:
         write_files(folder)
         (folder / "test_batch.bin").write_bytes(content)
-    assert message(tmp_path, "test").startswith(f"{folder / 'test_batch.bin'}: {expected}")
+    assert message(tmp_path).startswith(f"{folder / 'test_batch.bin'}: {expected}")
 
 
 @pytest.mark.parametrize(
@@ -141,13 +143,13 @@ def test_wrong_content(tmp_path, name, place):
     [
         ([("x", link("test_batch.bin"))], "test_batch.bin: not a regular file; one file is"),
         ([("test_batch.bin", GOOD)] * 2, "test_batch.bin: there twice; one file is accepted"),
-        ([("readme.html", b"")], "test_batch.bin missing; cifar-10-binary.tar.gz has test_batch"),
+        ([("readme.html", b"")], "test_batch.bin missing; cifar-10-binary.tar.gz has data_batch_1"),
     ],
 )
 def test_wrong_members(tmp_path, contents, expected):
     path = tmp_path / "cifar10" / cifar10.ARCHIVE
-    write_archive(path, contents)
-    assert message(tmp_path, "test").startswith(f"{path}: {expected}")
+    write_archive(path, [*TRAIN_MEMBERS, *contents])
+    assert message(tmp_path).startswith(f"{path}: {expected}")
 
 
 @pytest.mark.parametrize("damage", ["text", "empty", "cut off", "flipped"])
@@ -161,3 +163,111 @@ def test_damaged_archive(tmp_path, damage):
         {"text": b"hello", "empty": b"", "cut off": content[:9000], "flipped": content}[damage]
     )
     assert message(tmp_path).startswith(f"{path}: damaged archive (")
+
+
+def hostile(path, *headers, tail=b""):
+    """Write an archive of the training files and these headers, each with what follows it."""
+    headers = [(header(name, SIZE), BATCHES[name][0]) for name in cifar10.TRAIN_FILES] + [*headers]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    blocks = b"".join(
+        header.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
+        for header, content in headers
+    )
+    path.write_bytes(gzip.compress(blocks + tail + bytes(1024), mtime=0))
+
+
+def header(name="test_batch.bin", size=0, kind=tarfile.REGTYPE, **keys):
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    for key, value in keys.items():
+        setattr(info, key, value)
+    return info
+
+
+def pax(**records):
+    """Return a pax header of these records, and its content."""
+    lines = b""
+    for key, value in records.items():
+        record = f" {key.replace('_', '.')}={value}\n".encode()
+        length = next(n for n in range(999) if n == len(str(n)) + len(record))
+        lines += str(length).encode() + record
+    return header("pax", len(lines), tarfile.XHDTYPE), lines
+
+
+SIZE = 20 * RECORD
+HOSTILE = {
+    "a sparse map of no numbers": [
+        pax(GNU_sparse_major=1, GNU_sparse_minor=0, GNU_sparse_realsize=SIZE),
+        (header(size=512), b"x\ny\n"),
+    ],
+    "a sparse map without an end": [
+        pax(GNU_sparse_major=1, GNU_sparse_minor=0, GNU_sparse_realsize=SIZE),
+        (header(size=512), b"99999999999\n1\n1\n"),
+    ],
+    "a sparse map in the header": [
+        pax(GNU_sparse_map="0,x,1", GNU_sparse_size=SIZE),
+        (header(size=512), bytes(512)),
+    ],
+    "a sparse size that is no number": [
+        pax(GNU_sparse_major=1, GNU_sparse_minor=0, GNU_sparse_realsize="much"),
+        (header(size=512), bytes(512)),
+    ],
+    "an old sparse header": [(header(size=512, kind=tarfile.GNUTYPE_SPARSE), bytes(512))],
+    "a pax header of 8 GB": [(header("pax", 2**33, tarfile.XHDTYPE), b"9 a=b\n")],
+    "a pax record of no length": [(header("pax", 6, tarfile.XHDTYPE), b"0 a=b\n")],
+    "a pax size that is no number": [pax(size="many"), (header(size=SIZE), bytes(SIZE))],
+    "a pax size of 2^80": [pax(size=2**80), (header(size=SIZE), bytes(SIZE))],
+    "a negative pax size": [pax(size=-512), (header(size=SIZE), bytes(SIZE))],
+    "a long name of 8 GB": [(header("long", 2**33, tarfile.GNUTYPE_LONGNAME), b"name")],
+    "a gap of 2^60 bytes": [(header("other", 2**60), b"")],
+    "long names without an end": [(header("long", 9, tarfile.GNUTYPE_LONGNAME), b"name")] * 3000,
+    "a pipe": [(header(kind=tarfile.FIFOTYPE), b"")],
+    "a device": [(header(kind=tarfile.CHRTYPE), b"")],
+    "a hard link to itself": [(header(kind=tarfile.LNKTYPE, linkname="test_batch.bin"), b"")],
+    "a name with controls": [(header("\x1b[2J/test_batch.bin", 2**20), b"")],
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_members(tmp_path, kind):
+    path = tmp_path / "cifar10" / cifar10.ARCHIVE
+    hostile(path, *HOSTILE[kind])
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError) as caught:
+            cifar10.load(tmp_path, PARAMS)
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+    text = str(caught.value)
+    assert text.startswith(f"{path}: ") or text.startswith(f"{path}/test_batch.bin: "), text
+    assert "accepted" in text or "missing" in text
+    assert text.isprintable() and len(text) < 400
+
+
+def test_a_sparse_member_of_the_right_size(tmp_path):
+    """GNU tar makes such of a file of zeros (`tar -S`): it may state any size for nothing."""
+    path = tmp_path / "cifar10" / cifar10.ARCHIVE
+    sparse = b"1\n0\n512\n"
+    hostile(
+        path,
+        pax(GNU_sparse_major=1, GNU_sparse_minor=0, GNU_sparse_realsize=SIZE),
+        (header(size=1024), sparse + bytes(1024 - len(sparse))),
+    )
+    with pytest.raises(UserError, match=r"test_batch.bin: (not a regular file|byte)"):
+        cifar10.load(tmp_path, PARAMS)
+
+
+def test_an_archive_that_unpacks_to_much(tmp_path):
+    path = tmp_path / "cifar10" / cifar10.ARCHIVE
+    hostile(path, (header("other", 100 << 20), b""), tail=bytes(100 << 20))
+    with pytest.raises(UserError, match=r"damaged archive \(unpacks to more than \d+ bytes\); "):
+        cifar10.load(tmp_path, PARAMS)
+
+
+def test_files_that_are_too_large_are_not_read(tmp_path):
+    write_files(tmp_path / "cifar10")
+    with open(tmp_path / "cifar10" / "test_batch.bin", "r+b") as file:
+        file.truncate(10**13)
+    with pytest.raises(UserError, match=f"test_batch.bin: byte {SIZE}: trailing bytes: 1000000000"):
+        cifar10.load(tmp_path, PARAMS)

@@ -1,6 +1,7 @@
 """What the programs share: exit codes, one-line errors, a quiet console. In processes of their own,
 for it is exit codes and file descriptors that count."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from src.cli import experiment_parser
+from src.cli import experiment_parser, positive_int, program_parser
 
 ROOT = Path(__file__).parent.parent
 
 PREAMBLE = """
 import os, signal, sys
 from pathlib import Path
-from src.cli import experiment_parser, quiet_console, run
+from src.cli import experiment_parser, positive_int, program_parser, quiet_console, run
 from src.errors import UserError
 LOG = Path(sys.argv[1])
 """
@@ -296,3 +297,154 @@ def test_without_an_experiment(log):
 def test_help_shows_the_examples_as_they_are():
     text = experiment_parser("Do it.", "  program a\n  program b").format_help()
     assert text.endswith("examples:\n  program a\n  program b\n")
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["EACCES", "EPERM", "EROFS", "ENAMETOOLONG", "ELOOP", "EISDIR", "ENOTDIR", "EIO", "ENOSPC"],
+)
+def test_what_the_system_refuses_is_no_traceback(log, code):
+    done = program(
+        f"""
+import errno
+def main():
+    raise OSError(errno.{code}, os.strerror(errno.{code}), "some\x1b[2J/file\u202e")
+run(main)
+""",
+        log,
+    )
+    reason = os.strerror(getattr(errno, code))
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == (
+        rf"error: some\x1b[2J/file\u202e: {reason}; accepted: a file or folder that this user may "
+        "read or write, on a disk with room\n"
+    )
+
+
+def test_no_more_open_files(log):
+    done = program(
+        """
+import resource
+def main():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))
+    kept = [open(LOG, "wb") for _ in range(20)]
+run(main)
+""",
+        log,
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"error: {log}: Too many open files; accepted: a higher limit of open files (ulimit -n)\n",
+    )
+
+
+@pytest.mark.parametrize("code", ["ENOENT", "EBADF", "EINVAL", "ECHILD"])
+def test_what_may_be_a_mistake_of_ours_keeps_its_traceback(log, code):
+    done = program(
+        f"""
+import errno
+def main():
+    raise OSError(errno.{code}, "of ours", "file")
+run(main)
+""",
+        log,
+    )
+    assert done.returncode == 1 and done.stderr.startswith("Traceback")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("text", ["short", "long" * 100_000])
+def test_standard_output_on_a_full_disk(log, text):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                f"{PREAMBLE}run(lambda: print({text[:4]!r} * {len(text)}))",
+                log,
+            ],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: output: No space left on device; accepted: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_names_in_errors_control_no_console(log):
+    done = program(
+        r"""
+def main():
+    raise UserError("a\x1b[2J\u202e\r: wrong\nb\udcff\x07\u2028: wrong too")
+run(main)
+""",
+        log,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        r"error: a\x1b[2J\u202e\r: wrong" + "\n" + r"b\udcff\x07\u2028: wrong too" + "\n"
+    )
+
+
+def test_arguments_in_errors_control_no_console(log):
+    code = "experiment_parser('Do it.', '').parse_args(['--model_dir', 'x', '\x1b[2J\u202e\\n'])"
+    done = program(code, log)
+    assert done.returncode == 2
+    assert done.stderr.endswith(r"error: unrecognized arguments: \x1b[2J\u202e\n" + "\n")
+
+
+def test_a_name_that_the_console_lacks_is_printed_all_the_same(log):
+    done = program(
+        r"run(lambda: print('\u00fc \u202e \udcff'))",
+        log,
+        LC_ALL="C",
+        PYTHONCOERCECLOCALE="0",
+        PYTHONUTF8="0",
+    )
+    assert (done.returncode, done.stdout) == (0, r"\xfc \u202e \udcff" + "\n")
+
+
+def test_standard_output_that_is_closed(log):
+    code = PREAMBLE + "run(lambda: print('to nobody'))"
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$1" log >&-', sys.executable, code],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_log_is_no_way_to_another_file(log, tmp_path):
+    (tmp_path / "mine").write_text("mine\n")
+    os.mkfifo(tmp_path / "pipe")
+    code = "run(lambda: quiet_console(LOG, verbose=False).__enter__())"
+    for target in ("mine", "pipe", "absent"):
+        log.unlink(missing_ok=True)
+        log.symlink_to(tmp_path / target)
+        done = program(code, log)
+        assert (done.returncode, done.stderr) == (
+            2,
+            f"error: {log}: a symbolic link; accepted: a regular file\n",
+        )
+    assert (tmp_path / "mine").read_text() == "mine\n" and not (tmp_path / "absent").exists()
+    log.unlink()
+    os.mkfifo(log)
+    done = program(code, log)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr == f"error: {log}: a named pipe; accepted: a regular file\n"
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "x", "", "9" * 5000, "\u0663"])
+def test_what_is_no_number(text, capsys):
+    parser = program_parser("Do it.", "")
+    parser.add_argument("--jobs", type=positive_int)
+    assert parser.parse_args(["--jobs", "007"]).jobs == 7
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--jobs", text])
+    error = capsys.readouterr().err
+    assert error.endswith(f"--jobs: found {text[:80]}; accepted: a whole number from 1 on\n")

@@ -158,3 +158,16 @@ def test_a_console_without_plus_minus(margins):
         env={"PYTHONIOENCODING": "ascii"},
     )
     assert b"0.2000 +- 0.0000" in done.stdout
+
+
+@pytest.mark.parametrize("option", [[], ["--csv"], ["--markdown"], ["--json"]])
+def test_a_console_without_a_names_letters(margins, option):
+    (margins / "margin_3").rename(margins / "größe-猫")
+    done = subprocess.run(
+        [sys.executable, "compare.py", str(margins), *option],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        env={"PYTHONIOENCODING": "ascii"},
+    )
+    assert b"gr\\" in done.stdout and b"\\u732b" in done.stdout

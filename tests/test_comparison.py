@@ -1,6 +1,7 @@
 """The comparison: which params are shown, which experiments are one row, statistics, sorting."""
 
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,63 @@ def test_names_have_a_star_where_they_differ():
     assert name("xyx", "x") == ["x*"]
 
 
+def test_a_mean_is_over_the_seeds_that_have_the_metric():
+    comparison = compare(
+        [
+            result("s_0", metrics={"train.loss": 1.0, "test.map_at_r_within": 0.5}),
+            result("s_1", metrics={"train.loss": 2.0}, seed=1),  # null: no query
+            result("s_2", metrics={"train.loss": 3.0, "test.map_at_r_within": 0.7}, seed=2),
+        ]
+    )
+    [row] = comparison.rows
+    assert row.status == "finished"
+    found = row.statistics["test.map_at_r_within"]
+    assert (found.mean, found.n) == (pytest.approx(0.6), 2)
+
+
+def test_copies_in_several_directories_stay_with_their_neighbours():
+    """Each joins the row of its own directory if that lacks its seed, else the first that does."""
+    groups = compare(
+        [
+            result("a/s_0"),
+            result("b/s_0"),
+            result("b/s_1", seed=1),
+            result("a/s_1", seed=1),
+            result("c/s_1", seed=1),  # no row lacks it
+            result("d/s_2", seed=2),  # all lack it
+            result("c/s_2", seed=2),
+            result("e/s_2", seed=2),
+        ]
+    ).rows
+    names = [sorted(str(r.model_dir.relative_to("experiments")) for r in g.results) for g in groups]
+    assert sorted(names) == [
+        ["a/s_0", "a/s_1", "d/s_2"],
+        ["b/s_0", "b/s_1", "e/s_2"],
+        ["c/s_1", "c/s_2"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        lambda i: {},  # copies of one
+        lambda i: {"seed": i},  # one row
+        lambda i: {"margin": 1.0 + i},  # a row each
+        lambda i: {"margin": 1.0 + i, "seed": i % 3},
+    ],
+)
+def test_the_time_is_in_proportion_to_the_experiments(params):
+    """Under a second for 1000; to compare each with each takes ten."""
+    metrics = {f"{split}.{name}": 0.5 for split in SPLITS for name in WITHIN}
+    results = [
+        result(f"d/{i}", metrics={**metrics, f"own_{i}.x": 1.0}, **params(i)) for i in range(1000)
+    ]
+    started = time.process_time()
+    comparison = compare(results, sort="map_at_r_within", baselines=True)
+    assert time.process_time() - started < 3
+    assert sum(len(row.results) for row in comparison.rows) == 1000
+
+
 # Columns
 
 
@@ -230,6 +288,14 @@ def test_an_unknown_column_or_split():
     assert compare([result("a", metrics={"test.loss": 1.0})]).rows  # the default is no mistake
 
 
+def test_names_in_errors_are_printable():
+    results = [result("a", metrics={"validation.\x1b[31mred": 1.0, "sp\u202elit.x": 1.0})]
+    for options in ({"columns": ["loss2"]}, {"split": "nowhere"}, {"sort": "x" * 9}):
+        with pytest.raises(UserError) as error:
+            compare(results, **options)
+        assert str(error.value).isprintable()
+
+
 def test_baselines_stand_below_their_experiment():
     def metrics(ours, pixels):
         return {
@@ -252,6 +318,11 @@ def test_baselines_stand_below_their_experiment():
     found = rows[2].statistics["validation.recall_at_1"]
     assert (found.mean, found.n) == (pytest.approx(0.65), 2)
     assert len(compare(results).rows) == 2
+
+
+def test_a_baseline_of_another_form_is_passed_over():
+    comparison = compare([result("a", metrics={"baselines.odd": 1.0})], baselines=True)
+    assert names(comparison) == ["a"]
 
 
 def test_every_metric_of_the_evaluation_has_its_direction():

@@ -79,6 +79,19 @@ def test_the_deviation_over_seeds():
     assert segments[1] == [[2.0, 0.5], [2.0, 0.5]]
 
 
+def test_names_in_the_legend_are_no_formulas_and_none_is_left_out():
+    names = ["_hidden", "$\\frac{1}$", "a$b\x1b", "x" * 200]
+    results = [
+        result(str(i), recall=0.5, margin=1.0, dataset="image_folder", image_size=8, image_dir=name)
+        for i, name in enumerate(names)
+    ]
+    figure = comparison_figure(compare(results), "validation", {})
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    shown = sorted(text.get_text().strip() for text in legend.get_texts())
+    assert shown == sorted(["_hidden", "$\\frac{1}$", "a$b\\x1b", "x" * 77 + "..."])
+
+
 def test_wide_ranges_are_logarithmic_and_soft_stands_apart():
     results = [
         result(str(margin), recall=0.5, margin=margin, triplet_strategy="batch_hard")

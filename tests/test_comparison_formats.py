@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -157,10 +158,13 @@ def test_json_read_back(seeds):
         "n": 3,
         "status": "finished",
         "params": {"margin": 1.0},
-        "metrics": {"train.loss": {"mean": 5.0, "sd": math.sqrt(13), "n": 3}},
+        "metrics": {"train.loss": {"mean": 5.0, "sd": math.sqrt(13), "n": 3}, "seconds": None},
         "notes": [],
     }
-    assert second["metrics"] == {"seconds": {"mean": 8.4, "sd": None, "n": 1}}
+    assert second["metrics"] == {
+        "train.loss": None,
+        "seconds": {"mean": 8.4, "sd": None, "n": 1},
+    }
     assert second["notes"] == ["a note"]
 
 
@@ -175,3 +179,125 @@ def test_json_is_strict():
         "train.loss": "nan",
         "test.loss": "-inf",
     }
+
+
+# A metric that not all experiments of a row have
+
+
+@pytest.fixture
+def partial():
+    """Three seeds; MAP@R of the second is null, and recall@1 of all."""
+    values = [0.5, None, 0.75]
+    results = [
+        result(
+            f"s_{seed}",
+            metrics={"test.loss": 1.0} | ({} if value is None else {"test.map_at_r": value}),
+            seed=seed,
+        )
+        for seed, value in enumerate(values)
+    ] + [result("other", metrics={"test.loss": 2.0, "test.map_at_r": 0.25}, margin=2.0)]
+    return compare(results, columns=["test.map_at_r", "test.loss", "validation.recall_at_1"])
+
+
+def test_text_says_over_how_many_a_mean_is(partial):
+    assert as_text(partial).split("\n")[-2:] == [
+        "s_*            0.5  3  0.6250 ± 0.1768 (n=2)  1.0000 ± 0.0000            -",
+        "other            2  1  0.2500                 2.0000                     -",
+    ]
+    assert "| 0.6250 ± 0.1768 (n=2) |" in as_markdown(partial)
+
+
+def test_csv_and_json_say_so_too(partial):
+    first, second = csv.DictReader(io.StringIO(as_csv(partial)))
+    assert first["notes"] == "test.map_at_r: of 2 of 3"
+    assert (second["notes"], first["validation.recall_at_1"]) == ("", "")
+    metrics = json.loads(as_json(partial))[0]["metrics"]
+    assert (metrics["test.map_at_r"]["n"], metrics["test.loss"]["n"]) == (2, 3)
+    assert metrics["validation.recall_at_1"] is None
+
+
+def test_counts_are_shown_as_such():
+    metrics = {"test.num_queries": 12345, "best.step": 98765, "test.new": 0.123456}
+    comparison = compare([result("a", metrics=metrics)], columns=list(metrics))
+    assert as_text(comparison).split("\n")[-1].split() == ["a", "12345", "98765", "0.1235"]
+
+
+# Names from outside
+
+ESC, RIGHT_TO_LEFT = "\x1b[2J", "\u202e"
+
+
+@pytest.fixture
+def hostile():
+    """Names, params, states and notes of everything that means something somewhere."""
+    results = [
+        result(
+            f"=1+1{ESC}",
+            f"<b>done</b>{RIGHT_TO_LEFT}",
+            {"test.=cmd()": 1.0, "test.*a* *b*": 2.0},
+            (f"@note\n{ESC} | <script>",),
+            image_dir=f"+1{ESC}\t|`code`",
+            dataset="image_folder",
+            image_size=8,
+        ),
+        result(
+            "[link](x) *bold* _thin_",
+            image_dir="-2\r" + "x" * 200,
+            dataset="image_folder",
+            image_size=8,
+        ),
+    ]
+    return compare(results, columns=["test.=cmd()", "test.*a* *b*"])
+
+
+@pytest.mark.parametrize("write", [as_text, as_markdown, as_csv, as_json])
+def test_no_format_lets_controls_through(hostile, write):
+    assert all(line.isprintable() for line in write(hostile).split("\n"))
+    lines = len(write(hostile).split("\n"))
+    assert write is as_json or lines == {as_text: 8, as_markdown: 6, as_csv: 3}[write]
+
+
+def test_a_terminal_shows_the_beginning_of_a_long_value(hostile):
+    assert "x" * 70 + "..." in as_text(hostile) and "x" * 81 not in as_text(hostile)
+    assert "x" * 200 in as_csv(hostile)
+
+
+def test_markdown_shows_text_as_it_is(hostile):
+    table = as_markdown(hostile)
+    assert "<" not in table and "&lt;b&gt;done&lt;/b&gt;" in table
+    assert r"\[link\](x) \*bold\* \_thin\_" in table
+    assert r"\|\`code\`" in table
+    assert "- &#64;note" in table
+    for line in table.split("\n")[:4]:
+        assert len(re.findall(r"(?<!\\)\|", line)) == 6  # five columns
+    columns = as_markdown(compare([result("m_1/a"), result("m_1/b*", margin=1.0)]))
+    assert "embedding_mean_norm (validation)" in columns and "b* " in columns
+
+
+def test_csv_has_no_formulas(hostile):
+    rows = list(csv.reader(io.StringIO(as_csv(hostile))))
+    for row in rows:
+        assert not [cell for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+    by_image_dir = {row[1][:3]: row for row in rows[1:]}
+    assert by_image_dir["'+1"][0] == r"'=1+1\x1b[2J"
+    assert rows[0][4] == "test.=cmd()"
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\uff1d", "\uff20"])
+def test_csv_marks_every_beginning_of_a_formula(start):
+    results = [result(f"{start}1", f"{start}2", notes=(f"{start}3",), seed=1)]
+    [row] = csv.reader(io.StringIO(as_csv(compare(results, columns=["seconds"])).split("\n")[1]))
+    for cell in (row[0], row[2], row[-1]):
+        assert cell.startswith(("'", "\\t")), cell
+
+
+def test_csv_numbers_stay_numbers():
+    results = [result("a", metrics={"test.loss": -1.5}), result("b", margin=2.0)]
+    rows = list(csv.DictReader(io.StringIO(as_csv(compare(results, columns=["test.loss"])))))
+    assert (rows[0]["test.loss"], rows[1]["margin"]) == ("-1.5", "2")
+
+
+def test_letters_of_any_script_stay():
+    comparison = compare([result("größe-猫")], columns=["seconds"])
+    for write in (as_text, as_markdown, as_csv):
+        assert "größe-猫" in write(comparison)

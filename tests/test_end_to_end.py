@@ -201,7 +201,8 @@ def test_visualize_again_computes_nothing_again(trained, data_dir, capsys, monke
     files = {p: p.read_bytes() for p in (trained / "projector" / "test").iterdir()}
     monkeypatch.setattr("visualize._embed", lambda *_, **__: None)
     monkeypatch.setattr("src.layouts.tsne", None)
-    monkeypatch.setattr("src.view.neighborhood", None)
+    monkeypatch.setattr("src.view.neighbors", None)
+    monkeypatch.setattr("src.view.errors_nearby", None)
     monkeypatch.setattr("src.view.write_figures", None)
     run_visualize(trained, data_dir)
     strip = re.compile(r"done in .*")
@@ -258,7 +259,8 @@ def test_neighbours_on_the_console_agree_with_the_metadata(trained, data_dir, ca
     lines = (trained / "projector" / "validation" / "metadata.tsv").read_text().splitlines()
     rows = [dict(zip(lines[0].split("\t"), line.split("\t"), strict=True)) for line in lines[1:]]
     wrong = [row for row in rows if row["prediction"] == "wrong"]
-    assert f"; {len(wrong)} (" in capsys.readouterr().out
+    said = f"; {len(wrong)} of {len(rows)} ({len(wrong) / len(rows):.2%}) predicted wrong by their"
+    assert f"{said} nearest training images\n" in capsys.readouterr().out
     for row in rows:
         is_wrong = row["label"] != row["predicted_label"]
         assert (row["prediction"] == "wrong") == is_wrong
@@ -278,6 +280,11 @@ def test_visualize_classes_held_out(make_experiment, data_dir, capsys):
         header = lines[0].split("\t")
         assert set(columns[header.index("label")]) == labels
         assert set(columns[header.index("predicted_label")]) == labels
+        gallery = "unseen" if split == "unseen" else "train"
+        assert set(columns[header.index("compared_with")]) == {gallery}
+    out = capsys.readouterr().out
+    assert "by their nearest neighbours in the split (classes not trained on)" in out
+    assert "by their nearest training images" in out
 
 
 def test_visualize_unseen_without_classes_held_out_is_refused(trained, data_dir):

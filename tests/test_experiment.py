@@ -63,7 +63,7 @@ def test_no_checkpoint(experiment):
     assert Experiment(experiment.model_dir / "nothing").latest_step() is None
 
 
-@pytest.mark.parametrize("prefix", ["", "/home/me/runs-12/margin_0.5-3/", "../model.ckpt-9/"])
+@pytest.mark.parametrize("prefix", ["", "/home/me/runs-12/margin_0.5-3/", "../model.ckpt-9/", "./"])
 @pytest.mark.parametrize("step", [0, 1, 782, 1234567])
 def test_latest_step(experiment, step, prefix):
     write_checkpoint(experiment, step, prefix)
@@ -115,7 +115,7 @@ def test_changed_params_are_refused(experiment):
     text = refusal(experiment, Params(margin=1.5, triplet_strategy="batch_hard", num_epochs=7))
     assert text.startswith(f"{experiment.params_path}: ")
     assert "margin (now 1.5, trained with 0.5)" in text
-    assert "triplet_strategy (now 'batch_hard', trained with 'batch_all')" in text
+    assert 'triplet_strategy (now "batch_hard", trained with "batch_all")' in text
     assert "num_epochs" not in text and "seed" not in text
 
 
@@ -134,7 +134,11 @@ def test_every_other_key_makes_another_experiment(experiment, key):
     }.get(key, new)
     train(experiment, Params())
     changed = Params().model_copy(update={key: new})
-    assert f": {key} (now {new!r}, trained with {old!r});" in refusal(experiment, changed)
+    as_json = {Augment(shift=1): '{"shift": 1}', Augment(): "{}"}
+    new, old = (
+        as_json[value] if isinstance(value, Augment) else json.dumps(value) for value in (new, old)
+    )
+    assert f": {key} (now {new}, trained with {old});" in refusal(experiment, changed)
 
 
 def test_checkpoints_of_another_program_are_refused(experiment):
@@ -184,7 +188,7 @@ def test_stopped_early_is_finished_unless_there_is_more_patience(experiment, pat
 
 def test_metrics_are_written_with_a_row_of_a_matrix_on_a_line(experiment):
     metrics = {
-        "status": "finished",
+        "status": "running",
         "confusions": {"test": {"knn": [[980, 0], [-1, 1.5e-3]]}},
         "names": ["[1,\n 2]"],
         "empty": [],
@@ -257,7 +261,7 @@ def test_damaged_metrics(experiment, content):
 
 def test_metrics_round_trip(experiment):
     assert experiment.metrics() is None
-    metrics = {"status": "finished", "seconds": 0.1, "splits": {"test": {"loss": 1e-9}}}
+    metrics = {"status": "stopped", "seconds": 0.1, "splits": {"test": {"loss": 1e-9}}}
     experiment.save_metrics(metrics)
     assert experiment.metrics() == metrics
     assert json.loads(experiment.metrics_path.read_text()) == metrics
@@ -434,13 +438,23 @@ def test_after_overwrite_all_is_as_if_never_run(experiment):
 
 def test_progress(experiment):
     assert experiment.progress() is None
-    experiment.save_progress({"step": 3})
-    assert experiment.progress() == {"step": 3}
+    progress = {"step": 3, "max_steps": 9, "loss": 1.5, "fraction_positive": 0.25}
+    experiment.save_progress(progress)
+    assert experiment.progress() == progress
     experiment.overwrite()
     assert experiment.progress() is None
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", "\xff"])
+WRONG_PROGRESS = [
+    *("", "{", "[]", "3", "\xff", "{}", '{"step": 1}', "[" * 10**5),
+    '{"step": true, "max_steps": 9, "loss": 1, "fraction_positive": 0}',
+    '{"step": 1, "max_steps": "9", "loss": 1, "fraction_positive": 0}',
+    '{"step": 1, "max_steps": 9, "loss": NaN, "fraction_positive": 0}',
+    '{"step": 1, "max_steps": 9, "loss": 1, "fraction_positive": 0, "images_per_second": "x"}',
+]
+
+
+@pytest.mark.parametrize("content", WRONG_PROGRESS)
 def test_progress_that_cannot_be_read_is_none(experiment, content):
     experiment.progress_path.write_bytes(content.encode("latin-1"))
     assert experiment.progress() is None

@@ -1,6 +1,8 @@
 """The figures of an experiment: their numbers, against loops, and that they can be seen."""
 
+import tracemalloc
 import warnings
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -11,14 +13,13 @@ from test_drawing import HOSTILE
 
 from src.animation import write_gif
 from src.drawing import figure_image, style
-from src.figures import FigureData, draw, write_figures
-from src.figures.confusion import confusion, frequent_confusions
+from src.figures import MAX_SHOWN, FigureData, draw, write_figures
+from src.figures.confusion import confusions, frequent_confusions, most_confused, row_shares
 from src.figures.curves import running_mean
 from src.figures.distances import median_distance
-from src.figures.mistakes import most_mistaken
+from src.figures.mistakes import all_mistaken, most_mistaken
 from src.figures.triplets import extreme_triplets, triplet_distances, triplet_losses
 from src.layouts import pca
-from src.metrics import MAX_QUERIES
 from src.pairs import scan_pairs
 from src.params import Params
 from src.registry import FIGURES, LIVE_FIGURES
@@ -78,6 +79,15 @@ class TestEveryFigure:
             warnings.simplefilter("error")
             assert ink(draw(name, data)) > 0.01
 
+    def test_numbers_of_any_size(self, name):
+        data = data_of()
+        for scale in (1e-30, 1e15, 1e30):
+            huge = data.embeddings * np.float32(scale)
+            layouts = {key: layout * np.float32(scale) for key, layout in data.layouts.items()}
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                assert ink(draw(name, replace(data, embeddings=huge, layouts=layouts))) > 0.001
+
     @pytest.mark.parametrize("num_classes", [2, 100])
     def test_few_and_many_classes(self, name, num_classes):
         assert ink(draw(name, data_of(300, num_classes, spread=0.3))) > 0.01
@@ -99,13 +109,8 @@ class TestEveryFigure:
     def test_embeddings_that_are_all_one_point(self, name):
         data = data_of()
         ones = np.ones_like(data.embeddings)
-        collapsed = FigureData(
-            **{
-                **{field: getattr(data, field) for field in data.__dataclass_fields__},
-                "embeddings": ones,
-                "layouts": {"pca": pca(ones), "tsne": pca(ones), "umap": pca(ones)},
-            }
-        )
+        flat = {"pca": pca(ones), "tsne": pca(ones), "umap": pca(ones)}
+        collapsed = replace(data, embeddings=ones, layouts=flat)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert ink(draw(name, collapsed)) > 0.001
@@ -138,45 +143,89 @@ class TestConfusion:
             distances = np.linalg.norm(data.embeddings - embedding, axis=1)
             distances[image] = np.inf
             expected[labels[image], labels[distances.argmin()]] += 1
-        found = confusion(labels, labels[data.nearest], 4)
+        pairs, counts = confusions(labels, labels[data.nearest])
+        found = np.zeros((4, 4), int)
+        found[tuple(pairs.T)] = counts
         np.testing.assert_array_equal(found, expected)
         # and so the diagonal is the recall that metrics.json has
         assert np.trace(found) / 60 == recall_at_1(data.embeddings, labels)
         assert np.trace(found) < 60
+        chosen = most_confused(pairs, counts)
+        assert chosen.tolist() == [0, 1, 2, 3]
+        np.testing.assert_allclose(
+            row_shares(pairs, counts, chosen), expected / expected.sum(axis=1, keepdims=True)
+        )
+        some = np.array([1, 3])
+        np.testing.assert_allclose(
+            row_shares(pairs, counts, some),
+            (expected / expected.sum(axis=1, keepdims=True))[np.ix_(some, some)],
+        )
 
     def test_the_numbers_drawn(self):
-        labels = np.array([0, 0, 0, 1, 1, 2], np.int32)
-        embeddings = np.array([[0], [0.1], [5.1], [5], [5.3], [0.2]], np.float32)
-        data = data_of(6, 3)
-        data = FigureData(
-            **{
-                **{field: getattr(data, field) for field in data.__dataclass_fields__},
-                "split": Split(data.split.images, labels, ("a", "b", "c")),
-                "embeddings": embeddings,
-            }
+        labels = np.array([0, 0, 0, 1, 1, 2, 2, 3], np.int32)
+        places = [0, 0.1, 5.1, 5, 5.3, 0.2, 9, 5.4]
+        data = data_of(8, 4)
+        data = replace(
+            data,
+            split=Split(data.split.images, labels, ("a", "b", "c", "d")),
+            embeddings=np.array(places, np.float32)[:, None],
         )
         picture = draw("confusion", data)
         of_matrix, of_bars = picture.figure.axes
         drawn = {text.get_position(): text.get_text() for text in of_matrix.texts}
-        # at (column, row): two of three a's are nearest to an a, the third to a b, ...
-        assert drawn == {(0, 0): "66.7", (1, 0): "33.3", (0, 1): "100.0", (0, 2): "100.0"}
+        # at (column, row): two of three a's are nearest to an a, the third to a b, ... The only d
+        # is nobody's mistake, but it can be what another is taken for.
+        assert drawn == {
+            **{(0, 0): "66.7", (1, 0): "33.3", (0, 1): "50.0", (3, 1): "50.0"},
+            **{(0, 2): "50.0", (3, 2): "50.0"},
+        }
         assert [tick.get_text() for tick in of_bars.get_yticklabels()] == [
-            *("b → a", "a → b", "c → a")
+            *("a → b", "b → a", "b → d", "c → a", "c → d")
         ]
-        assert [bar.get_width() for bar in of_bars.patches] == [2, 1, 1]
-        assert "4 of 6 images, 66.67%" in picture.caption
-        assert "b for a 2 times" in picture.alt
+        assert [bar.get_width() for bar in of_bars.patches] == [1] * 5
+        assert "5 of 7 images, 71.43%" in picture.caption
+        assert "1 more is the only one of its class" in picture.caption
+        assert "a for b 1 times" in picture.alt
 
     def test_most_frequent_first_and_none_of_what_is_right(self):
-        counts = np.array([[9, 2, 0], [5, 9, 0], [0, 1, 9]])
-        assert frequent_confusions(counts, 10) == [(1, 0, 5), (0, 1, 2), (2, 1, 1)]
-        assert frequent_confusions(counts, 2) == [(1, 0, 5), (0, 1, 2)]
-        assert frequent_confusions(np.diag([3, 3]), 10) == []
+        pairs = np.array([[0, 0], [0, 1], [1, 0], [1, 1], [2, 1], [2, 2]])
+        counts = np.array([9, 2, 5, 9, 1, 9])
+        assert frequent_confusions(pairs, counts, 10) == [(1, 0, 5), (0, 1, 2), (2, 1, 1)]
+        assert frequent_confusions(pairs, counts, 2) == [(1, 0, 5), (0, 1, 2)]
+        assert frequent_confusions(pairs[[0, 3]], counts[[0, 3]], 10) == []
 
     def test_numbers_only_where_they_are_legible(self):
-        many = draw("confusion", data_of(300, 100)).figure.axes[0]
+        many = draw("confusion", data_of(1000, 100)).figure.axes[0]
         assert len(many.texts) == 0
         assert len(many.get_yticklabels()) == 100
+
+    def test_of_very_many_classes_the_most_confused_and_it_says_so(self):
+        labels = np.repeat(np.arange(500), 2).astype(np.int32)
+        places = 10.0 * labels + np.tile([0, 1], 500)
+        for one, other in ((20, 400), (77, 78), (300, 5)):  # an image of each lies by the other
+            places[2 * one] = places[2 * other] + 0.5
+        data = data_of(1000, 500)
+        data = replace(
+            data,
+            split=Split(data.split.images, labels, data.split.class_names),
+            embeddings=places.astype(np.float32)[:, None],
+        )
+        picture = draw("confusion", data)
+        shown = [tick.get_text() for tick in picture.figure.axes[0].get_yticklabels()]
+        assert len(shown) == 40
+        assert {"20", "400", "77", "78", "300", "5"} <= set(shown)
+        assert shown == sorted(shown, key=int)
+        assert "Of 500 classes these are the 40 of the most frequent confusions" in picture.caption
+
+    def test_of_ten_thousand_classes_it_is_small(self):
+        labels = np.repeat(np.arange(10_000), 2).astype(np.int32)
+        tracemalloc.start()
+        pairs, counts = confusions(labels, labels[::-1])
+        chosen = most_confused(pairs, counts)
+        shares = row_shares(pairs, counts, chosen)
+        assert tracemalloc.get_traced_memory()[1] < 20e6  # and not 800 MB
+        tracemalloc.stop()
+        assert shares.shape == (40, 40)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +312,7 @@ class TestMistakes:
                 own = min(to[other] for other in to if labels[other] == labels[image])
                 expected.append((own - to[ranked[0]], image, ranked[:3]))
         expected.sort(reverse=True)
-        mistaken = np.flatnonzero(labels != labels[data.nearest])
+        mistaken = all_mistaken(data)
         found = most_mistaken(data, mistaken, 5, 3)
         assert len(found) == 5 <= len(expected) == len(mistaken)
         for mistake, (excess, image, ranked) in zip(found, expected, strict=False):
@@ -294,19 +343,92 @@ def test_no_mistake_no_picture():
     assert draw("mistakes", data_of(spread=100)) is None
 
 
-def test_the_only_image_of_its_class_is_the_most_mistaken():
+def test_the_only_image_of_its_class_is_not_mistaken():
     data = data_of(30, 3, spread=0.5)
     labels = np.where(np.arange(30) == 17, 2, np.arange(30) % 2).astype(np.int32)
-    alone = FigureData(
-        **{
-            **{field: getattr(data, field) for field in data.__dataclass_fields__},
-            "split": Split(data.split.images, labels, data.split.class_names),
-        }
+    alone = replace(data, split=Split(data.split.images, labels, data.split.class_names))
+    mistaken = all_mistaken(alone)
+    assert 17 not in mistaken
+    expected = np.flatnonzero((labels != labels[alone.nearest]) & (np.arange(30) != 17))
+    assert mistaken.tolist() == expected.tolist() != []
+    picture = draw("mistakes", alone)
+    assert f"{len(mistaken)} of 29 images" in picture.caption
+    assert "among the other 29 images of the split. 1 more is the only one" in picture.caption
+
+
+def test_nobody_can_be_right_and_nobody_is_mistaken(tmp_path):
+    data = data_of(30, 30)
+    assert all_mistaken(data).tolist() == []
+    assert draw("mistakes", data) is None
+    assert draw("confusion", data) is None
+    before, after = draw("before_after", data).figure.axes
+    assert before.get_title() == "before training: recall@1 -"
+    assert after.get_title() == "after 101 steps: recall@1 -"
+    for shown, is_said in ((data, True), (data_of(), False)):
+        page, *_ = write_figures(tmp_path, shown, [])
+        assert ("No two of the images are of one class" in page.read_text()) == is_said
+
+
+class TestNamesOfFiles:
+    PATHS = tuple(
+        [f"kept/{'deep/' * 12}{number:04}.png" for number in range(58)]
+        + ["a\x1b[31m\u202egnp.exe", '"><script>alert(1)</script>.png']
     )
-    mistaken = np.flatnonzero(labels != labels[alone.nearest])
-    first = most_mistaken(alone, mistaken, 1, 3)[0]
-    assert first.image == 17
-    assert first.excess == np.inf
+
+    def with_paths(self, **params):
+        data = data_of(spread=0.4, **params)
+        split = replace(data.split, paths=np.array(self.PATHS, dtype=object))
+        return replace(data, split=split, indices=np.arange(60) * 7 + 1, num_examples=999)
+
+    @pytest.mark.parametrize("name", ["mistakes", "triplets"])
+    def test_are_drawn_short_and_told_in_full(self, name):
+        data = self.with_paths()
+        picture = draw(name, data)
+        drawn = [text.get_text() for axes in picture.figure.axes for text in axes.texts]
+        shortened = [text for text in drawn if text.startswith("kept/") and text.endswith(".png")]
+        assert len(shortened) >= 8
+        assert all("…" in text and len(text) <= 30 for text in shortened)
+        for text in shortened:
+            number = int(text[-8:-4])
+            assert self.PATHS[number] in picture.alt
+        assert not any(text.startswith("no. ") for text in drawn)
+
+    def test_of_the_mistaken_image_itself(self):
+        data = self.with_paths()
+        picture = draw("mistakes", data)
+        first = most_mistaken(data, all_mistaken(data), 10, 7)[0]
+        assert f" {self.PATHS[first.image]}, " in picture.alt
+        assert "each with its file" in picture.caption
+        assert "among the other 59 images shown, of 999 of the split" in picture.caption
+
+    def test_without_files_it_is_the_number_in_the_whole_split(self):
+        data = replace(self.with_paths(), split=data_of(spread=0.4).split)
+        picture = draw("mistakes", data)
+        drawn = [text.get_text() for text in picture.figure.axes[0].texts]
+        shown = most_mistaken(data, all_mistaken(data), 10, 7)
+        numbers = [f"no. {7 * mistake.image + 1}" for mistake in shown]
+        assert [text for text in drawn if text.startswith("no. ")] == numbers
+        assert numbers[0] in picture.alt
+
+    def test_arrive_escaped_on_the_page_and_in_the_pictures(self, tmp_path):
+        data = self.with_paths()
+        # The images with odd names are the most mistaken: each in the midst of another class.
+        embeddings = data.embeddings.copy()
+        for image in (58, 59):
+            other = np.flatnonzero(data.split.labels != data.split.labels[image])[0]
+            embeddings[image] = embeddings[other] + 1e-3
+        page, *pictures = write_figures(tmp_path, replace(data, embeddings=embeddings))
+        text = page.read_text(encoding="utf-8")
+        found = Page(text)
+        assert "script" not in found.seen
+        assert any("a\\x1b[31m\\u202egnp.exe" in alt for alt in found.alts)
+        assert any('"><script>alert(1)</script>.png' in alt for alt in found.alts)
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+        for path in pictures:
+            if path.suffix == ".svg":
+                assert b"<script" not in path.read_bytes()
+                ElementTree.parse(path)
 
 
 class TestDistances:
@@ -474,14 +596,29 @@ class TestPage:
         assert found.ids[:3] == ["confusion", "film-evolution", "film-confusion"]
         assert sum(uri.startswith("data:image/gif;base64,") for uri in found.references) == 2
 
-    def test_of_a_large_split_those_are_shown_that_the_metrics_ask(self, tmp_path):
-        size = MAX_QUERIES + 1000
+    def test_a_metric_that_is_not_defined_is_a_dash(self, tmp_path):
+        metrics = {"test": {"map_at_r": None, "loss": 0.5}, "train": {"loss": 0.25}}
+        page, *_ = write_figures(tmp_path, replace(data_of(), metrics=metrics), [])
+        text = page.read_text(encoding="utf-8")
+        dash, none = '<td class="number">-</td>', "None"
+        assert f"<td>map_at_r</td>{dash}{dash}" in text
+        assert none not in text.split('id="params"')[0]
+
+    def test_files_of_others_beside_it_are_not_shown(self, tmp_path):
+        frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+        write_gif(tmp_path / "live" / '"><b>.gif', frames)
+        (tmp_path / "evolution.gif").mkdir()
+        page, *_ = write_figures(tmp_path, data_of(), [])
+        assert Page(page.read_text(encoding="utf-8")).references == []
+
+    def test_of_a_large_split_some_are_shown(self, tmp_path):
+        size = MAX_SHOWN + 1000
         data = data_of(size, spread=0.2)
-        shown = data.of_queries()
-        assert len(shown.split) == len(shown.embeddings) == MAX_QUERIES
-        assert all(len(layout) == MAX_QUERIES for layout in shown.layouts.values())
-        assert len(shown.untrained) == MAX_QUERIES
+        shown = data.of_shown()
+        assert len(shown.split) == len(shown.embeddings) == MAX_SHOWN
+        assert all(len(layout) == MAX_SHOWN for layout in shown.layouts.values())
+        assert len(shown.untrained) == MAX_SHOWN
         assert shown.num_examples == size
         page, *_ = write_figures(tmp_path, data, ["confusion"])
-        assert f"{MAX_QUERIES} of {size} images" in page.read_text(encoding="utf-8")
-        assert data_of().of_queries().split.labels.shape == (60,)
+        assert f"{MAX_SHOWN} of {size} images" in page.read_text(encoding="utf-8")
+        assert data_of().of_shown().split.labels.shape == (60,)

@@ -12,7 +12,8 @@ import pytest
 
 from model import hparams
 from model.estimator import tf
-from src.params import DURATION_KEYS, Augment, Params
+from src.comparison import WITHOUT_EFFECT, flat_params
+from src.params import Augment, Params
 
 SWEPT = {
     "margin_0.5": Params(margin=0.5, triplet_strategy="batch_hard"),
@@ -106,8 +107,8 @@ def test_the_columns(ask):
     experiment = ask("experiment")
     infos = {info["name"]: info for info in experiment["hparamInfos"]}
     assert set(infos) == {
-        *(set(Params.model_fields) - DURATION_KEYS - {"augment"}),
-        "num_epochs",
+        *(set(Params.model_fields) - WITHOUT_EFFECT - {"augment"}),
+        "image_size",  # which image_folder chooses
         *(f"augment.{key}" for key in Augment.model_fields),
     }
     for key, of_type in (
@@ -125,6 +126,25 @@ def test_the_columns(ask):
         (info["name"].get("group", ""), info["name"]["tag"]) for info in experiment["metricInfos"]
     ]
     assert tuple(metrics) == hparams.METRICS
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        Params(save_checkpoints_steps=7, patience_evaluations=3, keep_checkpoint_max=2),
+        Params(dataset="image_folder", image_size=32, holdout_classes=["größe", "b"]),
+        Params(network="mlp", hidden_sizes=[], extra_classes=["rot90"]),
+    ],
+)
+def test_what_compare_shows_is_shown(params):
+    """Each of its columns with a value, by the same key, and nothing else."""
+    shown = hparams.hparams(params)
+    given = {key for key, value in flat_params(params).items() if value is not None}
+    assert set(shown) == given | {"distance"}
+    assert set(shown) <= {info.name for info in hparams._hparam_infos()}
+    assert all(isinstance(value, str | int | float | bool) for value in shown.values())
+    assert shown.get("image_size") == (32 if params.dataset == "image_folder" else None)
+    assert shown.get("patience_evaluations") == params.patience_evaluations
 
 
 def test_a_row_for_each_experiment_with_its_params(groups):

@@ -1,6 +1,7 @@
 """The IDX reader against bytes written by hand, whole and damaged."""
 
 import gzip
+import os
 import tracemalloc
 
 import numpy as np
@@ -130,3 +131,26 @@ def test_a_bomb_is_unpacked_no_further_than_its_header_says(tmp_path):
 def test_the_values_are_read_only(tmp_path):
     with pytest.raises(ValueError, match="read-only"):
         read_idx(write(tmp_path, IDX))[0, 0, 0] = 1
+
+
+@pytest.mark.parametrize("kind", ["a named pipe", "a device", "a directory"])
+def test_what_is_no_file_is_not_opened(tmp_path, kind):
+    path = tmp_path / "images"
+    if kind == "a named pipe":
+        os.mkfifo(path)
+    elif kind == "a device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(UserError) as caught:
+        read_idx(path)
+    assert str(caught.value) == f"{path}: {kind}; accepted: a regular file"
+
+
+def test_a_bomb_whose_header_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("src.idx.MAX_BYTES", 5 << 20)
+    header = b"\0\0\x08\x03" + np.array([2**31, 28, 28], ">u4").tobytes()
+    path = write(tmp_path, gzip.compress(header + bytes(30 << 20), compresslevel=1))
+    assert message(path) == (
+        "sizes 2147483648 x 28 x 28 in the header; up to 5242880 bytes are accepted"
+    )

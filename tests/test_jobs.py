@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,35 @@ def test_an_earlier_runs_last_words_are_not_this_ones_reason(make_job):
     job = make_job("x", "raise SystemExit(1)")
     job.log_path.write_text("error: long ago\n")
     assert run_jobs([job], at_once=1).failed["x"].startswith("no message (exit code 1; ")
+
+
+def test_of_a_long_log_the_end_is_read(make_job):
+    """Half a gigabyte is no reason to hold that much, nor a line of it to print it."""
+    job = make_job("x", "import sys; print('a' * 10**6); print('b\\x1b[2J' * 10**4); sys.exit(1)")
+    with open(job.log_path, "wb") as log:
+        log.truncate(2**29)
+    tracemalloc.start()
+    reason = run_jobs([job], at_once=1).failed["x"]
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+    assert len(reason) < 2500 and reason.isprintable() and r"b\x1b[2Jb" in reason
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_log_that_is_no_file_of_the_directory(make_job, tmp_path, kind):
+    """An experiment from elsewhere may bring one: nothing is written there, nothing waits."""
+    job = make_job("x", "print('ran')")
+    (tmp_path / "foreign").write_text("kept")
+    if kind == "link":
+        job.log_path.symlink_to(tmp_path / "foreign")
+    else:
+        os.mkfifo(job.log_path)
+    assert "could not be started" in run_jobs([job], at_once=1).failed["x"]
+    assert (tmp_path / "foreign").read_text() == "kept"
+
+
+def test_more_places_than_jobs(make_job):
+    assert run_jobs([make_job("x", "pass")], at_once=10**12).finished == ["x"]
 
 
 def test_no_shell_takes_the_arguments_apart(make_job):
@@ -291,3 +322,128 @@ def test_handlers_are_restored(make_job):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     run_jobs([make_job("x", "pass")], at_once=1)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+# Experiments that another process trains: what a killed sweep leaves, or a second one beside it
+
+HOLD = """
+import os, signal, sys, time
+from pathlib import Path
+from src.lock import one_writer
+directory = Path(sys.argv[1])
+with one_writer(directory):
+    (directory / "held").touch()
+    while not (directory / "go").exists():
+        time.sleep(0.02)
+    if (directory / "go").read_text() == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def hold():
+    """`hold(directory)`: a process that holds the experiment's lock until a file `go` is there."""
+    started = []
+
+    def hold(directory):
+        process = subprocess.Popen([sys.executable, "-c", HOLD, directory], cwd=ROOT)
+        started.append(process)
+        wait_for(directory / "held", "")
+        return process
+
+    yield hold
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def later(function, *args):
+    """Call a function when the jobs have run for a while."""
+    timer = threading.Timer(1, function, args)
+    timer.start()
+    return timer
+
+
+@pytest.mark.parametrize(
+    ("status", "finished", "failed", "runs"),
+    [
+        ("finished", ["x", "y"], {}, False),
+        ("to run", ["y", "x"], {}, True),
+        ("diverged, not run again", ["y"], {"x": "diverged, not run again"}, False),
+    ],
+)
+def test_a_training_of_another_process_is_waited_for(
+    make_job, hold, capsys, status, finished, failed, runs
+):
+    first = make_job("x", "print('ran')")
+    job = Job(first.experiment, first.command, first.log_path, lambda: status)
+    directory = first.experiment.model_dir
+    process = hold(directory)
+    go = later((directory / "go").write_text, "end")
+    outcome = run_jobs([job, make_job("y", "pass")], at_once=2)
+    go.join()
+    assert sorted(outcome.finished) == sorted(finished) and outcome.failed == failed
+    assert job.log_path.exists() == runs
+    out = capsys.readouterr().out
+    assert out.startswith(f"x: in use by process {process.pid} on ")
+    assert "; waiting for it\n" in out
+    assert ("x: not finished by the other process" in out) == runs
+
+
+def test_a_process_that_is_killed_meanwhile_is_taken_over_from(make_job, hold):
+    """It stays in the list of processes until its parent asks for it."""
+    job = make_job("x", "print('ran')")
+    directory = job.experiment.model_dir
+    hold(directory)
+    go = later((directory / "go").write_text, "die")
+    assert run_jobs([job], at_once=1).finished == ["x"]
+    go.join()
+    assert "ran" in job.log_path.read_text()
+
+
+def test_one_that_is_waited_for_takes_a_place(make_job, hold):
+    first, second = make_job("x", "pass"), make_job("y", "import time; print(time.time())")
+    directory = first.experiment.model_dir
+    hold(directory)
+    began = time.time()
+    go = later((directory / "go").write_text, "end")
+    assert run_jobs([first, second], at_once=1).finished == ["x", "y"]
+    go.join()
+    assert float(second.log_path.read_text().split("\n")[1]) > began + 1
+
+
+def test_a_signal_does_not_reach_what_was_not_started_here(make_job, hold, capsys):
+    job = make_job("x", "pass")
+    process = hold(job.experiment.model_dir)
+    stop = later(os.kill, os.getpid(), signal.SIGTERM)
+    outcome = run_jobs([job, make_job("y", "pass")], at_once=1)
+    stop.join()
+    assert (outcome.finished, outcome.failed, outcome.stopped_by) == ([], {}, signal.SIGTERM)
+    assert "x: left to go on" in capsys.readouterr().out
+    assert process.poll() is None
+
+
+def test_another_process_that_comes_first(make_job, monkeypatch):
+    """Between the look at the lock and the training that is refused for it."""
+    code = """
+import subprocess, sys, time
+from pathlib import Path
+directory = Path(%r)
+if (directory / "go").exists():
+    print("ran")
+    sys.exit()
+subprocess.Popen([sys.executable, "-c", %r, str(directory)])
+while not (directory / "held").exists():
+    time.sleep(0.02)
+sys.exit("error: in use")
+"""
+    job = make_job("x", "")
+    directory = job.experiment.model_dir
+    command = [sys.executable, "-c", code % (str(directory), HOLD)]
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    go = threading.Timer(3, (directory / "go").write_text, ["end"])
+    go.start()
+    outcome = run_jobs([Job(job.experiment, command, job.log_path)], at_once=1)
+    go.join()
+    assert (outcome.finished, outcome.failed) == (["x"], {})
+    assert job.log_path.read_text().count("ran\n") == 1

@@ -64,6 +64,27 @@ def test_equal_points_and_few_dimensions(few_iterations, lay_out, dimensions):
     assert np.isfinite(lay_out(some_equal)).all()
 
 
+@pytest.mark.parametrize("lay_out", EACH)
+@pytest.mark.parametrize("size", [4, 5, 60])
+def test_one_dimension(few_iterations, lay_out, size):
+    """UMAP divides by the range of each axis of its start, which the second one has not."""
+    points = np.random.default_rng(0).normal(size=(size, 1)).astype(np.float32)
+    for embeddings in (points, np.repeat(points, 2, axis=0), points @ np.ones((1, 7), np.float32)):
+        layout = lay_out(embeddings)
+        assert np.isfinite(layout).all()
+        assert len(np.unique(layout[:, 0])) > 1
+
+
+@pytest.mark.parametrize("lay_out", EACH)
+@pytest.mark.parametrize("scale", [1e-40, 1e-30, 1e15, 1e30, 1e37])
+def test_numbers_of_any_size(few_iterations, lay_out, scale, recwarn):
+    points, labels = clusters()
+    layout = lay_out((points.astype(np.float64) * scale).astype(np.float32))
+    assert np.isfinite(layout).all()
+    assert recall_at_1(layout, labels) == 1
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def test_pca_is_that_of_scikit_learn():
     points = clusters()[0]
     expected = PCA(2, svd_solver="full").fit_transform(points)

@@ -11,6 +11,7 @@ import train
 from model.live_figures import LiveFigures
 from model.training import embed
 from src.datasets.mnist import load
+from src.errors import UserError
 from src.experiment import Experiment
 from src.layouts import pca
 from src.params import Params
@@ -118,3 +119,94 @@ def test_no_animation_without_a_picture(tmp_path):
     params = Params(live_figures=("progress",))
     LiveFigures(Experiment(tmp_path), params, split, lambda *_: None).write_animations()
     assert list(tmp_path.iterdir()) == []
+
+
+def drawn_live(model_dir, embeddings):
+    """Live figures of four images, of which one picture is drawn at step 10."""
+    split = Split(np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 0, 1, 1], np.int32), ("a", "b"))
+    params = Params(live_figures=("progress",))
+    live = LiveFigures(Experiment(model_dir), params, split, lambda *_: embeddings)
+    live.export(None, "", str(model_dir / "model.ckpt-10"), {"global_step": 10}, False)
+    return live
+
+
+POINTS = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+
+
+def header_of(shape):
+    """A file of an array that claims a shape and has none of its numbers."""
+    header = str({"descr": "<f4", "fortran_order": False, "shape": shape}).ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x93NUMPY",
+        b"not an array",
+        header_of((4, 2)),
+        header_of((10**15, 2)),
+        "an object",
+        np.full((4, 2), np.nan, np.float32),
+        np.zeros((4, 2), "<U3"),
+        np.zeros((9, 2), np.float32),
+        np.zeros(4, np.float32),
+    ],
+    ids=str,
+)
+def test_a_damaged_layout_is_made_anew(tmp_path, content):
+    path = tmp_path / "figures" / "live" / "layout.npy"
+    path.parent.mkdir(parents=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif isinstance(content, str):
+        np.save(path, np.array([{"an": "object"}]), allow_pickle=True)
+    else:
+        np.save(path, content)
+    drawn_live(tmp_path, POINTS)
+    np.testing.assert_array_equal(np.load(path), pca(POINTS))
+    assert steps(path.parent / "progress") == [10]
+
+
+def test_damaged_pictures_are_left_out_of_the_film(tmp_path, caplog):
+    folder = tmp_path / "figures" / "live" / "progress"
+    live = drawn_live(tmp_path, POINTS)
+    good = (folder / "step_00000010.png").read_bytes()
+    (folder / "step_00000001.png").write_bytes(good[: len(good) // 2])
+    (folder / "step_00000002.png").write_bytes(b"")
+    (folder / "step_00000003.png").mkdir()
+    flipped = bytearray(good)
+    flipped[20] ^= 0xFF  # of the height
+    (folder / "step_00000004.png").write_bytes(flipped)
+    Image.new("RGB", (9, 9)).save(folder / "step_00000005.png")
+    Image.new("RGB", (1000, 520), "red").save(folder / "step_00000006.png")
+    live.write_animations()
+    with Image.open(folder.parent / "progress.gif") as gif:
+        assert gif.n_frames == 2
+        assert gif.size == (1000, 520)
+    assert caplog.text.count("damaged, and left out of the film") == 3
+
+
+def test_no_picture_where_nothing_finite_can_be_laid_out(tmp_path, recwarn, capsys):
+    drawn_live(tmp_path, np.float32(3e38) * np.sign(POINTS))
+    assert not (tmp_path / "figures" / "live" / "progress").exists()
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_a_damaged_untrained_network_costs_one_picture(tmp_path, caplog):
+    experiment = Experiment(tmp_path)
+    experiment.untrained_checkpoint.parent.mkdir()
+    experiment.untrained_checkpoint.with_name("model.ckpt-0.index").write_bytes(b"x")
+
+    def embedded(split, checkpoint):
+        if checkpoint.name == "model.ckpt-0":
+            raise UserError(f"{checkpoint}: damaged")
+        return POINTS
+
+    split = Split(np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 0, 1, 1], np.int32), ("a", "b"))
+    live = LiveFigures(experiment, Params(live_figures=("progress",)), split, embedded)
+    for step in (10, 20):
+        live.export(None, "", str(tmp_path / f"model.ckpt-{step}"), {"global_step": step}, False)
+    assert steps(experiment.live_dir / "progress") == [10, 20]
+    assert caplog.text.count("the first live picture is left out") == 1

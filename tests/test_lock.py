@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,13 @@ from mounts import needs_mounts, run_mounted
 
 from src import lock
 from src.errors import UserError
-from src.lock import LOCK_FILE, one_writer
+from src.lock import LOCK_FILE, in_turn, one_writer
 
 ROOT = Path(__file__).parent.parent
 
 HOLD = """
 import sys
+import threading
 from pathlib import Path
 from src.lock import one_writer
 with one_writer(Path(sys.argv[1])):
@@ -134,6 +136,75 @@ def test_a_lock_whose_file_says_nothing_is_still_a_lock(tmp_path, content):
         assert refusal(tmp_path).startswith(f"{tmp_path}: in use by ")
 
 
+WRONG_RECORDS = [
+    {"pid": 0},
+    {"pid": -1},
+    {"pid": True},
+    {"pid": "1"},
+    {"pid": 2**31},
+    {"pid": 10**30},
+    {"host": 1},
+    {"host": "x" * 1000},
+    {"since": []},
+    {"process_started": 1},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG_RECORDS, ids=str)
+def test_without_flock_a_record_that_no_process_writes_is_taken_over(
+    tmp_path, without_flock, wrong
+):
+    (tmp_path / LOCK_FILE).write_text(json.dumps({"pid": 1, "host": "elsewhere", **wrong}))
+    assert lock.has_writer(tmp_path) is None
+    with one_writer(tmp_path):
+        pass
+
+
+def test_nested_records(tmp_path, without_flock):
+    (tmp_path / LOCK_FILE).write_text("[" * 4096)
+    assert lock.has_writer(tmp_path) is None
+    with one_writer(tmp_path):
+        pass
+
+
+def test_a_name_in_a_record_is_escaped(tmp_path, without_flock):
+    record = {"pid": 1, "host": "\x1b[2J\u202e", "since": "now\nerror: x"}
+    (tmp_path / LOCK_FILE).write_text(json.dumps(record))
+    assert r"process 1 on \x1b[2J\u202e since now\nerror: x; accepted" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["a symbolic link", "a named pipe", "a directory", "a device"])
+def test_no_regular_file_in_place_of_the_lock(tmp_path, kind):
+    model_dir, outside = tmp_path / "experiment", tmp_path / "outside"
+    model_dir.mkdir()
+    outside.write_text("precious")
+    path = model_dir / LOCK_FILE
+    makers = {
+        "a symbolic link": lambda: path.symlink_to(outside),
+        "a named pipe": lambda: os.mkfifo(path),
+        "a directory": path.mkdir,
+        "a device": lambda: os.mknod(path, 0o20666, os.makedev(1, 5)),
+    }
+    try:
+        makers[kind]()
+    except PermissionError:
+        pytest.skip("only root makes devices")
+    with pytest.raises(UserError) as caught, one_writer(model_dir):
+        pass
+    assert str(caught.value) == f"{path}: {kind}; accepted: a regular file"
+    assert lock.has_writer(model_dir) is None
+    assert outside.read_text() == "precious"
+
+
+def test_a_link_to_nothing_makes_no_file(tmp_path):
+    model_dir = tmp_path / "experiment"
+    model_dir.mkdir()
+    (model_dir / LOCK_FILE).symlink_to(tmp_path / "absent")
+    with pytest.raises(UserError, match="a symbolic link"), one_writer(model_dir):
+        pass
+    assert not (tmp_path / "absent").exists()
+
+
 def test_only_one_of_many_gets_it(tmp_path):
     """However their opening, locking and removing interleave."""
     count = """
@@ -234,3 +305,53 @@ def test_train_is_refused_while_another_trains_also_with_overwrite(make_experime
             assert done.stderr.startswith(f"error: {model_dir}: in use by process {process.pid} on")
             assert done.stderr.count("\n") == 1
         assert (model_dir / "metrics.json").read_text() == "precious"
+
+
+class Waited(Exception):
+    """Ends a wait."""
+
+
+def waits_for(path):
+    """Whom a process waits for that wants its turn; None if it need not wait."""
+    said = []
+
+    def stop(holder):
+        said.append(holder)
+        raise Waited
+
+    try:
+        with in_turn(path, stop):
+            assert os.listdir(path.parent) == [path.name]
+            return None
+    except Waited:
+        return said[0]
+
+
+def test_a_turn_comes_when_the_one_before_ends_or_dies(tmp_path):
+    for end in (subprocess.Popen.communicate, subprocess.Popen.kill):
+        with Holder(tmp_path) as process:
+            since = re.escape(f"process {process.pid} on {socket.gethostname()} since ")
+            assert re.fullmatch(rf"{since}[\d-]+ [\d:]+", waits_for(tmp_path / LOCK_FILE))
+            ends = threading.Timer(0.3, end, [process])
+            ends.start()
+            with in_turn(tmp_path / LOCK_FILE, lambda holder: None):
+                assert process.wait(timeout=10) is not None
+            ends.join()
+        assert os.listdir(tmp_path) == []
+        assert waits_for(tmp_path / LOCK_FILE) is None
+    assert os.listdir(tmp_path) == []
+
+
+def test_without_flock_it_is_said_what_ends_a_wait_for_another_host(tmp_path, without_flock):
+    path = tmp_path / "x.lock"
+    path.write_text(json.dumps({"pid": 1, "host": "elsewhere", "since": "2026-01-01 00:00:00"}))
+    assert waits_for(path) == (
+        f"process 1 on elsewhere since 2026-01-01 00:00:00, or {path} removed if it is dead"
+    )
+    path.unlink()
+    assert waits_for(path) is None
+
+
+def test_a_turn_where_nothing_can_be_written(tmp_path):
+    with pytest.raises(OSError), in_turn(tmp_path / "no" / "folder", lambda holder: None):
+        pass

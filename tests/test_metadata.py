@@ -53,10 +53,33 @@ def test_blank_values_are_made_visible_so_that_no_row_is_lost(tmp_path, blank):
     )
 
 
-def test_names_in_any_script_and_quotes_are_kept(tmp_path):
-    names = ["7", "ꦲ", "日本 語", 'say "a, b"', "naïve 🙂", "עברית"]
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("a\u202egnp.exe", "a\\u202egnp.exe"),
+        ("x\x00y\x7f", "x\\x00y\\x7f"),
+        ("\u200f", "\\u200f"),
+    ],
+)
+def test_what_would_not_print_as_itself_is_escaped(tmp_path, name, written):
     path = tmp_path / "metadata.tsv"
-    write_metadata(path, {"label": names, "index": range(6)})
+    write_metadata(path, {"label": [name, "b"], "path": ["x", name]})
+    assert parse_as_the_browser_does(path)[1] == [[written, "x"], ["b", written]]
+
+
+def test_what_is_not_defined_is_a_dash(tmp_path):
+    path = tmp_path / "metadata.tsv"
+    columns = {"prediction": [None, "right"], "distance": np.array([np.nan, 1])}
+    write_metadata(path, columns)
+    assert parse_as_the_browser_does(path)[1] == [["-", ""], ["right", "1"]]
+
+
+def test_names_in_any_script_and_quotes_are_kept(tmp_path):
+    names = ["7", "ꦲ", "日本 語", "日本\u3000語", 'say "a, b"', "naïve 🙂", "עברית"]
+    names += ["می\u200cخواهم", "👨\u200d👩\u200d👧"]
+    path = tmp_path / "metadata.tsv"
+    write_metadata(path, {"label": names, "index": range(len(names))})
     header, rows = parse_as_the_browser_does(path)
     assert header == ["label", "index"]
     assert rows == [[name, str(index)] for index, name in enumerate(names)]

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from src.neighborhood import NUM_NEARBY, NUM_VOTES, nearest, neighborhood
+from src.neighborhood import NUM_NEARBY, errors_nearby, nearest_columns, neighbors
+from src.retrieval import NUM_VOTES
 
 
 def make_points(size, num_classes, seed, dimensions=5):
@@ -13,80 +14,129 @@ def make_points(size, num_classes, seed, dimensions=5):
     return points.astype(np.float32), labels
 
 
-def definition(queries, query_labels, gallery, gallery_labels, *, same):
-    """For each query: predicted label, distance to the own class, to another, errors nearby."""
-    predicted, own, other = [], [], []
+def definition(queries, query_labels, gallery, gallery_labels, own=None):
+    """For each query: predicted label, distance to the own class, to another."""
+    predicted, own_distance, other_distance = [], [], []
     for i, (query, label) in enumerate(zip(queries.astype(float), query_labels, strict=True)):
         distances = np.sqrt(((gallery - query) ** 2).sum(axis=1))
-        if same:
-            distances[i] = np.inf
-        order = np.argsort(distances)[: min(NUM_VOTES, len(gallery) - same)]
-        votes = np.bincount(gallery_labels[order])
-        predicted.append(votes.argmax())  # of several the smallest
-        own.append(min(distances[gallery_labels == label], default=np.inf))
-        other.append(min(distances[gallery_labels != label], default=np.inf))
-    wrong = np.array(predicted) != query_labels
+        others = [j for j in range(len(gallery)) if own is None or j != own[i]]
+        ranked = sorted(others, key=lambda j: distances[j])
+        votes = np.bincount(gallery_labels[ranked[:NUM_VOTES]], minlength=1)
+        same = [distances[j] for j in others if gallery_labels[j] == label]
+        predicted.append(votes.argmax() if same else -1)  # of several the smallest
+        own_distance.append(min(same, default=np.nan))
+        other_distance.append(
+            min((distances[j] for j in others if gallery_labels[j] != label), default=np.nan)
+        )
+    return np.array(predicted), np.array(own_distance), np.array(other_distance)
+
+
+def definition_of_errors_nearby(points, is_judged, is_wrong):
     nearby = []
-    for i, query in enumerate(queries.astype(float)):
-        distances = ((queries - query) ** 2).sum(axis=1)
+    for i, point in enumerate(points.astype(float)):
+        distances = ((points - point) ** 2).sum(axis=1)
         distances[i] = np.inf
-        order = np.argsort(distances)[: min(NUM_NEARBY, len(queries) - 1)]
-        weights = 1 / np.arange(1, len(order) + 1)
-        nearby.append((weights * wrong[order]).sum() / weights.sum())
-    return np.array(predicted), wrong, np.array(own), np.array(other), np.array(nearby)
+        order = np.argsort(distances)[: min(NUM_NEARBY, len(points) - 1)]
+        weights = is_judged[order] / np.arange(1, len(order) + 1)
+        nearby.append((weights * is_wrong[order]).sum() / weights.sum())
+    return np.array(nearby)
 
 
-@pytest.mark.parametrize("num_classes", [2, 4])
+def assert_same(found, expected):
+    for values, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(values, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_classes", [2, 4, 60])
 def test_against_the_definition_with_a_gallery(num_classes):
     queries, query_labels = make_points(80, num_classes, seed=1)
     gallery, gallery_labels = make_points(150, num_classes, seed=2)
-    found = neighborhood(queries, query_labels, gallery, gallery_labels)
-    expected = definition(queries, query_labels, gallery, gallery_labels, same=False)
-    assert 0 < found.is_wrong.sum() < 80
-    for values, wanted in zip(found, expected, strict=True):
-        np.testing.assert_allclose(values, wanted, rtol=1e-5, atol=1e-6)
+    found = neighbors(queries, query_labels, gallery, gallery_labels)
+    assert_same(found, definition(queries, query_labels, gallery, gallery_labels))
+    assert 0 < (found.predicted != query_labels).sum() < 80
 
 
-def test_against_the_definition_within_a_split_each_left_out():
-    points, labels = make_points(90, 3, seed=3)
-    found = neighborhood(points, labels)
-    expected = definition(points, labels, points, labels, same=True)
-    for values, wanted in zip(found, expected, strict=True):
-        np.testing.assert_allclose(values, wanted, rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("num_classes", [3, 40, 90])
+def test_against_the_definition_within_a_split_each_left_out(num_classes):
+    points, labels = make_points(90, num_classes, seed=3)
+    found = neighbors(points, labels, points, labels, np.arange(90))
+    assert_same(found, definition(points, labels, points, labels, np.arange(90)))
+    if num_classes > 3:
+        assert 0 < (found.predicted == -1).sum() < 90
+
+
+def test_against_the_definition_some_of_a_split_each_left_out_of_all():
+    points, labels = make_points(300, 70, seed=4)
+    some = np.array([299, 3, 150, 4, 5])
+    found = neighbors(points[some], labels[some], points, labels, some)
+    assert_same(found, definition(points[some], labels[some], points, labels, some))
+
+
+@pytest.mark.parametrize("num_judged", [1, 60, 90])
+def test_errors_nearby_against_the_definition(num_judged):
+    points, _ = make_points(90, 3, seed=5)
+    rng = np.random.default_rng(0)
+    is_judged = rng.permutation(90) < num_judged
+    is_wrong = is_judged & (rng.random(90) < 0.4)
+    found = errors_nearby(points, is_judged, is_wrong)
+    with np.errstate(invalid="ignore"):  # of nobody judged the share is no number
+        expected = definition_of_errors_nearby(points, is_judged, is_wrong)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert np.isnan(found).any() == (num_judged == 1)
 
 
 def test_worked_by_hand():
-    # on a line: a at 0, 1, 2; b at 4 and 9
-    points = np.array([[0], [1], [2], [4], [9]], np.float32)
-    labels = np.array([0, 0, 0, 1, 1], np.int32)
-    found = neighborhood(points, labels)
-    # each has four others: an a sees a, a, b, b, of which a is the smallest; a b sees a, a, a, b
-    assert found.predicted.tolist() == [0, 0, 0, 0, 0]
-    assert found.is_wrong.tolist() == [False, False, False, True, True]
-    assert found.own_distance.tolist() == [1, 1, 1, 5, 5]
-    assert found.other_distance.tolist() == [4, 3, 2, 2, 7]
-    # 0's neighbours are 1, 2, 4, 9: (1/3 + 1/4) / (1 + 1/2 + 1/3 + 1/4) = 0.28
-    assert found.errors_nearby[0] == pytest.approx(0.28)
+    # on a line: a at 0, 1, 2; b at 4 and 9; c at 30
+    points = np.array([[0], [1], [2], [4], [9], [30]], np.float32)
+    labels = np.array([0, 0, 0, 1, 1, 2], np.int32)
+    found = neighbors(points, labels, points, labels, np.arange(6))
+    # each has five others: an a sees a, a, b, b, c, of which a is the smallest; a b sees three a
+    assert found.predicted.tolist() == [0, 0, 0, 0, 0, -1]
+    np.testing.assert_array_equal(found.own_distance, [1, 1, 1, 5, 5, np.nan])
+    assert found.other_distance.tolist() == [4, 3, 2, 2, 7, 21]
+    is_judged = found.predicted >= 0
+    nearby = errors_nearby(points, is_judged, found.predicted != labels)
+    # 0's neighbours are 1, 2, 4, 9, 30, the last not judged: (1/3 + 1/4) / (1 + 1/2 + 1/3 + 1/4)
+    assert nearby[0] == pytest.approx(0.28)
 
 
-def test_one_of_its_class_and_only_one_class():
+def test_a_class_that_the_gallery_lacks_has_no_prediction():
+    gallery = np.array([[0], [1], [2]], np.float32)
+    found = neighbors(
+        gallery, np.array([5, 0, 9], np.int32), gallery, np.array([0, 0, 1], np.int32)
+    )
+    assert found.predicted.tolist() == [-1, 0, -1]
+    np.testing.assert_array_equal(found.own_distance, [np.nan, 0, np.nan])
+    assert found.other_distance.tolist() == [0, 1, 0]
+
+
+def test_only_one_class():
     points = np.array([[0], [1], [2]], np.float32)
-    found = neighborhood(points, np.array([0, 0, 7], np.int32))
-    assert found.own_distance[2] == np.inf
-    assert found.other_distance.tolist() == [2, 1, 1]
-    found = neighborhood(points, np.zeros(3, np.int32))
-    assert (found.other_distance == np.inf).all()
-    assert not found.is_wrong.any()
+    found = neighbors(points, np.zeros(3, np.int32), points, np.zeros(3, np.int32), np.arange(3))
+    assert np.isnan(found.other_distance).all()
+    assert found.predicted.tolist() == [0, 0, 0]
 
 
-def test_alone_it_is_not_wrong():
-    found = neighborhood(np.zeros((1, 3), np.float32), np.array([4], np.int32))
-    assert found.predicted.tolist() == [4]
-    assert found.errors_nearby.tolist() == [0]
+def test_alone_and_without_a_gallery():
+    point, label = np.zeros((1, 3), np.float32), np.array([4], np.int32)
+    for gallery, labels, own in ((point, label, np.arange(1)), (point[:0], label[:0], None)):
+        found = neighbors(point, label, gallery, labels, own)
+        assert found.predicted.tolist() == [-1]
+        assert np.isnan([found.own_distance, found.other_distance]).all()
+    assert np.isnan(errors_nearby(point, np.ones(1, bool), np.zeros(1, bool))).all()
 
 
-def test_equal_points_do_not_count_themselves():
-    points = np.zeros((4, 3), np.float32)
-    neighbors, distances = nearest(points, points, 2, leave_one_out=True)
-    assert all(i not in row for i, row in enumerate(neighbors))
-    assert (distances == 0).all()
+@pytest.mark.parametrize("value", [0.0, 1e-30, 3e38, -1e6])
+def test_equal_points_do_not_count_themselves(value):
+    points = np.full((4, 3), value, np.float32)
+    labels = np.array([0, 0, 0, 1], np.int32)
+    found = neighbors(points, labels, points, labels, np.arange(4))
+    assert found.predicted.tolist() == [0, 0, 0, -1]
+    np.testing.assert_array_equal(found.own_distance, [0, 0, 0, np.nan])
+    assert found.other_distance.tolist() == [0, 0, 0, 0]
+
+
+def test_of_equal_distances_the_first_columns():
+    distances = np.array([[2, 0, 1, 0, np.inf], [3, 3, 3, 3, 3]], np.float32)
+    assert nearest_columns(distances, 3).tolist() == [[1, 3, 2], [0, 1, 2]]
+    assert nearest_columns(distances, 9).tolist() == [[1, 3, 2, 0, 4], [0, 1, 2, 3, 4]]

@@ -10,6 +10,7 @@ from src.errors import UserError
 from src.offline import (
     POOL_SIZES,
     TripletBatches,
+    TripletsLost,
     load_triplets,
     mine_triplets,
     random_triplets,
@@ -241,30 +242,61 @@ class TestFile:
         assert read.dtype == np.int32
         np.testing.assert_array_equal(read, triplets)
 
-    @pytest.mark.parametrize(
-        ("content", "found"),
-        [
-            (None, "missing"),
-            (b"", "damaged"),
-            (b"\x93NUMPY\x01\x00", "damaged"),
-            (b"no array", "damaged"),
-            (np.zeros((100, 2), np.int32), "not triplets of 100 images"),
-            (np.zeros((99, 3), np.int32), "not triplets of 100 images"),
-            (np.zeros((100, 3), np.float32), "not triplets of 100 images"),
-            (np.full((100, 3), 100, np.int32), "not triplets of 100 images"),
-            (np.full((100, 3), -1, np.int32), "not triplets of 100 images"),
-            (np.array([[None] * 3] * 100), "damaged"),  # of objects: pickled
-        ],
-    )
-    def test_wrong_files_are_named(self, tmp_path, content, found):
-        path = tmp_path / "triplets-7.npy"
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        elif content is not None:
-            np.save(path, content, allow_pickle=True)
+    def test_is_a_npy_file(self, tmp_path):
+        triplets = draw(LABELS)
+        save_triplets(tmp_path / "triplets-7.npy", triplets)
+        np.testing.assert_array_equal(np.load(tmp_path / "triplets-7.npy"), triplets)
+
+    def message(self, path, error):
         with pytest.raises(UserError) as caught:
             load_triplets(path, 100)
-        assert str(caught.value) == (
-            f"{path}: {found}; accepted: the triplets that train.py mined there and has trained "
-            "with since (put the file back, or start afresh with --overwrite)"
+        assert type(caught.value) is error
+        text = str(caught.value)
+        found, accepted = text.removeprefix(f"{path}: ").split("; accepted: ")
+        assert accepted == (
+            "the triplets that train.py mined there and has trained with since "
+            "(put the file back, or start afresh with --overwrite)"
         )
+        return found
+
+    def test_no_flipped_bit_and_no_cut_goes_unseen(self, tmp_path):
+        """Other triplets would train."""
+        path = tmp_path / "triplets-7.npy"
+        save_triplets(path, draw(LABELS))
+        whole = path.read_bytes()
+        for position in range(len(whole)):
+            flipped = bytearray(whole)
+            flipped[position] ^= 1 << position % 8
+            path.write_bytes(flipped)
+            assert self.message(path, TripletsLost) == "damaged"
+        for size in (0, 1, 64, 128, len(whole) - 64, len(whole) - 1):
+            path.write_bytes(whole[:size])
+            assert self.message(path, TripletsLost) == "damaged"
+
+    @pytest.mark.parametrize("content", [None, draw(LABELS), np.array([[None] * 3] * 100)])
+    def test_without_a_checksum(self, tmp_path, content):
+        path = tmp_path / "triplets-7.npy"
+        if content is not None:
+            np.save(path, content, allow_pickle=True)
+        found = "missing" if content is None else "damaged"
+        assert self.message(path, TripletsLost) == found
+
+    @pytest.mark.parametrize(
+        "triplets",
+        [
+            np.zeros((100, 2), np.int32),
+            np.zeros((99, 3), np.int32),
+            np.zeros((100, 3), np.float32),
+            np.full((100, 3), 100, np.int32),
+            np.full((100, 3), -1, np.int32),
+        ],
+    )
+    def test_those_of_another_split_are_refused(self, tmp_path, triplets):
+        path = tmp_path / "triplets-7.npy"
+        save_triplets(path, triplets)
+        assert self.message(path, UserError) == "not triplets of 100 images"
+
+    def test_a_directory_is_refused(self, tmp_path):
+        with pytest.raises(UserError, match="triplets-7.npy: a directory; accepted: a regular"):
+            (tmp_path / "triplets-7.npy").mkdir()
+            load_triplets(tmp_path / "triplets-7.npy", 100)

@@ -16,13 +16,13 @@ from src.view import View
 pq = pytest.importorskip("pyarrow.parquet", reason="the extra parquet is not installed")
 
 
-def make_view(name, size, seed=0, channels=1, class_names=("zero", "é\t日")):
+def make_view(name, size, seed=0, channels=1, class_names=("zero", "é\t日"), paths=None):
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (size, 9, 7, channels), dtype=np.uint8)
     labels = rng.integers(0, len(class_names), size).astype(np.int32)
     return View(
         name,
-        Split(images, labels, class_names),
+        Split(images, labels, class_names, paths),
         np.sort(rng.permutation(10 * size)[:size]),
         rng.standard_normal((size, 5)).astype(np.float32),
         {"tsne": rng.standard_normal((size, 2)).astype(np.float32)},
@@ -30,6 +30,7 @@ def make_view(name, size, seed=0, channels=1, class_names=("zero", "é\t日")):
             "prediction": np.where(rng.random(size) < 0.5, "right", "wrong"),
             "errors_nearby": rng.random(size).astype(np.float32),
         },
+        step=7,
     )
 
 
@@ -72,6 +73,39 @@ def test_types_are_those_that_viewers_ask_for(tmp_path):
     assert features["label"] == {"names": ["zero", "é\t日"], "_type": "ClassLabel"}
     assert features["errors_nearby"] == {"dtype": "float32", "_type": "Value"}
     assert features["prediction"] == {"dtype": "string", "_type": "Value"}
+
+
+def test_files_have_their_names(tmp_path):
+    paths = np.array(["zero/1.png", "é/\u202e\udce9.jpg", "b/3.png"], dtype=object)
+    path = tmp_path / "points.parquet"
+    write_parquet(path, [make_view("test", 3, paths=paths)])
+    rows = pq.read_table(path).to_pylist()
+    assert [row["path"] for row in rows] == ["zero/1.png", "é/\u202e\\udce9.jpg", "b/3.png"]
+    assert [row["image"]["path"] for row in rows] == [row["path"] for row in rows]
+    features = json.loads(pq.read_schema(path).metadata[b"huggingface"])["info"]["features"]
+    assert features["path"] == {"dtype": "string", "_type": "Value"}
+    write_parquet(path, [make_view("test", 3)])
+    assert "path" not in pq.read_schema(path).names
+
+
+def test_a_class_name_that_utf_8_cannot_hold_is_escaped(tmp_path):
+    path = tmp_path / "points.parquet"
+    write_parquet(path, [make_view("test", 9, class_names=("caf\udce9",))])
+    assert set(pq.read_table(path)["class_name"].to_pylist()) == {"caf\\udce9"}
+
+
+def test_what_is_not_defined_is_null(tmp_path):
+    view = make_view("test", 3)
+    view.columns["prediction"] = np.array(["right", None, "wrong"], dtype=object)
+    view.columns["own_class_distance"] = np.array([0.5, np.nan, 2])
+    path = tmp_path / "points.parquet"
+    write_parquet(path, [view])
+    table = pq.read_table(path)
+    assert table["prediction"].to_pylist() == ["right", None, "wrong"]
+    assert table["own_class_distance"].to_pylist() == [0.5, None, 2]
+    view.columns["prediction"] = np.array([None] * 3, dtype=object)  # of none known, still text
+    write_parquet(path, [view])
+    assert str(pq.read_schema(path).field("prediction").type) == "string"
 
 
 def test_without_pyarrow_the_extra_is_named(monkeypatch):

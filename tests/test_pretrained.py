@@ -1,5 +1,6 @@
 """Weights of a file in a training: loaded once, frozen as far as asked, refused where wrong."""
 
+import os
 import socket
 import sys
 
@@ -125,6 +126,41 @@ def test_training_starts_from_the_file_and_leaves_the_frozen_layers_bit_for_bit(
         assert np.array_equal(resumed[name], value) == (name in frozen), name
 
 
+def test_a_run_that_begins_again_starts_from_the_file(
+    make_experiment, data_dir, tmp_path, monkeypatch, capsys
+):
+    """All its checkpoints are damaged, which shows only once they are read."""
+    monkeypatch.setattr(keras.applications, "VGG16", small_application)
+    application = randomize(
+        small_application(include_top=False, weights=None, input_shape=None, pooling="avg")
+    )
+    path = tmp_path / "weights.h5"
+    application.save_weights(path)
+    model_dir = make_experiment(
+        network="keras_application",
+        application="VGG16",
+        weights=str(path),
+        input_size=16,
+        num_epochs=1,
+        embedding_size=8,
+    )
+    arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
+    train.main(arguments)
+    for damaged in model_dir.glob("model.ckpt-*.data-*"):
+        os.truncate(damaged, 100)
+    (model_dir / "untrained" / "model.ckpt-0.index").unlink()  # to be written anew
+    path.rename(tmp_path / "elsewhere.h5")
+    with pytest.raises(UserError, match=r"weights\.h5: weights: No such file"):
+        train.main(arguments)
+    (tmp_path / "elsewhere.h5").rename(path)
+    train.main(arguments)
+    assert "no whole checkpoint is left; starting afresh" in capsys.readouterr().out
+    untrained = checkpoint_of(model_dir / "untrained" / "model.ckpt-0")
+    for weight in application.weights:
+        name = weight.name.removesuffix(":0")
+        np.testing.assert_array_equal(untrained[name], weight.numpy(), err_msg=name)
+
+
 @pytest.mark.parametrize(
     ("name", "first_activation"),
     [
@@ -229,6 +265,84 @@ def test_files_without_weights_of_keras(content, weights_file, tmp_path):
     assert message(path).startswith(f"{path}: weights: cannot be read (")
 
 
+def soft_link(file, path, secret):
+    file[path] = h5py.SoftLink("/conv1_bn/conv1_bn/gamma:0")
+
+
+def link_to_another_file(file, path, secret):
+    file[path] = h5py.ExternalLink(secret, "data")
+
+
+def bytes_of_another_file(file, path, secret):
+    size = os.path.getsize(secret) // 4 * 4
+    file.create_dataset(path, (size // 4,), "float32", external=[(str(secret), 0, size)])
+
+
+def values_of_another_file(file, path, secret):
+    layout = h5py.VirtualLayout((3,), "float32")
+    layout[:] = h5py.VirtualSource(str(secret), "data", (3,))
+    file.create_virtual_dataset(path, layout)
+
+
+ELSEWHERE = [soft_link, link_to_another_file, bytes_of_another_file, values_of_another_file]
+
+
+@pytest.mark.parametrize("link", ELSEWHERE, ids=lambda link: link.__name__)
+@pytest.mark.parametrize("path", ["conv1/conv1/kernel:0", "deep/er/\x1b[2J"])
+def test_a_file_that_leads_out_of_itself_is_refused(weights_file, tmp_path, link, path):
+    """Anywhere in it, and before anything of it is read."""
+    secret, target = tmp_path / "secret.h5", tmp_path / "weights.h5"
+    with h5py.File(secret, "w") as file:
+        file["data"] = np.float32([1, 2, 3])
+    target.write_bytes(weights_file.read_bytes())
+    with h5py.File(target, "a") as file:
+        if path in file:
+            del file[path]
+        link(file, path, secret)
+        file["again"] = file["conv1"]  # hard links, in a circle, are of the file itself
+        file["conv1/root"] = file["/"]
+    text = message(target)
+    shown = path.replace("\x1b", "\\x1b")
+    assert shown.rpartition("/")[2] in text and " leads elsewhere, as a link or " in text
+    assert text.isprintable()
+
+
+@pytest.mark.parametrize("dtype", [h5py.string_dtype(), "S4", "complex64", h5py.ref_dtype])
+def test_values_that_are_no_numbers(weights_file, tmp_path, dtype):
+    path = tmp_path / "weights.h5"
+    path.write_bytes(weights_file.read_bytes())
+    with h5py.File(path, "a") as file:
+        shape = file["conv1/conv1/kernel:0"].shape
+        del file["conv1/conv1/kernel:0"]
+        file.create_dataset("conv1/conv1/kernel:0", shape, dtype)
+    assert "layer 1 with weights: found values of type " in message(path)
+
+
+def test_a_huge_shape_is_not_allocated(weights_file, tmp_path):
+    path = tmp_path / "weights.h5"
+    path.write_bytes(weights_file.read_bytes())
+    with h5py.File(path, "a") as file:
+        del file["conv1/conv1/kernel:0"]
+        file.create_dataset("conv1/conv1/kernel:0", (2**40, 2**10), "float32", chunks=(2**10, 1))
+    assert "found conv1 (1099511627776, 1024), where MobileNet has conv1 (3, 3, 3, 32)" in (
+        message(path)
+    )
+
+
+def test_damaged_values_are_one_line(weights_file, tmp_path):
+    path = tmp_path / "weights.h5"
+    path.write_bytes(weights_file.read_bytes())
+    with h5py.File(path, "a") as file:
+        values = file["conv1/conv1/kernel:0"][()]
+        del file["conv1/conv1/kernel:0"]
+        packed = file.create_dataset("conv1/conv1/kernel:0", data=values, compression="gzip")
+        start = packed.id.get_chunk_info(0).byte_offset
+    content = bytearray(path.read_bytes())
+    content[start : start + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    assert message(path).startswith(f"{path}: weights: cannot be read (")
+
+
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 def test_whole_models_hold_weights_too(tmp_path):
     path = tmp_path / "model.h5"
@@ -278,9 +392,11 @@ def test_find_weights(tmp_path, weights_file):
     assert find_weights("sub/w.h5", tmp_path) == tmp_path / "sub" / "w.h5"
     assert find_weights(str(weights_file), tmp_path) == weights_file
     (tmp_path / "text.h5").write_text("not weights")
+    os.mkfifo(tmp_path / "pipe")
     for name, fault in (
         ("absent.h5", "No such file or directory"),
-        ("sub", "Is a directory"),
+        ("sub", "a directory"),
+        ("pipe", "a named pipe"),
         ("text.h5", "not an HDF5 file"),
     ):
         with pytest.raises(UserError) as caught:

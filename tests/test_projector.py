@@ -136,6 +136,19 @@ def test_metadata_has_label_and_index_first_and_room_for_more(tmp_path):
     )
 
 
+def test_files_of_images_stand_after_the_index(tmp_path):
+    split = make_split(3)
+    paths = np.array(["a/1.png", "b/\ttab.png", "c/\x1b]0;x\x07\u202e.png"], dtype=object)
+    split = Split(split.images, split.labels, split.class_names, paths)
+    embeddings = make_embeddings(3, 8)
+    write_projector(tmp_path, name="e", embeddings=embeddings, split=split, columns={"more": "xyz"})
+    lines = (tmp_path / "metadata.tsv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "label\tindex\tpath\tmore\tlabel_number"
+    assert [line.split("\t")[2] for line in lines[1:]] == [
+        *("a/1.png", "b/ tab.png", "c/\\x1b]0;x\\x07\\u202e.png")
+    ]
+
+
 @pytest.mark.parametrize("columns", [{"label": ["x"] * 4}, {"more": ["x"] * 3}])
 def test_columns_that_do_not_fit_are_refused(tmp_path, columns):
     with pytest.raises(ValueError, match="column"):

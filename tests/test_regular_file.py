@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from src.errors import UserError
-from src.regular_file import open_regular, read_regular
+from src.regular_file import open_regular, open_to_append, read_regular
 
 
 def test_a_file_and_a_link_to_one(tmp_path):
@@ -101,3 +101,31 @@ def test_a_file_that_may_not_be_read(tmp_path):
     (tmp_path / "file").chmod(0)
     with pytest.raises(UserError, match="Permission denied; accepted: "):
         read_regular(tmp_path / "file", 10)
+
+
+def test_what_is_appended(tmp_path):
+    for content in (b"one", b"two"):
+        with open_to_append(tmp_path / "log") as file:
+            file.write(content)
+    assert (tmp_path / "log").read_bytes() == b"onetwo"
+
+
+@pytest.mark.parametrize("kind", [*(kind for kind in KINDS if kind != "a device"), "a link"])
+def test_nothing_is_appended_to_anything_else(tmp_path, kind):
+    path, outside = tmp_path / "log", tmp_path / "outside"
+    outside.write_text("precious")
+    {**KINDS, "a link": lambda path: path.symlink_to(outside)}[kind](path)
+    with pytest.raises(UserError) as caught, open_to_append(path):
+        pass
+    found = "a symbolic link" if kind == "a link" else kind
+    assert str(caught.value) == f"{path}: {found}; accepted: a regular file"
+    assert outside.read_text() == "precious"
+
+
+def test_a_log_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UserError, match="file/log: one of its folders is a file; accepted: "),
+        open_to_append(tmp_path / "file" / "log"),
+    ):
+        pass

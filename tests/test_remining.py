@@ -1,7 +1,9 @@
 """Offline mining between the segments of a training: which triplets train, whatever kills it."""
 
 import json
+import shutil
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -190,12 +192,46 @@ def test_more_epochs_go_on_in_the_segment_where_it_stopped(
     assert [batches[step] for step in range(14, 28)] == batches_from(labels, 14, 14, mined)
 
 
-def test_without_its_triplets_a_segment_does_not_go_on(make_experiment, data_dir):
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, flip_a_bit])
+def test_lost_triplets_are_mined_again_with_the_checkpoint_that_made_them(
+    make_experiment, data_dir, batches, mined_at, caplog, lose
+):
     model_dir = make_experiment(**HARD, remine_epochs=2, num_epochs=3)
     run_train(model_dir, data_dir)
-    (model_dir / "triplets-14.npy").unlink()
+    path = model_dir / "triplets-14.npy"
+    content, mined = path.read_bytes(), np.load(path)
+    lose(path)
     make_experiment(**HARD, remine_epochs=2, num_epochs=4)
+    run_train(model_dir, data_dir)
+    assert mined_at == [14, 14] and path.read_bytes() == content
+    labels = train_split(model_dir, data_dir).labels
+    assert [batches[step] for step in range(14, 28)] == batches_from(labels, 14, 14, mined)
+    found = "missing" if lose is Path.unlink else "damaged"
+    [line] = [record.getMessage() for record in caplog.records if "mined again" in record.msg]
+    assert line.startswith(f"warning: {path}: {found}; mined again with {model_dir}/")
+
+
+def test_without_triplets_and_their_checkpoint_a_segment_does_not_go_on(make_experiment, data_dir):
+    keys = {"keep_checkpoint_max": 1, "remine_epochs": 2, "save_checkpoints_steps": 7}
+    model_dir = make_experiment(**HARD, **keys, num_epochs=3)
+    run_train(model_dir, data_dir)
+    path, best = model_dir / "triplets-14.npy", Experiment(model_dir).best_checkpoint
+    if best.name == "model.ckpt-14":
+        shutil.rmtree(best.parent)
+    whole = path.read_bytes()
+    path.unlink()
+    make_experiment(**HARD, **keys, num_epochs=4)
     with pytest.raises(UserError, match=r"triplets-14.npy: missing; accepted: .*--overwrite"):
+        run_train(model_dir, data_dir)
+    path.write_bytes(whole)
+    flip_a_bit(path)
+    with pytest.raises(UserError, match=r"triplets-14.npy: damaged; accepted: .*--overwrite"):
         run_train(model_dir, data_dir)
 
 

@@ -1,15 +1,19 @@
 """What experiments have come to: every state that their files can be in."""
 
+import errno
 import json
+import math
 import os
 import re
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from src.comparison import compare
 from src.errors import UserError
 from src.experiment import Experiment
 from src.lock import LOCK_FILE
@@ -22,6 +26,7 @@ from src.results import (
     PARENT,
     PERHAPS_RUNNING,
     RUNNING,
+    UNREADABLE,
     read_result,
     read_results,
 )
@@ -66,7 +71,18 @@ def test_params_that_have_changed_since(tmp_path):
     path = make(tmp_path / "x", {"margin": 2.0}, FINISHED, trained={"margin": 1.0})
     result = read_result(path)
     assert result.params.margin == 1.0  # those that the metrics belong to
-    assert result.notes == (f"{path}/params.json: margin is 2.0 now; this was trained with 1.0",)
+    assert result.notes == (f"{path}/params.json: margin is 2 now; this was trained with 1",)
+
+
+def test_changed_params_are_shown_as_json(tmp_path):
+    now = {"augment": {"shift": 2}, "distance": "cosine", "extra_classes": ["rot90"]}
+    path = make(tmp_path / "x", now, FINISHED, trained={"l2_normalize": True})
+    notes = [note.partition("params.json: ")[2] for note in read_result(path).notes]
+    assert notes[0] == "l2_normalize is false now; this was trained with true"
+    assert "distance is cosine now; this was trained with null" in notes
+    assert 'extra_classes is ["rot90"] now; this was trained with []' in notes
+    assert any(note.startswith('augment is {"shift": 2, ') for note in notes)
+    assert not [note for note in notes if "None" in note or "Augment(" in note or "True" in note]
 
 
 def test_not_trained(tmp_path):
@@ -82,7 +98,8 @@ def test_a_status_is_handed_on_as_it_is(tmp_path, status):
 
 def test_a_training_that_has_died_shows_no_metrics_of_an_earlier_end(tmp_path):
     path = make(tmp_path / "x", metrics={**FINISHED, "status": "running"})
-    Experiment(path).save_progress({"step": 40, "max_steps": 100})
+    progress = {"step": 40, "max_steps": 100, "loss": 0.5, "fraction_positive": 0.5}
+    Experiment(path).save_progress(progress)
     for file in path.iterdir():
         os.utime(file, (time.time() - 3 * 3600,) * 2)
     result = read_result(path)
@@ -177,30 +194,48 @@ def test_a_directory_in_place_of_a_file(tmp_path):
     (path / "metrics.json").mkdir()
     result = read_result(path)
     assert result.status == DAMAGED
-    assert result.notes == (f"{path}/metrics.json: Is a directory",)
+    assert result.notes == (f"{path}/metrics.json: a directory; accepted: a regular file",)
 
 
-@pytest.mark.parametrize("splits", [[], None, 3, {"train": []}])
+@pytest.mark.parametrize(
+    "splits",
+    [[], None, 3, {"train": []}, {"train": {"loss": "high"}}, {"train": {"loss": {"deep": 1}}}],
+)
 def test_splits_of_another_form_are_damage(tmp_path, splits):
     metrics = {"status": "finished", "splits": splits}
     assert read_result(make(tmp_path / "x", metrics=metrics)).status == DAMAGED
 
 
 def test_what_is_no_number_is_no_metric(tmp_path):
-    splits = {"train": {"loss": "high", "none": None, "list": [1]}}
+    splits = {"train": {"loss": None}}
     metrics = {"status": "finished", "seconds": 1.5, "flag": True, "splits": splits}
     assert read_result(make(tmp_path / "x", metrics=metrics)).metrics == {"seconds": 1.5}
+
+
+def test_a_metric_over_nothing_is_none(tmp_path):
+    splits = {"test": {"map_at_r_within": None, "num_queries": 0, "loss": 0.5}}
+    result = read_result(make(tmp_path / "x", metrics={**FINISHED, "splits": splits}))
+    assert {path for path in result.metrics if path.startswith("test.")} == {
+        "test.num_queries",
+        "test.loss",
+    }
+
+
+def test_an_integer_too_large_to_reckon_with_is_infinite(tmp_path):
+    path = make(tmp_path / "x")
+    text = '{"status": "finished", "global_step": 1, "splits": {}, "n": {"a": 1%s, "b": -1%s}}'
+    (path / "metrics.json").write_text(text % ("0" * 400, "0" * 400))
+    metrics = read_result(path).metrics
+    assert (metrics["n.a"], metrics["n.b"]) == (math.inf, -math.inf)
 
 
 def test_numbers_that_are_not_finite_and_deeper_ones(tmp_path):
     path = make(tmp_path / "x")
     (path / "metrics.json").write_text(
-        '{"status": "finished", "splits": {"test": {"loss": NaN, "raw_pixels": {"map_at_r": 0.5}}},'
+        '{"status": "finished", "splits": {"test": {"loss": NaN, "map_at_r": 0.5}},'
         ' "best": {"step": 3}}'
     )
-    metrics = dict(read_result(path).metrics)
-    assert str(metrics.pop("test.loss")) == "nan"
-    assert metrics == {"test.raw_pixels.map_at_r": 0.5, "best.step": 3}
+    assert read_result(path).metrics == {"test.map_at_r": 0.5, "best.step": 3}
 
 
 def test_found_at_any_depth_each_once_in_order(tmp_path):
@@ -236,6 +271,65 @@ def test_a_parent_that_is_trained_is_an_experiment(tmp_path):
     parent = make(tmp_path / "margins", metrics=FINISHED)
     make(parent / "margin_1")
     assert [r.status for r in read_results([parent])] == ["finished", NOT_TRAINED]
+
+
+def test_parents_count_those_at_any_depth(tmp_path):
+    for name in ("a", "a/b", "a/b/c", "a/b/d", "e"):
+        make(tmp_path / name)
+    found = {r.model_dir.name: r for r in read_results([tmp_path])}
+    assert {name: r.status for name, r in found.items()} == {
+        **dict.fromkeys("ab", PARENT),
+        **dict.fromkeys("cde", NOT_TRAINED),
+    }
+    assert "3 experiments are below it" in found["a"].notes[0]
+    assert "2 experiments are below it" in found["b"].notes[0]
+
+
+def test_the_time_is_in_proportion_to_the_experiments(tmp_path):
+    """A second for 1500; to look for the parents of each among all takes ten."""
+    for i in range(1500):
+        make(tmp_path / "sweep" / str(i))
+    started = time.process_time()
+    assert len(read_results([tmp_path])) == 1500
+    assert time.process_time() - started < 4
+
+
+@pytest.fixture
+def shut(monkeypatch):
+    """`shut(directory)`: the system does not let it be listed, whoever asks."""
+    directories = set()
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path) in directories:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    return directories.add
+
+
+def test_directories_that_cannot_be_read_are_named(tmp_path, shut):
+    make(tmp_path / "a")
+    make(tmp_path / "z")
+    shut(tmp_path / "z" / "deeper")
+    shut(tmp_path / "x\x1b[31m")
+    (tmp_path / "z" / "deeper").mkdir()
+    (tmp_path / "x\x1b[31m").mkdir()
+    found = read_results([tmp_path, tmp_path / "z"])  # named once, also if it is met twice
+    assert [r.status for r in found] == [NOT_TRAINED, NOT_TRAINED, UNREADABLE, UNREADABLE]
+    assert [r.notes for r in found[2:]] == [
+        (f"{tmp_path}/x\\x1b[31m: Permission denied",),
+        (f"{tmp_path}/z/deeper: Permission denied",),
+    ]
+    assert [row.name for row in compare(found).rows] == ["a", "z"]
+    assert len(compare(found).notes) == 2
+
+
+def test_nothing_but_what_cannot_be_read(tmp_path, shut):
+    shut(tmp_path)
+    with pytest.raises(UserError, match=r": Permission denied; accepted: an experiment, or"):
+        read_results([tmp_path])
 
 
 def test_nothing_there(tmp_path):

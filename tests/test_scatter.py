@@ -50,6 +50,15 @@ def test_every_class_is_named_and_no_name_covers_another(num_classes):
     assert all(frame.containsx(box.x0) and frame.containsy(box.y1) for box in extents)
 
 
+def test_of_very_many_classes_the_largest_are_named():
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([np.arange(400), rng.permutation(400)[:100].repeat(2)]).astype(np.int32)
+    layout = rng.normal(size=(len(labels), 2)).astype(np.float32)
+    axes, _ = drawn(layout, labels, [str(label) for label in range(400)])
+    named = {int(text.get_text()) for text in axes.texts}
+    assert named == set(np.flatnonzero(np.bincount(labels) == 3).tolist())
+
+
 def test_names_stand_at_the_points_of_their_class():
     # A class in two halves: between them, at the median, is none of its points.
     layout = np.array([[-5, 0], [-5, 0.1], [5, 0], [5, 0.1], [0, 0], [0, 0.2]], np.float32)

@@ -1,5 +1,6 @@
 """`visualize.py --serve`: TensorBoard on this machine alone, ended by Ctrl-C."""
 
+import http.client
 import re
 import signal
 import socket
@@ -28,6 +29,32 @@ print("ended")
 """
 
 
+# What a request says it is for: DNS rebinding lets a foreign page's requests come here by its name
+HOSTS = {
+    **dict.fromkeys(["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST", "[::1]:{port}"], 200),
+    **dict.fromkeys(["evil.example", "evil.example:{port}", "127.0.0.1.evil.example"], 403),
+    **dict.fromkeys(["localhost.evil.example:{port}", "evil.example#localhost", ""], 403),
+    **dict.fromkeys(["0.0.0.0:{port}", "127.0.0.1:{port}:80", "user@127.0.0.1", None], 403),
+}
+
+
+def status_for(address, host):
+    """Return the status of the answer to a request with this header `Host`; None for without."""
+    port = int(re.search(r":(\d+)/", address)[1])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.putrequest("GET", "/data/plugin/projector/runs", skip_host=True)
+        if host is not None:
+            connection.putheader("Host", host.format(port=port))
+        connection.endheaders()
+        response = connection.getresponse()
+        content = response.read()
+        assert (b"projector/test" in content) == (response.status == 200)
+        return response.status
+    finally:
+        connection.close()
+
+
 def test_serves_the_projector_until_ctrl_c(tmp_path):
     split = Split(np.zeros((3, 8, 8, 1), np.uint8), np.zeros(3, np.int32), ("a",))
     embeddings = np.eye(3, dtype=np.float32)
@@ -44,6 +71,8 @@ def test_serves_the_projector_until_ctrl_c(tmp_path):
         while opener.open(runs, timeout=60).read() != b'["projector/test"]':
             assert time.monotonic() < deadline
             time.sleep(0.1)
+        for host, status in HOSTS.items():
+            assert status_for(address, host) == status, host
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=60)
         assert (process.returncode, rest) == (0, "ended\n")

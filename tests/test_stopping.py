@@ -59,6 +59,39 @@ def test_at_once_within_a_library_that_makes_another_error_of_it(capsys):
         raise RuntimeError
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_at_once_where_a_library_swallows_it(capsys):
+    """As Python does with what is raised in `__del__` and callbacks, and tries of imports do."""
+    cleaned_up = []
+
+    class Swallows:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    def import_something():
+        try:
+            time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        except BaseException:
+            pass
+
+    for swallow in (Swallows, import_something):
+        started = time.monotonic()
+        with pytest.raises(Stopped), stops_at_once():
+            try:
+                swallow()
+                time.sleep(20)
+            finally:
+                time.sleep(0.7)  # not once more while it is on its way
+                cleaned_up.append(swallow)
+        assert time.monotonic() - started < 10
+        time.sleep(0.6)  # nor afterwards
+    assert cleaned_up == [Swallows, import_something]
+    assert capsys.readouterr().err == ""
+
+
 def test_at_once_puts_the_handlers_back():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with stops_at_once():
@@ -140,6 +173,54 @@ def test_what_a_process_was_started_to_ignore_stays_ignored():
 def _sigint():
     """A background job inherits "ignore"."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Programs, stopped in their first seconds
+
+
+# Runs a program, and stops it at its nth import, or at that of a module
+STOP_AT_IMPORT = """
+import os, runpy, sys
+program, number, moment, *sys.argv[1:] = sys.argv[1:]
+class Stop:
+    num_imports = 0
+    def find_spec(self, name, path=None, target=None):
+        if "src.first_moments" in sys.modules and name != "_signal":
+            self.num_imports += 1
+            if moment in (name, str(self.num_imports)):
+                os.kill(os.getpid(), int(number))
+sys.meta_path.insert(0, Stop())
+runpy.run_module(program, run_name="__main__", alter_sys=True)
+"""
+
+
+def stop_at_import(program, number, moment, *arguments):
+    """Return the exit code and what was printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", STOP_AT_IMPORT, program, str(int(number)), moment, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=_sigint,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("program", ["train", "visualize", "compare", "sweep", "src.download"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_a_program_is_imported(program, number):
+    """From its first line on, before `main` begins."""
+    for moment in ("1", "3", "20", "70", "src.cli", "src.atomic"):
+        code, error = stop_at_import(program, number, moment, "--help")
+        assert (code, error) == (-number, ""), moment
+
+
+@pytest.mark.parametrize("moment", ["tensorflow.python.framework.ops", "tf_keras", "model.hooks"])
+def test_stopped_while_tensorflow_is_imported(make_experiment, data_dir, moment):
+    arguments = ["--model_dir", str(make_experiment()), "--data_dir", str(data_dir)]
+    code, error = stop_at_import("train", signal.SIGINT, moment, *arguments)
+    assert (code, error) == (130, "stopped by Ctrl-C\n")
 
 
 # Programs, stopped at moments that are seen from what they have written

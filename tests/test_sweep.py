@@ -1,7 +1,9 @@
 """A sweep: which experiments it makes, what they are called, and what it refuses. Then the program
 itself, on a tiny dataset, with trainings as processes."""
 
+import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -9,15 +11,29 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import TINY
+from PIL import Image
 
+import src.sweep
 import sweep
 from src.errors import SweepFailed, UserError
 from src.experiment import Experiment
+from src.holdout import hold_out
+from src.jobs import Outcome
 from src.lock import one_writer
 from src.params import Params, load_params
-from src.sweep import check_unchanged, parse_param, plan, write_params
+from src.split import check_facts, load_splits
+from src.sweep import (
+    DATA_KEYS,
+    FACT_KEYS,
+    check_data,
+    check_unchanged,
+    parse_param,
+    plan,
+    write_params,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -62,6 +78,7 @@ def names(children):
         ("distance=[1,2", ("distance", ["[1", 2])),  # no JSON: for Params to refuse
         ("distance=a=b", ("distance", ["a=b"])),
         ("flag=1,true", ("flag", [1, True])),  # equal in Python, not in JSON
+        ("flag=" + "[" * 10**5, ("flag", ["[" * 10**5])),  # deeper than JSON is read
     ],
 )
 def test_param(text, expected):
@@ -75,6 +92,8 @@ def test_param(text, expected):
     [
         ("margin", "--param: found 'margin'; accepted: KEY=VALUE,VALUE,..."),
         ("=1", "--param: found '=1'; accepted: KEY=VALUE,VALUE,..."),
+        ("$schema=a,b", "--param: found '$schema=a,b'; accepted: KEY=VALUE,VALUE,..."),
+        ("m\x1b=", r"--param m\x1b: found an empty value; accepted: m\x1b=VALUE,VALUE,..."),
         ("margin=", "--param margin: found an empty value; accepted: margin=VALUE,VALUE,..."),
         ("margin=1,", "--param margin: found an empty value; accepted: margin=VALUE,VALUE,..."),
         ("margin=1,,2", "--param margin: found an empty value; accepted: margin=VALUE,VALUE,..."),
@@ -151,10 +170,10 @@ def test_names_need_no_quoting_in_a_shell_nor_in_tensorboards_urls(tmp_path, key
 @pytest.mark.parametrize(
     ("swept", "message"),
     [
-        ({"margin": [-1]}, "margin_-1: margin: found -1; accepted: greater than 0"),
+        ({"margin": [-1]}, "margin_-1: margin: found -1; accepted: a number"),
         ({"margn": [1]}, "margn_1: unknown key 'margn'; did you mean 'margin'?"),
         ({"margin": ["NaN"]}, 'margin_NaN: margin: found "NaN"; accepted: a number greater than'),
-        ({"num_epochs": [1.5]}, "num_epochs_1.5: num_epochs: found 1.5; accepted: a valid integer"),
+        ({"num_epochs": [1.5]}, "num_epochs_1.5: num_epochs: found 1.5; accepted: a whole number"),
         (
             {"margin": [1, 1.0]},
             "margin_1: found two combinations of values for this name; accepted: values that",
@@ -181,6 +200,40 @@ def test_every_error_at_once_each_on_one_line(parent):
     ]
     assert str(error.value).count("(and 2 more)") == 1  # batch_hrd, with three margins
     assert str(error.value).count("(and 1 more)") == 1  # -1, with two strategies
+
+
+def test_many_errors_are_counted(parent):
+    with pytest.raises(UserError) as error:
+        plan(parent, {"margin": [-1 - i for i in range(100)]})
+    lines = str(error.value).split("\n")
+    assert len(lines) == 21 and lines[-1] == "... and 80 more errors"
+
+
+@pytest.mark.parametrize(
+    ("swept", "num_seeds", "count"),
+    [
+        ({}, 999_999_999, "999,999,999"),
+        ({"margin": [1, 2]}, 10**4299 * 9, "more than 10^15"),
+        ({"margin": range(1, 102), "seed": range(100)}, None, "10,100"),
+        ({"margin": [1, 2]}, 5001, "10,002"),
+        (
+            {key: range(1, 1001) for key in ("margin", "num_blocks", "batch_size")},
+            7,
+            f"{7 * 10**9:,}",
+        ),
+    ],
+)
+def test_more_than_anyone_trains_is_refused_before_it_is_made(parent, swept, num_seeds, count):
+    with pytest.raises(UserError) as error:
+        plan(parent, swept, num_seeds)
+    assert str(error.value) == (
+        f"found {count} combinations of values and seeds; accepted: at most 10,000 in a sweep"
+    )
+
+
+def test_names_too_long_for_a_directory(parent):
+    with pytest.raises(UserError, match=r"margins/image_dir_xxx.*: a name of 344 bytes; accepted"):
+        plan(parent, {"image_dir": ["x" * 300], "dataset": ["image_folder"], "image_size": [8]})
 
 
 def test_seeds_and_a_param_seed(parent):
@@ -369,13 +422,257 @@ def test_overwrite_removes_nothing_where_the_data_are_missing(parent, data_dir, 
     assert not (parent / "margin_1" / "params.json").exists()
 
 
-def test_data_that_are_missing_fail_every_training_with_the_reason(parent, tmp_path, capsys):
-    with pytest.raises(SweepFailed) as error:
+def test_data_that_are_missing_are_named_before_anything_is_trained(parent, tmp_path):
+    with pytest.raises(UserError) as error:
         run_sweep(parent, tmp_path / "nowhere", "--param", "margin=1,2")
-    lines = str(error.value).split("\n")
-    assert lines[0] == "2 of 2 failed:"
-    assert all("nowhere" in line and "(exit code 2; " in line for line in lines[1:])
-    assert capsys.readouterr().out.count("not trained") == 2
+    assert str(error.value).startswith(f"margin_1: {tmp_path}/nowhere/mnist, ")
+    assert str(error.value).endswith("(and 1 more)") and "\n" not in str(error.value)
+    assert list(parent.iterdir()) == [parent / "params.json"]
+
+
+def make_pictures(folder):
+    """Four classes of eight grey pictures each."""
+    for label in range(4):
+        for number in range(8):
+            path = folder / f"class_{label}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.full((9, 9), 20 * label + number, np.uint8)
+            Image.fromarray(pixels).save(path)
+
+
+PICTURES = {"dataset": "image_folder", "image_size": 8, "image_mode": "L", "image_dir": "a"}
+
+
+@pytest.mark.parametrize(
+    ("param", "name", "reason"),
+    [
+        ("image_dir=a,b", "image_dir_b", "/b: No such file or directory"),
+        ("image_csv=null,list.csv", "image_csv_list.csv", "list.csv: No such file or directory"),
+        (
+            "holdout_classes=null,[0,1],[0,99]",
+            "holdout_classes_0_99",
+            "holdout_classes: found 99",
+        ),
+        ("num_labels=4,7", "num_labels_7", "num_labels: found 7; accepted: "),
+        ("dataset=image_folder,cifar10", "dataset_cifar10", "cifar10"),
+        ("validation_fraction=0.5,0.01", "validation_fraction_0.01", "split validation: 0 of "),
+        ('extra_classes=[],["rot90"]', None, None),
+    ],
+)
+@pytest.mark.parametrize("option", [["--overwrite"], []])
+def test_the_data_of_every_child_are_looked_at_first(
+    tmp_path, monkeypatch, param, name, reason, option
+):
+    """Whatever of its params says which data those are; where one lacks them, all are kept."""
+    params = {key: value for key, value in PICTURES.items() if param.partition("=")[0] != key}
+    if param.startswith("dataset="):  # where the others' keys are of no use
+        params = {"image_size": 8}
+    parent = make_parent(tmp_path, **params)
+    make_pictures(tmp_path / "data" / ("image_folder" if "dataset=" in param else "a"))
+    ran = []
+    monkeypatch.setattr(sweep, "run_jobs", lambda jobs, **_: ran.extend(jobs) or Outcome())
+    kept = []
+    for child in plan(parent, dict([parse_param(param)])):
+        write_params(child)
+        child.experiment.save_metrics({"status": "stopped", "splits": {}})
+        kept.append(child.experiment.metrics_path)
+    arguments = (parent, tmp_path / "data", "--param", param, *option)
+    if reason is None:
+        run_sweep(*arguments)
+        assert len(ran) == len(kept)
+        assert [path.exists() for path in kept] == [not option] * len(kept)
+        return
+    with pytest.raises(UserError) as error:
+        run_sweep(*arguments)
+    assert str(error.value).startswith(f"{name}: ") and reason in str(error.value)
+    assert "\n" not in str(error.value)
+    assert all(path.exists() for path in kept) and not ran
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist", "cifar10", "image_folder"])
+@pytest.mark.parametrize("csv", [None, "list.csv"])
+def test_what_loading_reads_of_the_params_is_known(tmp_path, data_dir, dataset, csv):
+    """Children that share these keys share their data: a key more, and some go unseen."""
+
+    class Recorded:
+        def __init__(self, params, keys):
+            self._params, self._keys = params, keys
+
+        def __getattr__(self, key):
+            self._keys.add(key)
+            return getattr(self._params, key)
+
+    params = Params(**TINY)
+    data = data_dir
+    if dataset == "image_folder":
+        make_pictures(tmp_path / "a")
+        names = [str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*.png")]
+        lines = ["path,label", *(f"{name},{name[:7]}" for name in names)]
+        (tmp_path / "a" / "list.csv").write_text("\n".join(lines))
+        params, data = Params(**TINY, **PICTURES, image_csv=csv), tmp_path
+    read = set()
+    try:
+        splits = load_splits(Recorded(params, read), data)
+    except UserError:  # data that are not there
+        splits = None
+    assert read <= DATA_KEYS | {"seed"}
+    if splits and csv is None:
+        of_facts = set()
+        recorded = Recorded(params.model_copy(update={"holdout_classes": [0, 1]}), of_facts)
+        with contextlib.suppress(UserError):
+            check_facts(recorded, splits, tmp_path)
+            hold_out(splits, recorded, tmp_path)
+        assert of_facts <= FACT_KEYS and "holdout_classes" in of_facts
+
+
+def test_data_that_children_share_are_loaded_once(parent, data_dir, monkeypatch):
+    loaded = []
+
+    def load(params, data_dir, names=()):
+        loaded.append((params.validation_fraction, params.seed))
+        return load_splits(params, data_dir)
+
+    monkeypatch.setattr(src.sweep, "load_splits", load)
+    swept = {"margin": [1, 2], "validation_fraction": [0.1, 0.2]}
+    children = plan(parent, swept, num_seeds=3)
+    check_data(children, data_dir, afresh=False)
+    assert loaded == [(0.1, 0), (0.2, 0)]
+    begun = [child for child in children if child.params.seed == 2]
+    for child in begun:  # whose splits are those of their seed
+        write_params(child)
+        (child.experiment.model_dir / "checkpoint").write_text(
+            'model_checkpoint_path: "model.ckpt-7"'
+        )
+    loaded.clear()
+    check_data(children, data_dir, afresh=False)
+    assert loaded == [(0.1, 0), (0.2, 0), (0.1, 2), (0.2, 2)]
+    loaded.clear()
+    check_data(children, data_dir, afresh=True)
+    assert loaded == [(0.1, 0), (0.2, 0)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
+@pytest.mark.parametrize("option", [["--overwrite"], []])
+def test_more_children_than_files_can_be_open(parent, data_dir, monkeypatch, option):
+    import resource
+
+    monkeypatch.setattr(sweep, "run_jobs", lambda jobs, **_: Outcome())
+    for child in plan(parent, {}, 100):
+        write_params(child)
+        child.experiment.save_metrics({"status": "stopped", "splits": {}})
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (70, before[1]))
+    try:
+        run_sweep(parent, data_dir, "--seeds", "100", *option)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert len(statuses(parent)) == (0 if option else 100)
+    assert not list(parent.glob("*/train.lock"))
+
+
+# A sweep that is killed, and two at once: with a small program in place of train.py
+
+TRAINER = """
+import json, sys, time
+from pathlib import Path
+from src.experiment import Experiment
+from src.lock import one_writer
+from src.params import load_params
+directory = Path(sys.argv[1])
+experiment = Experiment(directory)
+with one_writer(directory):
+    if experiment.is_finished(load_params(experiment.params_path)):
+        sys.exit()
+    experiment.start(load_params(experiment.params_path))
+    with open(directory / "trained", "a") as log:
+        print("begun", file=log)
+    while not (directory.parent / "go").exists():
+        time.sleep(0.02)
+    (directory / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-7"')
+    experiment.save_metrics({"status": "finished", "global_step": 7, "splits": {}})
+"""
+SWEEP = """
+import sys
+import sweep
+from src.jobs import Job
+def job(child, data_dir):
+    directory = child.experiment.model_dir
+    command = [sys.executable, "-c", sys.argv[1], str(directory)]
+    return Job(child.experiment, command, directory / "train.log", lambda: child.status)
+sweep._job = job
+sweep.main(sys.argv[2:])
+"""
+
+
+@pytest.fixture
+def start_stub(parent, data_dir):
+    """`start_stub(*options)`: a sweep whose trainings wait for a file `go` in its directory."""
+    started = []
+
+    def start(*options):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SWEEP, TRAINER, "--parent_dir", parent, "--data_dir", data_dir]
+            + [*options],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    (parent / "go").touch()
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_what_a_killed_sweep_leaves_is_waited_for(parent, start_stub):
+    options = ["--param", "margin=1,2,3", "--jobs", "2"]
+    first = start_stub(*options)
+    wait_until(lambda: len(list(parent.glob("*/trained"))) == 2)
+    first.kill()
+    first.communicate()
+    second = start_stub(*options)
+    for _ in range(3):
+        line = second.stdout.readline()
+    assert re.match(r"margin_2: in use by process \d+ on .*; waiting for it\n", line)
+    (parent / "go").touch()
+    out = second.communicate(timeout=60)[0]
+    assert second.returncode == 0, out
+    assert set(statuses(parent).values()) == {"finished"} and len(statuses(parent)) == 3
+    assert [path.read_text() for path in parent.glob("*/trained")] == ["begun\n"] * 3
+    assert "3 experiments" in out and "failed" not in out
+
+
+def test_nothing_is_removed_of_what_a_killed_sweep_still_trains(parent, start_stub):
+    first = start_stub("--param", "margin=1,2")
+    wait_until(lambda: (parent / "margin_1" / "trained").exists())
+    first.kill()
+    second = start_stub("--param", "margin=1,2", "--overwrite")
+    out = second.communicate(timeout=60)[0]
+    assert second.returncode != 0 and "margin_1: in use by process" in out
+    assert (parent / "margin_1" / "trained_params.json").exists()
+
+
+def test_two_sweeps_at_once_train_each_once(parent, start_stub):
+    options = ["--param", "margin=1,2,3,4", "--jobs", "2"]
+    both = [start_stub(*options), start_stub(*options)]
+    wait_until(lambda: len(list(parent.glob("*/trained"))) >= 2)
+    (parent / "go").touch()
+    for process in both:
+        out = process.communicate(timeout=60)[0]
+        assert process.returncode == 0, out
+    assert [path.read_text() for path in parent.glob("*/trained")] == ["begun\n"] * 4
 
 
 def start_sweep(parent, data_dir, *options):

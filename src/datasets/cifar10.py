@@ -1,12 +1,13 @@
 """CIFAR-10: colour pictures of ten classes, in the binary version, which holds bytes alone."""
 
 import gzip
+import io
 import os
 import tarfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from src.datasets.mnist import dataset_folders
 from src.download import RemoteFile
 from src.errors import UserError
+from src.printable import printable
+from src.regular_file import open_regular, read_regular
 from src.split import Dataset, Split
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ TEST_FILES = ("test_batch.bin",)
 
 IMAGES_PER_FILE = 10_000
 IMAGE_SHAPE = (3, 32, 32)  # channels first: all of red, then green, then blue
+_CHUNK = 1 << 20
 RECORD_SIZE = 1 + 3 * 32 * 32  # the label, then the image
 
 # md5: the authors' page. sha256 and size: TensorFlow Datasets, url_checksums/cifar10.txt.
@@ -87,6 +91,44 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     return Dataset(folder, splits, origins)
 
 
+# What gzip raises, and tarfile, which is not made for headers that lie: it converts, looks up and
+# calculates with what stands there.
+_DAMAGED = (
+    *(tarfile.TarError, EOFError, OSError, zlib.error),
+    *(ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError),
+)
+
+
+class _Bounded(gzip.GzipFile):
+    """What is packed in a file, in parts no larger than a member, and not for ever.
+
+    A header can state any length of a name, or of a gap before the next header; and a few
+    megabytes can unpack to any size.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Unpack `file`."""
+        super().__init__(fileobj=file, mode="rb")
+        self._largest = max(IMAGES_PER_FILE * RECORD_SIZE, _CHUNK)
+        self._end = 16 * self._largest
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read `size` bytes."""
+        if size is None or not 0 <= size <= self._largest:
+            raise tarfile.ReadError("a header longer than any file in it")
+        self._check_end(self.tell() + size)
+        return super().read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Unpack up to `offset`."""
+        self._check_end(offset)
+        return super().seek(offset, whence)
+
+    def _check_end(self, position: int) -> None:
+        if position > self._end:
+            raise tarfile.ReadError(f"unpacks to more than {self._end} bytes")
+
+
 def _read(
     folders: Sequence[Path], names: Sequence[str], data_dir: Path
 ) -> tuple[Path, list[bytes]]:
@@ -106,10 +148,8 @@ def _read(
 
 
 def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; a readable file is accepted") from error
+    _check_size(path, path.stat().st_size)
+    return read_regular(path, IMAGES_PER_FILE * RECORD_SIZE)
 
 
 def _read_archive(path: Path, names: Sequence[str]) -> list[bytes]:
@@ -120,22 +160,29 @@ def _read_archive(path: Path, names: Sequence[str]) -> list[bytes]:
     """
     contents: dict[str, bytes] = {}
     try:
-        with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+        with (
+            open_regular(path) as file,
+            _Bounded(file) as stream,
+            tarfile.open(fileobj=stream, mode="r:") as archive,
+        ):
             for member in archive:
                 name = os.path.basename(member.name)
                 if name not in names:
                     continue
-                if not member.isfile() or name in contents:
+                if not member.isfile() or member.issparse() or name in contents:
                     fault = "there twice" if name in contents else "not a regular file"
                     raise UserError(f"{path}: {name}: {fault}; one file is accepted")
                 _check_size(path / name, member.size)
                 content = archive.extractfile(member)
                 contents[name] = content.read() if content else b""
-            while stream.read(1 << 20):  # to the end, where gzip checks its sum
+            while stream.read(_CHUNK):  # to the end, where gzip checks its sum
                 pass
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except UserError:
+        raise
+    except _DAMAGED as error:
+        reason = printable(f"{error}" or type(error).__name__)
         raise UserError(
-            f"{path}: damaged archive ({error}); {ARCHIVE} as it is published is accepted"
+            f"{path}: damaged archive ({reason:.100}); {ARCHIVE} as it is published is accepted"
         ) from error
     if missing := [name for name in names if name not in contents]:
         raise UserError(f"{path}: {', '.join(missing)} missing; {ARCHIVE} has {', '.join(names)}")

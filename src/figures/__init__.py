@@ -10,15 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.curves import Curve
-from src.metrics import query_indices
 from src.pairs import Pairs, scan_pairs
 from src.params import Params
+from src.printable import printable
+from src.progress import progress_bar
 from src.registry import FIGURES, LIVE_ONLY_FIGURES, look_up
 from src.retrieval import nearest_neighbors
+from src.shown import shown_indices
 from src.split import Split
 
 if TYPE_CHECKING:  # slow to import, and not needed before the first figure is drawn
     from matplotlib.figure import Figure
+
+MAX_SHOWN = 10_000
+"""Images that pictures are drawn of, at the most."""
 
 LAYOUT_TITLES = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}
 
@@ -51,10 +56,11 @@ class FigureData:
         params: those that trained.
         step: the global step of the checkpoint that embedded.
         num_examples: of the whole split, of which those shown may be a part.
+        indices: int [N], the positions of those shown in the whole split; None if they are it.
         layouts: float32 [N, 2] of the embeddings, by name, see `LAYOUT_TITLES`.
         untrained: float32 [N, D], by the network before training; None where that is not kept.
         curves: of `training` and of `validation`, the curve of each tag.
-        metrics: of each split, as in `metrics.json`.
+        metrics: of each split, as in `metrics.json`; None for what is not defined.
     """
 
     experiment: str
@@ -64,15 +70,47 @@ class FigureData:
     params: Params
     step: int
     num_examples: int
+    indices: NDArray[np.intp] | None = None
     layouts: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     untrained: NDArray[np.float32] | None = None
     curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
-    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     @cached_property
     def nearest(self) -> NDArray[np.intp]:
-        """The nearest neighbour of each by Euclidean distance, int [N]; as `recall_at_1_within`."""
+        """The nearest neighbour of each by Euclidean distance among the others shown, int [N]."""
         return nearest_neighbors(self.embeddings)
+
+    @cached_property
+    def is_answerable(self) -> NDArray[np.bool_]:
+        """Whether another image of its class is shown, bool [N]: its neighbours can be right."""
+        _, places, sizes = np.unique(self.split.labels, return_inverse=True, return_counts=True)
+        return (sizes > 1)[places]
+
+    @property
+    def among(self) -> str:
+        """Where neighbours are sought, in words."""
+        if len(self.split) == self.num_examples:
+            return f"the other {len(self.split) - 1} images of the split"
+        return f"the other {len(self.split) - 1} images shown, of {self.num_examples} of the split"
+
+    @property
+    def unanswerable(self) -> str:
+        """A sentence about the images that no neighbour can be right for; "" if there are none."""
+        number = int((~self.is_answerable).sum())
+        if number < 2:
+            return f" {number} more is the only one of its class, and left out." if number else ""
+        return f" {number} more are the only ones of their classes, and left out."
+
+    def index(self, image: int) -> int:
+        """Return the position in the whole split of one of the images shown."""
+        return image if self.indices is None else int(self.indices[image])
+
+    def name_of(self, image: int) -> str:
+        """Return the file of one of the images shown; where it has none, its number."""
+        if self.split.paths is None:
+            return f"no. {self.index(image)}"
+        return printable(str(self.split.paths[image]))
 
     @cached_property
     def pairs(self) -> Pairs:
@@ -87,15 +125,16 @@ class FigureData:
             return scan_pairs(self.embeddings, labels, "euclidean").nearest_positive
         return self.pairs.nearest_positive
 
-    def of_queries(self) -> "FigureData":
-        """Return the data of those examples alone that the metrics ask, at most 10 000."""
-        shown = query_indices(self.split.labels)
+    def of_shown(self) -> "FigureData":
+        """Return the data of no more examples than pictures are drawn of."""
+        shown = shown_indices(self.split.labels, MAX_SHOWN, seed=0)
         if len(shown) == len(self.split):
             return self
         return replace(
             self,
             split=self.split.take(shown),
             embeddings=self.embeddings[shown],
+            indices=shown if self.indices is None else self.indices[shown],
             layouts={name: layout[shown] for name, layout in self.layouts.items()},
             untrained=None if self.untrained is None else self.untrained[shown],
         )
@@ -121,7 +160,7 @@ def write_figures(
 ) -> list[Path]:
     """Write figures as PNG and SVG, and the page `index.html` that shows them.
 
-    Of a larger split the pictures are of 10 000 examples, those that the metrics ask too.
+    Of a larger split the pictures are of a sample of 10 000 examples.
 
     Args:
         directory: where they go; what stands there is replaced.
@@ -136,13 +175,17 @@ def write_figures(
 
     if names is None:
         names = [name for name in FIGURES if name not in LIVE_ONLY_FIGURES]
-    data = data.of_queries()
+    names = list(names)
+    data = data.of_shown()
     pictures: dict[str, Picture] = {}
     written: list[Path] = []
-    for name in names:
-        picture = draw(name, data)
-        if picture is not None:
-            pictures[name] = picture
-            with style():
-                written += save_figure(picture.figure, directory / name)
+    with progress_bar("pictures", len(names), "pictures") as bar:
+        for name in names:
+            bar.set_description(f"picture {name}")
+            picture = draw(name, data)
+            if picture is not None:
+                pictures[name] = picture
+                with style():
+                    written += save_figure(picture.figure, directory / name)
+            bar.update(1)
     return [page(directory, data, pictures), *written]

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from src.drawing import new_figure
 from src.figures import FigureData, Picture
 from src.layouts import pca
-from src.retrieval import recall_at_1
+from src.retrieval import nearest_neighbors
 from src.scatter import draw_classes
 
 
@@ -21,16 +21,17 @@ def draw(data: FigureData) -> Picture | None:
         return None
     figure = new_figure(11, 5.6)
     recalls = []
-    for axes, title, embeddings in zip(
+    for axes, title, embeddings, nearest in zip(
         figure.subplots(1, 2),
         ("before training", f"after {data.step} steps"),
         (data.untrained, data.embeddings),
+        (nearest_neighbors(data.untrained), data.nearest),
         strict=True,
     ):
         layout = pca(embeddings)
         draw_classes(axes, layout, data.split.labels, data.split.class_names, has_ticks=True)
-        recalls.append(recall_at_1(embeddings, data.split.labels))
-        axes.set_title(f"{title}: recall@1 {recalls[-1]:.4f}")
+        recalls.append(_recall_at_1(data, nearest))
+        axes.set_title(f"{title}: recall@1 {recalls[-1]}")
         first, second = _shares_of_variance(embeddings, layout)
         axes.set_xlabel(f"first principal component, {first:.0%} of the variance")
         axes.set_ylabel(f"second, {second:.0%}")
@@ -40,10 +41,18 @@ def draw(data: FigureData) -> Picture | None:
         f"The {len(data.split)} images of the {data.split_name} split by the network with its "
         "initial weights, and by the trained one; each in the plane of its own first two "
         "principal components, at its own scale. Recall@1, over each title, is the share of the "
-        "images whose nearest other one, in all dimensions, is of their class.",
-        f"Two scatter plots coloured by class. Recall@1 is {recalls[0]:.4f} before training and "
-        f"{recalls[1]:.4f} after it.",
+        f"images whose nearest neighbour among {data.among}, in all dimensions, is of their class."
+        f"{data.unanswerable}",
+        f"Two scatter plots coloured by class. Recall@1 is {recalls[0]} before training and "
+        f"{recalls[1]} after it.",
     )
+
+
+def _recall_at_1(data: FigureData, nearest: NDArray[np.intp]) -> str:
+    """Return how many nearest neighbours are right, of those that could be; "-" of none."""
+    labels = data.split.labels
+    is_right = (labels[nearest] == labels)[data.is_answerable]
+    return f"{is_right.mean():.4f}" if len(is_right) else "-"
 
 
 def _shares_of_variance(

@@ -11,61 +11,104 @@ from src.figures import FigureData, Picture
 _MAX_NUMBERED = 20
 """Classes up to which every field has its number; beyond, they would not be legible."""
 
+_MAX_CLASSES = 100
+"""Classes up to which the matrix has them all; of more, those that are confused the most."""
+
+_NUM_MOST_CONFUSED = 40
+
 _NUM_FREQUENT = 10
 
 
 def draw(data: FigureData) -> Picture | None:
-    """Draw the confusion matrix, rows normalized; None with fewer than two images."""
-    labels, class_names = data.split.labels, data.split.class_names
-    if len(labels) < 2:
+    """Draw the confusion matrix, rows normalized; None if no neighbour could be right."""
+    labels = data.split.labels
+    asking = np.flatnonzero(data.is_answerable)
+    if len(asking) == 0:
         return None
-    counts = confusion(labels, labels[data.nearest], len(class_names))
-    present = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
-    names = display_names(class_names, max_length=14)
-    shares = counts[np.ix_(present, present)] / np.maximum(
-        counts[present].sum(axis=1, keepdims=True), 1
-    )
-    side = float(np.clip(0.45 * len(present) + 2.5, 5, 9.5))
+    pairs, counts = confusions(labels[asking], labels[data.nearest[asking]])
+    present = np.unique(pairs)
+    chosen = most_confused(pairs, counts)
+    names = display_names(data.split.class_names, max_length=14)
+    side = float(np.clip(0.45 * len(chosen) + 2.5, 5, 9.5))
     figure = new_figure(side + 4, side)
     of_matrix, of_bars = figure.subplots(1, 2, width_ratios=[side, 3.2])
-    _draw_matrix(of_matrix, shares, [names[label] for label in present])
-    wrong = int(counts.sum() - np.trace(counts))
-    frequent = frequent_confusions(counts, _NUM_FREQUENT)
+    _draw_matrix(of_matrix, row_shares(pairs, counts, chosen), [names[label] for label in chosen])
+    wrong = int(counts[pairs[:, 0] != pairs[:, 1]].sum())
+    frequent = frequent_confusions(pairs, counts, _NUM_FREQUENT)
     _draw_frequent(of_bars, frequent, names)
     of_matrix.set_title(f"Classes of nearest neighbours, {data.split_name} split")
     said = "; ".join(f"{names[a]} for {names[b]} {n} times" for a, b, n in frequent[:3])
+    if len(chosen) == len(present):
+        rows = "A row sums to 100 %."
+    else:
+        rows = (
+            f"Of {len(present)} classes these are the {len(chosen)} of the most frequent "
+            "confusions; a row sums to 100 % with the classes that are not shown."
+        )
     return Picture(
         figure,
         "Confusion of the nearest neighbour",
-        f"Rows: the class of an image; columns: the class of its nearest neighbour among the other "
-        f"{len(labels) - 1} of the split, by Euclidean distance. A row sums to 100 %. The colours "
-        "of small shares are stretched, for confusions are rare beside what is right: "
-        f"{wrong} of {len(labels)} images, {wrong / len(labels):.2%}, stand beside the diagonal. "
+        "Rows: the class of an image; columns: the class of its nearest neighbour among "
+        f"{data.among}, by Euclidean distance. {rows} The colours of small shares are stretched, "
+        f"for confusions are rare beside what is right: {wrong} of {len(asking)} images, "
+        f"{wrong / len(asking):.2%}, stand beside the diagonal.{data.unanswerable} "
         "On the right the most frequent confusions, by number.",
-        f"A matrix of {len(present)} by {len(present)} classes. "
+        f"A matrix of {len(chosen)} by {len(chosen)} classes. "
         + (f"Taken most often: {said}." if said else "Nothing is confused."),
     )
 
 
-def confusion(
-    labels: NDArray[np.int32], found: NDArray[np.int32], num_classes: int
-) -> NDArray[np.int64]:
-    """Return how often each label is found as each: int64 [C, C], axes true and found."""
-    counts = np.zeros((num_classes, num_classes), np.int64)
-    np.add.at(counts, (labels, found), 1)
-    return counts
+def confusions(
+    labels: NDArray[np.int32], found: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Return which labels are found as which, and how often.
+
+    Of C classes there may be C^2 such pairs, but no more than images.
+
+    Args:
+        labels: int32 [N].
+        found: int32 [N].
+
+    Returns:
+        The different pairs of a label and the one found, int32 [K, 2], ascending, and the number
+        of each, int [K].
+    """
+    pairs, counts = np.unique(np.column_stack([labels, found]), axis=0, return_counts=True)
+    return pairs, counts
 
 
-def frequent_confusions(counts: NDArray[np.int64], limit: int) -> list[tuple[int, int, int]]:
+def frequent_confusions(
+    pairs: NDArray[np.int32], counts: NDArray[np.intp], limit: int
+) -> list[tuple[int, int, int]]:
     """Return the most frequent confusions: the true label, the one found, and how often."""
-    errors = counts - np.diag(np.diag(counts))
-    order = np.argsort(-errors, axis=None, kind="stable")[:limit]
-    rows, columns = np.unravel_index(order, errors.shape)
-    return [
-        (int(row), int(column), int(errors[row, column]))
-        for row, column in zip(rows, columns, strict=True)
-        if errors[row, column] > 0
-    ]
+    errors = np.where(pairs[:, 0] == pairs[:, 1], 0, counts)
+    order = np.argsort(-errors, kind="stable")[:limit]
+    return [(int(pairs[k, 0]), int(pairs[k, 1]), int(errors[k])) for k in order if errors[k] > 0]
+
+
+def most_confused(pairs: NDArray[np.int32], counts: NDArray[np.intp]) -> NDArray[np.int32]:
+    """Return the labels that the matrix shows, ascending: all, or those confused most often."""
+    present = np.unique(pairs)
+    if len(present) <= _MAX_CLASSES:
+        return present
+    frequent = frequent_confusions(pairs, counts, _NUM_MOST_CONFUSED)
+    of_pairs = [label for true, found, _ in frequent for label in (true, found)]
+    chosen = list(dict.fromkeys([*of_pairs, *present.tolist()]))[:_NUM_MOST_CONFUSED]
+    return np.sort(np.array(chosen, np.int32))
+
+
+def row_shares(
+    pairs: NDArray[np.int32], counts: NDArray[np.intp], chosen: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """Return which share of each chosen class, the row, is found as each, the column: [K, K]."""
+    matrix, totals = np.zeros((len(chosen), len(chosen))), np.zeros(len(chosen))
+    places = np.searchsorted(chosen, pairs).clip(max=len(chosen) - 1)
+    is_row, is_column = (chosen[places] == pairs).T
+    np.add.at(totals, places[is_row, 0], counts[is_row])
+    is_shown = is_row & is_column
+    np.add.at(matrix, tuple(places[is_shown].T), counts[is_shown])
+    shares: NDArray[np.float64] = matrix / np.maximum(totals, 1)[:, None]
+    return shares
 
 
 def _draw_matrix(axes: Axes, shares: NDArray[np.float64], names: list[str]) -> None:

@@ -5,7 +5,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from src.drawing import FAINT, NEGATIVE_COLOR, POSITIVE_COLOR, display_names, new_figure
+from src.drawing import (
+    FAINT,
+    NEGATIVE_COLOR,
+    POSITIVE_COLOR,
+    display_file,
+    display_names,
+    new_figure,
+)
 from src.figures import FigureData, Picture
 from src.pairs import paired_distances
 from src.strips import draw_image, prepare
@@ -18,11 +25,10 @@ class Mistake(NamedTuple):
     """An image whose nearest neighbour is of another class.
 
     Attributes:
-        image: its position in the split.
+        image: its position among those shown.
         neighbors: int [K], the positions of the nearest others, nearest first.
         distances: float64 [K], Euclidean, to these.
-        excess: how much farther than the nearest neighbour the nearest of its own class is;
-            infinite where there is no other of its class.
+        excess: how much farther than the nearest neighbour the nearest of its own class is.
     """
 
     image: int
@@ -34,9 +40,7 @@ class Mistake(NamedTuple):
 def draw(data: FigureData) -> Picture | None:
     """Draw a row for each of the most mistaken images; None where none is mistaken."""
     labels = data.split.labels
-    if len(labels) < 2:
-        return None
-    mistaken = np.flatnonzero(labels != labels[data.nearest])
+    mistaken = all_mistaken(data)
     if len(mistaken) == 0:
         return None
     found = most_mistaken(data, mistaken, _NUM_MISTAKES, _NUM_NEIGHBORS)
@@ -54,7 +58,9 @@ def draw(data: FigureData) -> Picture | None:
         own = labels[mistake.image]
         draw_image(axes, data.split.images[mistake.image], 0, top)
         axes.text(0.5, top + 1.17, names[own], ha="center", va="center", fontweight="bold")
-        axes.text(1.12, top + 0.5, f"no. {mistake.image}", va="center", fontsize=7.5, color=FAINT)
+        number = f"no. {data.index(mistake.image)}"
+        drawn = display_file(data.name_of(mistake.image), 30, number)
+        axes.text(0.5, top + 1.36, drawn, ha="center", va="center", fontsize=6.5, color=FAINT)
         for column, (neighbor, distance) in enumerate(
             zip(mistake.neighbors, mistake.distances, strict=True)
         ):
@@ -88,22 +94,34 @@ def draw(data: FigureData) -> Picture | None:
                 color=FAINT,
             )
     figure.suptitle(f"The most mistaken images of the {data.split_name} split")
-    of_all = f"{len(mistaken)} of {len(labels)} images ({len(mistaken) / len(labels):.2%})"
+    num_asking = int(data.is_answerable.sum())
+    of_all = f"{len(mistaken)} of {num_asking} images ({len(mistaken) / num_asking:.2%})"
+    names_are = "file" if data.split.paths is not None else "number in the split"
     return Picture(
         figure,
         "The most mistaken images",
-        f"{of_all} have a nearest neighbour of another class. Of these, the {len(found)} whose "
-        "own class is the farthest beyond that neighbour, the worst first, each with its number in "
-        "the split and its nearest others by Euclidean distance: ✓ and blue for its own class, ✗ "
-        "and orange for another. Some are wrong labels, some no one could read, some are what the "
-        "network has not learnt.",
+        f"{of_all} have a nearest neighbour of another class among {data.among}."
+        f"{data.unanswerable} Of the mistaken ones, the {len(found)} whose own class is the "
+        f"farthest beyond that neighbour, the worst first, each with its {names_are} and its "
+        "nearest others by Euclidean distance: ✓ and blue for its own class, ✗ and orange for "
+        "another. Some are wrong labels, some no one could read, some are what the network has not "
+        "learnt. The projector's column prediction may differ, for it asks the split that its "
+        "column compared_with names.",
         f"{len(found)} rows of images: a mistaken image and the {_NUM_NEIGHBORS} nearest to it. "
         + " ".join(
-            f"No. {m.image}, {names[labels[m.image]]}, lies nearest to "
-            f"{names[labels[m.neighbors[0]]]}."
-            for m in found[:3]
+            f"{data.name_of(m.image)}, {names[labels[m.image]]}, lies nearest to "
+            f"{data.name_of(m.neighbors[0])}, {names[labels[m.neighbors[0]]]}."
+            for m in found
         ),
     )
+
+
+def all_mistaken(data: FigureData) -> NDArray[np.intp]:
+    """Return the images whose nearest neighbour is of another class although one could be right."""
+    if len(data.split) < 2:
+        return np.empty(0, np.intp)
+    labels = data.split.labels
+    return np.flatnonzero(data.is_answerable & (labels != labels[data.nearest]))
 
 
 def most_mistaken(
@@ -113,18 +131,19 @@ def most_mistaken(
 
     Args:
         data: of the experiment.
-        mistaken: int [M], the images whose nearest neighbour is of another class.
+        mistaken: int [M], of `all_mistaken`.
         num_mistakes: how many to return at the most.
         num_neighbors: how many nearest others of each.
 
     Returns:
         The worst first; of equal ones in the order of the split.
     """
-    own = data.nearest_positive[mistaken]
-    of_images = data.embeddings[mistaken]
-    to_own = paired_distances(of_images, data.embeddings[own], "euclidean")
-    to_nearest = paired_distances(of_images, data.embeddings[data.nearest[mistaken]], "euclidean")
-    excess = np.where(own < 0, np.inf, to_own - to_nearest)
+    of_images, own, nearest = (
+        data.embeddings[positions]
+        for positions in (mistaken, data.nearest_positive[mistaken], data.nearest[mistaken])
+    )
+    excess = paired_distances(of_images, own, "euclidean")
+    excess -= paired_distances(of_images, nearest, "euclidean")
     found = []
     for position in np.argsort(-excess, kind="stable")[:num_mistakes]:
         image = int(mistaken[position])

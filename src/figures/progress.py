@@ -9,11 +9,13 @@ from src.scatter import draw_classes
 
 
 def draw(data: FigureData) -> Picture | None:
-    """Draw the layout `pca` on the left and the curve of the loss on the right.
+    """Draw the layout `pca`, if there is one, and on its right the curve of the loss.
 
     Nothing but the points moves from one picture to the next: the axes stand still, and the limits
     of the plane are powers of 10^(1/10), which seldom change.
     """
+    if "pca" not in data.layouts:
+        return None
     layout = data.layouts["pca"]
     farthest = float(abs(layout).max()) or 1.0
     limit = 10 ** (math.ceil(10 * math.log10(farthest)) / 10)

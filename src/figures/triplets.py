@@ -6,7 +6,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from src.drawing import FAINT, INK, NEGATIVE_COLOR, POSITIVE_COLOR, display_names, new_figure
+from src.drawing import (
+    FAINT,
+    INK,
+    NEGATIVE_COLOR,
+    POSITIVE_COLOR,
+    display_file,
+    display_names,
+    new_figure,
+)
 from src.figures import FigureData, Picture
 from src.pairs import paired_distances
 from src.params import format_value
@@ -15,7 +23,7 @@ from src.strips import draw_image, prepare
 _NUM_TRIPLETS = 6
 
 # On the sheet, in sides of an image: from one image of a strip to the next, and strip to strip.
-_COLUMN, _ROW, _TOP = 2.1, 1.45, 0.6
+_COLUMN, _ROW, _TOP = 2.1, 1.5, 0.6
 
 
 def draw(data: FigureData) -> Picture | None:
@@ -50,7 +58,8 @@ def draw(data: FigureData) -> Picture | None:
         f"triplets of a column. d is {data.params.distance_name}, the loss {formula}.",
         f"{len(hardest)} hard and {len(easiest)} easy triplets of images. The losses of the hard "
         f"ones, at {of_margin}, are {losses[0].min():.3g} to {losses[0].max():.3g}, of the easy "
-        f"ones {losses[1].min():.3g} to {losses[1].max():.3g}.",
+        f"ones {losses[1].min():.3g} to {losses[1].max():.3g}. Anchor, positive and negative of "
+        f"the hard ones: {_files(data, hardest)}. Of the easy ones: {_files(data, easiest)}.",
     )
 
 
@@ -108,6 +117,10 @@ def triplet_losses(
     return np.maximum(to_positive - to_negative + float(margin), 0)
 
 
+def _files(data: FigureData, triplets: NDArray[np.intp]) -> str:
+    return "; ".join(", ".join(map(data.name_of, triplet)) for triplet in triplets)
+
+
 def _draw_strips(
     axes: Axes, data: FigureData, triplets: NDArray[np.intp], names: Sequence[str]
 ) -> NDArray[np.float64]:
@@ -135,6 +148,11 @@ def _draw_strips(
                 fontsize=9,
                 color=color,
             )
+            if data.split.paths is not None:
+                number = f"no. {data.index(image)}"
+                drawn = display_file(data.name_of(image), 28, number)
+                place = (left + 0.5, top + 1.34)
+                axes.text(*place, drawn, ha="center", va="center", fontsize=5.5, color=FAINT)
         for column, (of_pair, color) in enumerate(
             zip(distances, (POSITIVE_COLOR, NEGATIVE_COLOR), strict=True)
         ):

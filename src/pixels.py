@@ -1,0 +1,387 @@
+"""The pixels of a picture as its file means them: which bits are used, what is white or clear."""
+
+import re
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, TiffImagePlugin
+
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
+
+_DARK_8, _DARK_16 = 16, 16 << 8
+"""A sixteenth of white. 16 bits a channel that stay below it are most likely 12 bits or fewer."""
+
+_WAY_OUT = "save it with 8 bits a channel"
+
+# Grey TIFF that Pillow can unpack but does not list, with the first of these alone inverted: here
+# as it stands in the file, as Pillow gives the little-endian 16 bits.
+for _order, _white, _bits, _mode in (
+    (b"MM", 0, 16, ("I;16B", "I;16B")),
+    (b"MM", 1, 12, ("I;16", "I;12")),
+    (b"MM", 0, 12, ("I;16", "I;12")),
+    (b"II", 0, 12, ("I;16", "I;12")),
+):
+    TiffImagePlugin.OPEN_INFO.setdefault((_order, _white, (1,), 1, (_bits,), ()), _mode)
+
+
+class BadImage(Exception):
+    """A file that is no picture, or one that cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What a file says of its samples, the numbers of which a pixel has one for each channel.
+
+    Attributes:
+        bits: the largest sample is 2^bits - 1.
+        used: how many of the bits carry the picture: by the specification the upper ones.
+        is_full: whether it is known that samples go up to the largest one.
+        white_is_zero: whether 0 is white, and not black.
+        transparent: the samples of the one colour that is transparent.
+    """
+
+    bits: int = 8
+    used: int | None = None
+    is_full: bool = True
+    white_is_zero: bool = False
+    transparent: tuple[int, ...] | None = None
+
+
+def read_pixels(
+    picture: ImageFile.ImageFile,
+    file: IO[bytes],
+    reopen: Callable[[], ImageFile.ImageFile],
+    mode: str,
+) -> Image.Image:
+    """Read an opened picture's pixels, with 8 bits a channel, what is transparent on white.
+
+    Args:
+        picture: opened, not yet loaded.
+        file: the one that it was opened from.
+        reopen: opens the picture once more.
+        mode: "RGB" or "L", grey.
+
+    Returns:
+        The picture in this mode.
+
+    Raises:
+        BadImage: its pixels have no known black and white, or a picture would not be seen.
+        Exception: of nearly any kind, by Pillow, where the file is damaged.
+    """
+    _refuse_small_version(picture)
+    coding = [tile[3] for tile in picture.tile]
+    decoder = picture.tile[0][0] if picture.tile else ""
+    picture.load()
+    said = _said(picture, file, decoder, coding)
+    image: Image.Image = picture
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        image = _from_samples(_grey_samples(picture), "L", said)
+    elif picture.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
+        # Of 16 bits, Pillow has kept the upper 8, of PPM rounded.
+        darkest = _DARK_8 + 1 if said.used is None else 1 << max(0, said.used - said.bits + 8)
+        is_low = (said.bits == 16 or said.used) and _top(picture) < darkest
+        if said.bits == 16 and (is_low or said.transparent):
+            samples = _all_16_bits(picture, reopen)
+            if samples is not None:
+                image = _from_samples(samples, picture.mode, said)
+            elif not said.is_full:
+                raise BadImage(_too_dark((_top(picture) << 8) + 0xFF))
+        elif is_low:
+            image = _from_samples(np.asarray(picture), picture.mode, said)
+    if image is picture and said.transparent and picture.mode == "L":
+        # Pillow leaves it in the file's own scale, but scales 2 and 4 bits to 8.
+        picture.info["transparency"] = said.transparent[0] * 255 // ((1 << said.bits) - 1)
+    if picture.format == "TGA" and image.mode == "RGBA" and _tga_has_no_alpha(file):
+        image = image.convert("RGB")
+    image = _on_white(image)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _refuse_small_version(picture: ImageFile.ImageFile) -> None:
+    """Raise if a TIFF file's first picture stands for another one, as in cameras' raw files."""
+    tags = _tiff_tags(picture)
+    is_small = isinstance(kind := tags.get(254), int) and kind & 1
+    if 0xC612 in tags or (is_small and (330 in tags or getattr(picture, "is_animated", False))):
+        raise BadImage("a raw file of a camera; convert it to JPEG, PNG or TIFF")
+
+
+def _tiff_tags(picture: ImageFile.ImageFile) -> dict[int, Any]:
+    return dict(getattr(picture, "tag_v2", {}))
+
+
+def _said(picture: ImageFile.ImageFile, file: IO[bytes], decoder: str, coding: list[Any]) -> _Said:
+    """Return what the file of a loaded picture says; `decoder` and `coding` are Pillow's."""
+    if picture.format == "PNG":
+        return _png_said(file)
+    if picture.format == "JPEG2000":
+        return _jpeg_2000_said(file)
+    if picture.format == "PPM":
+        # Pillow scales to 8 or 16 bits by the largest value that the file names, such as 4095.
+        is_full = "65535" not in str(coding) and ";16" not in str(coding)
+        return _Said(bits=8 if is_full and picture.mode != "I" else 16, is_full=is_full)
+    if tags := _tiff_tags(picture):
+        return _tiff_said(tags)
+    is_16 = decoder == "SGI16" or picture.mode.startswith("I;16")
+    return _Said(bits=16, is_full=False) if is_16 else _Said()
+
+
+def _png_said(file: IO[bytes]) -> _Said:
+    """Read IHDR, sBIT and tRNS, which stand before the pixels."""
+    chunks: dict[bytes, bytes] = {}
+    file.seek(8)
+    while len(start := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", start)
+        if kind in (b"IDAT", b"IEND"):
+            break
+        content = file.read(min(length, 1024))
+        chunks.setdefault(kind, content)
+        file.seek(length - len(content) + 4, 1)
+    bits, colour_type = chunks[b"IHDR"][8:10]
+    if colour_type == 3:  # a palette, whose colours have 8 bits and whose tRNS Pillow heeds
+        return _Said()
+    colours = 3 if colour_type & 2 else 1
+    used = max(chunks.get(b"sBIT", b"")[:colours], default=0)
+    clear = chunks.get(b"tRNS", b"")[: 2 * colours]
+    transparent = None
+    if len(clear) == 2 * colours and not colour_type & 4:
+        transparent = tuple(
+            value & (1 << bits) - 1 for value in struct.unpack(f">{colours}H", clear)
+        )
+    return _Said(
+        bits=bits,
+        used=used if 0 < used < bits else None,
+        is_full=bits < 16,
+        transparent=transparent,
+    )
+
+
+def _jpeg_2000_said(file: IO[bytes]) -> _Said:
+    """Read the bits of each component; Pillow makes samples unsigned and shifts them to 8 or 16."""
+    file.seek(0)
+    head = file.read(1 << 16)
+    # A codestream: SOC, and SIZ, in which after 34 bytes come the components, with 3 bytes each.
+    start = head.find(b"\xff\x4f\xff\x51")
+    if not 0 <= start < len(head) - 42:
+        raise BadImage("JPEG 2000 whose header is not in its first 64 kB")
+    (num_components,) = struct.unpack_from(">H", head, start + 40)
+    bits = {(byte & 0x7F) + 1 for byte in head[start + 42 : start + 42 + 3 * num_components : 3]}
+    if min(bits) < 8 or (max(bits) > 8 and num_components > 1):
+        # Pillow makes 4 bits 0 to 240, and rounds 65535 up to 256, of which 0 is left: black.
+        named = " and ".join(map(str, sorted(bits)))
+        raise BadImage(f"JPEG 2000 of {named} bits and {num_components} channels; {_WAY_OUT}")
+    return _Said(bits=16, is_full=max(bits) < 16) if max(bits) > 8 else _Said()
+
+
+def _tiff_said(tags: dict[int, Any]) -> _Said:
+    """Read BitsPerSample, PhotometricInterpretation, MaxSampleValue and SampleFormat."""
+
+    def first(tag: int, default: int) -> int:
+        value = tags.get(tag, default)
+        value = value[0] if isinstance(value, tuple) and value else value
+        return value if isinstance(value, int) else default
+
+    bits = first(258, 1)
+    if first(339, 1) == 2:
+        raise BadImage(f"pixels of {bits} bits with a sign, so that black is unknown; {_WAY_OUT}")
+    if first(284, 1) == 2 and bits == 16 and first(259, 1) == 1 and first(277, 1) > 1:
+        # Pillow takes each byte for a sample.
+        raise BadImage(f"16 bits a channel, each channel by itself and not packed; {_WAY_OUT}")
+    # 4095 names 12 bits; another one, such as 3217, is only the largest value of this picture.
+    largest = first(281, 0) + 1
+    is_named = bits == 16 and 1 << 8 < largest < 1 << 16 and largest & (largest - 1) == 0
+    return _Said(
+        bits=largest.bit_length() - 1 if is_named else bits,
+        is_full=bits < 16 or is_named,
+        white_is_zero=first(262, 0) == 0,
+    )
+
+
+def _grey_samples(picture: ImageFile.ImageFile) -> Samples:
+    """Return uint16 [H, W] of a picture for which Pillow has one channel of 16 or 32 bits."""
+    # Pillow gives 16 bits as I;16, in PNG (before Pillow 11) and PPM as I, of 32 bits.
+    is_known = picture.mode != "F" and picture.format in ("PNG", "PPM")
+    if picture.mode in ("I", "F") and not is_known:
+        raise BadImage(f"pixels of 32 bits, so that black and white are unknown; {_WAY_OUT}")
+    if picture.format not in ("PNG", "PPM", "TIFF", "JPEG2000", "IM"):
+        raise BadImage(f"16 bits a pixel, whose black and white are unknown; {_WAY_OUT}")
+    return np.asarray(picture).clip(0, 0xFFFF).astype(np.uint16)
+
+
+def _num_colours(mode: str) -> int:
+    return len(mode.removesuffix("A"))
+
+
+def _top(image: Image.Image) -> int:
+    """Return the largest value of the colours, alpha apart."""
+    extrema: Any = image.getextrema()
+    pairs = extrema if isinstance(extrema[0], tuple) else (extrema,)
+    return int(max(high for _, high in pairs[: _num_colours(image.mode)]))
+
+
+def _all_16_bits(
+    picture: ImageFile.ImageFile, reopen: Callable[[], ImageFile.ImageFile]
+) -> Samples | None:
+    """Return uint16 [H, W, C] of a picture of 16 bits a channel, of which Pillow keeps the upper 8.
+
+    The lower 8 are read as if they were the upper ones of numbers in the other order of bytes. None
+    is returned where that cannot be done.
+    """
+    lower = reopen()
+    tile = lower.tile[0]
+    args = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+    if _tiff_tags(lower).get(284) == 2:  # channels apart, for which Pillow chooses the order
+        return None
+    if args[0] == "LA;16B":
+        # Grey and alpha of two bytes each are read as four channels of one byte.
+        halves = np.asarray(_loaded_as(lower, "RGBA")).astype(np.uint16)
+        grey, alpha = (halves[..., i] << 8 | halves[..., i + 1] for i in (0, 2))
+        return np.stack([grey, grey, grey, alpha], axis=-1)
+    if tile[0] == "ppm" and args == ("RGB", 65535):
+        # Pillow rounds to 8 bits.
+        picture = _loaded_as(reopen(), "RGB;16B", "raw")
+        lower = _loaded_as(lower, "RGB;16L", "raw")
+    elif match := re.fullmatch("(RGBA?|RGBX|CMYK);16([BLN])", str(args[0])):
+        order = sys.byteorder[0].upper() if match[2] == "N" else match[2]
+        lower = _loaded_as(lower, f"{match[1]};16{'L' if order == 'B' else 'B'}")
+    else:
+        return None
+    samples = np.asarray(lower).astype(np.uint16)
+    for top, bottom in _bands(picture.size):
+        upper = np.asarray(picture.crop((0, top, picture.width, bottom)))
+        samples[top:bottom] |= upper.astype(np.uint16) << 8
+    return samples
+
+
+def _loaded_as(
+    picture: ImageFile.ImageFile, rawmode: str, decoder: str | None = None
+) -> ImageFile.ImageFile:
+    """Load an opened picture with its bytes taken for another of Pillow's raw modes."""
+    tiles = []
+    for tile in picture.tile:
+        # Which arguments come after the mode is the decoder's: of "raw", the stride and the order.
+        others = tile[3][1:] if isinstance(tile[3], tuple) else None
+        args: Any = rawmode if others is None else (rawmode, *others)
+        if decoder == "raw":
+            args = (rawmode, 0, 1)
+        tiles.append(ImageFile._Tile(decoder or tile[0], tile[1], tile[2], args))
+    picture.tile = tiles
+    picture.load()
+    return picture
+
+
+def _bands(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Yield the first and the end row of bands, which take less memory than a whole picture."""
+    width, height = size
+    num_rows = max(1, (1 << 20) // width)
+    for top in range(0, height, num_rows):
+        yield top, min(top + num_rows, height)
+
+
+def _from_samples(samples: Samples, mode: str, said: _Said) -> Image.Image:
+    """Return a picture of 8 bits a channel, with alpha if a colour is said to be transparent.
+
+    Args:
+        samples: [H, W, C] or, of one channel, [H, W].
+        mode: L, LA, RGB, RGBA or CMYK.
+        said: of these samples.
+
+    Raises:
+        BadImage: the picture would be nearly black, or white where 0 is, although it is not.
+    """
+    samples = samples.reshape(*samples.shape[:2], -1)
+    bits = _bits_of(samples[..., : _num_colours(mode)], said)
+    pixels = _scaled(samples, bits)
+    if said.white_is_zero:
+        pixels = 255 - pixels
+    size = samples.shape[1::-1]
+    image = Image.frombytes(mode, size, pixels.tobytes())
+    if said.transparent:
+        is_clear = (samples == np.asarray(said.transparent, samples.dtype)).all(axis=-1)
+        image.putalpha(Image.fromarray(np.where(is_clear, 0, 255).astype(np.uint8)))
+    return image
+
+
+def _bits_of(colours: Samples, said: _Said) -> int:
+    """Return the bits that the samples have, by what the file says and by the samples."""
+    top = int(colours.max())
+    if said.used:
+        is_low = top < 1 << said.used and not _is_upper(colours, said.used, said.bits)
+        return said.used if is_low else said.bits
+    if said.is_full:
+        return said.bits if top < 1 << said.bits else 16
+    # A dark picture of 8 bits, which were made 16 by a factor of 256 or 257, is one.
+    if colours.min() < top < _DARK_16 and not _is_upper(colours, 8, 16):
+        raise BadImage(_too_dark(top))
+    return said.bits
+
+
+def _is_upper(samples: Samples, used: int, bits: int) -> bool:
+    """Return whether samples of `used` bits were brought to `bits`, by a shift or by a factor."""
+    values = np.arange(1 << used)
+    step = ((1 << bits) - 1) / ((1 << used) - 1)
+    is_upper = np.zeros(1 << bits, bool)
+    is_upper[np.rint(values * step).astype(int)] = True
+    is_upper[values << bits - used] = True
+    height, width = samples.shape[:2]
+    bands = _bands((width, height))
+    return all(is_upper[samples[top:bottom]].all() for top, bottom in bands)
+
+
+def _too_dark(top: int) -> str:
+    return (
+        f"16 bits a channel, of which only values below {_power_above(top)} are used, so that the "
+        "picture would be nearly black; save it with 8 bits a channel, or scaled to 0 to 65535"
+    )
+
+
+def _power_above(top: int) -> int:
+    return 1 << int(top).bit_length()
+
+
+def _scaled(samples: Samples, bits: int) -> NDArray[np.uint8]:
+    """Return samples of these bits as 8 bits."""
+    if bits == 16:
+        return (samples >> 8).astype(np.uint8)
+    if bits >= 8:
+        return (samples >> (bits - 8)).clip(max=255).astype(np.uint8)
+    white = (1 << bits) - 1
+    return ((samples.astype(np.uint16) * 255 + white // 2) // white).clip(0, 255).astype(np.uint8)
+
+
+def _tga_has_no_alpha(file: IO[bytes]) -> bool:
+    """Return whether the header of a TGA file says that pixels have no bits of alpha."""
+    file.seek(17)
+    return not file.read(1)[0] & 0x0F
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Return the picture without transparency: put on white.
+
+    Raises:
+        BadImage: it would be all white there, although it is not.
+    """
+    if image.mode == "LAB":
+        return image.convert("RGB")
+    if not image.has_transparency_data:
+        return image
+    if image.mode in ("La", "RGBa"):  # with colours that were multiplied by alpha
+        image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
+    if image.mode != "RGBA":
+        image = image.convert("RGBA")
+    ground = Image.new("RGB", image.size, "white")
+    for top, bottom in _bands(image.size):
+        band = image.crop((0, top, image.width, bottom))
+        ground.paste(band, (0, top), band)
+    extrema: Any = image.getextrema()
+    is_white = all(low > 255 - _DARK_8 for low, _ in ground.getextrema())  # type: ignore[misc]
+    if is_white and any(high - low >= _DARK_8 for low, high in extrema):
+        what = (
+            "transparent everywhere" if extrema[3][1] < _DARK_8 else "white where not transparent"
+        )
+        raise BadImage(f"{what}, so that it would be all white; save it without transparency")
+    return ground
