@@ -117,10 +117,9 @@ def rank_gallery(
     ranks = np.arange(1, gallery_size + 1)
 
     def rank(rows: NDArray[np.intp], distances: NDArray[np.float32]) -> None:
-        keys = distances.view(np.int32).astype(np.int64)
         if found.pairs is not None:
-            is_positive = query_classes[rows, None] == gallery_classes
-            found.pairs.add(keys, is_positive)
+            found.pairs.add(distances, query_classes[rows, None] == gallery_classes)
+        keys = distances.view(np.int32).astype(np.int64)
         keys <<= 32
         keys |= columns
         limits = num_positives[rows, None]

@@ -17,8 +17,8 @@ def of_pairs(found):
 def counts(positive, negative):
     """The counts of pairs whose squared distances are given."""
     pairs = PairCounts()
-    bits = np.array([*positive, *negative], np.float32).view(np.int32).astype(np.int64)
-    pairs.add(bits[None], np.arange(len(bits))[None] < len(positive))
+    distances = np.array([*positive, *negative], np.float32)
+    pairs.add(distances[None], np.arange(len(distances))[None] < len(positive))
     return pairs
 
 
