@@ -28,7 +28,7 @@ NAMES = (
 
 
 def defined(results: Mapping[str, Any]) -> Metrics:
-    """Return what the Estimator's evaluation has found, None where it is not defined, or not finite.
+    """Return what the Estimator's evaluation has found; None is not defined, or not finite.
 
     Tensors have no None: what is not defined is NaN among them. The loss alone, which the Estimator
     takes the mean of, is 0 where there was no triplet.

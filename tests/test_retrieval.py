@@ -344,13 +344,36 @@ def test_votes_are_scikit_learns(seed):
     labels = tied(120, 6, seed)[1]
     reference = KNeighborsClassifier(5, algorithm="brute").fit(gallery, labels)
     found = rank_gallery(queries, labels[:80], gallery, labels)
-    np.testing.assert_array_equal(found.voted_label, reference.predict(queries))
+    shares = np.sort(reference.predict_proba(queries), axis=1)
+    is_clear = shares[:, -1] > shares[:, -2]
+    assert 20 < is_clear.sum() < 80
+    expected = reference.predict(queries)
+    np.testing.assert_array_equal(found.voted_label[is_clear], expected[is_clear])
+    # Of several the nearest's: no label has an advantage by its number.
+    nearest = reference.kneighbors(queries, return_distance=False)
+    for query in np.flatnonzero(~is_clear):
+        of_five = labels[nearest[query]].tolist()
+        assert found.voted_label[query] == max(of_five, key=of_five.count)  # the first of those
+
+
+def test_votes_do_not_depend_on_the_numbers_of_labels():
+    queries, labels = tied(80, 30)
+    found = rank_gallery(queries, labels)
+    other = rank_gallery(queries, 1000 - labels)
+    np.testing.assert_array_equal(other.voted_label, 1000 - found.voted_label)
 
 
 def test_votes_of_fewer_than_five():
     points = np.array([[0], [1], [3]], np.float32)
     found = rank_gallery(points, np.array([5, 2, 2], np.int32))
-    assert found.voted_label.tolist() == [2, 2, 2]  # 5 against 2, twice: the smaller
+    assert found.voted_label.tolist() == [2, 5, 2]  # 5 against 2, twice: the nearer
+
+
+def test_one_other_of_the_class_that_is_the_nearest_wins_the_vote():
+    """As in classes of two pictures: the four behind it are of four classes."""
+    points = np.array([[0], [1], [2], [3], [4], [5]], np.float32)
+    found = rank_gallery(points, np.array([9, 9, 0, 1, 2, 3], np.int32))
+    assert found.voted_label[0] == 9
 
 
 @pytest.mark.parametrize("seed", range(3))
