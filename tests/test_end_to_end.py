@@ -510,7 +510,7 @@ def test_unseen_classes(make_experiment, data_dir, capsys):
         assert set(metrics["baselines"][baseline]) == {"test", "unseen"}
     out = capsys.readouterr().out
     assert "(100 train, 20 validation, 30 test, 150 unseen)" in out
-    assert "(unseen: 0 of 150 have one among the training images)" in out
+    assert "(unseen: 0 of 150 queries have one among the training images)" in out
     with pytest.raises(UserError, match="holdout_classes: found 11; accepted: "):
         run_train(make_experiment("other", holdout_classes=[1, 11]), data_dir)
 

@@ -104,12 +104,12 @@ def test_what_the_metrics_are_over_is_said_where_it_is_not_all():
         }
     )
     assert notes == [
-        "(train: a stratified sample of 10000 of its images asks)",
-        "(validation: 0 of 40 have another of their class in the split)",
-        "(test: 8990 of 9000 have another of their class in the split)",
-        "(test: 8000 of 9000 have one among the training images)",
+        "(train: the queries are a stratified sample of 10000 images)",
+        "(validation: 0 of 40 queries have another image of their class in it)",
+        "(test: 8990 of 9000 queries have another image of their class in it)",
+        "(test: 8000 of 9000 queries have one among the training images)",
         "(test: nmi and ami are of 500 of its classes)",
-        "(unseen: a stratified sample of 10000 of its images asks)",
-        "(unseen: 9999 of 10000 have another of their class in the split)",
-        "(unseen: 0 of 10000 have one among the training images)",
+        "(unseen: the queries are a stratified sample of 10000 images)",
+        "(unseen: 9999 of 10000 queries have another image of their class in it)",
+        "(unseen: 0 of 10000 queries have one among the training images)",
     ]
