@@ -83,11 +83,21 @@ def add_keep_splits(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def positive_int(text: str) -> int:
-    """Return the number that an argument states; argparse reports what is none."""
-    if not re.fullmatch("0*[1-9][0-9]{0,17}", text):
-        raise argparse.ArgumentTypeError(f"found {text:.80}; accepted: a whole number from 1 on")
-    return int(text)
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return the type of an argument that is a number in a range; argparse reports what is none."""
+    accepted = f"a whole number from {least} " + ("on" if most is None else f"to {most}")
+
+    def read(text: str) -> int:
+        # No more digits than a number has that calculations can take.
+        number = int(text) if re.fullmatch("[0-9]{1,18}", text) else -1
+        if number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"found {text:.80}; accepted: {accepted}")
+        return number
+
+    return read
+
+
+positive_int = whole_number(1)
 
 
 def run(main: Callable[[], None]) -> None:

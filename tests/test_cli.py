@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import pytest
 
-from src.cli import experiment_parser, positive_int, program_parser
+from src.cli import experiment_parser, positive_int, program_parser, whole_number
 
 ROOT = Path(__file__).parent.parent
 
@@ -448,3 +449,13 @@ def test_what_is_no_number(text, capsys):
         parser.parse_args(["--jobs", text])
     error = capsys.readouterr().err
     assert error.endswith(f"--jobs: found {text[:80]}; accepted: a whole number from 1 on\n")
+
+
+@pytest.mark.parametrize(("text", "fits"), [("0", True), ("65535", True), ("65536", False)])
+def test_numbers_in_a_range(text, fits):
+    read = whole_number(0, 65535)
+    if fits:
+        assert read(text) == int(text)
+    else:
+        with pytest.raises(ArgumentTypeError, match="65536; accepted: a whole number from 0 to 65"):
+            read(text)
