@@ -75,11 +75,18 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.fixture
+def terminal(monkeypatch):
+    """A terminal on which bars show at once, and each step."""
+    monkeypatch.setattr("src.progress.DELAY", 0)
+    monkeypatch.setattr("src.progress.tqdm", partial(tqdm, mininterval=0))
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    return terminal
+
+
 class TestProgressBar:
-    def test_summary_and_postfix(self, tmp_path, monkeypatch):
-        terminal = Terminal()
-        monkeypatch.setattr("sys.stderr", terminal)
-        monkeypatch.setattr("model.hooks.tqdm", partial(tqdm, mininterval=0))  # draw each step
+    def test_summary_and_postfix(self, tmp_path, terminal):
         bar = ProgressBar("train", 40, seen=12, model_dir=str(tmp_path), save_summary_steps=2)
         scripted_run([bar], [0.5, 0.25, 0.125, 1.0, 2.0])
         *drawn, last = terminal.getvalue().rstrip("\r").split("\r")
@@ -90,10 +97,7 @@ class TestProgressBar:
         assert sorted(speeds) == [2, 4]
         assert all(speed > 0 for speed in speeds.values())
 
-    def test_a_step_without_a_triplet_shows_a_dash(self, monkeypatch):
-        terminal = Terminal()
-        monkeypatch.setattr("sys.stderr", terminal)
-        monkeypatch.setattr("model.hooks.tqdm", partial(tqdm, mininterval=0))
+    def test_a_step_without_a_triplet_shows_a_dash(self, terminal):
         scripted_run([ProgressBar("train", 8)], [0.0, 0.5], fractions=[NAN, 0.75])
         assert "loss -, fraction_positive -" in terminal.getvalue()
         assert "loss 0.5000, fraction_positive 0.7500" in terminal.getvalue()
@@ -111,9 +115,7 @@ class TestProgressBar:
         scripted_run([ProgressBar("evaluate", 8)], [0.5, 0.5])
         assert list(tmp_path.rglob("*")) == []
 
-    def test_close_where_a_run_breaks_off_or_never_began(self, monkeypatch):
-        terminal = Terminal()
-        monkeypatch.setattr("sys.stderr", terminal)
+    def test_close_where_a_run_breaks_off_or_never_began(self, terminal):
         bar = ProgressBar("train", 40)
         bar.close()
         assert terminal.getvalue() == ""
@@ -492,6 +494,7 @@ def results_of(**values):
 
 def test_the_line_of_an_evaluation_has_a_dash_for_what_is_not_defined(tmp_path, capsys):
     experiment = Experiment(tmp_path)
+    experiment.save_metrics({"status": "running"})
     report = EvaluationReport(20, experiment)
     counts = {name: 0 for name in COUNTS}
     report.export(None, "", "", results_of(**counts), False)
@@ -506,3 +509,6 @@ def test_the_line_of_an_evaluation_has_a_dash_for_what_is_not_defined(tmp_path, 
         "epoch 1.5  step 30  validation: map_at_r_within -  recall_at_1_within 0.5  loss 0  "
         "fraction_positive -\n"
     )
+    noted = experiment.latest_evaluation()["validation"]
+    assert (noted["map_at_r_within"], noted["recall_at_1_within"], noted["loss"]) == (None, 0.5, 0)
+    assert noted["num_queries_within"] == 0 and noted["global_step"] == 30
