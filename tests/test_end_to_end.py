@@ -347,10 +347,11 @@ def test_the_console_is_quiet(make_experiment, data_dir):
         "loss",
         "fraction_positive",
     ]
-    rows = [line.split()[0] for line in lines[5:10]]
+    rows = [line.split()[0] for line in lines[8:13]]
     assert rows == ["train", "validation", "test", "untrained", "raw_pixels"]
-    assert max(map(len, lines[4:10])) <= 100
-    assert len(lines) == 12, done.stdout
+    assert max(map(len, lines[7:13])) <= 100
+    assert lines[13].startswith("(_within: ") and lines[14].startswith("wrote ")
+    assert len(lines) == 15, done.stdout
 
 
 def test_bad_params_end_with_one_line_and_exit_code_2(make_experiment, data_dir):
@@ -511,7 +512,7 @@ def test_unseen_classes(make_experiment, data_dir, capsys):
     out = capsys.readouterr().out
     assert "(100 train, 20 validation, 30 test, 150 unseen)" in out
     assert "(unseen: 0 of 150 queries have one among the training images)" in out
-    with pytest.raises(UserError, match="holdout_classes: found 11; accepted: "):
+    with pytest.raises(UserError, match="holdout_classes: found 11, .* of no class; accepted: "):
         run_train(make_experiment("other", holdout_classes=[1, 11]), data_dir)
 
     from model.hparams import METRICS
