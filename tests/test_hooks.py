@@ -75,9 +75,8 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch):
-    """A terminal on which bars show at once, and each step."""
+def show_on_terminal(monkeypatch):
+    """Put a terminal in the place of stderr, on which bars show at once, and each step."""
     monkeypatch.setattr("src.progress.DELAY", 0)
     monkeypatch.setattr("src.progress.tqdm", partial(tqdm, mininterval=0))
     terminal = Terminal()
@@ -86,7 +85,8 @@ def terminal(monkeypatch):
 
 
 class TestProgressBar:
-    def test_summary_and_postfix(self, tmp_path, terminal):
+    def test_summary_and_postfix(self, tmp_path, monkeypatch):
+        terminal = show_on_terminal(monkeypatch)
         bar = ProgressBar("train", 40, seen=12, model_dir=str(tmp_path), save_summary_steps=2)
         scripted_run([bar], [0.5, 0.25, 0.125, 1.0, 2.0])
         *drawn, last = terminal.getvalue().rstrip("\r").split("\r")
@@ -97,7 +97,8 @@ class TestProgressBar:
         assert sorted(speeds) == [2, 4]
         assert all(speed > 0 for speed in speeds.values())
 
-    def test_a_step_without_a_triplet_shows_a_dash(self, terminal):
+    def test_a_step_without_a_triplet_shows_a_dash(self, monkeypatch):
+        terminal = show_on_terminal(monkeypatch)
         scripted_run([ProgressBar("train", 8)], [0.0, 0.5], fractions=[NAN, 0.75])
         assert "loss -, fraction_positive -" in terminal.getvalue()
         assert "loss 0.5000, fraction_positive 0.7500" in terminal.getvalue()
@@ -115,7 +116,8 @@ class TestProgressBar:
         scripted_run([ProgressBar("evaluate", 8)], [0.5, 0.5])
         assert list(tmp_path.rglob("*")) == []
 
-    def test_close_where_a_run_breaks_off_or_never_began(self, terminal):
+    def test_close_where_a_run_breaks_off_or_never_began(self, monkeypatch):
+        terminal = show_on_terminal(monkeypatch)
         bar = ProgressBar("train", 40)
         bar.close()
         assert terminal.getvalue() == ""
