@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from src.atomic import atomic_write
-from src.progress import progress_bar
+from src.progress import phase
 
 # A frame is looked at through this many pixels a side to choose the common palette.
 _PREVIEW_SIDE = 256
@@ -28,7 +28,7 @@ def write_gif(
         last_seconds: how long the last one is.
     """
     durations = [round(100 * seconds) * 10] * (len(frames) - 1) + [round(100 * last_seconds) * 10]
-    with progress_bar(f"writing {path.name}"):
+    with phase(f"writing {path.name}"):
         palette = _common_palette(frames)
         paletted = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
         with atomic_write(path) as file:

@@ -21,9 +21,9 @@ def definition(queries, query_labels, gallery, gallery_labels, own=None):
         distances = np.sqrt(((gallery - query) ** 2).sum(axis=1))
         others = [j for j in range(len(gallery)) if own is None or j != own[i]]
         ranked = sorted(others, key=lambda j: distances[j])
-        votes = np.bincount(gallery_labels[ranked[:NUM_VOTES]], minlength=1)
+        votes = gallery_labels[ranked[:NUM_VOTES]].tolist()
         same = [distances[j] for j in others if gallery_labels[j] == label]
-        predicted.append(votes.argmax() if same else -1)  # of several the smallest
+        predicted.append(max(votes, key=votes.count) if same else -1)  # of several the first
         own_distance.append(min(same, default=np.nan))
         other_distance.append(
             min((distances[j] for j in others if gallery_labels[j] != label), default=np.nan)
