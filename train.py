@@ -141,7 +141,9 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
             for name, of_split in results.confusions.items()
         },
     )
-    print(f"step {experiment.evaluated_step()}, the best by {params.best_metric} on validation:")
+    best = experiment.best()
+    chosen = "the best by" if best and best.value is not None else "the latest, without a"
+    print(f"step {experiment.evaluated_step()}, {chosen} {params.best_metric} on validation:")
     print(format_splits(results.splits, results.baselines))
     print("\n".join(queries_notes(results.splits)))
     print(f"wrote {experiment.metrics_path}")
@@ -164,9 +166,10 @@ def _noted_if_stopped(experiment: Experiment, save: Callable[..., None]) -> Iter
 def _check_data(loaded: Loaded, experiment: Experiment, params: Params) -> dict[str, Split]:
     """Say what was understood of the data, warn of what is odd, and return what is trained on."""
     data, path = loaded.data, experiment.params_path
-    warnings = [*loaded.warnings, *data.warnings, *check_facts(params, data.splits, path)]
+    _warn([*loaded.warnings, *data.warnings])  # before an error, whose reason they may be
+    _warn(check_facts(params, data.splits, path))
     splits = hold_out(data.splits, params, path)
-    _warn([*warnings, *check_training(params, splits, path)])
+    _warn(check_training(params, splits, path))
     sizes = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
     print(f"{experiment.model_dir}: {params.dataset} ({sizes}), {params.triplet_strategy}")
     print("\n".join(f"  {line}" for line in describe(data, splits, params)), flush=True)

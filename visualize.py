@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         type=whole_number(2, MAX_POINTS),
         default=MAX_POINTS,
         metavar="N",
-        help="of a larger split show a stratified sample of N images "
+        help="of a larger split show a sample of N images at most "
         f"(default: {MAX_POINTS}, the most that the projector takes)",
     )
     parser.add_argument(

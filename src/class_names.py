@@ -3,14 +3,18 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 from src.errors import UserError
 from src.printable import printable
 from src.registry import did_you_mean
 
-# Characters that leave no mark: zero-width space and joiner of words, byte order mark, soft hyphen.
-_INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad]")
+# Characters that leave no mark: zero-width space and joiner of words, byte order mark, soft hyphen,
+# and marks of the direction in which the others are read anyway.
+_INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad\u200e\u200f\u061c]")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
+_MAX_SHOWN = 60  # characters of a name
 _QUOTES = {"'": "'", '"': '"', "`": "`", "‘": "’", "“": "”", "„": "“", "«": "»", "»": "«", "‹": "›"}
 
 
@@ -20,10 +24,18 @@ def as_read(name: str) -> str:
     Space around it, and more than one space within, invisible characters, the Unicode form in which
     accents are written, and quotes around it make no other class. On one line, see `printable`.
     """
-    name = " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFC", name)).split())
-    while len(name) > 2 and _QUOTES.get(name[0]) == name[-1]:
+    name = " ".join(unicodedata.normalize("NFC", _INVISIBLE.sub("", name)).split())
+    while len(name) > 2 and _is_quoted(name):
         name = name[1:-1].strip()
     return printable(name)
+
+
+def _is_quoted(name: str) -> bool:
+    """Return whether quotes are around the whole name: not so in `'a' and 'b'`."""
+    if len(name) < 2 or _QUOTES.get(name[0]) != name[-1]:
+        return False
+    inner = name[1:-1].strip()
+    return not {name[0], name[-1]} & set(inner) or _is_quoted(inner)
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -31,23 +43,33 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(names), key=_order))
 
 
-def _order(name: str) -> tuple[bool, int, str]:
-    is_number = name.isdecimal() and name.isascii() and len(name) <= 4000  # of Python's own limit
-    return not is_number, int(name) if is_number else 0, name
+def _order(name: str) -> tuple[bool, Decimal, str]:
+    number = _number(name)
+    return number is None, number or Decimal(0), name
 
 
-def that_differ_in_case(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Return the groups of names that are the same but for capital letters."""
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(name.casefold(), []).append(name)
+def _number(name: str) -> Decimal | None:
+    return Decimal(name) if _NUMBER.fullmatch(name) else None
+
+
+def nearly_equal(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return the groups of names that differ in capital letters alone, or as 1, 01 and 1.0 do."""
+    groups: dict[Decimal | str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        number = _number(name)
+        groups.setdefault(name.casefold() if number is None else number, []).append(name)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
 def listed(names: Sequence[str], limit: int = 5) -> str:
-    """Return the first names, and how many more there are."""
+    """Return the first names, shortened, and how many there are in all if there are more."""
     more = f", ... ({len(names)} in all)" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return ", ".join(map(shortened, names[:limit])) + more
+
+
+def shortened(name: str) -> str:
+    """Return what of a name fits on a line with others."""
+    return name if len(name) <= _MAX_SHOWN else f"{name[: _MAX_SHOWN - 3]}..."
 
 
 def find_classes(given: Sequence[int | str], class_names: Sequence[str], path: Path) -> list[int]:
@@ -69,7 +91,7 @@ def find_classes(given: Sequence[int | str], class_names: Sequence[str], path: P
             raise _no_such_class(wanted, class_names, path)
         found.append(labels[name])
     if len(set(found)) < len(found):
-        twice = next(class_names[label] for label in found if found.count(label) > 1)
+        twice = next(shortened(class_names[label]) for label in found if found.count(label) > 1)
         raise UserError(
             f"{path}: holdout_classes: found the class '{twice}' twice; accepted: each class once"
         )
@@ -77,12 +99,12 @@ def find_classes(given: Sequence[int | str], class_names: Sequence[str], path: P
 
 
 def _no_such_class(wanted: int | str, class_names: Sequence[str], path: Path) -> UserError:
-    accepted = f"accepted: names of classes: {', '.join(class_names[:20])}"
-    accepted += ", ..." if len(class_names) > 20 else ""
-    if isinstance(wanted, int):
-        found = f"found {wanted}, which is the name of no class"
-        if wanted < len(class_names):
-            found += f" (at position {wanted} stands '{class_names[wanted]}')"
-        return UserError(f"{path}: holdout_classes: {found}; {accepted}")
-    hint = did_you_mean(wanted, class_names)
-    return UserError(f'{path}: holdout_classes: found "{printable(wanted)}"; {accepted}{hint}')
+    name = as_read(str(wanted))
+    found = f'"{shortened(printable(wanted))}"' if isinstance(wanted, str) else str(wanted)
+    found = f"found {found}, which is the name of no class"
+    if isinstance(wanted, int) and wanted < len(class_names):
+        found += f" (at position {wanted} stands '{shortened(class_names[wanted])}')"
+    alike = [group for group in nearly_equal([name, *class_names]) if name in group]
+    hint = f"; did you mean '{alike[0][1]}'?" if alike else did_you_mean(name, class_names)
+    accepted = f"accepted: names of classes: {listed(class_names, 20)}"
+    return UserError(f"{path}: holdout_classes: {found}; {accepted}{hint}")

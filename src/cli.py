@@ -156,6 +156,10 @@ def _refusal(error: OSError) -> str:
 
 def _exit_with(message: str, code: int) -> None:
     """Print an error, in which only line ends control the console, and exit."""
+    try:
+        sys.stdout.flush()
+    except (AttributeError, OSError):  # none; nobody reads it, or it has no room
+        _discard_output()
     lines = [printable(line) for line in f"error: {message}".split("\n")]
     print("\n".join(lines), file=sys.stderr)
     sys.exit(code)
@@ -175,7 +179,7 @@ def _exit_at_once(code: int) -> None:
 
 def _discard_output() -> None:
     """Have what is still to be written to standard output go nowhere."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(AttributeError, OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,6 +1,6 @@
 """The data of an experiment: what its dataset holds, and the splits drawn where it has none."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -40,6 +40,7 @@ class Data:
         splits: `train`, `validation` and `test`, none of them empty.
         own: of each example of a split, the position in SPLITS of the split in which the dataset's
             own files have it, int8 [N], by name.
+        rows: of each example of a split, its position there, int [N], by name.
         origins: where each split is from, in a few words.
         validation_by: "image" or "class", whatever was drawn; "dataset" where it has its own.
         warnings: what a user should know, a line each.
@@ -47,6 +48,7 @@ class Data:
 
     splits: dict[str, Split]
     own: dict[str, NDArray[np.int8]]
+    rows: dict[str, NDArray[np.intp]]
     origins: dict[str, str]
     validation_by: str
     warnings: tuple[str, ...] = ()
@@ -59,8 +61,11 @@ class Membership(Protocol):
     def validation_by(self) -> str:
         """As of `Data`."""
 
-    def of(self, split: Split) -> NDArray[np.int8]:
-        """Return the position in SPLITS of each example, -1 of one that is new; int8 [N]."""
+    def of(self, splits: Mapping[str, Split]) -> dict[str, NDArray[np.int8]]:
+        """Return the position in SPLITS of each example, -1 of one that is new; int8 [N].
+
+        By the name of the split that the dataset's own files have it in, as `splits` are.
+        """
 
 
 def load_data(
@@ -94,10 +99,11 @@ def load_data(
             f'{params_path}: validation_by: found "{params.validation_by}"; accepted: nothing, for '
             f"{dataset.source} has a validation split of its own"
         )
-    places, validation_by = _places(dataset, params, held_out, kept)
+    known = kept.of(dataset.splits) if kept else {}
+    places, validation_by = _places(dataset, params, held_out, kept, known)
     data = Data(
-        *_dealt(dataset, places, params),
-        _origins(dataset, params, validation_by, kept),
+        *_dealt(dataset, places, params, was_kept=kept is not None),
+        _origins(dataset, params, validation_by, known.get("train")),
         validation_by,
     )
     warnings = duplicate_warnings(data.splits, params.on_duplicates, dataset.source)
@@ -122,11 +128,16 @@ def _with_digests(dataset: Dataset) -> Dataset:
 
 
 def _places(
-    dataset: Dataset, params: Params, held_out: Sequence[int], kept: Membership | None
+    dataset: Dataset,
+    params: Params,
+    held_out: Sequence[int],
+    kept: Membership | None,
+    known: Mapping[str, NDArray[np.int8]],
 ) -> tuple[dict[str, NDArray[np.int8]], str]:
     """Return the position in SPLITS of each example, int8 [N], and what validation is drawn by.
 
-    By the name of the split that the dataset's own files have it in.
+    By the name of the split that the dataset's own files have it in, as `known` is, what `kept`
+    says of the examples.
     """
     places = {
         name: np.full(len(split), SPLITS.index(name), np.int8)
@@ -134,12 +145,10 @@ def _places(
     }
     place = places["train"]
     is_new = np.ones(len(place), bool)
-    if kept is not None:
-        for name, split in dataset.splits.items():
-            before = kept.of(split)
-            places[name][before >= 0] = before[before >= 0]
-            if name == "train":
-                is_new = before < 0
+    for name, before in known.items():
+        places[name][before >= 0] = before[before >= 0]
+        if name == "train":
+            is_new = before < 0
     labels = dataset.splits["train"].labels
     if "test" not in dataset.splits:
         pool = np.flatnonzero(is_new)
@@ -212,15 +221,15 @@ def _draw_beside(
 
 
 def _dealt(
-    dataset: Dataset, places: dict[str, NDArray[np.int8]], params: Params
-) -> tuple[dict[str, Split], dict[str, NDArray[np.int8]]]:
-    """Return the splits, and of each example the place that the dataset's own files give it."""
-    splits, own = {}, {}
+    dataset: Dataset, places: dict[str, NDArray[np.int8]], params: Params, *, was_kept: bool
+) -> tuple[dict[str, Split], dict[str, NDArray[np.int8]], dict[str, NDArray[np.intp]]]:
+    """Return the splits, and of each example the split and position in the dataset's own files."""
+    splits, own, positions = {}, {}, {}
     for position, name in enumerate(SPLITS):
         rows = {part: np.flatnonzero(place == position) for part, place in places.items()}
         rows = {part: of_part for part, of_part in rows.items() if len(of_part)}
         if not rows:
-            raise _empty_split(dataset, name, params)
+            raise _empty_split(dataset, name, params, was_kept=was_kept)
         splits[name] = reduce(
             Split.joined,
             (
@@ -232,10 +241,16 @@ def _dealt(
         own[name] = np.concatenate(
             [np.full(len(r), SPLITS.index(part), np.int8) for part, r in rows.items()]
         )
-    return splits, own
+        positions[name] = np.concatenate(list(rows.values()))
+    return splits, own, positions
 
 
-def _empty_split(dataset: Dataset, name: str, params: Params) -> UserError:
+def _empty_split(dataset: Dataset, name: str, params: Params, *, was_kept: bool) -> UserError:
+    if was_kept:
+        return UserError(
+            f"{dataset.source}: no image is left of those in the {name} split since the training "
+            "began; accepted: the data that trained, or --overwrite to start afresh"
+        )
     if name == "validation" and params.validation_by == "class":
         return UserError(
             f'{dataset.source}: validation_by: found "class"; accepted: "image", or at least 4 '
@@ -244,16 +259,17 @@ def _empty_split(dataset: Dataset, name: str, params: Params) -> UserError:
     key = "test_fraction" if name == "test" else "validation_fraction"
     return UserError(
         f"{dataset.source}: split {name}: 0 of {len(dataset.splits['train'])} examples with "
-        f"{key} {getattr(params, key):.4g}; at least 1 is needed"
+        f"{key} {getattr(params, key):.4g}; accepted: at least 1"
     )
 
 
 def _origins(
-    dataset: Dataset, params: Params, validation_by: str, kept: Membership | None
+    dataset: Dataset, params: Params, validation_by: str, known: NDArray[np.int8] | None
 ) -> dict[str, str]:
-    """Return where each split is from, in a few words."""
+    """Return where each split is from, in a few words; `known`: see `_places`, of train."""
     origins = dict(dataset.origins)
-    beside = "" if kept is None else ", but images of earlier runs, which stay where they were"
+    is_dealt = known is not None and bool((known < 0).any())
+    beside = ", but images of earlier runs, which stay where they were" if is_dealt else ""
     if "test" not in origins:
         origins["test"] = (
             f"{100 * params.test_fraction:.3g} % of train, drawn from every class{beside}"

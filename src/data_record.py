@@ -8,7 +8,7 @@ import json
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from src.data import Data, load_data
 from src.errors import UserError
 from src.experiment import Experiment
 from src.params import Params
+from src.printable import printable
 from src.regular_file import read_regular
 from src.split import SPLITS, Split
 
@@ -40,11 +41,10 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class DataRecord:
-    """The examples of all splits, one behind the other, N in all.
+    """The examples of all splits, N in all, in the order of the dataset's own files.
 
     Attributes:
-        keys: N different names: the files' paths or, where there are none, made of the digests.
-        has_paths: whether they are paths.
+        paths: N different paths of files; None where a dataset keeps its images otherwise.
         digests: uint64 [N], of the files or of the pixels.
         labels: int32 [N], positions in `class_names`.
         class_names: of the dataset.
@@ -53,8 +53,7 @@ class DataRecord:
         validation_by: see `Data`.
     """
 
-    keys: tuple[str, ...]
-    has_paths: bool
+    paths: tuple[str, ...] | None
     digests: NDArray[np.uint64]
     labels: NDArray[np.int32]
     class_names: tuple[str, ...]
@@ -62,27 +61,32 @@ class DataRecord:
     own: NDArray[np.int8]
     validation_by: str
 
-    def of(self, split: Split) -> NDArray[np.int8]:
-        """Return the position in SPLITS of each example of a split, -1 of one that is not known."""
-        known = dict(zip(self.keys, self.splits.tolist(), strict=True))
-        paths, digests = _paths([split]), _digests(split)
-        keys = paths if self.has_paths and paths is not None else _numbered(digests)
-        return np.array([known.get(key, -1) for key in keys], np.int8)
+    def of(self, splits: Mapping[str, Split]) -> dict[str, NDArray[np.int8]]:
+        """Return in which split each example was; see `src.data.Membership`."""
+        names = sorted(splits, key=SPLITS.index)
+        sizes = [len(splits[name]) for name in names]
+        own = np.repeat(np.array([SPLITS.index(name) for name in names], np.int8), sizes)
+        now = _joined([splits[name] for name in names], splits_of=own, own=own)
+        rows = _rows_before(self, now)
+        before = np.where(rows >= 0, self.splits[rows], np.int8(-1))
+        parts = np.split(before, np.cumsum(sizes)[:-1])
+        return dict(zip(names, parts, strict=True))
 
 
 def record_of(data: Data) -> DataRecord:
     """Return the record of the splits, every class in them."""
+    own = np.concatenate([data.own[name] for name in SPLITS])
+    order = np.lexsort((np.concatenate([data.rows[name] for name in SPLITS]), own))
     splits = [data.splits[name] for name in SPLITS]
-    paths, digests = _paths(splits), np.concatenate([_digests(split) for split in splits])
-    return DataRecord(
-        keys=tuple(paths or _numbered(digests)),
-        has_paths=paths is not None,
-        digests=digests,
-        labels=np.concatenate([split.labels for split in splits]),
-        class_names=splits[0].class_names,
-        splits=np.repeat(np.arange(len(SPLITS), dtype=np.int8), [len(s) for s in splits]),
-        own=np.concatenate([data.own[name] for name in SPLITS]),
-        validation_by=data.validation_by,
+    places = np.repeat(np.arange(len(SPLITS), dtype=np.int8), [len(split) for split in splits])
+    record = _joined(splits, splits_of=places, own=own, validation_by=data.validation_by)
+    return replace(
+        record,
+        paths=None if record.paths is None else tuple(record.paths[row] for row in order),
+        digests=record.digests[order],
+        labels=record.labels[order],
+        splits=record.splits[order],
+        own=record.own[order],
     )
 
 
@@ -93,43 +97,80 @@ def changes(before: DataRecord, now: DataRecord) -> str:
         before: what was trained on.
         now: what there is, whatever splits it is in.
     """
-    old, new = ({key: row for row, key in enumerate(r.keys)} for r in (before, now))
-    gone = [row for key, row in old.items() if key not in new]
-    added = [row for key, row in new.items() if key not in old]
-    # A file of another name and the same content: renamed, or in the folder of another class.
-    gone_by_digest = {int(before.digests[row]): row for row in gone}
-    pairs = []
-    for row in added:
-        if (other := gone_by_digest.pop(int(now.digests[row]), None)) is not None:
-            pairs.append((other, row))
-    renamed = {row for _, row in pairs}
-    num_gone, num_added = len(gone) - len(pairs), len(added) - len(pairs)
-    same_key = [(row, new[key]) for key, row in old.items() if key in new]
-    num_replaced = sum(before.digests[a] != now.digests[b] for a, b in same_key)
-    both = [*same_key, *pairs]
-    relabelled = [
-        (a, b)
-        for a, b in both
-        if before.class_names[before.labels[a]] != now.class_names[now.labels[b]]
-    ]
-    num_renamed = len(renamed - {b for _, b in relabelled})
-    num_moved = sum(before.own[a] != now.own[b] for a, b in both)
+    rows = _rows_before(before, now)
+    added = np.flatnonzero(rows < 0)
+    new = np.flatnonzero(rows >= 0)
+    old = rows[new]
+    is_replaced = before.digests[old] != now.digests[new]
+    is_relabelled = _names_by_row(before)[old] != _names_by_row(now)[new]
+    is_moved = before.own[old] != now.own[new]
+    is_renamed = np.zeros(len(new), bool)
+    if before.paths is not None and now.paths is not None:
+        paths = np.array(before.paths, object)[old], np.array(now.paths, object)[new]
+        is_renamed = (paths[0] != paths[1]) & ~is_relabelled & ~is_moved
     counts = {
-        "added": num_added,
-        "gone": num_gone,
-        "replaced": num_replaced,
-        "relabelled": len(relabelled),
-        "renamed": num_renamed,
-        "moved to another split": num_moved,
+        "added": len(added),
+        "gone": len(before.digests) - len(old),
+        "replaced": int(is_replaced.sum()),
+        "relabelled": int(is_relabelled.sum()),
+        "renamed": int(is_renamed.sum()),
+        "moved to another split": int(is_moved.sum()),
     }
     words = [f"{count} {what}" for what, count in counts.items() if count]
-    new_classes = [name for name in now.class_names if name not in set(before.class_names)]
-    lost_classes = [name for name in before.class_names if name not in set(now.class_names)]
-    if new_classes:
-        words.append(f"classes new: {listed(new_classes)}")
-    if lost_classes:
-        words.append(f"classes gone: {listed(lost_classes)}")
+    for what, some, others in (
+        ("new", now.class_names, before.class_names),
+        ("gone", before.class_names, now.class_names),
+    ):
+        if names := [printable(name) for name in some if name not in set(others)]:
+            words.append(f"classes {what}: {listed(names)}")
+    if not words and (np.diff(old) < 0).any():
+        words.append("the same in another order")
     return ", ".join(words)
+
+
+def _rows_before(before: DataRecord, now: DataRecord) -> NDArray[np.intp]:
+    """Return which example of `before` each of `now` is, int [N]; -1 of one that is new.
+
+    That of the same file and content; else of the same content, whose file has another name or is
+    in the folder of another class or split; else the file of that name, whose content is another.
+    """
+    rows = np.full(len(now.digests), -1, np.intp)
+    is_free = np.ones(len(before.digests), bool)
+    old, new = _columns(before), _columns(now)
+    for names in (
+        ("path", "digest"),
+        ("digest", "class", "own"),
+        ("digest", "class"),
+        ("digest",),
+        ("path",),
+    ):
+        free, unknown = np.flatnonzero(is_free), np.flatnonzero(rows < 0)
+        if not (len(free) and len(unknown)):
+            break
+        if not all(name in old and name in new for name in names):
+            continue
+        waiting: dict[Hashable, list[int]] = {}
+        for row in free[::-1].tolist():  # so that the first is taken first
+            waiting.setdefault(tuple(old[name][row] for name in names), []).append(row)
+        for row in unknown.tolist():
+            if found := waiting.get(tuple(new[name][row] for name in names)):
+                rows[row] = found.pop()
+                is_free[rows[row]] = False
+    return rows
+
+
+def _columns(record: DataRecord) -> dict[str, Sequence[Hashable]]:
+    """Return what an example is known by, a value for each."""
+    columns: dict[str, Sequence[Hashable]] = {
+        "digest": record.digests.tolist(),
+        "class": _names_by_row(record).tolist(),
+        "own": record.own.tolist(),
+    }
+    return columns if record.paths is None else {**columns, "path": record.paths}
+
+
+def _names_by_row(record: DataRecord) -> NDArray[np.object_]:
+    return np.array(record.class_names, object)[record.labels]
 
 
 class Loaded(NamedTuple):
@@ -192,7 +233,7 @@ def save_record(path: Path, record: DataRecord) -> None:
     """Write a record as an `.npz` file of arrays."""
     facts = {
         "class_names": record.class_names,
-        "has_paths": record.has_paths,
+        "has_paths": record.paths is not None,
         "validation_by": record.validation_by,
     }
     with atomic_write(path) as file:
@@ -200,7 +241,7 @@ def save_record(path: Path, record: DataRecord) -> None:
             file,
             version=np.array(_VERSION),
             facts=_bytes(json.dumps(facts)),
-            paths=_bytes("\0".join(record.keys) if record.has_paths else ""),
+            paths=_bytes("\0".join(record.paths or ())),
             digests=record.digests,
             labels=record.labels,
             splits=record.splits,
@@ -241,9 +282,9 @@ def _record(arrays: Mapping[str, NDArray[np.generic]]) -> DataRecord:
         raise ValueError("class_names")
     if by not in ("image", "class", "dataset") or not isinstance(has_paths, bool):
         raise ValueError("facts")
+    paths = tuple(_text(arrays["paths"]).split("\0")) if has_paths else None
     record = DataRecord(
-        keys=(),
-        has_paths=has_paths,
+        paths=paths,
         digests=_column(arrays["digests"], np.uint64, None),
         labels=_column(arrays["labels"], np.int32, len(names)),
         class_names=tuple(names),
@@ -251,11 +292,12 @@ def _record(arrays: Mapping[str, NDArray[np.generic]]) -> DataRecord:
         own=_column(arrays["own"], np.int8, len(SPLITS)),
         validation_by=by,
     )
-    keys = _text(arrays["paths"]).split("\0") if has_paths else _numbered(record.digests)
-    columns = (record.digests, record.labels, record.splits, record.own)
-    if len(set(keys)) < len(keys) or {len(column) for column in columns} != {len(keys)}:
-        raise ValueError("a key twice, or columns of several lengths")
-    return replace(record, keys=tuple(keys))
+    sizes = {len(column) for column in (record.labels, record.splits, record.own)}
+    if paths is not None:
+        sizes |= {len(paths), len(set(paths))}
+    if sizes != {len(record.digests)}:
+        raise ValueError("columns of several lengths, or a path twice")
+    return record
 
 
 def _column(values: NDArray[Any], dtype: type[np.generic], limit: int | None) -> NDArray[Any]:
@@ -267,24 +309,26 @@ def _column(values: NDArray[Any], dtype: type[np.generic], limit: int | None) ->
     return values
 
 
-def _paths(splits: Sequence[Split]) -> list[str] | None:
-    """Return the path of each example; None where a dataset keeps its images otherwise."""
-    found: list[str] = []
+def _joined(
+    splits: Sequence[Split],
+    *,
+    splits_of: NDArray[np.int8],
+    own: NDArray[np.int8],
+    validation_by: str = "",
+) -> DataRecord:
+    """Return the record of some splits, one behind the other."""
+    paths: list[str] | None = []
     for split in splits:
-        if split.paths is None:
-            return None
-        found += split.paths.tolist()
-    return found
-
-
-def _numbered(digests: NDArray[np.uint64]) -> list[str]:
-    """Return a name for each digest, of equal ones with a running number."""
-    seen: dict[int, int] = {}
-    keys = []
-    for digest in digests.tolist():
-        number = seen[digest] = seen.get(digest, -1) + 1
-        keys.append(f"{digest:x}.{number}" if number else f"{digest:x}")
-    return keys
+        paths = None if split.paths is None or paths is None else [*paths, *split.paths.tolist()]
+    return DataRecord(
+        paths=None if paths is None else tuple(paths),
+        digests=np.concatenate([_digests(split) for split in splits]),
+        labels=np.concatenate([split.labels for split in splits]),
+        class_names=splits[0].class_names,
+        splits=splits_of,
+        own=own,
+        validation_by=validation_by,
+    )
 
 
 def _digests(split: Split) -> NDArray[np.uint64]:

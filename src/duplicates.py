@@ -1,7 +1,8 @@
 """The same picture twice: images whose pixels are equal, found by a hash of each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.errors import UserError
+from src.printable import printable
 from src.split import Dataset, Split
 
 _MAX_NAMED = 3
@@ -31,7 +33,7 @@ class _Examples(NamedTuple):
         name, split = self.names[self.splits[row]]
         position = row - self.starts[self.splits[row]]
         if split.paths is not None:
-            return str(split.paths[position])
+            return printable(str(split.paths[position]))
         return f"{name} no. {position}"
 
 
@@ -57,8 +59,8 @@ def duplicate_warnings(
     starts = np.flatnonzero(np.diff(sorted_digests, prepend=sorted_digests[:1] ^ np.uint64(1)))
     sizes = np.diff(np.append(starts, len(order)))
     across_splits, across_classes, within = [], [], []
-    for start, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
-        rows = order[start : start + size]
+    several = [order[s : s + n] for s, n in zip(starts, sizes, strict=True) if n > 1]
+    for rows in sorted(several, key=lambda rows: int(rows[0])):
         if len(set(examples.labels[rows].tolist())) > 1:
             across_classes.append(rows)
         elif len(set(examples.splits[rows].tolist())) > 1:
@@ -95,11 +97,13 @@ def without_duplicates(dataset: Dataset) -> Dataset:
     """
     in_order = {n: dataset.splits[n] for n in _KEPT_FIRST if n in dataset.splits}
     examples = _all(in_order)
-    is_kept = np.zeros(len(examples.digests), bool)
-    is_kept[np.unique(examples.digests, return_index=True)[1]] = True
-    dropped = [np.array([row]) for row in np.flatnonzero(~is_kept)]
-    if not dropped:
+    _, first, group = np.unique(examples.digests, return_index=True, return_inverse=True)
+    kept = first[group.ravel()]  # of each example, the one that stays in its place
+    dropped = np.flatnonzero(kept != np.arange(len(kept)))
+    if not len(dropped):
         return dataset
+    is_kept = np.ones(len(kept), bool)
+    is_kept[dropped] = False
     splits = {}
     for position, (name, split) in enumerate(examples.names):
         splits[name] = split.take(np.flatnonzero(is_kept[examples.splits == position]))
@@ -108,11 +112,20 @@ def without_duplicates(dataset: Dataset) -> Dataset:
                 f'{dataset.source}: on_duplicates: found "drop", and every image of the {name} '
                 f"split in another one too; accepted: a {name} split of other images"
             )
-    line = _line(examples, dropped, dataset.source, "copies of others, and left out")
+    contradict = examples.labels[dropped] != examples.labels[kept[dropped]]
+    lines = [
+        f"{dataset.source}: {len(rows)} images are left out, for {what}: "
+        + _first(f"{examples.name(row)} = {examples.name(kept[row])}" for row in rows)
+        for rows, what in (
+            (dropped[~contradict], "another one has the same pixels"),
+            (dropped[contradict], "one of another class has the same pixels"),
+        )
+        if len(rows)
+    ]
     return replace(
         dataset,
         splits={name: splits[name] for name in dataset.splits},
-        warnings=(*dataset.warnings, line),
+        warnings=(*dataset.warnings, *lines),
     )
 
 
@@ -132,6 +145,19 @@ def _all(splits: Mapping[str, Split]) -> _Examples:
 def _line(examples: _Examples, groups: list[NDArray[np.intp]], source: Path, what: str) -> str:
     """Return how many images some groups of equal ones hold, and the names of the first few."""
     count = sum(map(len, groups))
-    named = [" = ".join(map(examples.name, rows[:3])) for rows in groups[:_MAX_NAMED]]
-    more = ", ..." if len(groups) > _MAX_NAMED else ""
-    return f"{source}: {count} images with equal pixels {what}: {', '.join(named)}{more}"
+    named = _first(" = ".join(map(examples.name, _shown(examples, rows))) for rows in groups)
+    return f"{source}: {count} images with equal pixels {what}: {named}"
+
+
+def _shown(examples: _Examples, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return a few of some equal images, one of each class and split before others of them."""
+    kinds = np.stack([examples.labels[rows], examples.splits[rows]])
+    firsts = np.unique(kinds, axis=1, return_index=True)[1]
+    order = np.argsort(~np.isin(np.arange(len(rows)), firsts), kind="stable")
+    return rows[order[:_MAX_NAMED]]
+
+
+def _first(names: Iterable[str]) -> str:
+    """Return the first few names, and whether there are more."""
+    shown = list(islice(names, _MAX_NAMED + 1))
+    return ", ".join([*shown[:_MAX_NAMED], *["..."] * (len(shown) > _MAX_NAMED)])

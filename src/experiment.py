@@ -374,14 +374,14 @@ class Experiment:
         self.save_metrics({**metrics, "status": "running", "seconds": seconds})
         return seconds
 
-    def note_evaluation(self, metrics: dict[str, float | int]) -> None:
+    def note_evaluation(self, metrics: dict[str, float | int | None]) -> None:
         """Note a running training's latest metrics of `validation`, their `global_step` included.
 
         They are what is known of a run that ends before all splits are evaluated.
         """
         self.save_metrics({**(self.metrics() or {}), "splits": {"validation": metrics}})
 
-    def latest_evaluation(self) -> dict[str, dict[str, float | int]]:
+    def latest_evaluation(self) -> dict[str, dict[str, float | int | None]]:
         """Return what `note_evaluation` has noted, under `validation`; else nothing."""
         splits = (self.metrics() or {}).get("splits", {})
         return {name: metrics for name, metrics in splits.items() if "global_step" in metrics}

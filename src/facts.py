@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from src.batches import steps_without_triplet, training_batches
+from src.class_names import listed, shortened
 from src.data import Data
 from src.errors import UserError
 from src.extra_classes import with_extra_classes
@@ -13,6 +14,7 @@ from src.holdout import UNSEEN
 from src.metric_names import CLUSTERING, VERIFICATION
 from src.params import Params
 from src.poses import POSES, changes_shape
+from src.sampling import BalancedBatches
 from src.split import Split
 
 # Steps without a triplet: from this share of an epoch on, a warning says what to do about it.
@@ -118,17 +120,21 @@ def describe(data: Data, splits: Mapping[str, Split], params: Params) -> list[st
     labels = np.concatenate([split.labels for split in data.splits.values()])
     counts = np.unique(labels, return_counts=True)[1]
     lines = [
-        f"{len(counts)} classes, {class_names[0]} to {class_names[-1]}; "
+        f"{len(counts)} classes, {shortened(class_names[0])} to {shortened(class_names[-1])}; "
         f"images a class: {counts.min()} to {counts.max()}, median {np.median(counts):.4g}",
         "; ".join(f"{name}: {origin}" for name, origin in data.origins.items()),
     ]
     if UNSEEN in splits:
         unseen = [class_names[label] for label in np.unique(splits[UNSEEN].labels)]
-        shown = ", ".join(unseen[:10]) + (f", ... ({len(unseen)})" if len(unseen) > 10 else "")
-        lines.append(f"{UNSEEN}: all images of the classes held out, {shown}")
+        lines.append(f"{UNSEEN}: all images of the classes held out, {listed(unseen, 10)}")
+    of_split = {name: np.unique(split.labels) for name, split in splits.items() if name != UNSEEN}
+    for name, found in of_split.items():
+        if others := len(np.setdiff1d(found, of_split["train"])):
+            lines.append(f"{name}: {others} of its {len(found)} classes are not in train")
     steps = training_batches(with_extra_classes(splits["train"], params), params).steps_per_epoch
     if steps <= _FEW_STEPS:
-        lines.append(f"{steps} steps an epoch, {steps * params.num_epochs} in all")
+        epoch = "1 step" if steps == 1 else f"{steps} steps"
+        lines.append(f"{epoch} an epoch, {steps * params.num_epochs} in all")
     return lines
 
 
@@ -144,11 +150,13 @@ def _of_batches(params: Params, train: Split) -> list[str]:
     )
     if without <= _MANY_WITHOUT_TRIPLET * batches.steps_per_epoch:
         return [line]
-    if params.is_offline:
-        return [f"{line}: most classes have a single image"]
     class_sizes = np.unique(train.labels, return_counts=True)[1]
     per_class = int(np.clip(np.median(class_sizes[class_sizes > 1]), 2, 4))
     num_classes = int(np.clip(params.batch_size // per_class, 2, len(class_sizes)))
+    balanced = BalancedBatches(train.labels, num_classes, per_class, params.seed)
+    share = steps_without_triplet(balanced, train.labels) / balanced.steps_per_epoch
+    if params.is_offline or share > _MANY_WITHOUT_TRIPLET:  # of P x K batches as well
+        return [f"{line}: most classes have a single image"]
     return [
         f'{line}; "classes_per_batch": {num_classes} with "examples_per_class": {per_class} makes '
         "batches that have some"

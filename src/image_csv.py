@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 from src.class_names import as_read, listed
@@ -35,28 +36,33 @@ def read_csv(folder: Path, path: Path) -> Listing:
     reader = csv.reader(io.StringIO(_text(folder, path), newline=""), strict=True)
     lines: dict[str, int] = {}  # where a path was first found
     given = []
+    line = 1  # where a record begins: it may go on over several
+    tops = [os.path.join(top, "") for top in (os.path.abspath(folder), os.path.realpath(folder))]
     try:
         columns = _columns(next(reader, []), path, listing)
+        line = reader.line_num + 1
         for row in reader:
-            where = f"{path}: line {reader.line_num}"
+            where, next_line = f"{path}: line {line}", reader.line_num + 1
             if not row:
+                line = next_line
                 continue
             if len(row) != columns["count"]:
                 raise UserError(f"{where}: {len(row)} fields; accepted: {columns['count']}")
             fields = {key: row[columns[key]] for key in _KEYS if key in columns}
-            name = _path_within(folder, _filled(fields["path"], "path", where))
+            name = _path_within(tops, _filled(fields["path"], "path", where))
             label = as_read(_filled(fields["label"], "label", where))
             _filled(label, "label", where)
-            first = lines.setdefault(name, reader.line_num)
-            if first != reader.line_num:
+            first = lines.setdefault(name, line)
+            if first != line:
                 raise UserError(
                     f"{where}: path {_shown(fields['path'])} is on line {first} too; accepted: "
                     "each file once"
                 )
             listing.add(name, label, _split(fields.get("split", "train"), where))
             given.append(fields["label"])
+            line = next_line
     except csv.Error as error:
-        raise UserError(f"{path}: line {reader.line_num}: {error}; accepted: CSV") from None
+        raise UserError(f"{path}: line {line}: {error}; accepted: CSV") from None
     for split in dict.fromkeys(listing.splits):
         listing.origins[split] = printable(path.name)
     warn_of_names(listing, path, given)
@@ -115,26 +121,43 @@ def _split(value: str, where: str) -> str:
     return split
 
 
-def _path_within(folder: Path, text: str) -> str:
-    """Return one spelling of a path: relative to `folder`, without ./ and // and a/../.
+def _path_within(tops: Sequence[str], text: str) -> str:
+    """Return one spelling of a path: relative to the folder, without ./ and // and a/../.
 
-    Where there is no such file, but one in another Unicode form, or by slashes for backslashes,
-    it is that. What leads out of the folder is left as it is, and named when it is opened.
+    Where there is no such file, but one without space or quotes around the name, in another Unicode
+    form, or by slashes for backslashes, it is that. What leads out of the folder is left as it is,
+    and named when it is opened.
+
+    Args:
+        tops: the folder as it is given and without links, absolute, each with a slash at its end.
+        text: the path.
     """
-    name = text.strip() if not os.path.lexists(folder / text) else text
-    if os.path.isabs(name):
-        for top in (os.path.abspath(folder), os.path.realpath(folder)):
-            if name.startswith(os.path.join(top, "")):
-                name = os.path.relpath(name, top)
-                break
-    name = os.path.normpath(name)
-    if os.path.lexists(folder / name):
+    name = _relative(tops, text)
+    if os.path.lexists(tops[0] + name):
         return name
-    slashed = os.path.normpath(name.replace("\\", "/"))
-    for other in (slashed, *(unicodedata.normalize(f, slashed) for f in ("NFC", "NFD"))):
-        if os.path.lexists(folder / other):
-            return other
-    return name
+    stripped = text.strip()
+    is_quoted = len(stripped) > 2 and stripped[0] == stripped[-1] in ("'", '"')
+    bare = stripped[1:-1] if is_quoted else stripped
+    for form in (stripped, bare, bare.replace("\\", "/")):
+        for unicode_form in (form, *(unicodedata.normalize(f, form) for f in ("NFC", "NFD"))):
+            other = _relative(tops, unicode_form)
+            if os.path.lexists(tops[0] + other):
+                return other
+    return _relative(tops, stripped)
+
+
+def _relative(tops: Sequence[str], name: str) -> str:
+    """Return the shortest spelling of a path, relative to the folder if it leads into it."""
+    name = os.path.normpath(name)
+    if not os.path.isabs(name):
+        return name
+    name = "/" + name.lstrip("/") if os.sep == "/" else name  # POSIX leaves two slashes as they are
+    for top in tops:
+        if name.startswith(top):
+            return name[len(top) :]
+    directory, base = os.path.split(name)  # by a link that `tops` knows nothing of
+    real = os.path.join(os.path.realpath(directory), base)
+    return real[len(tops[1]) :] if real.startswith(tops[1]) else name
 
 
 def _shown(value: str) -> str:

@@ -3,11 +3,12 @@
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from src.class_names import as_read, listed, that_differ_in_case
+from src.class_names import as_read, listed, nearly_equal, shortened
 from src.decode import is_passed_over
 from src.errors import UserError
 from src.printable import printable
@@ -21,25 +22,16 @@ SPLIT_WORDS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 
-# A word among others: between anything but letters, at a change of case, or before `set`, ...
-_ENDS = "|".join(
-    (
-        "set",
-        "sets",
-        "data",
-        "dataset",
-        "split",
-        "images",
-        "imgs",
-        "img",
-        "pics",
-        "pictures",
-        "files",
-    )
+# A word among others: between anything but letters, at a change of case, or with one of these at
+# its side, as in `minitrain`, `trainset` and `trainval`.
+_WORDS = "|".join(sorted(SPLIT_WORDS, key=len, reverse=True))
+_BEFORE = "mini|sub|my|full|all"
+_BEHIND = (
+    "datasets?|data|sets?|splits?|images?|imgs?|pictures?|pics?|photos?|files?|folders?|dirs?|"
+    "samples?|examples?"
 )
 _SPLIT_WORD = re.compile(
-    rf"(?<![^\W\d_])({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))})"
-    rf"(?:{_ENDS})?(?![^\W\d_])"
+    rf"(?<![^\W\d_])(?:{_BEFORE})?({_WORDS})(?:{_WORDS}|{_BEHIND})*(?![^\W\d_])"
 )
 
 
@@ -74,7 +66,9 @@ def split_of(name: str) -> str | None:
     Where it has words of two splits, as `train_val` has, the first.
     """
     name = unicodedata.normalize("NFC", name)
-    name = re.sub(r"(?<=[a-z\d])(?=[A-Z])", "_", name)  # trainImages
+    name = re.sub(
+        r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name
+    )  # trainImages, XTrain
     found = _SPLIT_WORD.search(name.casefold())
     return SPLIT_WORDS[found[1]] if found else None
 
@@ -92,11 +86,15 @@ def walk(folder: Path) -> Listing:
         top_folders = _visible_folders(folder)
         splits = _split_folders(folder, top_folders)
         listing.origins = {split: f"the folder {printable(n)}/" for n, split in splits.items()}
-        if not splits:
+        given = []
+        if splits:
+            _warn_of_loose_files(listing, folder, "split")
+        else:
             listing.origins = {"train": "the class folders"}
-            _add_classes(listing, folder, "", top_folders, "train")
+            given = _add_classes(listing, folder, "", top_folders, "train")
         for name, split in splits.items():
-            _add_classes(listing, folder, name, _visible_folders(folder / name), split)
+            given += _add_classes(listing, folder, name, _visible_folders(folder / name), split)
+        warn_of_names(listing, folder, given)
     except OSError as error:
         raise UserError(
             f"{printable(str(error.filename))}: {error.strerror}; accepted: a folder of pictures "
@@ -113,13 +111,24 @@ def warn_of_names(listing: Listing, source: Path, given: Sequence[str]) -> None:
         source: the folder or the CSV file.
         given: as they were found, in the order of `classes`.
     """
-    changed = sorted({(g, r) for g, r in zip(given, listing.classes, strict=True) if g != r})
+    pairs = sorted(set(zip(given, listing.classes, strict=True)))
+    num_spellings = Counter(read for _, read in pairs)
+    changed = [
+        f"'{printable(found)}' as '{read}'"
+        # Another Unicode form looks the same, and is of interest only beside the first.
+        if found != unicodedata.normalize("NFD", read)
+        else f"'{read}' in another Unicode form as the same"
+        for found, read in pairs
+        if found != read
+        and (num_spellings[read] > 1 or printable(unicodedata.normalize("NFC", found)) != read)
+    ]
     if changed:
-        pairs = [f"'{printable(found)}' as '{read}'" for found, read in changed]
-        listing.warnings.append(f"{source}: names of classes are read as: {listed(pairs)}")
-    for names in that_differ_in_case(dict.fromkeys(listing.classes)):
-        these = " and ".join(f"'{name}'" for name in names)
-        listing.warnings.append(f"{source}: {these} are {len(names)} classes, for case counts")
+        listing.warnings.append(f"{source}: names of classes are read as: {listed(changed)}")
+    if groups := nearly_equal(listing.classes):
+        these = [" and ".join(f"'{shortened(name)}'" for name in group[:4]) for group in groups]
+        listing.warnings.append(
+            f"{source}: classes of nearly equal names, each of its own: {listed(these)}"
+        )
 
 
 def _split_folders(folder: Path, names: Sequence[str]) -> dict[str, str]:
@@ -161,13 +170,22 @@ def _split_folders(folder: Path, names: Sequence[str]) -> dict[str, str]:
 
 def _add_classes(
     listing: Listing, folder: Path, within: str, class_folders: Sequence[str], split: str
-) -> None:
-    """Add the pictures of some class folders, which stand in `within`, a split's folder or ""."""
+) -> list[str]:
+    """Add the pictures of some class folders, which stand in `within`, a split's folder or "".
+
+    Returns:
+        Of each picture, the name of its class folder.
+    """
     here = folder / within
-    given, first = [], len(listing.classes)
+    given = []
     empty = []
     for name in class_folders:
         _refuse_splits_of_a_class(here, name)
+        if not as_read(name):
+            raise UserError(
+                f"{here / ascii(name)}: a class folder without a name that can be read; accepted: "
+                "a name of letters, digits or signs"
+            )
         paths = list(_files(folder, os.path.join(within, name)))
         for path in paths:
             listing.add(path, as_read(name), split)
@@ -176,13 +194,15 @@ def _add_classes(
             empty.append(printable(name))
     if empty:
         listing.warnings.append(f"{here}: class folders without a file: {listed(empty)}")
+    _warn_of_loose_files(listing, here, "class")
+    return given
+
+
+def _warn_of_loose_files(listing: Listing, here: Path, kind: str) -> None:
     if loose := _visible_files(here):
         listing.warnings.append(
-            f"{here}: files in no class folder are passed over: {listed(loose, 3)}"
+            f"{here}: files in no {kind} folder are passed over: {listed(loose, 3)}"
         )
-    part = Listing(classes=listing.classes[first:])
-    warn_of_names(part, here, given)
-    listing.warnings += part.warnings
 
 
 def _refuse_splits_of_a_class(here: Path, name: str) -> None:
@@ -205,8 +225,15 @@ def _visible(folder: Path, *, folders: bool) -> list[str]:
             for entry in entries
             if not entry.name.startswith(".")
             and not is_passed_over(entry.name)
-            and entry.is_dir() == folders
+            and _is_folder(entry) == folders
         )
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle: named when they are opened as a picture
+        return False
 
 
 def _visible_folders(folder: Path) -> list[str]:

@@ -198,8 +198,8 @@ class Params(BaseModel):
     on_duplicates: Literal["warn", "error", "drop"] = Field(
         "warn",
         description="What becomes of images whose pixels are equal in two splits or two classes: "
-        "a warning, an error, or all but the first are left out (test comes before validation, and "
-        "that before train).",
+        "a warning, or an error. With drop one of equal images is kept, wherever they are: that "
+        "of the dataset's own test split, else of validation, else the first.",
     )
     image_dir: Annotated[str, _OF_IMAGE_FOLDER] = Field(
         "image_folder",

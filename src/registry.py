@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-# load(data_dir, split, params) -> src.split.Split
+# load(data_dir, params) -> src.split.Dataset
 DATASETS = {
     "cifar10": "src.datasets.cifar10:load",
     "fashion_mnist": "src.datasets.fashion_mnist:load",

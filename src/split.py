@@ -114,7 +114,8 @@ def class_indices(labels: NDArray[np.int32], count: int, seed: int) -> NDArray[n
 
     Args:
         labels: int32 [N].
-        count: to which the number of examples drawn comes as near as whole classes allow.
+        count: how many examples are wanted. A class joins if that brings the number nearer to it;
+            if fewer than two do, the smallest ones join.
         seed: fixes which.
 
     Returns:
@@ -126,10 +127,17 @@ def class_indices(labels: NDArray[np.int32], count: int, seed: int) -> NDArray[n
     most = min(len(candidates) - 1, len(classes) - 2)
     if most < 2:
         return np.empty(0, np.intp)
-    order = np.random.default_rng([seed, len(classes)]).permutation(candidates)[:most]
-    totals = np.cumsum(class_sizes[order])
-    num_classes = 2 + int(np.argmin(np.abs(totals[1:] - count)))
-    return np.flatnonzero(np.isin(labels, classes[order[:num_classes]]))
+    drawn: list[int] = []
+    wanted = count
+    others = np.random.default_rng([seed, len(classes)]).permutation(candidates).tolist()
+    for position in others:
+        if len(drawn) < most and class_sizes[position] < 2 * wanted:
+            drawn.append(position)
+            wanted -= class_sizes[position]
+    if len(drawn) < 2:
+        rest = [position for position in others if position not in drawn]
+        drawn += sorted(rest, key=class_sizes.__getitem__)[: 2 - len(drawn)]
+    return np.flatnonzero(np.isin(labels, classes[drawn]))
 
 
 def share_with_positive(labels: NDArray[np.int32]) -> float | None:

@@ -375,6 +375,32 @@ def test_standard_output_on_a_full_disk(log, text):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("error", ["UserError('wrong')", "OSError(13, 'no', 'file')"])
+def test_an_error_where_nobody_reads_the_output(log, error):
+    code = f"""{PREAMBLE}
+def main():
+    print("text")
+    raise {error}
+run(main)
+"""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, log],
+            cwd=ROOT,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},  # what is not yet written is not read
+        )
+    finally:
+        os.close(writer)
+    assert done.returncode == 2 and done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_names_in_errors_control_no_console(log):
     done = program(
         r"""

@@ -4,11 +4,11 @@ import gzip
 import hashlib
 import struct
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from src.data import load_splits
 from src.datasets import fashion_mnist, mnist
 from src.errors import UserError
 from src.params import Params
@@ -16,7 +16,7 @@ from src.registry import DATASETS, look_up
 from src.split import SPLITS
 
 DATA = Path(__file__).parents[1] / "data"
-PARAMS = SimpleNamespace(validation_fraction=1 / 6, seed=0)
+PARAMS = Params()
 MNIST_LAYOUT = {"mnist": mnist.load, "fashion_mnist": fashion_mnist.load}
 
 MNIST_SHA256 = {
@@ -56,28 +56,30 @@ def write_layout(folder, *, num_train=60, num_test=20, spelling="{}.gz", seed=0)
             path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
-def message(load, data_dir, split="train", params=PARAMS):
+def message(load, data_dir, params=PARAMS):
     with pytest.raises(UserError) as caught:
-        load(data_dir, split, params)
+        load(data_dir, params)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-@pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("name", DATASETS)
-def test_registered_dataset(name, split):
+def test_registered_dataset(name):
     try:
         keys = {"image_size": 8} if name == "image_folder" else {}
-        examples = look_up(DATASETS, name)(DATA, split, Params(dataset=name, **keys))
+        dataset = look_up(DATASETS, name)(DATA, Params(dataset=name, **keys))
     except UserError as error:
         assert name != "mnist", error  # embedded
         pytest.skip(f"not on this machine: {error}")
-    assert examples.images.dtype == np.uint8 and examples.labels.dtype == np.int32
-    num_examples, height, width, channels = examples.images.shape
-    assert examples.labels.shape == (num_examples,) and len(examples) == num_examples > 0
-    assert height > 0 and width > 0 and channels in (1, 3)
-    assert examples.labels.min() >= 0 and examples.labels.max() < len(examples.class_names)
-    assert len(set(examples.class_names)) == len(examples.class_names)
+    assert {"train"} <= set(dataset.splits) <= set(SPLITS)
+    assert dataset.origins.keys() == dataset.splits.keys()
+    for examples in dataset.splits.values():
+        assert examples.images.dtype == np.uint8 and examples.labels.dtype == np.int32
+        num_examples, height, width, channels = examples.images.shape
+        assert examples.labels.shape == (num_examples,) and len(examples) == num_examples > 0
+        assert height > 0 and width > 0 and channels in (1, 3)
+        assert examples.labels.min() >= 0 and examples.labels.max() < len(examples.class_names)
+        assert len(set(examples.class_names)) == len(examples.class_names)
 
 
 @pytest.mark.parametrize("name", MNIST_SHA256)
@@ -88,7 +90,7 @@ def test_embedded_mnist_is_the_original(name):
 
 def test_embedded_mnist_by_both_folders():
     for data_dir in (DATA, DATA / "mnist"):
-        splits = {split: mnist.load(data_dir, split, PARAMS) for split in SPLITS}
+        splits = load_splits(PARAMS, data_dir)
         counts = {
             split: np.bincount(examples.labels, minlength=10) for split, examples in splits.items()
         }
@@ -118,24 +120,31 @@ def test_spellings_of_the_file_names(tmp_path, name, spelling):
         for path in list((tmp_path / name).iterdir()):
             path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
             path.unlink()
-    for split, count in (("train", 50), ("validation", 10), ("test", 20)):
-        examples = MNIST_LAYOUT[name](tmp_path, split, PARAMS)
+    dataset = MNIST_LAYOUT[name](tmp_path, PARAMS)
+    for split, count in (("train", 60), ("test", 20)):
+        examples = dataset.splits[split]
         assert examples.images.shape == (count, 4, 4, 1)
         np.testing.assert_array_equal(examples.images[:, 0, 0, 0], examples.labels)
+    dot, gz = "." if "dot" in spelling else "-", ".gz" if spelling.endswith(".gz") else ""
+    assert dataset.origins["test"] == f"t10k-images{dot}idx3-ubyte{gz}"
+
+
+def num_test(load, data_dir):
+    return len(load(data_dir, PARAMS).splits["test"])
 
 
 @pytest.mark.parametrize("name", MNIST_LAYOUT)
 def test_data_dir_may_be_the_folder_of_the_dataset(tmp_path, name):
     write_layout(tmp_path / name, num_test=20)
     write_layout(tmp_path / "my_files", num_test=21)
-    assert len(MNIST_LAYOUT[name](tmp_path / name, "test", PARAMS)) == 20
-    assert len(MNIST_LAYOUT[name](tmp_path / "my_files", "test", PARAMS)) == 21
+    assert num_test(MNIST_LAYOUT[name], tmp_path / name) == 20
+    assert num_test(MNIST_LAYOUT[name], tmp_path / "my_files") == 21
 
 
 def test_own_folder_comes_before_data_dir(tmp_path):
     write_layout(tmp_path, num_test=21)
     write_layout(tmp_path / "mnist", num_test=20)
-    assert len(mnist.load(tmp_path, "test", PARAMS)) == 20
+    assert num_test(mnist.load, tmp_path) == 20
 
 
 @pytest.mark.parametrize(
@@ -151,9 +160,9 @@ def test_folder_of_another_dataset_is_not_taken(tmp_path, monkeypatch, debian_fo
 
 def test_debian_package_is_the_last_resort(tmp_path, debian_folder):
     write_layout(debian_folder, num_test=21)
-    assert len(fashion_mnist.load(tmp_path, "test", PARAMS)) == 21
+    assert num_test(fashion_mnist.load, tmp_path) == 21
     write_layout(tmp_path / "fashion_mnist", num_test=20)
-    assert len(fashion_mnist.load(tmp_path, "test", PARAMS)) == 20
+    assert num_test(fashion_mnist.load, tmp_path) == 20
 
 
 @pytest.mark.parametrize(
@@ -181,7 +190,6 @@ def test_one_missing_file_is_named_alone(tmp_path):
     write_layout(tmp_path / "mnist")
     (tmp_path / "mnist" / "train-labels-idx1-ubyte.gz").unlink()
     assert ": train-labels-idx1-ubyte missing;" in message(mnist.load, tmp_path)
-    assert len(mnist.load(tmp_path, "test", PARAMS)) == 20
 
 
 def test_images_and_labels_of_different_folders_are_not_paired(tmp_path):
@@ -218,25 +226,29 @@ def test_files_that_do_not_belong_together(tmp_path, name, array, expected):
     assert message(mnist.load, tmp_path).startswith(f"{folder / name}.gz: {expected}")
 
 
-@pytest.mark.parametrize(("split", "fraction"), [("validation", 0.0), ("train", 0.999)])
+@pytest.mark.parametrize(("split", "fraction"), [("validation", 0.001), ("train", 0.999)])
 def test_empty_split(tmp_path, split, fraction):
     write_layout(tmp_path / "mnist")
-    params = SimpleNamespace(validation_fraction=fraction, seed=0)
-    text = message(mnist.load, tmp_path, split, params)
-    assert f"split {split}: 0 of 60 examples with validation_fraction {fraction};" in text
-
-
-def test_unknown_split(tmp_path):
-    assert message(mnist.load, tmp_path, "eval") == (
-        "split: 'eval'; one of train, validation, test is accepted"
+    with pytest.raises(UserError) as caught:
+        load_splits(Params(validation_fraction=fraction), tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path / 'mnist'}: split {split}: 0 of 60 examples with validation_fraction "
+        f"{fraction}; accepted: at least 1"
     )
 
 
 def test_same_seed_same_split(tmp_path):
     write_layout(tmp_path / "mnist", num_train=600)
     first, again, other = (
-        mnist.load(tmp_path, "validation", SimpleNamespace(validation_fraction=0.5, seed=seed))
+        load_splits(Params(validation_fraction=0.5, seed=seed), tmp_path)["validation"]
         for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first.labels, again.labels)
     assert not np.array_equal(first.labels, other.labels)
+
+
+def test_images_of_two_sizes(tmp_path):
+    write_layout(tmp_path / "mnist")
+    replace(tmp_path / "mnist", "t10k-images-idx3-ubyte", arrays(20, size=5)[0])
+    text = message(mnist.load, tmp_path)
+    assert "t10k-images-idx3-ubyte.gz: images of 5 x 5 pixels; accepted: 4 x 4, as those" in text

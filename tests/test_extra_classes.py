@@ -5,10 +5,11 @@ import pytest
 
 from src.errors import UserError
 from src.extra_classes import PosedImages, with_extra_classes
+from src.facts import check_facts, check_training
 from src.mapped_images import MappedImages
 from src.params import Params
 from src.poses import POSES
-from src.split import Split, check_facts
+from src.split import Split
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (7, 6, 6, 3), np.uint8)
@@ -96,7 +97,14 @@ def test_quarter_turns_need_square_images():
 
 def test_more_classes_a_batch_than_there_are():
     params = {"extra_classes": ("mirror",), "examples_per_class": 2}
-    assert check(Params(classes_per_batch=6, **params), IMAGES) == []
-    assert check(Params(classes_per_batch=7, **params), IMAGES) == [
-        "p.json: classes_per_batch: found 7, but the data has 6 classes, which are used"
+    # Two images of each of the three classes, and so two of each of the six.
+    split = SPLIT.take(np.array([0, 4, 1, 3, 2, 2]))
+
+    def lines(classes_per_batch):
+        asked = Params(classes_per_batch=classes_per_batch, **params)
+        return check_training(asked, {"train": split, "validation": split}, "p.json")
+
+    assert lines(6) == []
+    assert lines(7) == [
+        "p.json: classes_per_batch: found 7, but 6 classes are trained on, which are used"
     ]

@@ -37,50 +37,70 @@ def test_none_leaves_all_as_it_is():
     assert hold_out(given, Params(), PATH) == given
 
 
-@pytest.mark.parametrize("held_out", [[0, 3], ["boot", "shirt"], [0, "shirt"], ["shirt", 0]])
-def test_labels_and_names(held_out):
+@pytest.mark.parametrize("held_out", [["boot", "shirt"], ["shirt", " boot "], ['"boot"', "shirt"]])
+def test_names(held_out):
     found = hold_out(splits(), Params(holdout_classes=held_out), PATH)
     assert {name: split.labels.tolist() for name, split in found.items()} == {
         "train": [1, 2, 4],
         "validation": [4, 2, 1],
         "test": [1, 2, 4],
-        "unseen": [0, 0, 3, 3],
+        # All of their images: those of train, then of validation, then of test.
+        "unseen": [0, 3, 3, 0, 0, 0, 3, 3],
     }
-    assert found["unseen"].images.ravel().tolist() == [0, 1, 4, 5]
+    assert found["unseen"].images.ravel().tolist() == [0, 3, 1, 4, 0, 1, 4, 5]
     assert all(split.class_names == NAMES for split in found.values())
 
 
-def test_a_number_is_a_label_and_text_is_a_name():
-    assert hold_out(splits(), Params(holdout_classes=[2, 0]), PATH)["unseen"].labels.tolist() == [
-        0,
-        0,
-        2,
-    ]
-    assert hold_out(splits(), Params(holdout_classes=["2", 0]), PATH)["unseen"].labels.tolist() == [
-        0,
-        0,
-        4,
-    ]
+@pytest.mark.parametrize("held_out", [[2, "boot"], ["2", "boot"]])
+def test_a_number_is_a_name_first(held_out):
+    found = hold_out(splits(), Params(holdout_classes=held_out), PATH)
+    assert set(found["unseen"].labels.tolist()) == {0, 4}
+
+
+def test_a_position_is_no_name():
+    text = refusal([1, "boot"])
+    assert "found 1, which is the name of no class (at position 1 stands 'coat'); accepted:" in text
+    text = refusal([5, "boot"])
+    assert "found 5, which is the name of no class; accepted: names of classes: boot, coat" in text
 
 
 def test_unknown_classes():
-    expected = "accepted: labels 0 to 4, or names: boot, coat, dress, shirt, 2"
-    assert refusal([0, 5]).endswith(f"found 5; {expected}")
-    assert refusal(["skirt", 0]).endswith(f"found 'skirt'; {expected}; did you mean 'shirt'?")
+    text = refusal(["skirt", "boot"])
+    assert text.endswith(
+        'found "skirt", which is the name of no class; accepted: names of classes: '
+        "boot, coat, dress, shirt, 2; did you mean 'shirt'?"
+    )
 
 
-def test_the_same_class_twice():
-    assert "of which two are the same class" in refusal([0, 1, "boot"])
+@pytest.mark.parametrize("again", ["boot", " boot", "'boot'"])
+def test_the_same_class_twice(again):
+    assert "found the class 'boot' twice; accepted: each class once" in refusal(
+        ["boot", "coat", again]
+    )
 
 
-@pytest.mark.parametrize(("held_out", "left"), [([0, 1, 2, 3, 4], 0), ([0, 1, 2, "2"], 1)])
+def test_classes_that_only_one_split_has():
+    found = hold_out(
+        splits(train=(0, 1, 2), validation=(0, 1), test=(3, 3, 4, 0, 1)),
+        Params(holdout_classes=["shirt", "2"]),
+        PATH,
+    )
+    assert found["unseen"].labels.tolist() == [3, 3, 4]
+    assert found["train"].labels.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("held_out", "left"), [(list(NAMES), 0), (["boot", "coat", "dress", "2"], 1)]
+)
 def test_fewer_than_two_are_left(held_out, left):
     assert f"which leave {left} in the train split; accepted: so few that" in refusal(held_out)
 
 
 def test_fewer_than_two_are_left_in_validation():
-    assert "which leave 1 in the validation split" in refusal([0, 1], validation=(0, 1, 2))
+    held_out = ["boot", "coat"]
+    assert "which leave 1 in the validation split" in refusal(held_out, validation=(0, 1, 2))
 
 
-def test_fewer_than_two_to_test():
-    assert "of which the test split has 1; accepted: at least 2" in refusal([0, 1], test=(0, 2, 3))
+def test_fewer_than_two_to_evaluate():
+    text = refusal(["boot", "coat"], train=(0, 2, 3), validation=(0, 2, 3), test=(2, 3))
+    assert "of which 1 have images; accepted: at least 2 that have" in text

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -16,10 +15,11 @@ from PIL import Image
 import train
 import visualize
 from src import image_cache
-from src.datasets.image_folder import load, printable
+from src.data import load_data, load_splits
 from src.errors import UserError
 from src.mapped_images import MappedImages
 from src.params import Params
+from src.printable import printable
 from src.split import SPLITS
 
 ROOT = Path(__file__).parents[1]
@@ -46,8 +46,12 @@ def folder(tmp_path):
     return tmp_path / "image_folder"
 
 
+def load(data_dir, split, params):
+    return load_splits(params, data_dir)[split]
+
+
 def load_all(folder, **keys):
-    return {split: load(folder.parent, split, params(**keys)) for split in SPLITS}
+    return load_splits(params(**keys), folder.parent)
 
 
 def message(folder, split="train", **keys):
@@ -100,15 +104,61 @@ def test_folders_of_splits(folder, validation):
     sizes = {name: len(split) for name, split in load_all(folder).items()}
     assert sizes == {"train": 21, "validation": 3, "test": 6}
     (folder / "other").mkdir()
-    assert message(folder).startswith(f"{folder / 'other'}: found beside train/; accepted: train/,")
+    assert message(folder).startswith(
+        f"{folder / 'other'}: found beside test/, which looks like the test split; accepted: one"
+    )
 
 
-def test_a_class_may_be_called_train_and_folders_may_be_nested(tmp_path):
-    for name in ("train", "car"):
+def test_a_class_may_be_called_train_in_a_csv_and_folders_may_be_nested(tmp_path):
+    for name in ("van", "car"):
         for number in range(4):
             write_picture(tmp_path / "image_folder" / name / "deep" / "er" / f"{number}.png")
     split = load(tmp_path, "test", params(test_fraction=0.5))
+    assert split.class_names == ("car", "van") and len(split) == 4
+    rows = [
+        (f"{n}/deep/er/{i}.png", {"van": "train"}.get(n, n))
+        for n in ("van", "car")
+        for i in range(4)
+    ]
+    write_csv(tmp_path / "image_folder", rows)
+    split = load(tmp_path, "test", params(test_fraction=0.5, image_csv="list.csv"))
     assert split.class_names == ("car", "train") and len(split) == 4
+
+
+@pytest.mark.parametrize("what", ["empty", "bad", "loose"])
+def test_a_split_that_is_there_is_never_drawn_from_another_one(folder, what):
+    (folder / "train").mkdir()
+    for colour in COLOURS:
+        (folder / colour).rename(folder / "train" / colour)
+    (folder / "Testing" / "red").mkdir(parents=True)
+    if what == "bad":
+        (folder / "Testing" / "red" / "1.png").write_bytes(b"")
+    elif what == "loose":
+        write_picture(folder / "Testing" / "1.png")
+    assert message(folder, on_bad_image="skip") == (
+        f"{folder}: the test split is there (the folder Testing/), but has no picture that can be "
+        "used; accepted: at least one picture, or no such split"
+    )
+
+
+def test_a_csv_without_a_train_split(folder):
+    write_csv(
+        folder,
+        [(f"red/{n}.png", "ab"[n % 2], "test") for n in range(9)],
+        ("path", "label", "split"),
+    )
+    assert message(folder, image_csv="list.csv") == (
+        f"{folder / 'list.csv'}: no picture is of the train split; accepted: a column split that "
+        'says "train" of at least 2 classes'
+    )
+
+
+def test_every_picture_knows_its_file(folder):
+    for split in load_all(folder).values():
+        for path, image, label in zip(split.paths, split.images, split.labels, strict=True):
+            assert Path(path).parent.name == split.class_names[label]
+            with Image.open(folder / path) as picture:
+                assert picture.getpixel((5, 5)) == tuple(image[4, 4])
 
 
 def test_hidden_names_and_files_beside_the_classes_are_passed_over(folder):
@@ -169,9 +219,9 @@ def test_labels_of_the_csv_change_without_decoding_again(folder, monkeypatch):
         (b"path,label\n,x\n", "line 2: path ''; accepted: a path"),
         (b"path,label\na.png, \n", "line 2: label ' '; accepted: a label"),
         (b"path,label\na\0.png,x\n", "line 2: "),
-        (b"path,label,split\na.png,x,eval\n", "line 2: split 'eval'; accepted: train or"),
+        (b"path,label,split\na.png,x,evil\n", "line 2: split 'evil'; accepted: train or"),
         (b"path,label\na.png,x\nb.png,y\na.png,x\n", "line 4: path 'a.png' is on line 2 too;"),
-        (b"path,label\n\xe9.png,x\n", "byte 11: not UTF-8; accepted: CSV in UTF-8"),
+        (b"path,label\n\xe9.png,x\n", "line 2, byte 11 of the file: not UTF-8; accepted: CSV in"),
         (b'path,label\n"a.png,x\n', "line 2: "),
         (b"path,label\n", "0 pictures of 0 classes (none); accepted: at least 2 classes"),
         (None, "No such file or directory; accepted: a CSV file in image_dir"),
@@ -191,12 +241,26 @@ def test_no_folder_no_class_one_class(tmp_path):
     folder.mkdir()
     assert message(folder).startswith(f"{folder}: 0 pictures of 0 classes (none); accepted: at")
     write_picture(folder / "only" / "1.png")
-    assert message(folder).startswith(f"{folder}: 1 pictures of 1 classes (only); accepted: at")
+    text = message(folder)
+    assert text.startswith(f"{folder}: 1 pictures of 1 classes (only); accepted: at")
+    assert text.endswith("a label of the CSV file")
+    (folder / "other").mkdir()
+    (folder / "other" / "bad.png").write_bytes(b"")
+    text = message(folder, on_bad_image="skip")
+    assert text.startswith(f"{folder}: 1 pictures, and 1 bad ones of 1 classes (only); accepted:")
+
+
+def test_a_folder_around_the_classes_is_known(folder, tmp_path):
+    folder.rename(tmp_path / "around")
+    folder.mkdir()
+    (tmp_path / "around").rename(folder / "pics")
+    assert message(folder).endswith("; did you mean 'image_folder/pics' as image_dir?")
+    assert len(load(tmp_path, "test", params(image_dir="image_folder/pics"))) == 6
 
 
 def test_a_split_that_would_be_empty(folder):
     assert "split validation: 0 of" in message(folder, "validation", validation_fraction=0.01)
-    assert "split test: 0 of 30 pictures" in message(folder, "test", test_fraction=0.01)
+    assert "split test: 0 of 30 examples" in message(folder, "test", test_fraction=0.01)
 
 
 # Bad pictures among good ones
@@ -245,13 +309,13 @@ def test_bad_pictures_are_all_named_in_one_error(folder):
     )
 
 
-def test_bad_pictures_are_named_and_skipped(folder, caplog):
+def test_bad_pictures_are_named_and_skipped(folder):
     reasons = spoil(folder)
-    with caplog.at_level(logging.WARNING):
-        splits = load_all(folder, on_bad_image="skip")
-    (record,) = caplog.records  # once, and not for each split
-    assert f"{folder}: 9 of 39 pictures skipped:" in record.getMessage()
-    assert all(f"{folder / name}: " in record.getMessage() for name in reasons)
+    data = load_data(params(on_bad_image="skip"), folder.parent)
+    splits = data.splits
+    (line,) = (line for line in data.warnings if "skipped" in line)
+    assert line.startswith(f"{folder}: 9 of 39 pictures skipped:\n")
+    assert all(f"{folder / name}: " in line for name in reasons)
     assert sum(len(split) for split in splits.values()) == 30
     for split in splits.values():
         assert [split.class_names[label] for label in split.labels] == colour_names(split)
@@ -313,7 +377,7 @@ def cache_files(folder):
 
 def test_pictures_are_decoded_once(folder, monkeypatch):
     first = load_all(folder)
-    assert [path.name for path in cache_files(folder)] == ["RGB-8-scale.json", "RGB-8-scale.npy"]
+    assert [path.name for path in cache_files(folder)] == ["RGB-8-scale.npy", "RGB-8-scale.npz"]
     monkeypatch.setattr(image_cache, "_build", None)
     again = load_all(folder)
     for split in SPLITS:
@@ -469,11 +533,10 @@ import json, sys, threading, time
 from pathlib import Path
 import numpy as np
 from model.training import embed, evaluate, train_and_evaluate
-from src.datasets.image_folder import load
+from src.data import load_splits
 from src.experiment import Experiment
 from src.params import Params
 from src.projector import write_projector
-from src.split import SPLITS
 
 peak = 0
 
@@ -500,12 +563,12 @@ def run(name, splits):
 params = Params(dataset="image_folder", image_size=224, num_blocks=6, num_channels=1,
                 embedding_size=2, batch_size=16, num_epochs=1)
 threading.Thread(target=watch, daemon=True).start()
-splits = {split: load(Path(sys.argv[1]), split, params) for split in SPLITS}
+splits = load_splits(params, Path(sys.argv[1]))
 # At first with few images, for what TensorFlow itself takes.
 run("few", {name: split.take(np.arange(200)) for name, split in splits.items()})
 time.sleep(0.05)
 base, peak = own_memory(), 0
-run("all", {split: load(Path(sys.argv[1]), split, params) for split in SPLITS})
+run("all", load_splits(params, Path(sys.argv[1])))
 time.sleep(0.05)
 used, peak = peak - base, 0
 copies = [np.asarray(split.images) for split in splits.values()]

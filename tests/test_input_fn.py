@@ -7,7 +7,8 @@ import pytest
 
 from model import input_fn
 from model.estimator import tf
-from model.input_fn import eval_input_fn, predict_input_fn, train_input_fn, training_batches
+from model.input_fn import eval_input_fn, predict_input_fn, train_input_fn
+from src.batches import training_batches
 from src.params import Augment, Params
 from src.sampling import BalancedBatches, ShuffledBatches
 from src.split import Split

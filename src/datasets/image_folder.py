@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,13 +66,17 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     classes = [listing.classes[row] for row in good]
     class_names = in_order(classes)
     if len(class_names) < 2:
+        bad = f", and {len(cache.bad)} bad ones" if cache.bad else ""
         raise UserError(
-            f"{source}: {len(good)} pictures of {len(class_names)} classes "
+            f"{source}: {len(good)} pictures{bad} of {len(class_names)} classes "
             f"({listed(class_names) or 'none'}); accepted: at least 2 classes, each a folder of "
-            "pictures or a label of the CSV file"
+            f"pictures or a label of the CSV file{_hint(listing.paths, params)}"
         )
     if "train" not in listing.origins:
-        raise UserError(f"{source}: no picture is of the train split; accepted: at least 2 classes")
+        raise UserError(
+            f"{source}: no picture is of the train split; accepted: a column split that says "
+            '"train" of at least 2 classes'
+        )
     label_of = {name: label for label, name in enumerate(class_names)}
     labels = np.array([label_of[name] for name in classes], np.int32)
     paths = np.array(listing.paths, object)
@@ -94,6 +99,16 @@ def load(data_dir: Path, params: "Params") -> Dataset:
             cache.file_digests[rows],
         )
     return Dataset(source, splits, listing.origins, tuple(warnings))
+
+
+def _hint(paths: Sequence[str], params: "Params") -> str:
+    """Return which `image_dir` may be meant where all classes stand in one folder more."""
+    parts = [path.split(os.sep) for path in paths]
+    tops = {part[0] for part in parts}
+    inner = {part[1] for part in parts if len(part) > 2}
+    if params.image_csv or len(tops) != 1 or len(inner) < 2:
+        return ""
+    return f"; did you mean '{printable(os.path.join(params.image_dir, *tops))}' as image_dir?"
 
 
 def _cache_path(data_dir: Path, folder: Path, params: "Params") -> Path:

@@ -1,0 +1,212 @@
+"""What is said of the data before training, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.data import Data
+from src.errors import UserError
+from src.facts import check_facts, check_training, describe
+from src.holdout import hold_out
+from src.metric_names import BEST_METRICS
+from src.params import Params
+from src.split import SPLITS, Split
+
+PATH = Path("experiments/x/params.json")
+
+
+def split(labels, size=(4, 4), num_classes=None):
+    labels = np.array(labels, np.int32)
+    names = tuple(f"c{n}" for n in range(num_classes or labels.max() + 1))
+    return Split(np.zeros((len(labels), *size, 1), np.uint8), labels, names)
+
+
+def classes(num_classes, size):
+    return np.repeat(np.arange(num_classes), size)
+
+
+def facts(params, train, test=(0, 1), **keys):
+    return check_facts(params, {"train": split(train, **keys), "test": split(test, **keys)}, PATH)
+
+
+def lines(train, validation=(0, 0, 1, 1), params=None, **keys):
+    splits = {"train": split(train), "validation": split(validation)}
+    found = check_training(params or Params(**keys), splits, PATH)
+    assert all(line.startswith(f"{PATH}: ") and "\n" not in line for line in found)
+    return [line.removeprefix(f"{PATH}: ") for line in found]
+
+
+# What params state of the data
+
+
+def test_facts_that_are_right():
+    params = Params(image_size=4, num_labels=3, train_size=6, eval_size=3)
+    assert facts(params, classes(3, 2), classes(3, 1)) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "size", "expected"),
+    [
+        ({"image_size": 5}, (4, 4), "image_size: found 5; accepted: that of mnist, 4 x 4, or no"),
+        ({"image_size": 4}, (4, 6), "image_size: found 4; accepted: that of mnist, 4 x 6, or no"),
+        ({"num_labels": 10}, (4, 4), "num_labels: found 10; accepted: that of mnist, 3, or no"),
+    ],
+)
+def test_other_data_than_the_params_are_for(keys, size, expected):
+    with pytest.raises(UserError) as caught:
+        facts(Params(**keys), classes(3, 2), classes(3, 1), size=size)
+    assert str(caught.value).startswith(f"{PATH}: {expected}")
+
+
+def test_sizes_that_differ_are_said():
+    assert facts(Params(train_size=7, eval_size=3), classes(3, 2), classes(3, 1)) == [
+        f"{PATH}: train_size: found 7, but the data has 6, which is used"
+    ]
+
+
+# Batches
+
+
+def test_nothing_is_said_of_good_data():
+    assert lines(classes(10, 60), classes(10, 10)) == []
+    assert lines(classes(3, 20), classes_per_batch=3, examples_per_class=5) == []
+
+
+@pytest.mark.parametrize("labels", [[0] * 9, range(9)])
+def test_no_triplet_at_all(labels):
+    with pytest.raises(UserError, match="accepted: two classes or more, one of them of two"):
+        lines(labels)
+
+
+def test_p_x_k_beyond_the_classes():
+    found = lines(classes(5, 4), classes_per_batch=8, examples_per_class=5)
+    assert found == [
+        "classes_per_batch: found 8, but 5 classes are trained on, which are used",
+        "examples_per_class: found 5, but 5 of 5 classes have fewer images (4 at the least): they "
+        "give all that they have",
+    ]
+
+
+def test_p_x_k_is_looked_at_after_classes_are_held_out_and_extra_ones_added():
+    params = {
+        "classes_per_batch": 8,
+        "examples_per_class": 2,
+        "holdout_classes": ["c0", "c1", "c2"],
+    }
+    splits = {name: split(classes(8, 4)) for name in SPLITS}
+
+    def found(**keys):
+        asked = Params(**params, **keys)
+        return check_training(asked, hold_out(splits, asked, PATH), PATH)
+
+    assert found() == [
+        f"{PATH}: classes_per_batch: found 8, but 5 classes are trained on, which are used"
+    ]
+    assert found(extra_classes=("mirror",)) == []  # ten
+
+
+def test_one_image_a_class_is_left_after_classes_are_held_out():
+    labels = [0] * 9 + [1] * 9 + list(range(2, 9))
+    params = Params(holdout_classes=["c0", "c1"])
+    splits = {
+        "train": split(labels),
+        "validation": split(classes(9, 2)),
+        "test": split(classes(9, 2)),
+    }
+    with pytest.raises(UserError, match="the train split has 7 classes, the largest of 1 examples"):
+        check_training(params, hold_out(splits, params, PATH), PATH)
+
+
+@pytest.mark.parametrize(("num_classes", "size"), [(600, 4), (3000, 2), (200, 3)])
+def test_steps_without_a_triplet_and_values_that_fit(num_classes, size):
+    (line,) = lines(classes(num_classes, size), batch_size=16)
+    assert " steps of an epoch have no triplet, and teach nothing; " in line
+    values = [int(word.strip('";,')) for word in line.split() if word.strip('";,').isdigit()]
+    without, steps, classes_per_batch, examples_per_class = values
+    assert without > 0.1 * steps and steps == -(-num_classes * size // 16)
+    cured = {"classes_per_batch": classes_per_batch, "examples_per_class": examples_per_class}
+    assert lines(classes(num_classes, size), batch_size=16, **cured) == []
+    assert classes_per_batch * examples_per_class <= 16 and examples_per_class <= size
+
+
+def test_a_few_steps_without_a_triplet_are_said_without_advice():
+    found = lines(classes(40, 12), batch_size=16)
+    assert len(found) == 1 and found[0].endswith("have no triplet, and teach nothing")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{}, {"triplet_strategy": "offline"}, {"classes_per_batch": 4, "examples_per_class": 2}],
+)
+def test_no_values_are_named_that_would_not_help(keys):
+    (line, *_) = lines([*range(1000), 1000, 1000], batch_size=8, **keys)[-1:]
+    assert line.endswith("teach nothing: most classes have a single image")
+
+
+# Validation
+
+
+@pytest.mark.parametrize("metric", BEST_METRICS)
+def test_validation_that_cannot_choose(metric):
+    train = classes(10, 20)
+    assert lines(train, classes(10, 2), best_metric=metric) == []
+    (line,) = lines(train, range(10), best_metric=metric)
+    assert line.startswith(
+        f"best_metric: {metric} is not defined on validation, which has no two images of one "
+        "class: the latest checkpoint counts as the best, and patience ends nothing; what helps: "
+    )
+    assert '"validation_by": "class"' in line
+    one_class = lines(train, [3, 3, 3], best_metric=metric)
+    is_retrieval = "_within" in metric
+    assert bool(one_class) != is_retrieval
+
+
+# The start lines
+
+
+def data_of(**labels):
+    num_classes = 1 + max(max(values) for values in labels.values())
+    splits = {name: split(values, num_classes=num_classes) for name, values in labels.items()}
+    nothing = dict.fromkeys(SPLITS, np.empty(0, np.int64))
+    origins = {name: f"{name} file" for name in SPLITS}
+    return Data(splits, nothing, nothing, origins, "image")
+
+
+def described(data, **keys):
+    params = Params(**keys)
+    return describe(data, hold_out(data.splits, params, PATH), params)
+
+
+def test_the_start_lines():
+    data = data_of(train=[0] * 40 + [1] * 10 + [2] * 3, validation=[0, 1], test=[0, 1, 2, 3])
+    assert described(data, batch_size=2, num_epochs=4) == [
+        "4 classes, c0 to c3; images a class: 1 to 42, median 8",
+        "train: train file; validation: validation file; test: test file",
+        "test: 1 of its 4 classes are not in train",
+    ]
+
+
+def test_classes_that_are_not_trained_on_are_counted():
+    data = data_of(train=[0, 1] * 999, validation=[2, 2, 3, 3], test=[0, 1, 2, 2])
+    assert described(data)[2:] == [
+        "validation: 2 of its 2 classes are not in train",
+        "test: 1 of its 3 classes are not in train",
+    ]
+
+
+def test_classes_held_out_are_named():
+    data = data_of(**dict.fromkeys(SPLITS, classes(20, 30)))
+    line = described(data, holdout_classes=["c7", "c13"])[2]
+    assert line == "unseen: all images of the classes held out, c7, c13"
+    line = described(data, holdout_classes=[f"c{n}" for n in range(12)])[2]
+    assert line.endswith("c8, c9, ... (12 in all)")
+
+
+@pytest.mark.parametrize(
+    ("num_images", "expected"),
+    [(20, "1 step an epoch, 4 in all"), (448, "7 steps an epoch, 28 in all"), (6400, None)],
+)
+def test_an_epoch_of_a_few_steps_is_said(num_images, expected):
+    data = data_of(train=np.arange(num_images) % 2, validation=[0, 1], test=[0, 1])
+    assert described(data, num_epochs=4)[2:] == ([expected] if expected else [])
