@@ -417,7 +417,7 @@ def test_p_x_k_with_augmentation_and_warm_up_learns(make_experiment, data_dir):
 
 def test_the_untrained_network_can_be_embedded_with_after_training(make_experiment, data_dir):
     from model.training import embed
-    from src.datasets.mnist import load
+    from src.data import load_splits
     from src.experiment import Experiment
     from src.retrieval import recall_at_1
 
@@ -425,7 +425,7 @@ def test_the_untrained_network_can_be_embedded_with_after_training(make_experime
     run_train(model_dir, data_dir)
     experiment = Experiment(model_dir)
     params = experiment.trained_params()
-    test = load(data_dir, "test", params)
+    test = load_splits(params, data_dir)["test"]
     untrained = embed(experiment, params, test, experiment.untrained_checkpoint)
     trained = embed(experiment, params, test)
     assert trained.shape == untrained.shape
@@ -437,7 +437,7 @@ def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(make_exper
     """metrics.json against embeddings made anew, baselines and confusions included."""
     from model.training import embed
     from src.baselines import raw_pixels
-    from src.datasets.mnist import load
+    from src.data import load_splits
     from src.experiment import Experiment
     from src.metric_names import AGAINST_GALLERY, WITHIN
     from src.metrics import Embedded, metrics_against_gallery, metrics_within
@@ -446,7 +446,7 @@ def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(make_exper
     metrics = run_train(model_dir, data_dir)
     experiment = Experiment(model_dir)
     params = experiment.trained_params()
-    splits = {name: load(data_dir, name, params) for name in ("train", "validation", "test")}
+    splits = load_splits(params, data_dir)
     assert metrics["evaluated_step"] == metrics["best"]["step"] == experiment.best().step
 
     def embedded(checkpoint=None):
