@@ -389,7 +389,11 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
         results = trained.evaluate(
             partial(eval_input_fn, split, params),
             name=name,
-            hooks=[ProgressBar(f"evaluate {name}", len(split)), kept],
+            hooks=[
+                FitsNetwork(experiment.model_dir, checkpoint),
+                ProgressBar(f"evaluate {name}", len(split)),
+                kept,
+            ],
             checkpoint_path=str(checkpoint),
         )
         embedded = kept.embedded

@@ -121,7 +121,8 @@ def changes(before: DataRecord, now: DataRecord) -> str:
         ("new", now.class_names, before.class_names),
         ("gone", before.class_names, now.class_names),
     ):
-        if names := [printable(name) for name in some if name not in set(others)]:
+        known = set(others)
+        if names := [printable(name) for name in some if name not in known]:
             words.append(f"classes {what}: {listed(names)}")
     if not words and (np.diff(old) < 0).any():
         words.append("the same in another order")

@@ -188,6 +188,21 @@ def clear_picture() -> None:
     Image.fromarray(np.stack([pixels, 0 * pixels], axis=-1)).save(PICTURES / "cat/4.png")
 
 
+def to_splits() -> None:
+    """Put the class folders into `train`, beside a test split with an empty class."""
+    (PICTURES / "train").mkdir()
+    for name in ("cat", "dog"):
+        (PICTURES / name).rename(PICTURES / "train" / name)
+    (PICTURES / "test" / "cat").mkdir(parents=True)
+
+
+def wrap() -> None:
+    """Put the class folders into one more folder."""
+    PICTURES.rename(DATA / "inner")
+    PICTURES.mkdir()
+    (DATA / "inner").rename(PICTURES / "pictures")
+
+
 def csv(content: bytes) -> Callable[[], object]:
     return lambda: write(PICTURES / "labels.csv", content)
 
@@ -413,6 +428,19 @@ CASES = [
     picture("a path twice", csv(b"path,label\na.png,1\na.png,2\n"), 1, image_csv="labels.csv"),
     picture("an unknown split", csv(b"path,label,split\na,1,x\n"), 1, image_csv="labels.csv"),
     picture("no such list", lambda: None, 1, image_csv="labels.csv"),
+    picture("a column twice", csv(b"path,label,Path\n"), 1, image_csv="labels.csv"),
+    picture(
+        "a list without training pictures",
+        csv(b"path,label,split\ncat/0.png,1,test\ncat/1.png,2,test\n"),
+        1,
+        image_csv="labels.csv",
+    ),
+    picture("a folder that looks like a split", lambda: (PICTURES / "Testing").mkdir(), 1),
+    picture("a split without pictures", to_splits, 1),
+    picture("a folder around the class folders", wrap, 1),
+    picture("equal pictures in two classes", nothing, 1, on_duplicates="error"),
+    picture("a position in place of a class's name", nothing, 1, holdout_classes=[0, 1]),
+    picture("too few classes to hold some out", nothing, 1, validation_by="class"),
     # The experiment
     Case("The experiment's directory", "another train.py is at work", nothing, is_locked=True),
     Case(

@@ -248,7 +248,7 @@ def test_a_finished_training_whose_state_file_is_gone_is_not_lost(model_dir, dat
 
 def test_a_damaged_best_checkpoint_is_set_aside(model_dir, data_dir, capsys):
     from model.training import embed
-    from src.datasets.mnist import load
+    from src.data import load_splits
 
     experiment = Experiment(model_dir)
     best = experiment.best_checkpoint
@@ -256,7 +256,7 @@ def test_a_damaged_best_checkpoint_is_set_aside(model_dir, data_dir, capsys):
     arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
     params = experiment.trained_params()
     with pytest.raises(UserError, match=f"best/{best.name}: damaged: .*Checksum"):
-        embed(experiment, params, load(data_dir, "test", params))
+        embed(experiment, params, load_splits(params, data_dir)["test"])
     train.main(arguments)
     out = capsys.readouterr().out
     assert f"warning: {best}: damaged: " in out and "damaged/best; the best from now on is" in out
@@ -430,10 +430,15 @@ def test_a_checkpoint_that_lacks_a_variable(model_dir, data_dir):
 
 def test_the_untrained_checkpoint_is_checked_too(model_dir, data_dir):
     from model.training import embed
-    from src.datasets.mnist import load
+    from src.data import load_splits
 
     experiment = Experiment(model_dir)
     params = load_params(experiment.params_path)
     zero_data(experiment.untrained_checkpoint)
     with pytest.raises(UserError, match="untrained/model.ckpt-0: damaged: "):
-        embed(experiment, params, load(data_dir, "test", params), experiment.untrained_checkpoint)
+        embed(
+            experiment,
+            params,
+            load_splits(params, data_dir)["test"],
+            experiment.untrained_checkpoint,
+        )

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import time
 import zipfile
 from pathlib import Path
 
@@ -473,6 +474,20 @@ def test_names_of_a_record_are_escaped():
 
     found = changes(record("\x1b[31m\n", "\u202e"), record("cat"))
     assert found == "1 relabelled, classes new: cat, classes gone: \\x1b[31m\\n, \\u202e"
+
+
+def test_many_classes_are_compared_fast():
+    rows = np.arange(30_000, dtype=np.int32)
+    one = np.zeros(len(rows), np.int8)
+
+    def record(prefix):
+        names = tuple(f"{prefix}{row}" for row in rows)
+        return DataRecord(names, rows.astype(np.uint64), rows, names, one, one, "image")
+
+    started = time.process_time()
+    found = changes(record("a"), record("b"))
+    assert found.startswith("30000 relabelled, classes new: b0, b1, b2, b3, b4, ... (30000 in all)")
+    assert time.process_time() - started < 5
 
 
 def test_names_that_no_encoding_fits(tmp_path):

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import train
 from model.live_figures import LiveFigures
 from model.training import embed
-from src.datasets.mnist import load
+from src.data import load_splits
 from src.errors import UserError
 from src.experiment import Experiment
 from src.layouts import pca
@@ -75,7 +75,7 @@ def test_a_resumed_run_goes_on_in_the_same_frame(make_experiment, data_dir):
     layout = np.load(live / "layout.npy")
     experiment = Experiment(model_dir)
     params = experiment.trained_params()
-    test = load(data_dir, "test", params)
+    test = load_splits(params, data_dir)["test"]
     plain = pca(embed(experiment, params, test, model_dir / "model.ckpt-14"))
     error = ((layout - before) ** 2).sum()
     for angle in np.linspace(0, 2 * np.pi, 72):

@@ -11,7 +11,7 @@ from conftest import write_idx
 
 import model.training
 import train
-from src.datasets.mnist import load
+from src.data import load_splits
 from src.errors import TrainingDiverged, UserError
 from src.experiment import Experiment
 from src.offline import TripletBatches, mine_triplets
@@ -29,7 +29,7 @@ def run_train(model_dir, data_dir, *options):
 
 
 def train_split(model_dir, data_dir):
-    return load(data_dir, "train", Experiment(model_dir).trained_params())
+    return load_splits(Experiment(model_dir).trained_params(), data_dir)["train"]
 
 
 def triplet_files(model_dir):
