@@ -18,6 +18,8 @@ from src.printable import printable
 from src.regular_file import open_to_append
 from src.stopping import Stopped, stops_at_once
 
+_MAX_LINE = 1000  # characters of an error
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors stay on their line, whatever was typed or pasted."""
@@ -160,9 +162,14 @@ def _exit_with(message: str, code: int) -> None:
         sys.stdout.flush()
     except (AttributeError, OSError):  # none; nobody reads it, or it has no room
         _discard_output()
-    lines = [printable(line) for line in f"error: {message}".split("\n")]
+    lines = [_shortened(printable(line)) for line in f"error: {message}".split("\n")]
     print("\n".join(lines), file=sys.stderr)
     sys.exit(code)
+
+
+def _shortened(line: str) -> str:
+    """Return a line without its middle where a path of thousands of letters makes it long."""
+    return line if len(line) <= _MAX_LINE else f"{line[: _MAX_LINE // 2]} ... {line[-400:]}"
 
 
 def _exit_at_once(code: int) -> None:

@@ -416,6 +416,14 @@ run(main)
     )
 
 
+def test_a_line_of_an_error_is_no_longer_than_a_console_takes(log):
+    done = program(
+        "def main(): raise UserError('x' * 99_999 + ': wrong; accepted: y')\nrun(main)", log
+    )
+    assert done.stderr.startswith("error: xxx") and done.stderr.endswith("x: wrong; accepted: y\n")
+    assert " ... " in done.stderr and len(done.stderr) < 1000
+
+
 def test_arguments_in_errors_control_no_console(log):
     code = "experiment_parser('Do it.', '').parse_args(['--model_dir', 'x', '\x1b[2J\u202e\\n'])"
     done = program(code, log)
