@@ -198,7 +198,7 @@ class Viewer:
 
         drawn = cached(path, key, draw)
         if not all(_holds(figures_dir / name, content) for name, content in drawn):
-            path.unlink()  # a file was removed or changed since
+            path.unlink(missing_ok=True)  # a file was removed or changed since
             drawn = cached(path, key, draw)
         return [figures_dir / name for name, _ in drawn]
 
