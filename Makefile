@@ -63,8 +63,8 @@ errors: install ## write docs/errors.md anew, by running every kind of bad input
 	.venv/bin/python tests/bad_input.py
 
 SECONDS = 60
-fuzz: install ## feed random input to every reader and writer; SECONDS=60
-	.venv/bin/python tests/fuzz.py $(SECONDS)
+fuzz: install ## feed random and damaged input to every reader and writer; SECONDS=60, or INPUTS=1000000
+	.venv/bin/python tests/fuzz.py $(SECONDS) $(if $(INPUTS),--inputs $(INPUTS))
 
 STEPS = 200000
 soak: install ## train a tiny experiment for 200 000 steps; memory and disk in docs/soak.md; STEPS=200000

@@ -103,7 +103,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         _check_not_training(to_run)
         for child in to_run:
             with one_writer(child.experiment.model_dir):
-                child.experiment.overwrite()
+                for line in child.experiment.overwrite():
+                    print(f"warning: {line}", flush=True)
     for child in to_run:
         write_params(child)
     outcome = run_jobs(jobs, at_once=args.jobs, num_done=num_ended)

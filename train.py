@@ -141,7 +141,9 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
             for name, of_split in results.confusions.items()
         },
     )
-    print(f"step {experiment.evaluated_step()}, the best by {params.best_metric} on validation:")
+    best = experiment.best()
+    chosen = "the best by" if best and best.value is not None else "the latest, without a"
+    print(f"step {experiment.evaluated_step()}, {chosen} {params.best_metric} on validation:")
     print(format_splits(results.splits, results.baselines))
     print("\n".join(queries_notes(results.splits)))
     print(f"wrote {experiment.metrics_path}")

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.cli import add_keep_splits, experiment_parser, quiet_console, run
+from src.cli import add_keep_splits, experiment_parser, quiet_console, run, whole_number
 from src.data_record import load_recorded
 from src.errors import UserError
 from src.experiment import Experiment
@@ -134,10 +134,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--max_points",
-        type=_number_of_points,
+        type=whole_number(2, MAX_POINTS),
         default=MAX_POINTS,
         metavar="N",
-        help="of a larger split show a stratified sample of N images "
+        help="of a larger split show a sample of N images at most "
         f"(default: {MAX_POINTS}, the most that the projector takes)",
     )
     parser.add_argument(
@@ -155,25 +155,11 @@ def _parser() -> argparse.ArgumentParser:
         "--serve",
         nargs="?",
         const="free",
-        type=_port,
+        type=whole_number(0, 2**16 - 1),
         metavar="PORT",
         help="then run TensorBoard on 127.0.0.1, until Ctrl-C (default: 6006, or the next free)",
     )
     return parser
-
-
-def _number_of_points(text: str) -> int:
-    number = int(text)
-    if not 2 <= number <= MAX_POINTS:
-        raise argparse.ArgumentTypeError(f"found {text}; accepted: 2 to {MAX_POINTS}")
-    return number
-
-
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 2**16:
-        raise argparse.ArgumentTypeError(f"found {text}; accepted: 0 to {2**16 - 1}")
-    return number
 
 
 def _embed(experiment: Experiment, params: Params, *, verbose: bool) -> Embed:

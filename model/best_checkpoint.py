@@ -20,8 +20,8 @@ from src.table import format_number
 class BestCheckpoint(estimator.Exporter):
     """Keeps the checkpoint whose `best_metric` on validation is best.
 
-    Of equals that of the lower loss, and of those the later. Where the metric is not defined, the
-    latest is kept, and patience does not count.
+    Of equals that of the lower loss, and of those the later. As long as the metric is not defined,
+    the latest is kept, and patience does not count.
 
     The Estimator calls an Exporter after each evaluation. What is the best so far stands in a
     file, so that a resumed run goes on with it. The export itself, and the removal of the one
@@ -114,4 +114,4 @@ def _wins_tie(value: float | None, loss: float | None, best: Best) -> bool:
     """Return whether an evaluation of the best value is the better one: by its loss, or later."""
     if value is None or value != best.value:
         return False
-    return loss is None or best.loss is None or loss <= best.loss
+    return best.loss is None or (loss is not None and loss <= best.loss)

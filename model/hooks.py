@@ -183,7 +183,8 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
     - the loss is within 2 % of the margin.
 
     Three such looks in a row are a collapse, and make one warning until a look finds none. A batch
-    without a triplet has loss 0 also in a collapse: it is passed over if its median is as small.
+    without a triplet has loss 0 also in a collapse: it is passed over if its median is as small. So
+    is one of a single image, which has no median.
     """
 
     def __init__(
@@ -245,13 +246,15 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
             return
         loss = float(run_values.results["loss"])
         median = float(run_values.results["median_distance"])
+        if math.isnan(median):  # a batch of one image has no distance
+            return
         if self._median_at_start is None:
             self._median_at_start = median
         is_small = median <= min(
             _SHARE_OF_MARGIN**self._power * self._loss_at_collapse,
             _SHARE_OF_START**self._power * self._median_at_start,
         )
-        if math.isnan(median) or (is_small and loss == 0):
+        if is_small and loss == 0:
             return
         is_at_margin = (
             abs(loss - self._loss_at_collapse) <= _LOSS_TOLERANCE * self._loss_at_collapse

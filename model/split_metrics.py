@@ -28,15 +28,17 @@ NAMES = (
 
 
 def defined(results: Mapping[str, Any]) -> Metrics:
-    """Return what the Estimator's evaluation has found, None where it is not defined.
+    """Return what the Estimator's evaluation has found; None is not defined, or not finite.
 
     Tensors have no None: what is not defined is NaN among them. The loss alone, which the Estimator
     takes the mean of, is 0 where there was no triplet.
     """
-    found: Metrics = {"loss": float(results["loss"]) if results["num_valid_triplets"] else None}
-    for name in NAMES:
+    found: Metrics = {}
+    for name in ("loss", *NAMES):
         value = float(results[name])
-        found[name] = None if math.isnan(value) else int(value) if name in COUNTS else value
+        found[name] = (int(value) if name in COUNTS else value) if math.isfinite(value) else None
+    if not found["num_valid_triplets"]:
+        found["loss"] = None
     return found
 
 

@@ -355,7 +355,8 @@ class Evaluation(NamedTuple):
     Attributes:
         splits: the metrics of each split, by name.
         baselines: for `untrained` and `raw_pixels` those of the splits that are reported.
-        confusions: of each split, of `knn` and `class_mean`; see `src.metrics.confusions`.
+        confusions: of each split that asks the training split, of `knn` and `class_mean`; see
+            `src.metrics.confusions`.
     """
 
     splits: dict[str, Metrics]
@@ -388,15 +389,21 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
         results = trained.evaluate(
             partial(eval_input_fn, split, params),
             name=name,
-            hooks=[ProgressBar(f"evaluate {name}", len(split)), kept],
+            hooks=[
+                FitsNetwork(experiment.model_dir, checkpoint),
+                ProgressBar(f"evaluate {name}", len(split)),
+                kept,
+            ],
             checkpoint_path=str(checkpoint),
         )
         embedded = kept.embedded
         if name == "train":
             gallery = embedded
-        against_gallery, found.confusions[name] = metrics_against_gallery(
+        against_gallery, confusions = metrics_against_gallery(
             embedded, gallery, kept.ranking if name == "train" else None
         )
+        if against_gallery["num_queries"]:
+            found.confusions[name] = confusions
         curves = {n: value for n, value in against_gallery.items() if n in AGAINST_GALLERY}
         write_scalars(str(experiment.model_dir / f"eval_{name}"), curves, results["global_step"])
         found.splits[name] = {

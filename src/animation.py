@@ -6,6 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from src.atomic import atomic_write
+from src.progress import phase
 
 # A frame is looked at through this many pixels a side to choose the common palette.
 _PREVIEW_SIDE = 256
@@ -26,19 +27,20 @@ def write_gif(
         seconds: how long each frame is shown, to a hundredth.
         last_seconds: how long the last one is.
     """
-    palette = _common_palette(frames)
-    paletted = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     durations = [round(100 * seconds) * 10] * (len(frames) - 1) + [round(100 * last_seconds) * 10]
-    with atomic_write(path) as file:
-        paletted[0].save(
-            file,
-            format="GIF",
-            save_all=True,
-            append_images=paletted[1:],
-            duration=durations,
-            loop=0,
-            optimize=False,
-        )
+    with phase(f"writing {path.name}"):
+        palette = _common_palette(frames)
+        paletted = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+        with atomic_write(path) as file:
+            paletted[0].save(
+                file,
+                format="GIF",
+                save_all=True,
+                append_images=paletted[1:],
+                duration=durations,
+                loop=0,
+                optimize=False,
+            )
 
 
 def _common_palette(frames: Sequence[Image.Image]) -> Image.Image:

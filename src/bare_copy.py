@@ -59,6 +59,8 @@ def _bare_jpeg(content: bytes) -> bytes:
     while True:
         marker, length = struct.unpack_from(">HH", content, position)
         end = position + 2 + length
+        if marker < 0xFFC0 or length < 2:
+            raise IndexError("no segment")
         # APP14 is Adobe's, which says how colours are stored; APP1 may be EXIF. 0xFFFE: a comment.
         is_metadata = 0xFFE0 <= marker <= 0xFFEF and marker != 0xFFEE or marker == 0xFFFE
         is_exif = content[position + 4 : position + 10] == b"Exif\0\0"

@@ -83,11 +83,21 @@ def add_keep_splits(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def positive_int(text: str) -> int:
-    """Return the number that an argument states; argparse reports what is none."""
-    if not re.fullmatch("0*[1-9][0-9]{0,17}", text):
-        raise argparse.ArgumentTypeError(f"found {text:.80}; accepted: a whole number from 1 on")
-    return int(text)
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return the type of an argument that is a number in a range; argparse reports what is none."""
+    accepted = f"a whole number from {least} " + ("on" if most is None else f"to {most}")
+
+    def read(text: str) -> int:
+        # No more digits than a number has that calculations can take.
+        number = int(text) if re.fullmatch("[0-9]{1,18}", text) else -1
+        if number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"found {text:.80}; accepted: {accepted}")
+        return number
+
+    return read
+
+
+positive_int = whole_number(1)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -146,6 +156,10 @@ def _refusal(error: OSError) -> str:
 
 def _exit_with(message: str, code: int) -> None:
     """Print an error, in which only line ends control the console, and exit."""
+    try:
+        sys.stdout.flush()
+    except (AttributeError, OSError):  # none; nobody reads it, or it has no room
+        _discard_output()
     lines = [printable(line) for line in f"error: {message}".split("\n")]
     print("\n".join(lines), file=sys.stderr)
     sys.exit(code)
@@ -165,7 +179,7 @@ def _exit_at_once(code: int) -> None:
 
 def _discard_output() -> None:
     """Have what is still to be written to standard output go nowhere."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(AttributeError, OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

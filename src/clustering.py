@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from src.metric_names import CLUSTERING
+from src.metric_names import CLUSTERING, MAX_CLASSES
 from src.retrieval import comparable
 from src.split import stratified_indices
 
@@ -12,18 +12,22 @@ from src.split import stratified_indices
 NUM_RUNS = 3
 MAX_ROUNDS = 100
 
-# Of more classes, so many are clustered, all of their examples; of more examples a stratified
-# sample. The time of a round goes with the product of both.
-MAX_CLASSES = 500
+# Of more examples a stratified sample is clustered; of more classes than MAX_CLASSES, so many. The
+# time of a round goes with the product of both.
 MAX_EXAMPLES = 10_000
 
 
 def clustered_indices(labels: NDArray[np.int32]) -> NDArray[np.intp]:
-    """Return which examples are clustered, int, ascending: always the same ones."""
+    """Return which examples are clustered, int, ascending: always the same ones.
+
+    Of more than MAX_CLASSES classes so many are drawn, those of one example last of all.
+    """
     chosen = np.arange(len(labels))
-    classes = np.unique(labels)
+    classes, counts = np.unique(labels, return_counts=True)
     if len(classes) > MAX_CLASSES:
-        drawn = np.random.default_rng(0).choice(classes, MAX_CLASSES, replace=False)
+        order = np.random.default_rng(0).permutation(len(classes))
+        order = order[np.argsort(counts[order] == 1, kind="stable")]
+        drawn = classes[order[:MAX_CLASSES]]
         chosen = np.flatnonzero(np.isin(labels, drawn))
     if len(chosen) > MAX_EXAMPLES:
         chosen = chosen[stratified_indices(labels[chosen], MAX_EXAMPLES, seed=0)]

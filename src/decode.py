@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import logging
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -51,6 +52,7 @@ _UPRIGHT = {
 }
 
 # What Pillow and its libtiff say of odd files names none of them. Errors are raised all the same.
+warnings.filterwarnings("ignore", module="PIL")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 logging.getLogger("PIL").propagate = False
 with contextlib.suppress(OSError, AttributeError):  # where libtiff is a part of Pillow's module
@@ -65,8 +67,8 @@ def is_passed_over(name: str) -> bool:
 def decode(path: Path, *, size: int, mode: str, resize: str) -> NDArray[np.uint8]:
     """Read a picture.
 
-    It is turned upright as its EXIF data say. What is transparent becomes white, 16 bits a channel
-    become 8 and CMYK becomes RGB. Of an animation the first frame is taken.
+    It is turned upright as its EXIF data say. What is transparent becomes white, any other depth
+    becomes 8 bits a channel and CMYK becomes RGB. Of an animation the first frame is taken.
 
     Args:
         path: a regular file, which is not trusted.
@@ -89,6 +91,9 @@ def decode(path: Path, *, size: int, mode: str, resize: str) -> NDArray[np.uint8
             image = _fit(image, size, resize)
         except BadImage:
             raise
+        except Image.DecompressionBombError:
+            text = f"more than {2 * MAX_PIXELS} pixels; at most {MAX_PIXELS} are accepted"
+            raise BadImage(text) from None
         except UnidentifiedImageError:
             raise BadImage(name_kind(file) or "not a picture") from None
         except Exception as error:
@@ -103,9 +108,9 @@ def _read_any(file: IO[bytes], size: int, mode: str) -> Image.Image:
     """Read a file as it is, or else without its metadata."""
     try:
         return _read(file, size, mode)
-    except BadImage:
+    except (BadImage, Image.DecompressionBombError):
         raise
-    except Exception:
+    except Exception as error:
         bare = bare_copy(file)
         if bare is None:
             raise
@@ -114,8 +119,7 @@ def _read_any(file: IO[bytes], size: int, mode: str) -> Image.Image:
         except BadImage:
             raise
         except Exception:
-            pass
-        raise
+            raise error from None
 
 
 def _read(file: IO[bytes], size: int, mode: str) -> Image.Image:

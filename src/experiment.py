@@ -27,7 +27,10 @@ __all__ = ["Best", "Experiment"]
 _Content = TypeVar("_Content")
 
 # TensorFlow takes the first for patterns. Bytes that are not UTF-8 are lone surrogates in Python.
-_NOT_IN_PATH = re.compile(r"[\[\]*?\\\x00-\x1f\x7f\ud800-\udfff]")
+# Controls, and marks that turn the reading direction, would spoil each line that names the path.
+_NOT_IN_PATH = re.compile(
+    r"[\[\]*?\\\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ class Experiment:
         path = str(self.model_dir)
         if _NOT_IN_PATH.search(path):
             raise UserError(
-                f"{path!r}: has a character that TensorFlow cannot open; accepted: a path in UTF-8 "
-                "without [ ] * ? \\ and control characters"
+                f"{path!r}: has a character that TensorFlow or a console cannot take; accepted: a "
+                "path in UTF-8 without [ ] * ? \\ and control characters"
             )
         try:
             is_file = self.model_dir.is_file()
@@ -371,14 +374,14 @@ class Experiment:
         self.save_metrics({**metrics, "status": "running", "seconds": seconds})
         return seconds
 
-    def note_evaluation(self, metrics: dict[str, float | int]) -> None:
+    def note_evaluation(self, metrics: dict[str, float | int | None]) -> None:
         """Note a running training's latest metrics of `validation`, their `global_step` included.
 
         They are what is known of a run that ends before all splits are evaluated.
         """
         self.save_metrics({**(self.metrics() or {}), "splits": {"validation": metrics}})
 
-    def latest_evaluation(self) -> dict[str, dict[str, float | int]]:
+    def latest_evaluation(self) -> dict[str, dict[str, float | int | None]]:
         """Return what `note_evaluation` has noted, under `validation`; else nothing."""
         splits = (self.metrics() or {}).get("splits", {})
         return {name: metrics for name, metrics in splits.items() if "global_step" in metrics}

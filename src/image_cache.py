@@ -276,8 +276,10 @@ def _open(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> I
     if index is None or not np.array_equal(index.facts, facts):
         return None
     mapped = _map(cache_path, pictures.shape)
-    if mapped is None or not mapped.has_header:
-        return None
+    return _cache(cache_path, pictures, index, mapped) if mapped and mapped.has_header else None
+
+
+def _cache(cache_path: Path, pictures: _Pictures, index: _Index, mapped: _Mapped) -> ImageCache:
     restore = _Restore(pictures, cache_path, mapped.status, index.digests)
     bad = dict(zip(np.flatnonzero(index.digests == 0).tolist(), index.reasons, strict=True))
     return ImageCache(
@@ -347,19 +349,20 @@ def _build_in_turn(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint
 
     cache_path.parent.mkdir(parents=True, exist_ok=True)
     with in_turn(cache_path.with_suffix(".lock"), say):
-        cache = _open(cache_path, pictures, facts)
-        if cache is None:
-            _build(cache_path, pictures, facts)
-            cache = _open(cache_path, pictures, facts)
-    if cache is None:
+        if cache := _open(cache_path, pictures, facts):
+            return cache
+        index = _build(cache_path, pictures, facts)
+        # Without locks another machine may have put its own file there: digests will show that.
+        mapped = _map(cache_path, pictures.shape)
+    if mapped is None:
         raise UserError(
             f"{cache_path}: changed while it was made; accepted: one machine at a time that makes "
             "it, if the file system has no locks"
         )
-    return cache
+    return _cache(cache_path, pictures, index, mapped)
 
 
-def _build(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> None:
+def _build(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> _Index:
     """Write every picture to the cache, in order; a bad one leaves its place black."""
     if shutil.disk_usage(cache_path.parent).free < math.prod(pictures.shape):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -385,6 +388,7 @@ def _build(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> 
         "reasons": np.frombuffer(json.dumps(reasons).encode(), np.uint8),
     }
     save_arrays(cache_path.with_suffix(".npz"), arrays)
+    return _Index(facts, digests, file_digests, reasons)
 
 
 class _Kept:

@@ -123,6 +123,7 @@ def tsne(
     num_threads = os.cpu_count() or 1
     rng = np.random.default_rng(seed)
     with _quiet(), progress_bar(description, EXAGGERATED_ITERATIONS + ITERATIONS) as bar:
+        bar.set_description(f"{description}: neighbours")
         affinities = PerplexityBasedNN(
             embeddings,
             perplexity=min(PERPLEXITY, (size - 1) / 3),
@@ -130,6 +131,7 @@ def tsne(
             n_jobs=num_threads,
             random_state=seed,
         )
+        bar.set_description(description)
         # The start is made small, for the points to pass each other, and without coincidences.
         scale = 1e-4 / max(_spread(start), 1e-12)
         start = (start - start.mean(axis=0)) * scale + rng.normal(0, 1e-6, start.shape)

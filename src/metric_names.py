@@ -9,6 +9,9 @@ RECALL_RANKS = (1, 2, 4, 8)
 # At most so many examples of a split ask; of a larger one a stratified, seeded sample.
 MAX_QUERIES = 10_000
 
+# At most so many classes of a split are clustered; of more a seeded sample.
+MAX_CLASSES = 500
+
 RETRIEVAL = (
     "map_at_r",
     "r_precision",

@@ -84,9 +84,8 @@ def metrics_against_gallery(
     """
     is_gallery = split is gallery
     asking = query_indices(split.labels)
-    if within is None:
-        asking = _answerable(split.labels, gallery.labels, is_gallery=is_gallery)
-        asking = asking[query_indices(split.labels[asking])]
+    if within is None:  # else `within` is of all of them
+        asking = asking[_can_be_answered(split.labels[asking], gallery.labels, is_gallery)]
     embeddings, labels = split.embeddings[asking], split.labels[asking]
     own = asking if is_gallery else None
     with phase(f"neighbours of {len(labels)} images among {len(gallery.labels)}"):
@@ -103,12 +102,12 @@ def metrics_against_gallery(
     }
 
 
-def _answerable(
-    labels: NDArray[np.int32], gallery_labels: NDArray[np.int32], *, is_gallery: bool
-) -> NDArray[np.intp]:
-    """Return which examples have another of their class among those that answer, ascending."""
+def _can_be_answered(
+    labels: NDArray[np.int32], gallery_labels: NDArray[np.int32], is_in_gallery: bool
+) -> NDArray[np.bool_]:
+    """Return whether each label, [N], has another example in the gallery, bool [N]."""
     classes, counts = np.unique(gallery_labels, return_counts=True)
-    return np.flatnonzero(np.isin(labels, classes[counts > is_gallery]))
+    return np.isin(labels, classes[counts > is_in_gallery])
 
 
 def confusions(

@@ -12,15 +12,14 @@ from src.retrieval import NUM_VOTES, visit_distances
 NUM_NEARBY = 50
 """The nearest neighbours among which errors are counted."""
 
-_LAST = np.int32(np.iinfo(np.int32).max)
-
 
 class Neighbors(NamedTuple):
     """What a gallery says of each of Q queries.
 
     Attributes:
-        predicted: int32 [Q], the most frequent label of the 5 nearest, of several the smallest; -1
-            if the gallery has no other example of the query's class: there is no right answer.
+        predicted: int32 [Q], the most frequent label of the 5 nearest, of several that of the
+            nearest; -1 if the gallery has no other example of the query's class: there is no right
+            answer.
         own_distance: float64 [Q], the Euclidean distance to the nearest other example of the
             query's class; NaN if there is none.
         other_distance: float64 [Q], to the nearest example of another class; NaN if there is none.
@@ -133,17 +132,16 @@ def _at(rows: NDArray[np.float32], columns: NDArray[np.intp]) -> NDArray[np.floa
 
 
 def _vote(labels: NDArray[np.int32], counts: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return the most frequent label of each row, of several the smallest.
+    """Return the most frequent label of each row, of several the first.
 
     Args:
         labels: int32 [r, K], at least 0.
         counts: bool [r, K], which of them count; all but the query itself.
 
     Returns:
-        int32 [r]; the largest int32 if none counts.
+        int32 [r]; without meaning if none counts.
     """
     agrees = (labels[:, :, None] == labels[:, None, :]) & counts[:, None, :]
     votes = np.where(counts, agrees.sum(axis=2), -1)  # [r, K]
-    is_elected = (votes == votes.max(axis=1, keepdims=True)) & counts
-    elected: NDArray[np.int32] = np.where(is_elected, labels, _LAST).min(axis=1)
+    elected: NDArray[np.int32] = labels[np.arange(len(votes)), votes.argmax(axis=1)]
     return elected

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import Image, ImageFile, ImageOps, ImagePalette, TiffImagePlugin
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -74,10 +74,9 @@ def read_pixels(
         Exception: of nearly any kind, by Pillow, where the file is damaged.
     """
     _refuse_small_version(picture)
-    coding = [tile[3] for tile in picture.tile]
-    decoder = picture.tile[0][0] if picture.tile else ""
+    _mend_palette(picture)
+    said = _said(picture, file)
     picture.load()
-    said = _said(picture, file, decoder, coding)
     image: Image.Image = picture
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         image = _from_samples(_grey_samples(picture), "L", said)
@@ -96,6 +95,8 @@ def read_pixels(
     if image is picture and said.transparent and picture.mode == "L":
         # Pillow leaves it in the file's own scale, but scales 2 and 4 bits to 8.
         picture.info["transparency"] = said.transparent[0] * 255 // ((1 << said.bits) - 1)
+    if picture.format == "PSD" and picture.mode == "1":  # in which 1 is black
+        image = ImageOps.invert(picture.convert("L"))
     if picture.format == "TGA" and image.mode == "RGBA" and _tga_has_no_alpha(file):
         image = image.convert("RGB")
     image = _on_white(image)
@@ -110,23 +111,35 @@ def _refuse_small_version(picture: ImageFile.ImageFile) -> None:
         raise BadImage("a raw file of a camera; convert it to JPEG, PNG or TIFF")
 
 
+def _mend_palette(picture: ImageFile.ImageFile) -> None:
+    """Take the colours of a TIFF for 8 bits if none has more, as libtiff does, and not for 16."""
+    colours = _tiff_tags(picture).get(320)
+    if picture.mode in ("P", "PA") and isinstance(colours, tuple) and max(colours) < 256:
+        picture.palette = ImagePalette.raw("RGB;L", bytes(colours))
+
+
 def _tiff_tags(picture: ImageFile.ImageFile) -> dict[int, Any]:
     return dict(getattr(picture, "tag_v2", {}))
 
 
-def _said(picture: ImageFile.ImageFile, file: IO[bytes], decoder: str, coding: list[Any]) -> _Said:
-    """Return what the file of a loaded picture says; `decoder` and `coding` are Pillow's."""
-    if picture.format == "PNG":
-        return _png_said(file)
-    if picture.format == "JPEG2000":
-        return _jpeg_2000_said(file)
-    if picture.format == "PPM":
-        # Pillow scales to 8 or 16 bits by the largest value that the file names, such as 4095.
-        is_full = "65535" not in str(coding) and ";16" not in str(coding)
-        return _Said(bits=8 if is_full and picture.mode != "I" else 16, is_full=is_full)
+def _said(picture: ImageFile.ImageFile, file: IO[bytes]) -> _Said:
+    """Return what the file of a picture says that is opened and not yet loaded."""
+    position = file.tell()
+    try:
+        if picture.format == "PNG":
+            return _png_said(file)
+        if picture.format == "JPEG2000":
+            return _jpeg_2000_said(file)
+    finally:
+        file.seek(position)
     if tags := _tiff_tags(picture):
         return _tiff_said(tags)
-    is_16 = decoder == "SGI16" or picture.mode.startswith("I;16")
+    coding = [str(part) for tile in picture.tile for part in (tile[0], tile[3])]
+    if picture.format == "PPM":
+        # Pillow scales to 8 or 16 bits by the largest value that the file names, such as 4095.
+        is_full = not any("65535" in part or ";16" in part for part in coding)
+        return _Said(bits=8 if is_full and picture.mode != "I" else 16, is_full=is_full)
+    is_16 = "SGI16" in coding or picture.mode.startswith("I;16")
     return _Said(bits=16, is_full=False) if is_16 else _Said()
 
 
@@ -163,13 +176,23 @@ def _png_said(file: IO[bytes]) -> _Said:
 def _jpeg_2000_said(file: IO[bytes]) -> _Said:
     """Read the bits of each component; Pillow makes samples unsigned and shifts them to 8 or 16."""
     file.seek(0)
+    head = file.read(12)
+    if head[4:8] == b"jP  ":  # boxes, of which one holds the codestream
+        while head[4:8] != b"jp2c":
+            length = struct.unpack_from(">I", head)[0]
+            if length == 1:  # in which case 64 bits follow, here of boxes up to 4 GB
+                length = struct.unpack(">I", file.read(4))[0] - 4
+            elif length < 8:
+                raise BadImage("JPEG 2000 without pixels")
+            file.seek(length - 12, 1)
+            head = file.read(12)
+        file.seek(-4, 1)
+    else:
+        file.seek(0)
+    # SOC, and SIZ, in which after 34 bytes come the components, with 3 bytes each.
     head = file.read(1 << 16)
-    # A codestream: SOC, and SIZ, in which after 34 bytes come the components, with 3 bytes each.
-    start = head.find(b"\xff\x4f\xff\x51")
-    if not 0 <= start < len(head) - 42:
-        raise BadImage("JPEG 2000 whose header is not in its first 64 kB")
-    (num_components,) = struct.unpack_from(">H", head, start + 40)
-    bits = {(byte & 0x7F) + 1 for byte in head[start + 42 : start + 42 + 3 * num_components : 3]}
+    (num_components,) = struct.unpack_from(">H", head, 40)
+    bits = {(byte & 0x7F) + 1 for byte in head[42 : 42 + 3 * num_components : 3]}
     if min(bits) < 8 or (max(bits) > 8 and num_components > 1):
         # Pillow makes 4 bits 0 to 240, and rounds 65535 up to 256, of which 0 is left: black.
         named = " and ".join(map(str, sorted(bits)))
@@ -191,6 +214,8 @@ def _tiff_said(tags: dict[int, Any]) -> _Said:
     if first(284, 1) == 2 and bits == 16 and first(259, 1) == 1 and first(277, 1) > 1:
         # Pillow takes each byte for a sample.
         raise BadImage(f"16 bits a channel, each channel by itself and not packed; {_WAY_OUT}")
+    if first(262, 0) == 6 and first(259, 1) == 1 and tags.get(530, (2, 2)) != (1, 1):
+        raise BadImage(f"YCbCr with fewer samples of colour, not packed; {_WAY_OUT}, as RGB")
     # 4095 names 12 bits; another one, such as 3217, is only the largest value of this picture.
     largest = first(281, 0) + 1
     is_named = bits == 16 and 1 << 8 < largest < 1 << 16 and largest & (largest - 1) == 0
@@ -203,9 +228,8 @@ def _tiff_said(tags: dict[int, Any]) -> _Said:
 
 def _grey_samples(picture: ImageFile.ImageFile) -> Samples:
     """Return uint16 [H, W] of a picture for which Pillow has one channel of 16 or 32 bits."""
-    # Pillow gives 16 bits as I;16, in PNG (before Pillow 11) and PPM as I, of 32 bits.
-    is_known = picture.mode != "F" and picture.format in ("PNG", "PPM")
-    if picture.mode in ("I", "F") and not is_known:
+    # Pillow gives 16 bits as I;16, but those of PPM as I, of 32 bits.
+    if picture.mode == "F" or (picture.mode == "I" and picture.format != "PPM"):
         raise BadImage(f"pixels of 32 bits, so that black and white are unknown; {_WAY_OUT}")
     if picture.format not in ("PNG", "PPM", "TIFF", "JPEG2000", "IM"):
         raise BadImage(f"16 bits a pixel, whose black and white are unknown; {_WAY_OUT}")

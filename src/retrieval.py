@@ -46,8 +46,8 @@ class Ranking(NamedTuple):
         r_precision: float64 [Q], the share of positives among the first R; 0 where R is 0.
         average_precision: float64 [Q], the mean over the ranks 1 to R of the precision at that rank
             where it holds a positive, and of 0 where it does not; 0 where R is 0.
-        voted_label: int [Q], the most frequent label of the 5 nearest, of several the smallest; -1
-            where the gallery is empty.
+        voted_label: int [Q], the most frequent label of the 5 nearest, of several that of the
+            nearest; -1 where the gallery is empty.
         pairs: the distances of all pairs of a query and another example; None if not asked for.
     """
 
@@ -117,10 +117,9 @@ def rank_gallery(
     ranks = np.arange(1, gallery_size + 1)
 
     def rank(rows: NDArray[np.intp], distances: NDArray[np.float32]) -> None:
-        keys = distances.view(np.int32).astype(np.int64)
         if found.pairs is not None:
-            is_positive = query_classes[rows, None] == gallery_classes
-            found.pairs.add(keys, is_positive)
+            found.pairs.add(distances, query_classes[rows, None] == gallery_classes)
+        keys = distances.view(np.int32).astype(np.int64)
         keys <<= 32
         keys |= columns
         limits = num_positives[rows, None]
@@ -313,11 +312,9 @@ def percentiles_of_distances(
 
 
 def _vote(neighbor_classes: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return the most frequent of each row's classes, [Q, K] -> [Q]; of several the smallest."""
+    """Return the most frequent of each row's classes, [Q, K] -> [Q]; of several the first."""
     votes = (neighbor_classes[:, :, None] == neighbor_classes[:, None, :]).sum(axis=2)  # [Q, K]
-    is_elected = votes == votes.max(axis=1, keepdims=True)
-    last = np.iinfo(neighbor_classes.dtype).max
-    elected: NDArray[np.int32] = np.where(is_elected, neighbor_classes, last).min(axis=1)
+    elected: NDArray[np.int32] = neighbor_classes[np.arange(len(votes)), votes.argmax(axis=1)]
     return elected
 
 

@@ -66,7 +66,7 @@ def only_for_this_machine(application: Application) -> Application:
         if _HOST.fullmatch(environ.get("HTTP_HOST", "")):
             return application(environ, start_response)
         start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
-        return [f"Open it as http://{HOST}, not by another name.\n".encode()]
+        return [f"Open it at {HOST}, not by another name.\n".encode()]
 
     return answer
 

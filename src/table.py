@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from src.metric_names import MAX_QUERIES
+from src.metric_names import MAX_CLASSES, MAX_QUERIES
 
 MISSING = "-"
 """Stands for what is not defined."""
@@ -61,14 +61,12 @@ def format_splits(
 
 
 def queries_notes(splits: Mapping[str, Mapping[str, float | int | None]]) -> list[str]:
-    """Return what the metrics of the table are over, a line each: who asks whom, and how many can.
+    """Return what the metrics of the table are over, a line each.
 
     Args:
         splits: the metrics of each split, its counts among them.
     """
-    lines = [
-        "(_within: each image asks the others of its split; without, it asks the training images)"
-    ]
+    lines = ["(_within: neighbours come from the same split; otherwise from the training images)"]
     for split, metrics in splits.items():
         size, within, gallery = (
             int(metrics.get(name) or 0)
@@ -76,14 +74,15 @@ def queries_notes(splits: Mapping[str, Mapping[str, float | int | None]]) -> lis
         )
         asking = min(size, MAX_QUERIES)
         if size > asking:
-            lines.append(f"({split}: a stratified sample of {asking} of its images asks)")
+            lines.append(f"({split}: the queries are a stratified sample of {asking} images)")
         if within < asking:
             lines.append(
-                f"({split}: {within} of {asking} have another of their class in the split)"
+                f"({split}: {within} of {asking} queries have another image of their class in it)"
             )
         if gallery < asking:
-            lines.append(f"({split}: {gallery} of {asking} have one among the training images)")
-        classes = metrics.get("num_clustered_classes")
-        if classes and metrics.get("num_clustered", 0) < within <= asking == size:  # type: ignore[operator]
-            lines.append(f"({split}: nmi and ami are of {classes} classes)")
+            lines.append(
+                f"({split}: {gallery} of {asking} queries have one among the training images)"
+            )
+        if metrics.get("num_clustered_classes") == MAX_CLASSES:
+            lines.append(f"({split}: nmi and ami are of {MAX_CLASSES} of its classes)")
     return lines

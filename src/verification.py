@@ -45,18 +45,18 @@ class PairCounts:
         """The pairs of two classes."""
         return (self._all - self._positive)[:-1]
 
-    def add(self, bits: NDArray[np.int64], is_positive: NDArray[np.bool_]) -> None:
+    def add(self, distances: NDArray[np.float32], is_positive: NDArray[np.bool_]) -> None:
         """Count some pairs; may be called from several threads.
 
         Args:
-            bits: int64 [r, G], the bits of squared distances as float32, in [0, 4) or infinite.
+            distances: float32 [r, G], squared, in [0, 4) or infinite.
             is_positive: bool [r, G].
         """
-        bins = bits >> _DROPPED_BITS
+        bins = distances.view(np.int32).reshape(-1) >> _DROPPED_BITS
         bins -= _LOWEST
         np.clip(bins, 0, _NUM_BINS, out=bins)
-        of_all = np.bincount(bins.reshape(-1), minlength=_NUM_BINS + 1)
-        of_positive = np.bincount(bins[is_positive], minlength=_NUM_BINS + 1)
+        of_all = np.bincount(bins, minlength=_NUM_BINS + 1)
+        of_positive = np.bincount(bins[np.flatnonzero(is_positive)], minlength=_NUM_BINS + 1)
         with self._lock:
             self._all += of_all
             self._positive += of_positive

@@ -84,13 +84,14 @@ class Viewer:
             max_points: of a larger split, a sample of at most so many.
         """
         while True:
-            step, checkpoint = self._evaluated()
+            step, checkpoint = chosen = self._evaluated()
             try:
                 return {name: self._view(name, step, checkpoint, max_points) for name in names}
             except Exception:
-                if self._evaluated()[0] == step:
+                now = self._evaluated()
+                if now == chosen:
                     raise
-                logger.warning("%s: replaced by a later one meanwhile, which is used", checkpoint)
+                logger.warning("%s: replaced meanwhile; %s is used", checkpoint, now[1])
 
     def _evaluated(self) -> tuple[int, Path]:
         """Return the step and the path of the checkpoint that is evaluated."""

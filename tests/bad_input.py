@@ -13,6 +13,7 @@ import re
 import shutil
 import struct
 import sys
+import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -177,6 +178,16 @@ def link_out() -> None:
     (PICTURES / "cat/link.png").symlink_to("../../secret.png")
 
 
+def deep_picture() -> None:
+    pixels = np.linspace(0, 4095, 64).astype(np.uint16).reshape(8, 8)
+    Image.fromarray(pixels).save(PICTURES / "cat/4.png")
+
+
+def clear_picture() -> None:
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    Image.fromarray(np.stack([pixels, 0 * pixels], axis=-1)).save(PICTURES / "cat/4.png")
+
+
 def to_splits() -> None:
     """Put the class folders into `train`, beside a test split with an empty class."""
     (PICTURES / "train").mkdir()
@@ -264,6 +275,17 @@ def nothing() -> None:
     """Leave everything as it should be."""
 
 
+def sparse_archive() -> None:
+    """Write an archive of CIFAR-10 in which a file is said to be gaps alone."""
+    PARAMS.write_text(json.dumps({**TINY, "dataset": "cifar10"}))
+    (DATA / "cifar10").mkdir()
+    with tarfile.open(DATA / "cifar10/cifar-10-binary.tar.gz", "w:gz") as archive:
+        member = tarfile.TarInfo("cifar-10-batches-bin/test_batch.bin")
+        member.size = 512
+        member.pax_headers = {"GNU.sparse.map": "0,x,1", "GNU.sparse.size": "30730000"}
+        archive.addfile(member, io.BytesIO(bytes(512)))
+
+
 def header(*sizes: int, type_code: int = 8) -> bytes:
     return struct.pack(f">HBB{len(sizes)}I", 0, type_code, len(sizes), *sizes)
 
@@ -316,6 +338,16 @@ CASES = [
     params("out of range", {"num_epochs": 0}),
     params("too large", {"embedding_size": 10**6}),
     params("several errors", {"margin": -1, "batch_size": 1}, num_lines=2),
+    params("a whole number that overflows", {"num_epochs": 10**13}),
+    params("a list with a wrong element", {"hidden_sizes": [64, 0]}),
+    params("text with terminal controls and letters", {"dataset": "\x1b[2J\u202eümnist"}),
+    params("a NUL in a path", {**IMAGE_FOLDER, "image_dir": "pictures\0"}),
+    params("half of a surrogate pair in a path", {**IMAGE_FOLDER, "image_csv": "\ud800.csv"}),
+    params("a path of 300 letters", {**IMAGE_FOLDER, "image_dir": "x" * 300}),
+    params("50 000 unknown keys", {f"k{number}": 1 for number in range(50_000)}, num_lines=21),
+    params("more than a megabyte", {"dataset": "x" * 2**20}),
+    Case("params.json", "a named pipe", lambda: (PARAMS.unlink(), os.mkfifo(PARAMS))),
+    Case("params.json", "a device", lambda: (PARAMS.unlink(), PARAMS.symlink_to("/dev/zero"))),
     params("half of P x K", {"classes_per_batch": 4}),
     params("soft margin with batch_all", {"margin": "soft", "triplet_strategy": "batch_all"}),
     params("two distances", {"squared": True, "distance": "cosine"}),
@@ -350,6 +382,7 @@ CASES = [
     Case("Data", "bytes after the gzip stream", repack(lambda packed: packed + b"more")),
     Case("Data", "empty", lambda: write(TRAIN_IMAGES, b"")),
     Case("Data", "not IDX", lambda: write(TRAIN_IMAGES, b"<html>404</html>")),
+    Case("Data", "the archive of CIFAR-10 has a sparse member", sparse_archive),
     data("wrong type code", TRAIN_IMAGES, lambda content: b"\0\0\x0d" + content[3:]),
     data("no dimensions", TRAIN_IMAGES, lambda content: b"\0\0\x08\0"),
     data("nine dimensions", TRAIN_IMAGES, lambda content: b"\0\0\x08\x09" + content[4:]),
@@ -380,6 +413,11 @@ CASES = [
     picture("cut off", lambda: write(PICTURES / "cat/4.png", png_of(9, 9))),
     picture("of no size", lambda: write(PICTURES / "cat/4.png", png_of(0, 9))),
     picture("of 10^10 pixels", lambda: write(PICTURES / "cat/4.png", png_of(10**5, 10**5))),
+    picture("of 89 000 000 rows", lambda: write(PICTURES / "cat/4.png", png_of(1, 89_000_000))),
+    picture("a HEIC picture", lambda: write(PICTURES / "cat/4.heic", bytes(4) + b"ftypheic")),
+    picture("an SVG drawing", lambda: write(PICTURES / "cat/4.svg", b"<svg/>")),
+    picture("12 of 16 bits used", deep_picture),
+    picture("a picture that is transparent everywhere", clear_picture),
     picture("a link out of the folder", link_out),
     picture("a link to nothing", lambda: (PICTURES / "cat/4.png").symlink_to("absent")),
     picture(

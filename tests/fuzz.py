@@ -250,8 +250,7 @@ def state_files() -> dict[str, bytes]:
 
 
 DATA_RECORD = DataRecord(
-    keys=("a/1.png", "a/2.png", "b/1.png", "b/2.png"),
-    has_paths=True,
+    paths=("a/1.png", "a/2.png", "b/1.png", "b/2.png"),
     digests=np.arange(4, dtype=np.uint64),
     labels=np.array([0, 0, 1, 1], np.int32),
     class_names=("a", "b"),

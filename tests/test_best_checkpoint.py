@@ -1,6 +1,8 @@
 """The best checkpoint: which is kept, over restarts too, and when patience ends."""
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from model.best_checkpoint import BestCheckpoint
 from model.estimator import estimator, tf
 from model.hooks import StopAfterEvaluation
+from model.split_metrics import NAMES
 from model.training import build_estimator, embed
 from src.experiment import Best, Experiment
 from src.params import Params
@@ -38,11 +41,12 @@ class Kept:
     def export(self, estimator, export_path, checkpoint_path, eval_result, is_final):
         self.exports.append(eval_result["global_step"])
 
-    def evaluate(self, step, value):
+    def evaluate(self, step, value, loss=1.0, num_triplets=9):
         path = self.experiment.model_dir / f"model.ckpt-{step}"
         for ending in ("index", "data-00000-of-00001", "meta"):
             path.with_name(f"{path.name}.{ending}").write_text(f"{step}")
-        results = {"global_step": step, self.metric: value, "loss": 1.0} | {self.metric: value}
+        results = {**dict.fromkeys(NAMES, 0.5), "loss": loss, "global_step": step}
+        results |= {"num_valid_triplets": num_triplets, self.metric: value}
         self.best.export(None, "", str(path), results, False)
 
     def files(self):
@@ -53,15 +57,67 @@ def names_of(step):
     return [f"model.ckpt-{step}.{end}" for end in ("data-00000-of-00001", "index", "meta")]
 
 
-def test_the_highest_is_kept_of_equals_the_first(experiment, monkeypatch):
+def test_the_highest_is_kept(experiment, monkeypatch):
     kept = Kept(experiment, monkeypatch)
-    for step, value in ((10, 0.5), (20, 0.75), (30, 0.7), (40, 0.75)):
-        kept.evaluate(step, value)
-    assert experiment.best() == Best("map_at_r_within", 0.75, 20, 40, 2)
+    for step, value in ((10, 0.5), (20, 0.75), (30, 0.7), (40, 0.6)):
+        kept.evaluate(step, value, loss=1 / step)  # which decides between equals alone
+    assert experiment.best() == Best("map_at_r_within", 0.75, 20, 40, 2, 1 / 20)
     assert kept.files() == names_of(20)
     assert experiment.best_checkpoint.with_name("model.ckpt-20.index").read_text() == "20"
     assert kept.exports == [10, 20]
     assert kept.stops == 0
+
+
+@pytest.mark.parametrize("metric", ["map_at_r_within", "eer"])
+def test_of_equals_that_of_the_lower_loss_and_then_the_later(experiment, monkeypatch, metric):
+    kept = Kept(experiment, monkeypatch, best_metric=metric)
+    best = []
+    for step, loss in ((10, 0.5), (20, 0.6), (30, 0.4), (40, 0.4), (50, NAN), (60, 0.41)):
+        kept.evaluate(step, 0.75, loss)
+        best.append(experiment.best().step)
+    assert best == [10, 10, 30, 40, 40, 40]
+    assert experiment.best() == Best(metric, 0.75, 40, 60, 5, 0.4)  # a tie betters nothing
+    assert kept.files() == names_of(40)
+
+
+def test_of_equals_without_a_loss_the_later(experiment, monkeypatch):
+    kept = Kept(experiment, monkeypatch)
+    for step, loss in ((10, NAN), (20, NAN), (30, 2.0), (40, NAN)):
+        kept.evaluate(step, 0.75, loss)
+    assert (experiment.best().step, experiment.best().loss) == (30, 2.0)
+
+
+def test_patience_ends_a_training_whose_metric_is_saturated(experiment, monkeypatch):
+    kept = Kept(experiment, monkeypatch, patience_evaluations=3)
+    for step in (10, 20, 30):
+        kept.evaluate(step, 1.0, loss=1 / step)
+    assert kept.stops == 0 and experiment.best().step == 30
+    again = Kept(experiment, monkeypatch, patience_evaluations=3)  # a restart in between
+    again.evaluate(40, 1.0, loss=0.01)
+    assert again.stops == 1 and experiment.best() == Best("map_at_r_within", 1.0, 40, 40, 3, 0.01)
+
+
+@pytest.mark.parametrize("metric", ["loss", "map_at_r_within", "roc_auc", "eer"])
+def test_where_the_metric_is_not_defined_the_latest_counts(experiment, monkeypatch, metric):
+    kept = Kept(experiment, monkeypatch, best_metric=metric, patience_evaluations=2)
+    for step in (10, 20, 30, 40):
+        kept.evaluate(step, NAN, **({} if metric == "loss" else {"loss": step}))
+        best = experiment.best()
+        assert (best.value, best.step, best.num_evaluations_since) == (None, step, 0)
+        assert kept.files() == names_of(step)
+    assert kept.stops == 0
+    assert json.loads((experiment.best_dir / "best.json").read_text())["value"] is None
+    again = Kept(experiment, monkeypatch, best_metric=metric, patience_evaluations=2)
+    again.evaluate(50, NAN)
+    assert experiment.best().step == 50 and again.exports == [50]
+
+
+def test_a_loss_over_no_triplet_is_not_the_lowest(experiment, monkeypatch):
+    """The Estimator's own is 0 there."""
+    kept = Kept(experiment, monkeypatch, best_metric="loss")
+    for step in (10, 20):
+        kept.evaluate(step, 0.0, num_triplets=0)
+    assert experiment.best() == Best("loss", None, 20, 20, 0, None)
 
 
 @pytest.mark.parametrize("metric", ["loss", "eer"])
@@ -75,9 +131,10 @@ def test_of_a_loss_the_lowest(experiment, monkeypatch, metric):
 @pytest.mark.parametrize("metric", ["loss", "map_at_r_within"])
 def test_what_is_not_a_number_is_never_better(experiment, monkeypatch, metric):
     kept = Kept(experiment, monkeypatch, best_metric=metric)
-    for step, value in ((10, NAN), (20, 0.5), (30, NAN)):
+    for step, value in ((10, NAN), (20, 0.5), (30, NAN), (40, math.inf), (50, -math.inf)):
         kept.evaluate(step, value)
-    assert experiment.best().step == 20
+    assert experiment.best() == replace(experiment.best(), value=0.5, step=20)
+    assert experiment.best().num_evaluations_since == 3
 
 
 def test_a_restart_goes_on_with_what_was_best(experiment, monkeypatch):
@@ -87,20 +144,19 @@ def test_a_restart_goes_on_with_what_was_best(experiment, monkeypatch):
     again = Kept(experiment, monkeypatch)
     again.evaluate(20, 0.5)  # evaluated a second time: counts once
     again.evaluate(30, 0.7)
-    assert experiment.best() == Best("map_at_r_within", 0.75, 10, 30, 2)
+    assert experiment.best() == Best("map_at_r_within", 0.75, 10, 30, 2, 1.0)
     assert again.exports == [] and again.files() == names_of(10)
 
 
 def test_patience(experiment, monkeypatch, capsys):
     kept = Kept(experiment, monkeypatch, patience_evaluations=2)
-    for step, value in ((10, 0.5), (20, 0.4), (30, 0.6), (40, 0.6)):
+    for step, value in ((10, 0.5), (20, 0.4), (30, 0.6), (40, 0.55)):
         kept.evaluate(step, value)
     assert kept.stops == 0 and capsys.readouterr().err == ""
     kept.evaluate(50, 0.1)
     assert kept.stops == 1
     assert capsys.readouterr().err == (
-        "step 50: stopping, for 2 evaluations in a row have not bettered map_at_r_within 0.6 "
-        "of step 30\n"
+        "step 50: stopping, for 2 evaluations in a row have not bettered map_at_r_within 0.6\n"
     )
 
 

@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import pytest
 
-from src.cli import experiment_parser, positive_int, program_parser
+from src.cli import experiment_parser, positive_int, program_parser, whole_number
 
 ROOT = Path(__file__).parent.parent
 
@@ -374,6 +375,32 @@ def test_standard_output_on_a_full_disk(log, text):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("error", ["UserError('wrong')", "OSError(13, 'no', 'file')"])
+def test_an_error_where_nobody_reads_the_output(log, error):
+    code = f"""{PREAMBLE}
+def main():
+    print("text")
+    raise {error}
+run(main)
+"""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, log],
+            cwd=ROOT,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},  # what is not yet written is not read
+        )
+    finally:
+        os.close(writer)
+    assert done.returncode == 2 and done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_names_in_errors_control_no_console(log):
     done = program(
         r"""
@@ -448,3 +475,13 @@ def test_what_is_no_number(text, capsys):
         parser.parse_args(["--jobs", text])
     error = capsys.readouterr().err
     assert error.endswith(f"--jobs: found {text[:80]}; accepted: a whole number from 1 on\n")
+
+
+@pytest.mark.parametrize(("text", "fits"), [("0", True), ("65535", True), ("65536", False)])
+def test_numbers_in_a_range(text, fits):
+    read = whole_number(0, 65535)
+    if fits:
+        assert read(text) == int(text)
+    else:
+        with pytest.raises(ArgumentTypeError, match="65536; accepted: a whole number from 0 to 65"):
+            read(text)

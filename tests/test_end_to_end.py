@@ -13,7 +13,9 @@ from PIL import Image
 
 import train
 import visualize
+from src.curves import read_curves
 from src.errors import TrainingDiverged, UserError
+from src.metric_names import AGAINST_GALLERY, WITHIN
 from src.registry import TRIPLET_STRATEGIES
 from src.results import read_result
 
@@ -101,6 +103,7 @@ def test_train_then_visualize(make_experiment, data_dir, capsys, params):
         "outcome",
         "predicted_label",
         "prediction",
+        "compared_with",
         "own_class_distance",
         "other_class_distance",
         "errors_nearby",
@@ -332,10 +335,12 @@ def test_the_console_is_quiet(make_experiment, data_dir):
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0].endswith("mnist (200 train, 40 validation, 60 test), batch_all")
-    assert lines[1].startswith("epoch 1  step 7  validation: map_at_r_within ")
-    assert lines[2].startswith("epoch 2  step 14  validation: map_at_r_within ")
-    assert lines[3].startswith("step ") and "the best by map_at_r_within on validation" in lines[3]
-    assert lines[4].split() == [
+    assert lines[1].startswith("  4 classes, 0 to 9; ")
+    assert lines[2].startswith("  train: ") and lines[3] == "  7 steps an epoch, 14 in all"
+    assert lines[4].startswith("epoch 1  step 7  validation: map_at_r_within ")
+    assert lines[5].startswith("epoch 2  step 14  validation: map_at_r_within ")
+    assert lines[6].startswith("step ") and "the best by map_at_r_within on validation" in lines[6]
+    assert lines[7].split() == [
         "split",
         "map_at_r_within",
         "recall_at_1_within",
@@ -343,10 +348,11 @@ def test_the_console_is_quiet(make_experiment, data_dir):
         "loss",
         "fraction_positive",
     ]
-    rows = [line.split()[0] for line in lines[5:10]]
+    rows = [line.split()[0] for line in lines[8:13]]
     assert rows == ["train", "validation", "test", "untrained", "raw_pixels"]
-    assert max(map(len, lines[4:10])) <= 100
-    assert len(lines) == 12, done.stdout
+    assert max(map(len, lines[7:13])) <= 100
+    assert lines[13].startswith("(_within: ") and lines[14].startswith("wrote ")
+    assert len(lines) == 15, done.stdout
 
 
 def test_bad_params_end_with_one_line_and_exit_code_2(make_experiment, data_dir):
@@ -417,7 +423,7 @@ def test_p_x_k_with_augmentation_and_warm_up_learns(make_experiment, data_dir):
 
 def test_the_untrained_network_can_be_embedded_with_after_training(make_experiment, data_dir):
     from model.training import embed
-    from src.data import load_splits
+    from src.data import load_data
     from src.experiment import Experiment
     from src.retrieval import recall_at_1
 
@@ -425,7 +431,7 @@ def test_the_untrained_network_can_be_embedded_with_after_training(make_experime
     run_train(model_dir, data_dir)
     experiment = Experiment(model_dir)
     params = experiment.trained_params()
-    test = load_splits(params, data_dir)["test"]
+    test = load_data(params, data_dir).splits["test"]
     untrained = embed(experiment, params, test, experiment.untrained_checkpoint)
     trained = embed(experiment, params, test)
     assert trained.shape == untrained.shape
@@ -437,16 +443,16 @@ def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(make_exper
     """metrics.json against embeddings made anew, baselines and confusions included."""
     from model.training import embed
     from src.baselines import raw_pixels
-    from src.data import load_splits
+    from src.data import load_data
     from src.experiment import Experiment
-    from src.metric_names import AGAINST_GALLERY, WITHIN
     from src.metrics import Embedded, metrics_against_gallery, metrics_within
 
     model_dir = make_experiment()
     metrics = run_train(model_dir, data_dir)
     experiment = Experiment(model_dir)
     params = experiment.trained_params()
-    splits = load_splits(params, data_dir)
+    splits = load_data(params, data_dir).splits
+    assert metrics["class_names"] == list(splits["train"].class_names)
     assert metrics["evaluated_step"] == metrics["best"]["step"] == experiment.best().step
 
     def embedded(checkpoint=None):
@@ -457,14 +463,14 @@ def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(make_exper
 
     best = embedded()
     for name in splits:
-        within = metrics_within(best[name])
+        within, _ = metrics_within(best[name])
         against, confusions = metrics_against_gallery(best[name], best["train"])
         for key, value in {**within, **against}.items():
             assert metrics["splits"][name][key] == pytest.approx(value, abs=1e-3), (name, key)
-        for key, matrix in confusions.items():
-            found = np.array(metrics["confusions"][name][key])
-            assert found.sum() == len(splits[name])
-            assert np.abs(found - matrix).sum() <= 2
+        for key, rows in confusions.items():
+            assert metrics["confusions"][name][key] == rows.tolist()
+            wrong = rows[:, 2].sum() / len(splits[name])
+            assert metrics["splits"][name][f"{key}_accuracy"] == pytest.approx(1 - wrong)
         assert set(metrics["splits"][name]) > {*WITHIN, *AGAINST_GALLERY, "num_queries"}
     pixels = {
         name: Embedded(raw_pixels(split.images), split.labels) for name, split in splits.items()
@@ -474,7 +480,7 @@ def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(make_exper
         ("raw_pixels", pixels),
     ):
         expected = {
-            **metrics_within(by["test"]),
+            **metrics_within(by["test"])[0],
             **metrics_against_gallery(by["test"], by["train"])[0],
         }
         assert metrics["baselines"][baseline]["test"] == pytest.approx(expected)
@@ -489,18 +495,25 @@ def test_unseen_classes(make_experiment, data_dir, capsys):
     model_dir = make_experiment(holdout_classes=["2", 3])
     metrics = run_train(model_dir, data_dir)
     sizes = {name: values["num_examples"] for name, values in metrics["splits"].items()}
-    assert sizes == {"train": 100, "validation": 20, "test": 30, "unseen": 30}
+    assert sizes == {
+        "train": 100,
+        "validation": 20,
+        "test": 30,
+        "unseen": 150,
+    }  # all images of the classes
     unseen = metrics["splits"]["unseen"]
     assert 0 < unseen["map_at_r_within"] <= 1
-    assert "recall_at_1" not in unseen  # the training split has none of its classes
+    assert unseen["recall_at_1"] is None  # the training split has none of its classes
+    assert (unseen["num_queries"], unseen["num_queries_within"]) == (0, 150)
     assert set(metrics["confusions"]) == {"train", "validation", "test"}
-    for matrix in metrics["confusions"]["test"].values():
-        assert np.array(matrix)[2:].sum() == 0
+    for rows in metrics["confusions"]["test"].values():
+        assert all({true, predicted} == {0, 1} and count > 0 for true, predicted, count in rows)
     for baseline in ("untrained", "raw_pixels"):
         assert set(metrics["baselines"][baseline]) == {"test", "unseen"}
     out = capsys.readouterr().out
-    assert "(100 train, 20 validation, 30 test, 30 unseen)" in out
-    with pytest.raises(UserError, match="holdout_classes: found 11; accepted: labels 0 to 9"):
+    assert "(100 train, 20 validation, 30 test, 150 unseen)" in out
+    assert "(unseen: 0 of 150 queries have one among the training images)" in out
+    with pytest.raises(UserError, match="holdout_classes: found 11, .* of no class; accepted: "):
         run_train(make_experiment("other", holdout_classes=[1, 11]), data_dir)
 
     from model.hparams import METRICS
@@ -513,7 +526,9 @@ def test_patience_that_runs_out_ends_a_training_well(make_experiment, data_dir, 
     model_dir = make_experiment(num_epochs=40, patience_evaluations=2)
     metrics = run_train(model_dir, data_dir)
     assert metrics["status"] == "finished" and metrics["stopped_early"]
-    assert metrics["global_step"] == metrics["best"]["step"] + 2 * 7 < 40 * 7
+    # The metric is saturated: of equals that of the lower loss, or the later, is the best.
+    assert metrics["best"]["value"] == 1
+    assert metrics["best"]["step"] <= metrics["global_step"] < 40 * 7
     assert metrics["evaluated_step"] == metrics["best"]["step"]
     capsys.readouterr()
     assert run_train(model_dir, data_dir) == metrics
@@ -521,6 +536,77 @@ def test_patience_that_runs_out_ends_a_training_well(make_experiment, data_dir, 
     make_experiment(num_epochs=40, patience_evaluations=3)
     more = run_train(model_dir, data_dir)
     assert more["global_step"] > metrics["global_step"]
+
+
+def pictures(directory, **classes):
+    """Write so many pictures of each class: grey ones of 8 x 8 pixels, lighter by class."""
+    rng = np.random.default_rng(len(classes))
+    for number, (name, count) in enumerate(classes.items()):
+        (directory / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = rng.integers(0, 60, (8, 8), np.uint8) + 30 * number
+            Image.fromarray(pixels.astype(np.uint8)).save(directory / name / f"{index}.png")
+
+
+@pytest.mark.parametrize("strategy", ["batch_hard", "offline"])
+def test_what_is_not_defined_is_null_a_dash_and_no_point_of_a_curve(
+    make_experiment, tmp_path, capsys, strategy
+):
+    """Validation has one image a class, test classes of its own; many batches no triplet."""
+    images = tmp_path / "images"
+    pictures(images / "train", a=5, b=5, c=4, alone=1)
+    pictures(images / "validation", a=1, b=1, c=1)
+    pictures(images / "test", x=3, y=3, z=1)
+    model_dir = make_experiment(
+        dataset="image_folder",
+        image_dir="images",
+        image_size=8,
+        triplet_strategy=strategy,
+        batch_size=2,
+        num_epochs=3,
+        save_summary_steps=1,
+        patience_evaluations=1,
+    )
+    metrics = run_train(model_dir, tmp_path)
+    out = capsys.readouterr().out
+    assert "best_metric: map_at_r_within is not defined on validation" in out
+    steps = metrics["global_step"]
+    assert metrics["status"] == "finished" and not metrics["stopped_early"]
+    assert metrics["best"] == {"metric": "map_at_r_within", "value": None, "step": steps}
+    assert metrics["evaluated_step"] == steps
+    assert f"step {steps}, the latest, without a map_at_r_within on validation:" in out
+    lines = [line for line in out.splitlines() if line.startswith("epoch ")]
+    assert len(lines) == 3 and all(
+        "map_at_r_within -  recall_at_1_within -  loss -  fraction_positive -" in line
+        for line in lines
+    )
+
+    validation, test = metrics["splits"]["validation"], metrics["splits"]["test"]
+    for name in (*WITHIN, "loss", "fraction_positive"):
+        assert validation[name] is None, name
+    for name in AGAINST_GALLERY:
+        assert test[name] is None and validation[name] is not None, name
+    assert (validation["num_queries_within"], validation["num_queries"]) == (0, 3)
+    assert (test["num_queries_within"], test["num_queries"]) == (6, 0)
+    assert metrics["splits"]["train"]["num_queries_within"] == 14
+    assert set(metrics["confusions"]) == {"train", "validation"}
+    table = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
+    assert table["validation"][:2] == ["-", "-"] and table["validation"][3:] == ["-", "-"]
+    assert table["test"][2] == "-"
+
+    evaluated = read_curves(model_dir / "eval_validation")
+    assert not set(evaluated) & {*WITHIN, "loss", "fraction_positive"}
+    assert not [tag for tag in evaluated if tag.startswith("num_")]
+    assert evaluated["distance_p50"][0] == [steps // 3, 2 * steps // 3, steps]
+    assert "recall_at_1" in read_curves(model_dir / "eval_validation")
+    assert not set(read_curves(model_dir / "eval_test")) & {*AGAINST_GALLERY}
+    training = read_curves(model_dir)
+    assert all(np.isfinite(values).all() for _, values in training.values())
+    assert training["learning_rate"][0] == list(range(1, steps + 1))
+    # Two images make no triplet. Offline triplets have one but where their anchor is alone.
+    points = training["loss"][0] if "loss" in training else []
+    assert points == (training["fraction_positive"][0] if points else [])
+    assert len(points) == 0 if strategy == "batch_hard" else 0 < len(points) <= steps
 
 
 def test_a_cosine_schedule_ends_at_0_and_goes_on_where_it_stopped(make_experiment, data_dir):

@@ -35,7 +35,7 @@ def test_bad_input(results, case):
     assert len(lines) == case.num_lines, error
     assert lines[0].startswith("error: ") and max(map(len, lines)) < 1200
     # What would have been right: accepted, needed, what the header's sizes take, a key's name.
-    right = r"accepted|needed|take|did you mean|starts with|an experiment is"
+    right = r"accepted|needed|take|did you mean|starts with|an experiment is|more errors"
     assert re.search(right, lines[-1])
     assert "Traceback" not in out
 

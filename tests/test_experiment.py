@@ -392,7 +392,13 @@ def test_overwrite_removes_links_that_lead_nowhere(experiment, tmp_path):
     assert not os.path.lexists(link)
 
 
-@pytest.mark.parametrize("name", ["m[1]", "m]", "m*", "m?", "a\\b", "a\nb", "a\tb", "\udcff", "\0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *["m[1]", "m]", "m*", "m?", "a\\b", "a\nb", "a\tb", "\udcff", "\0"],
+        *["a\x1b[2J", "a\u202eb", "a\u2066b", "a\u2028b", "a\x9bb"],
+    ],
+)
 def test_a_path_that_tensorflow_cannot_open_is_refused(tmp_path, name):
     for path in (tmp_path / name, tmp_path / name / "experiment"):
         with pytest.raises(UserError) as caught:

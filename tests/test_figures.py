@@ -81,12 +81,21 @@ class TestEveryFigure:
 
     def test_numbers_of_any_size(self, name):
         data = data_of()
-        for scale in (1e-30, 1e15, 1e30):
+        for scale in (1e-30, 1e15, 1e30, 3e37):
             huge = data.embeddings * np.float32(scale)
             layouts = {key: layout * np.float32(scale) for key, layout in data.layouts.items()}
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
-                assert ink(draw(name, replace(data, embeddings=huge, layouts=layouts))) > 0.001
+                picture = draw(name, replace(data, embeddings=huge, layouts=layouts))
+                assert ink(picture) > 0.001
+
+    def test_the_largest_numbers_do_no_harm(self, name):
+        data = data_of()
+        largest = np.float32(3e38) * np.sign(data.embeddings)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            picture = draw(name, replace(data, embeddings=largest, untrained=largest, layouts={}))
+            assert picture is None or ink(picture) > 0.001
 
     @pytest.mark.parametrize("num_classes", [2, 100])
     def test_few_and_many_classes(self, name, num_classes):
@@ -603,6 +612,16 @@ class TestPage:
         dash, none = '<td class="number">-</td>', "None"
         assert f"<td>map_at_r</td>{dash}{dash}" in text
         assert none not in text.split('id="params"')[0]
+
+    def test_a_picture_of_before_that_shows_nothing_now_is_removed(self, tmp_path):
+        names = ["mistakes", "distances"]
+        written = write_figures(tmp_path, data_of(spread=0.4), names)
+        assert tmp_path / "mistakes.svg" in written
+        (tmp_path / "mine.png").write_bytes(b"")
+        write_figures(tmp_path, data_of(spread=100), names)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            *("distances.png", "distances.svg", "index.html", "mine.png")
+        ]
 
     def test_files_of_others_beside_it_are_not_shown(self, tmp_path):
         frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]

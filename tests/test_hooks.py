@@ -1,6 +1,7 @@
 """The hooks, in runs whose losses are scripted step by step, and in tiny real trainings."""
 
 import io
+import json
 import math
 from functools import partial
 
@@ -12,10 +13,12 @@ from model.estimator import estimator, keras, tf
 from model.hooks import (
     CollapseAlarm,
     DivergenceGuard,
+    EvaluationReport,
     FiniteCheckpoints,
     ProgressBar,
     ProgressFile,
 )
+from model.split_metrics import COUNTS, NAMES
 from src.errors import TrainingDiverged
 from src.experiment import Experiment
 from src.registry import TRIPLET_STRATEGIES, look_up
@@ -37,7 +40,7 @@ def scalars(model_dir, tag):
     }
 
 
-def scripted_run(hooks, losses, medians=None, *, start=0, batch_size=4):
+def scripted_run(hooks, losses, medians=None, *, fractions=None, start=0, batch_size=4):
     """Run a step per loss, each seen by the hooks; return how many steps ran."""
     medians = medians or [1.0] * len(losses)
     with tf.Graph().as_default():
@@ -46,7 +49,8 @@ def scripted_run(hooks, losses, medians=None, *, start=0, batch_size=4):
         with tf.name_scope("progress"):
             loss = tf.gather(tf.constant(losses, tf.float32), index, name="loss")
             median = tf.gather(tf.constant(medians, tf.float32), index, name="median_distance")
-            tf.constant(0.25, name="fraction_positive")
+            fractions = tf.constant(fractions or [0.25] * len(losses), tf.float32)
+            tf.gather(fractions, index, name="fraction_positive")
             tf.constant(batch_size, name="batch_size")
         with tf.control_dependencies([loss, median]):
             train_op = step.assign_add(1).op
@@ -71,11 +75,18 @@ class Terminal(io.StringIO):
         return True
 
 
+def show_on_terminal(monkeypatch):
+    """Put a terminal in the place of stderr, on which bars show at once, and each step."""
+    monkeypatch.setattr("src.progress.DELAY", 0)
+    monkeypatch.setattr("src.progress.tqdm", partial(tqdm, mininterval=0))
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    return terminal
+
+
 class TestProgressBar:
     def test_summary_and_postfix(self, tmp_path, monkeypatch):
-        terminal = Terminal()
-        monkeypatch.setattr("sys.stderr", terminal)
-        monkeypatch.setattr("model.hooks.tqdm", partial(tqdm, mininterval=0))  # draw each step
+        terminal = show_on_terminal(monkeypatch)
         bar = ProgressBar("train", 40, seen=12, model_dir=str(tmp_path), save_summary_steps=2)
         scripted_run([bar], [0.5, 0.25, 0.125, 1.0, 2.0])
         *drawn, last = terminal.getvalue().rstrip("\r").split("\r")
@@ -85,6 +96,12 @@ class TestProgressBar:
         speeds = scalars(tmp_path, "examples_per_second")
         assert sorted(speeds) == [2, 4]
         assert all(speed > 0 for speed in speeds.values())
+
+    def test_a_step_without_a_triplet_shows_a_dash(self, monkeypatch):
+        terminal = show_on_terminal(monkeypatch)
+        scripted_run([ProgressBar("train", 8)], [0.0, 0.5], fractions=[NAN, 0.75])
+        assert "loss -, fraction_positive -" in terminal.getvalue()
+        assert "loss 0.5000, fraction_positive 0.7500" in terminal.getvalue()
 
     def test_counts_images_from_the_step_of_the_checkpoint(self, tmp_path, monkeypatch):
         images = []
@@ -100,8 +117,7 @@ class TestProgressBar:
         assert list(tmp_path.rglob("*")) == []
 
     def test_close_where_a_run_breaks_off_or_never_began(self, monkeypatch):
-        terminal = Terminal()
-        monkeypatch.setattr("sys.stderr", terminal)
+        terminal = show_on_terminal(monkeypatch)
         bar = ProgressBar("train", 40)
         bar.close()
         assert terminal.getvalue() == ""
@@ -176,7 +192,7 @@ class TestCollapseAlarm:
             # small from the start, as the mean over many dimensions is beside the margin
             (9 * [0.5], 9 * [1e-5]),
             # NaN is not collapse
-            (9 * [NAN], 9 * [NAN]),
+            (9 * [NAN], 8 * [NAN] + [0.5]),
         ],
     )
     def test_keeps_quiet(self, tmp_path, capsys, losses, medians):
@@ -185,6 +201,14 @@ class TestCollapseAlarm:
         assert not hook.collapsed
         assert capsys.readouterr().err == ""
         assert len(scalars(tmp_path, "collapsed")) >= 1
+
+    def test_a_batch_of_one_image_is_passed_over(self, tmp_path, capsys):
+        """It has no distance, at the first step and in a collapse as well."""
+        medians = [NAN, 0.8, 0.0, NAN, 0.0, 0.0]
+        hook = alarm(model_dir=str(tmp_path), stop=True)
+        assert scripted_run([hook], [0.0, 0.6, 0.5, 0.0, 0.5, 0.5], medians) == 6
+        assert hook.collapsed
+        assert scalars(tmp_path, "collapsed") == {2: 0, 3: 1, 5: 1, 6: 1}
 
     def test_once_per_collapse(self, tmp_path, capsys):
         medians = [0.8] + 5 * [0.0] + [0.7] + 4 * [0.0] + [0.7]
@@ -454,3 +478,39 @@ def test_progress_file_can_be_read_back(tmp_path):
     assert (progress["step"], progress["max_steps"], progress["loss"]) == (3, 3, 0.125)
     assert progress["images_per_second"] > 0
     assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+
+
+def test_progress_of_a_step_without_a_triplet_has_null(tmp_path):
+    experiment = Experiment(tmp_path)
+    scripted_run([ProgressFile(experiment, 2)], [0.5, 0.0], fractions=[0.5, NAN])
+    progress = json.loads((tmp_path / "progress.json").read_text())
+    assert (progress["step"], progress["loss"], progress["fraction_positive"]) == (2, None, None)
+    assert experiment.progress() == progress
+
+
+def results_of(**values):
+    """An evaluation as the Estimator hands it over: NaN is not defined."""
+    results = {name: np.float64(values.get(name, NAN)) for name in NAMES}
+    return {**results, "loss": np.float32(values.get("loss", 0)), "global_step": np.int64(30)}
+
+
+def test_the_line_of_an_evaluation_has_a_dash_for_what_is_not_defined(tmp_path, capsys):
+    experiment = Experiment(tmp_path)
+    experiment.save_metrics({"status": "running"})
+    report = EvaluationReport(20, experiment)
+    counts = {name: 0 for name in COUNTS}
+    report.export(None, "", "", results_of(**counts), False)
+    assert capsys.readouterr().out == (
+        "epoch 1.5  step 30  validation: map_at_r_within -  recall_at_1_within -  loss -  "
+        "fraction_positive -\n"
+    )
+    report.export(
+        None, "", "", results_of(**counts | {"num_valid_triplets": 5}, recall_at_1_within=0.5), True
+    )
+    assert capsys.readouterr().out == (
+        "epoch 1.5  step 30  validation: map_at_r_within -  recall_at_1_within 0.5  loss 0  "
+        "fraction_positive -\n"
+    )
+    noted = experiment.latest_evaluation()["validation"]
+    assert (noted["map_at_r_within"], noted["recall_at_1_within"], noted["loss"]) == (None, 0.5, 0)
+    assert noted["num_queries_within"] == 0 and noted["global_step"] == 30

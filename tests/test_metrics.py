@@ -4,10 +4,19 @@ import numpy as np
 import pytest
 
 from src import metrics
-from src.metric_names import AGAINST_GALLERY, BEST_METRICS, LOWER_IS_BETTER, WITHIN
+from src.metric_names import (
+    AGAINST_GALLERY,
+    BEST_METRICS,
+    CLUSTERING,
+    GALLERY_COUNTS,
+    LOWER_IS_BETTER,
+    VERIFICATION,
+    WITHIN,
+    WITHIN_COUNTS,
+)
 from src.metrics import (
     Embedded,
-    confusion_matrix,
+    confusions,
     metrics_against_gallery,
     metrics_within,
     query_indices,
@@ -23,83 +32,224 @@ def embedded(size, seed=0, *, ties=False, num_classes=6):
     return Embedded((np.round(points) if ties else points).astype(np.float32), labels)
 
 
+def loops(split, gallery, asking, answering=None):
+    """Every retrieval metric from its definition, by loops, over the queries that have a positive.
+
+    Each asks all of the gallery; `answering` is where it stands there itself, to be left out.
+    """
+    rows = []
+    for i, q in enumerate(asking):
+        query = split.embeddings[q].astype(np.float64)
+        others = [g for g in range(len(gallery.labels)) if answering is None or g != answering[i]]
+        distances = {g: np.sum((gallery.embeddings[g] - query) ** 2) for g in others}
+        ranked = [gallery.labels[g] for g in sorted(others, key=lambda g: (distances[g], g))]
+        matches = [label == split.labels[q] for label in ranked]
+        if not any(matches):
+            continue
+        r = sum(matches)
+        precision = [sum(matches[: k + 1]) / (k + 1) for k in range(r)]
+        votes = ranked[:5]
+        means = {
+            label: np.mean(
+                [gallery.embeddings[g].astype(float) for g in others if gallery.labels[g] == label],
+                axis=0,
+            )
+            for label in {gallery.labels[g] for g in others}
+        }
+        rows.append(
+            {
+                "map_at_r": sum(p * m for p, m in zip(precision, matches, strict=False)) / r,
+                "r_precision": precision[-1],
+                "precision_at_1": matches[0],
+                **{f"recall_at_{k}": any(matches[:k]) for k in (1, 2, 4, 8)},
+                "knn_accuracy": split.labels[q]
+                == max(votes, key=votes.count),  # of several the first
+                "class_mean_accuracy": split.labels[q]
+                == min(sorted(means), key=lambda c: np.sum((means[c] - query) ** 2)),
+            }
+        )
+    found = {name: float(np.mean([row[name] for row in rows])) for name in AGAINST_GALLERY if rows}
+    return {**found, "num_queries": len(rows)}
+
+
+def check_within(split):
+    """Compare with the loops over all that ask, and return what is found."""
+    asking = query_indices(split.labels)
+    found = metrics_within(split)[0]
+    for name, value in loops(split, split, asking, asking).items():
+        if name != "class_mean_accuracy":
+            assert found[f"{name}_within"] == pytest.approx(value, abs=1e-9), name
+    return found
+
+
+def check_against(split, gallery):
+    asking = query_indices(split.labels)
+    answering = asking if split is gallery else None
+    found, confused = metrics_against_gallery(split, gallery)
+    assert found == pytest.approx(loops(split, gallery, asking, answering), abs=1e-9)
+    return found, confused
+
+
 def test_the_names_are_those_that_are_stated():
     split, gallery = embedded(60), embedded(80, seed=1)
-    assert tuple(metrics_within(split)) == WITHIN
-    assert tuple(metrics_against_gallery(split, gallery)[0]) == AGAINST_GALLERY
+    assert set(metrics_within(split)[0]) == {*WITHIN, *WITHIN_COUNTS}
+    assert set(metrics_against_gallery(split, gallery)[0]) == {*AGAINST_GALLERY, *GALLERY_COUNTS}
     assert set(BEST_METRICS) >= LOWER_IS_BETTER
-    assert len(set(WITHIN) | set(AGAINST_GALLERY)) == len(WITHIN) + len(AGAINST_GALLERY)
+    names = (*WITHIN, *WITHIN_COUNTS, *AGAINST_GALLERY, *GALLERY_COUNTS)
+    assert len(set(names)) == len(names)
 
 
 def test_all_are_numbers_from_0_to_1():
     found = {
-        **metrics_within(embedded(60)),
+        **metrics_within(embedded(60))[0],
         **metrics_against_gallery(embedded(60), embedded(9))[0],
     }
-    for name, value in found.items():
-        assert type(value) is float and (0 <= value <= 1 or name == "ami"), name
+    for name in (*WITHIN, *AGAINST_GALLERY):
+        assert type(found[name]) is float and (0 <= found[name] <= 1 or name == "ami"), name
+    for name in (*WITHIN_COUNTS, *GALLERY_COUNTS):
+        assert type(found[name]) is int, name
 
 
 def test_perfect_embeddings():
     labels = (np.arange(40) % 4).astype(np.int32)
     split = Embedded(np.eye(4, dtype=np.float32)[labels], labels)
-    assert metrics_within(split) == pytest.approx({**dict.fromkeys(WITHIN, 1.0), "eer": 0.0})
-    found, confusions = metrics_against_gallery(split, split)
-    assert found == pytest.approx(dict.fromkeys(AGAINST_GALLERY, 1.0))
-    assert confusions["knn"].tolist() == (10 * np.eye(4)).tolist()
+    found = metrics_within(split)[0]
+    counts = {"num_queries_within": 40, "num_clustered": 40, "num_clustered_classes": 4}
+    pairs = {"num_positive_pairs": 40 * 9, "num_negative_pairs": 40 * 30}
+    assert found == pytest.approx({**dict.fromkeys(WITHIN, 1.0), "eer": 0.0, **counts, **pairs})
+    found, confused = metrics_against_gallery(split, split)
+    assert found == pytest.approx({**dict.fromkeys(AGAINST_GALLERY, 1.0), "num_queries": 40})
+    assert confused["knn"].tolist() == confused["class_mean"].tolist() == []
 
 
 def test_a_split_is_its_own_gallery_without_itself():
     split = embedded(60)
-    itself, _ = metrics_against_gallery(split, split)
-    within = metrics_within(split)
-    for name in AGAINST_GALLERY[:-1]:
+    split.labels[7] = 99  # alone: no query
+    itself, confused = check_against(split, split)
+    within, ranking = metrics_within(split)
+    for name in (*AGAINST_GALLERY[:-1], "num_queries"):
         assert itself[name] == within[f"{name}_within"]
+    assert itself["num_queries"] == 59
+    # The ranking within is the same one, and need not be made again.
+    shared, confused_shared = metrics_against_gallery(split, split, ranking)
+    assert shared == itself
+    for name, rows in confused.items():
+        assert rows.tolist() == confused_shared[name].tolist()
     copy = Embedded(split.embeddings.copy(), split.labels)
     assert metrics_against_gallery(split, copy)[0]["recall_at_1"] == 1  # everyone finds itself
 
 
-def test_of_a_large_split_a_stratified_subset_asks(monkeypatch):
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("seed", range(2))
+def test_of_a_large_split_a_stratified_sample_asks_all_of_it(monkeypatch, seed, ties):
     monkeypatch.setattr(metrics, "MAX_QUERIES", 30)
-    split = embedded(90)
+    split = embedded(90, seed, ties=ties)
+    split.labels[[3, 50]] = 98, 99  # alone
     asking = query_indices(split.labels)
     assert len(asking) == 30 and (np.diff(asking) > 0).all()
-    shares = np.bincount(split.labels[asking], minlength=7) / 30
-    np.testing.assert_allclose(shares, np.bincount(split.labels, minlength=7) / 90, atol=1 / 30)
+    shares = np.bincount(split.labels[asking], minlength=100) / 30
+    expected = np.bincount(split.labels, minlength=100) / 90
+    np.testing.assert_allclose(shares, expected, atol=1 / 30)
     np.testing.assert_array_equal(asking, query_indices(split.labels))
-    subset = Embedded(split.embeddings[asking], split.labels[asking])
-    assert metrics_within(split) == metrics_within(subset)
-    # All of the gallery answers, but the asking one itself.
-    against, confusions = metrics_against_gallery(split, split)
-    right = 0
-    for query in asking:
-        distances = np.linalg.norm(split.embeddings - split.embeddings[query], axis=1)
-        distances[query] = np.inf
-        right += split.labels[distances.argmin()] == split.labels[query]
-    assert against["recall_at_1"] == pytest.approx(right / 30)
-    assert confusions["knn"].sum() == 30
+    within = check_within(split)
+    against, _ = check_against(split, split)
+    assert against["num_queries"] == within["num_queries_within"] <= 30
+    positives = [(split.labels == split.labels[q]).sum() - 1 for q in asking]
+    assert within["num_positive_pairs"] == sum(positives)
+    assert within["num_negative_pairs"] == 30 * 89 - sum(positives)
+    check_against(split, embedded(40, 9, ties=ties, num_classes=3))
 
 
-def test_confusion_matrix_by_hand():
-    found = confusion_matrix(np.array([0, 0, 2, 2]), np.array([0, 1, 2, 0]), 3)
-    assert found.tolist() == [[1, 1, 0], [0, 0, 0], [1, 0, 1]]
+def test_more_classes_than_queries(monkeypatch):
+    """No class has more than one example in the sample: only all of the split answers."""
+    monkeypatch.setattr(metrics, "MAX_QUERIES", 1000)  # 11 000 classes of 5 at a tenth
+    labels = np.repeat(np.arange(1100), 5).astype(np.int32)
+    points = np.random.default_rng(0).normal(size=(1100, 4)).astype(np.float32)[labels]
+    found = metrics_within(Embedded(points, labels))[0]
+    assert np.bincount(labels[query_indices(labels)]).max() == 1
+    for name in ("map_at_r", "r_precision", "precision_at_1", "recall_at_1", "recall_at_8"):
+        assert found[f"{name}_within"] == 1, name
+    assert found["num_queries_within"] == 1000
+    assert found["num_positive_pairs"] == 4000
+    assert found["roc_auc"] == found["nmi"] == 1
+    assert (found["num_clustered"], found["num_clustered_classes"]) == (2500, 500)
 
 
-def test_accuracies_are_the_share_on_the_diagonal():
-    split, gallery = embedded(60, num_classes=4), embedded(80, seed=1)
-    found, confusions = metrics_against_gallery(split, gallery)
-    for name in ("knn", "class_mean"):
-        matrix = confusions[name]
-        assert matrix.shape == (7, 7)
-        assert matrix.sum(axis=1).tolist() == np.bincount(split.labels, minlength=7).tolist()
-        assert found[f"{name}_accuracy"] == pytest.approx(np.trace(matrix) / 60)
+@pytest.mark.parametrize("num_alone", [1, 20, 57])
+def test_examples_without_another_of_their_class_are_no_queries(num_alone):
+    split = embedded(60)
+    split.labels[:num_alone] = 100 + np.arange(num_alone)
+    gallery = embedded(70, 1)
+    gallery.labels[:num_alone] = 200 + np.arange(num_alone)
+    counts = np.unique(split.labels, return_counts=True)[1]
+    assert check_within(split)["num_queries_within"] == counts[counts > 1].sum()
+    found, confused = check_against(split, gallery)
+    assert found["num_queries"] == np.isin(split.labels, gallery.labels).sum() <= 60 - num_alone
+    assert not np.isin(np.arange(100, 200), confused["knn"][:, 0]).any()
+    check_against(gallery, gallery)  # class means of the gallery, lone classes among them
 
 
-@pytest.mark.parametrize("size", [1, 2])
-def test_a_split_of_almost_nothing(size):
+def test_no_two_of_one_class():
+    split = embedded(50)
+    alone = Embedded(split.embeddings, np.arange(50, dtype=np.int32))
+    found = metrics_within(alone)[0]
+    assert {found[name] for name in WITHIN} == {None}
+    assert found["num_queries_within"] == found["num_positive_pairs"] == 0
+    assert found["num_negative_pairs"] == 50 * 49
+    for gallery in (alone, Embedded(split.embeddings[:9], split.labels[:9] + 100)):
+        found, confused = metrics_against_gallery(alone, gallery)
+        assert found == {**dict.fromkeys(AGAINST_GALLERY), "num_queries": 0}
+        assert [rows.shape for rows in confused.values()] == [(0, 3), (0, 3)]
+
+
+def test_a_single_class():
+    split = Embedded(embedded(20).embeddings, np.full(20, 4, np.int32))
+    found = metrics_within(split)[0]
+    undefined = {name for name in WITHIN if found[name] is None}
+    assert undefined == {*VERIFICATION, *CLUSTERING}  # the others are right whatever is found
+    assert {found[name] for name in WITHIN if name not in undefined} == {1.0}
+
+
+def test_classes_that_the_gallery_has_not_ask_only_their_split():
+    split, gallery = embedded(60), embedded(80, seed=1, num_classes=3)
+    found, confused = check_against(split, gallery)
+    is_known = np.isin(split.labels, gallery.labels)
+    assert found["num_queries"] == is_known.sum() < 60
+    known = Embedded(split.embeddings[is_known], split.labels[is_known])
+    again, confused_again = metrics_against_gallery(known, gallery)
+    assert again == found
+    assert confused["knn"].tolist() == confused_again["knn"].tolist()
+
+
+def test_confusions_by_hand():
+    found = confusions(np.array([0, 0, 2, 2, 2, 5]), np.array([0, 1, 2, 0, 0, 2]))
+    assert found.tolist() == [[2, 0, 2], [0, 1, 1], [5, 2, 1]]
+    assert found.dtype == np.int64
+    assert confusions(np.arange(3), np.arange(3)).tolist() == []
+
+
+@pytest.mark.parametrize("num_classes", [4, 6])  # of 6 classes some are not in the gallery
+def test_accuracies_are_the_share_that_is_not_confused(num_classes):
+    split = embedded(60, num_classes=num_classes)
+    gallery = embedded(80, seed=1, num_classes=4)
+    found, confused = metrics_against_gallery(split, gallery)
+    assert (found["num_queries"] == 60) == (num_classes == 4)
+    for name, rows in confused.items():
+        assert (rows[:, 0] != rows[:, 1]).all() and (rows[:, 2] > 0).all()
+        assert (np.diff(rows[:, 2]) <= 0).all()
+        wrong = rows[:, 2].sum() / found["num_queries"]
+        assert found[f"{name}_accuracy"] == pytest.approx(1 - wrong)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_a_split_of_almost_nothing(size, recwarn):
     split = Embedded(np.zeros((size, 3), np.float32), np.arange(size, dtype=np.int32))
-    for value in {**metrics_within(split), **metrics_against_gallery(split, split)[0]}.values():
-        assert np.isfinite(value)
+    found = metrics_within(split)[0]
+    if size:
+        found |= metrics_against_gallery(split, split)[0]
+    assert {found.get(name) for name in (*WITHIN, *AGAINST_GALLERY)} == {None}
+    assert {found[name] for name in found if name.startswith("num_queries")} == {0}
+    assert len(recwarn) == 0
 
 
 class TestAgainstPytorchMetricLearning:
@@ -143,7 +293,7 @@ class TestAgainstPytorchMetricLearning:
         split = embedded(90, seed, ties=ties)
         split.labels[0] = 99  # a class of one, which can find nothing
         expected = calculator.get_accuracy(*split)
-        found = metrics_within(split)
+        found = metrics_within(split)[0]
         for theirs, ours in self.PAIRS.items():
             assert found[f"{ours}_within"] == pytest.approx(expected[theirs], abs=1e-9), ours
 
@@ -166,7 +316,7 @@ class TestAgainstPytorchMetricLearning:
         search = CustomKNN(LpDistance(normalize_embeddings=False))
         calculator = self.calculator(include=tuple(self.PAIRS), knn_func=search, kmeans_func=search)
         split = embedded(90)
-        expected, found = calculator.get_accuracy(*split), metrics_within(split)
+        expected, found = calculator.get_accuracy(*split), metrics_within(split)[0]
         for theirs, ours in self.PAIRS.items():
             assert found[f"{ours}_within"] == pytest.approx(expected[theirs], abs=1e-9), ours
 
@@ -181,6 +331,6 @@ class TestAgainstPytorchMetricLearning:
             include=("NMI", "AMI"), knn_func=self.ranked, kmeans_func=kmeans
         )
         split = embedded(200)
-        expected, found = calculator.get_accuracy(*split), metrics_within(split)
+        expected, found = calculator.get_accuracy(*split), metrics_within(split)[0]
         assert found["nmi"] == pytest.approx(expected["NMI"], abs=1e-9)
         assert found["ami"] == pytest.approx(expected["AMI"], abs=1e-9)

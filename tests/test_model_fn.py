@@ -6,6 +6,8 @@ import reference
 
 from model.estimator import estimator, tf
 from model.model_fn import model_fn
+from model.split_metrics import COUNTS, NAMES, defined
+from src.metric_names import WITHIN
 from src.params import Params
 from src.registry import NETWORKS, TRIPLET_STRATEGIES
 from src.retrieval import recall_at_1
@@ -57,7 +59,9 @@ def test_the_seed_fixes_the_initial_weights(network):
             # An application takes no images as small as these.
             larger = {"input_size": 32, "application": "MobileNetV2"}
             of_network = larger if network == "keras_application" else {}
-            params = Params(network=network, seed=seed, **of_network, **PARAMS)
+            if network == "naive_cnn":
+                of_network = {"num_channels": 4}
+            params = Params(network=network, seed=seed, embedding_size=5, **of_network)
             spec_in_graph(estimator.ModeKeys.TRAIN, params)
             start(session)
             kernels = [v for v in tf.compat.v1.trainable_variables() if "kernel" in v.name]
@@ -141,18 +145,62 @@ def test_predict_gives_embeddings_without_labels():
 
 def test_training_summaries():
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        images, labels, _ = spec_in_graph(estimator.ModeKeys.TRAIN, Params(**PARAMS))
+        images, labels, spec = spec_in_graph(estimator.ModeKeys.TRAIN, Params(**PARAMS))
         start(session)
-        merged = session.run(tf.compat.v1.summary.merge_all(), {images: IMAGES, labels: LABELS})
-    tags = {value.tag for value in tf.compat.v1.Summary.FromString(merged).value}
-    assert tags == {
-        "fraction_positive",
-        "embedding_mean_norm",
-        "distance_p5",
-        "distance_p50",
-        "distance_p95",
-        "learning_rate",
-    }
+
+        def tags(size, of_labels):
+            feed = {images: IMAGES[:size], labels: of_labels[:size]}
+            summary = tf.compat.v1.Summary.FromString(session.run(spec.scaffold.summary_op, feed))
+            assert all(np.isfinite(value.simple_value) for value in summary.value)
+            return {value.tag for value in summary.value}
+
+        always = {"embedding_mean_norm", "learning_rate"}
+        distances = {"distance_p5", "distance_p50", "distance_p95"}
+        of_triplets = {"loss", "fraction_positive"}
+        assert tags(40, LABELS) == always | distances | of_triplets
+        # What a batch without a triplet, or of one image, leaves undefined has no point.
+        assert tags(40, np.arange(40)) == tags(40, np.zeros(40)) == always | distances
+        assert tags(1, LABELS) == always
+
+
+@pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
+@pytest.mark.parametrize("labels", [[], [0], [1, 2, 3], [4, 4]])
+def test_evaluation_of_what_has_no_triplet(name, labels):
+    """Two batches, the second of one image: what is not defined is None, the loss as well."""
+    params = Params(triplet_strategy=name, **PARAMS)
+    images_of, labels_of = IMAGES[: len(labels) + 1], np.array([*labels, 9], np.int32)
+    parts = [part for part in (np.arange(len(labels)), np.array([len(labels)])) if len(part)]
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        images, given, spec = spec_in_graph(estimator.ModeKeys.EVAL, params)
+        loss_value, loss_update = tf.compat.v1.metrics.mean(spec.loss)
+        updates = [update for _, update in spec.eval_metric_ops.values()]
+        start(session)
+        for part in parts:
+            batch = part[reference.as_batch_of(name, labels_of[part])]
+            feed = {images: images_of[batch], given: labels_of[batch]}
+            session.run([updates, loss_update], feed)
+        results = session.run({key: value for key, (value, _) in spec.eval_metric_ops.items()})
+        results["loss"] = session.run(loss_value)
+    assert set(results) == {"loss", *NAMES}
+    found = defined(results)
+    always = {"embedding_mean_norm", *COUNTS}
+    of_pairs = {f"distance_p{percentile}" for percentile in (5, 50, 95)}
+    expected = always | (of_pairs if labels else set())
+    expected |= {"examples_per_second"} if len(parts) > 1 else set()
+    if labels == [4, 4]:  # a pair among three: rankings and clusters, but no triplet in a batch
+        expected |= set(WITHIN)
+    assert {key for key, value in found.items() if value is not None} == expected
+    assert found["num_valid_triplets"] == 0
+    assert found["num_queries_within"] == (2 if labels == [4, 4] else 0)
+    assert all(type(found[name]) is int for name in COUNTS)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_not_defined(bad):
+    results = {**dict.fromkeys(NAMES, np.float64(3)), "loss": np.float32(bad)}
+    assert defined(results)["loss"] is None
+    results = {**dict.fromkeys(NAMES, np.float64(bad)), "loss": np.float32(2)}
+    assert set(defined(results).values()) == {None}  # without a count of triplets too
 
 
 def test_the_warm_up_switches_strategy_within_one_graph():

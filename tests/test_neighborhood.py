@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from src.neighborhood import NUM_NEARBY, errors_nearby, nearest_columns, neighbors
-from src.retrieval import NUM_VOTES
+from src.retrieval import NUM_VOTES, visit_distances
 
 
 def make_points(size, num_classes, seed, dimensions=5):
@@ -21,9 +21,9 @@ def definition(queries, query_labels, gallery, gallery_labels, own=None):
         distances = np.sqrt(((gallery - query) ** 2).sum(axis=1))
         others = [j for j in range(len(gallery)) if own is None or j != own[i]]
         ranked = sorted(others, key=lambda j: distances[j])
-        votes = np.bincount(gallery_labels[ranked[:NUM_VOTES]], minlength=1)
+        votes = gallery_labels[ranked[:NUM_VOTES]].tolist()
         same = [distances[j] for j in others if gallery_labels[j] == label]
-        predicted.append(votes.argmax() if same else -1)  # of several the smallest
+        predicted.append(max(votes, key=votes.count) if same else -1)  # of several the first
         own_distance.append(min(same, default=np.nan))
         other_distance.append(
             min((distances[j] for j in others if gallery_labels[j] != label), default=np.nan)
@@ -134,6 +134,20 @@ def test_equal_points_do_not_count_themselves(value):
     assert found.predicted.tolist() == [0, 0, 0, -1]
     np.testing.assert_array_equal(found.own_distance, [0, 0, 0, np.nan])
     assert found.other_distance.tolist() == [0, 0, 0, 0]
+
+
+def test_many_classes_take_one_pass(monkeypatch):
+    passes = []
+
+    def counted(queries, gallery, *more):
+        passes.append((len(queries), len(gallery)))
+        return visit_distances(queries, gallery, *more)
+
+    monkeypatch.setattr("src.neighborhood.visit_distances", counted)
+    labels = np.repeat(np.arange(1000), 2).astype(np.int32)
+    points = np.random.default_rng(0).normal(size=(2000, 8)).astype(np.float32)
+    neighbors(points, labels, points, labels, np.arange(2000))
+    assert passes == [(2000, 2000)]
 
 
 def test_of_equal_distances_the_first_columns():

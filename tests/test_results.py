@@ -98,7 +98,7 @@ def test_a_status_is_handed_on_as_it_is(tmp_path, status):
 
 def test_a_training_that_has_died_shows_no_metrics_of_an_earlier_end(tmp_path):
     path = make(tmp_path / "x", metrics={**FINISHED, "status": "running"})
-    progress = {"step": 40, "max_steps": 100, "loss": 0.5, "fraction_positive": 0.5}
+    progress = {"step": 40, "max_steps": 100, "loss": 0.5, "fraction_positive": None}
     Experiment(path).save_progress(progress)
     for file in path.iterdir():
         os.utime(file, (time.time() - 3 * 3600,) * 2)
@@ -168,7 +168,7 @@ def test_the_age_counts_from_the_newest_file(tmp_path, age, text):
     [
         ("params.json", "{", r"x/params.json: line 1, column 2: .*"),
         ("params.json", '{"margn": 1}', r"x/params.json: unknown key 'margn'; did you mean .*"),
-        ("params.json", "[]", r"x/params.json: found list; .*"),
+        ("params.json", "[]", r"x/params.json: found a list; .*"),
         ("metrics.json", '{"status": "fini', r"x/metrics.json: damaged; .*"),
         ("metrics.json", "{}", r"x/metrics.json: damaged; .*"),
         ("metrics.json", "[1]", r"x/metrics.json: damaged; .*"),
@@ -207,9 +207,12 @@ def test_splits_of_another_form_are_damage(tmp_path, splits):
 
 
 def test_what_is_no_number_is_no_metric(tmp_path):
-    splits = {"train": {"loss": None}}
-    metrics = {"status": "finished", "seconds": 1.5, "flag": True, "splits": splits}
-    assert read_result(make(tmp_path / "x", metrics=metrics)).metrics == {"seconds": 1.5}
+    others = {"text": "high", "none": None, "list": [1], "flag": True, "deeper": {"n": 2, "t": ""}}
+    metrics = {"status": "finished", "global_step": 1, "splits": {}, **others}
+    assert read_result(make(tmp_path / "x", metrics=metrics)).metrics == {
+        "global_step": 1,
+        "deeper.n": 2,
+    }
 
 
 def test_a_metric_over_nothing_is_none(tmp_path):
@@ -232,10 +235,13 @@ def test_an_integer_too_large_to_reckon_with_is_infinite(tmp_path):
 def test_numbers_that_are_not_finite_and_deeper_ones(tmp_path):
     path = make(tmp_path / "x")
     (path / "metrics.json").write_text(
-        '{"status": "finished", "splits": {"test": {"loss": NaN, "map_at_r": 0.5}},'
-        ' "best": {"step": 3}}'
+        '{"status": "finished", "global_step": 3, "splits": {"test": {"loss": NaN, "eer": 1e999}}, '
+        '"baselines": {"raw_pixels": {"test": {"map_at_r": 0.5}}}}'
     )
-    assert read_result(path).metrics == {"test.map_at_r": 0.5, "best.step": 3}
+    assert read_result(path).metrics == {
+        "global_step": 3,
+        "baselines.raw_pixels.test.map_at_r": 0.5,
+    }
 
 
 def test_found_at_any_depth_each_once_in_order(tmp_path):

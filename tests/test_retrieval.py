@@ -132,16 +132,25 @@ def test_recall_with_a_gallery_by_hand():
 def test_recall_of_one_class_and_of_classes_of_one():
     points = gaussian(10, 3)
     assert recall_at_1(points, np.zeros(10, np.int32)) == 1
-    assert recall_at_1(points, np.arange(10, dtype=np.int32)) == 0
+    assert recall_at_1(points, np.arange(10, dtype=np.int32)) is None
+    # Two of a class, the others alone: only the two ask. They are not each other's nearest.
+    labels = np.arange(10, dtype=np.int32)
+    nearest = nearest_neighbors(points)
+    other = next(i for i in range(1, 10) if nearest[0] != i and nearest[i] != 0)
+    labels[other] = 0
+    assert recall_at_1(points, labels) == 0
+    labels[other], labels[nearest[0]] = other, 0
+    assert recall_at_1(points, labels) in (1 / 2, 1)
 
 
 def test_recall_of_nothing():
     one, label = gaussian(1, 3), np.array([0], np.int32)
     none, no_label = one[:0], label[:0]
-    assert recall_at_1(one, label) == 0
-    assert recall_at_1(none, no_label) == 0
-    assert recall_at_1(none, no_label, one, label) == 0
-    assert recall_at_1(one, label, none, no_label) == 0
+    assert recall_at_1(one, label) is None
+    assert recall_at_1(none, no_label) is None
+    assert recall_at_1(none, no_label, one, label) is None
+    assert recall_at_1(one, label, none, no_label) is None
+    assert recall_at_1(one, label, one, label + 1) is None
     assert recall_at_1(one, label, one, label) == 1
 
 
@@ -195,7 +204,7 @@ def test_drawn_pairs_are_of_different_examples():
 @pytest.mark.parametrize("num_examples", [0, 1])
 def test_percentiles_without_a_pair(num_examples):
     actual = percentiles_of_distances(gaussian(num_examples, 3), "euclidean")
-    assert actual.tolist() == [0, 0, 0]
+    assert np.isnan(actual).all() and actual.shape == (3,)
 
 
 def test_one_value_for_each_percentile():
@@ -291,21 +300,23 @@ def test_ranking_by_hand():
         (0 + 1 / 2) / 2,  # 2a: b a a: 1b, 0a (of 0a and 4a, equally near, the first), 4a
         (1 / 1 + 0) / 2,
     ]
-    assert found.recall_at(1) == 1 / 4 and found.recall_at(2) == 3 / 4
-    # The lone b can find nothing: a miss for recall, left out of the others.
+    # The lone b can find nothing, and is left out.
+    assert found.mean_over_answerable(found.first_positive <= 1) == pytest.approx(1 / 3)
+    assert found.mean_over_answerable(found.first_positive <= 2) == 1
     assert found.mean_over_answerable(found.r_precision) == pytest.approx(1 / 2)
 
 
 def test_ranking_of_lone_classes_one_class_and_nothing():
     points = gaussian(6, 3)
     alone = rank_gallery(points, np.arange(6, dtype=np.int32))
-    assert alone.recall_at(8) == 0
-    assert alone.mean_over_answerable(alone.average_precision) == 0
+    assert alone.first_positive.tolist() == [9] * 6
+    assert alone.mean_over_answerable(alone.average_precision) is None
     same = rank_gallery(points, np.zeros(6, np.int32))
-    assert same.recall_at(1) == 1 and same.average_precision.tolist() == [1] * 6
+    assert same.first_positive.tolist() == [1] * 6 and same.average_precision.tolist() == [1] * 6
     for size in (0, 1):
         few = rank_gallery(points[:size], np.zeros(size, np.int32), count_pairs=True)
-        assert few.recall_at(8) == 0 and few.voted_label.tolist() == [-1] * size
+        assert few.mean_over_answerable(few.first_positive <= 8) is None
+        assert few.voted_label.tolist() == [-1] * size
 
 
 def test_what_is_not_finite_ends_in_figures():
@@ -333,13 +344,36 @@ def test_votes_are_scikit_learns(seed):
     labels = tied(120, 6, seed)[1]
     reference = KNeighborsClassifier(5, algorithm="brute").fit(gallery, labels)
     found = rank_gallery(queries, labels[:80], gallery, labels)
-    np.testing.assert_array_equal(found.voted_label, reference.predict(queries))
+    shares = np.sort(reference.predict_proba(queries), axis=1)
+    is_clear = shares[:, -1] > shares[:, -2]
+    assert 20 < is_clear.sum() < 80
+    expected = reference.predict(queries)
+    np.testing.assert_array_equal(found.voted_label[is_clear], expected[is_clear])
+    # Of several the nearest's: no label has an advantage by its number.
+    nearest = reference.kneighbors(queries, return_distance=False)
+    for query in np.flatnonzero(~is_clear):
+        of_five = labels[nearest[query]].tolist()
+        assert found.voted_label[query] == max(of_five, key=of_five.count)  # the first of those
+
+
+def test_votes_do_not_depend_on_the_numbers_of_labels():
+    queries, labels = tied(80, 30)
+    found = rank_gallery(queries, labels)
+    other = rank_gallery(queries, 1000 - labels)
+    np.testing.assert_array_equal(other.voted_label, 1000 - found.voted_label)
 
 
 def test_votes_of_fewer_than_five():
     points = np.array([[0], [1], [3]], np.float32)
     found = rank_gallery(points, np.array([5, 2, 2], np.int32))
-    assert found.voted_label.tolist() == [2, 2, 2]  # 5 against 2, twice: the smaller
+    assert found.voted_label.tolist() == [2, 5, 2]  # 5 against 2, twice: the nearer
+
+
+def test_one_other_of_the_class_that_is_the_nearest_wins_the_vote():
+    """As in classes of two pictures: the four behind it are of four classes."""
+    points = np.array([[0], [1], [2], [3], [4], [5]], np.float32)
+    found = rank_gallery(points, np.array([9, 9, 0, 1, 2, 3], np.int32))
+    assert found.voted_label[0] == 9
 
 
 @pytest.mark.parametrize("seed", range(3))

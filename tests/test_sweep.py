@@ -18,13 +18,14 @@ from PIL import Image
 
 import src.sweep
 import sweep
+from src.data import load_data
 from src.errors import SweepFailed, UserError
 from src.experiment import Experiment
+from src.facts import check_facts, check_training
 from src.holdout import hold_out
 from src.jobs import Outcome
 from src.lock import one_writer
 from src.params import Params, load_params
-from src.split import check_facts, load_splits
 from src.sweep import (
     DATA_KEYS,
     FACT_KEYS,
@@ -449,9 +450,9 @@ PICTURES = {"dataset": "image_folder", "image_size": 8, "image_mode": "L", "imag
         ("image_dir=a,b", "image_dir_b", "/b: No such file or directory"),
         ("image_csv=null,list.csv", "image_csv_list.csv", "list.csv: No such file or directory"),
         (
-            "holdout_classes=null,[0,1],[0,99]",
-            "holdout_classes_0_99",
-            "holdout_classes: found 99",
+            'holdout_classes=null,["class_0","class_1"],["class_0","dog"]',
+            "holdout_classes_class_0_dog",
+            'holdout_classes: found "dog"',
         ),
         ("num_labels=4,7", "num_labels_7", "num_labels: found 7; accepted: "),
         ("dataset=image_folder,cifar10", "dataset_cifar10", "cifar10"),
@@ -511,44 +512,31 @@ def test_what_loading_reads_of_the_params_is_known(tmp_path, data_dir, dataset, 
         (tmp_path / "a" / "list.csv").write_text("\n".join(lines))
         params, data = Params(**TINY, **PICTURES, image_csv=csv), tmp_path
     read = set()
-    try:
-        splits = load_splits(Recorded(params, read), data)
-    except UserError:  # data that are not there
-        splits = None
+    data_found = None
+    with contextlib.suppress(UserError):  # data that are not there
+        data_found = load_data(Recorded(params, read), data)
     assert read <= DATA_KEYS | {"seed"}
-    if splits and csv is None:
+    if data_found and csv is None:
         of_facts = set()
         recorded = Recorded(params.model_copy(update={"holdout_classes": [0, 1]}), of_facts)
         with contextlib.suppress(UserError):
-            check_facts(recorded, splits, tmp_path)
-            hold_out(splits, recorded, tmp_path)
-        assert of_facts <= FACT_KEYS and "holdout_classes" in of_facts
+            check_facts(recorded, data_found.splits, tmp_path)
+            check_training(recorded, hold_out(data_found.splits, recorded, tmp_path), tmp_path)
+        of_warnings = {"batch_size", "is_offline", "best_metric", "seed"}
+        assert of_facts <= DATA_KEYS | FACT_KEYS | of_warnings and "holdout_classes" in of_facts
 
 
 def test_data_that_children_share_are_loaded_once(parent, data_dir, monkeypatch):
     loaded = []
 
-    def load(params, data_dir, names=()):
-        loaded.append((params.validation_fraction, params.seed))
-        return load_splits(params, data_dir)
+    def load(params, data_dir, **options):
+        loaded.append(params.validation_fraction)
+        return load_data(params, data_dir, **options)
 
-    monkeypatch.setattr(src.sweep, "load_splits", load)
+    monkeypatch.setattr(src.sweep, "load_data", load)
     swept = {"margin": [1, 2], "validation_fraction": [0.1, 0.2]}
-    children = plan(parent, swept, num_seeds=3)
-    check_data(children, data_dir, afresh=False)
-    assert loaded == [(0.1, 0), (0.2, 0)]
-    begun = [child for child in children if child.params.seed == 2]
-    for child in begun:  # whose splits are those of their seed
-        write_params(child)
-        (child.experiment.model_dir / "checkpoint").write_text(
-            'model_checkpoint_path: "model.ckpt-7"'
-        )
-    loaded.clear()
-    check_data(children, data_dir, afresh=False)
-    assert loaded == [(0.1, 0), (0.2, 0), (0.1, 2), (0.2, 2)]
-    loaded.clear()
-    check_data(children, data_dir, afresh=True)
-    assert loaded == [(0.1, 0), (0.2, 0)]
+    check_data(plan(parent, swept, 3), data_dir, afresh=False, keeps_splits=False)
+    assert loaded == [0.1, 0.2]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
@@ -595,7 +583,7 @@ SWEEP = """
 import sys
 import sweep
 from src.jobs import Job
-def job(child, data_dir):
+def job(child, data_dir, options):
     directory = child.experiment.model_dir
     command = [sys.executable, "-c", sys.argv[1], str(directory)]
     return Job(child.experiment, command, directory / "train.log", lambda: child.status)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from src.table import format_metrics, format_number, format_splits, format_table
+from src.table import format_metrics, format_number, format_splits, format_table, queries_notes
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,7 @@ from src.table import format_metrics, format_number, format_splits, format_table
         (0.00001234567, "1.235e-05"),
         (float("nan"), "nan"),
         (float("inf"), "inf"),
+        (None, "-"),
     ],
 )
 def test_number(value, expected):
@@ -28,6 +29,7 @@ def test_number(value, expected):
 
 def test_metrics_on_one_line():
     assert format_metrics({"loss": 0.25, "global_step": 782}) == "loss 0.25  global_step 782"
+    assert format_metrics({"map_at_r_within": None, "loss": 0.0}) == "map_at_r_within -  loss 0"
     assert format_metrics({}) == ""
 
 
@@ -65,7 +67,7 @@ def test_splits_with_their_baselines():
         "fraction_positive": 0.0,
         "num_examples": 50000,  # in metrics.json, not in the table
     }
-    unseen = {key: value for key, value in metrics.items() if key != "recall_at_1"}
+    unseen = {**metrics, "recall_at_1": None}
     baseline = {"map_at_r_within": 0.5, "recall_at_1_within": 0.75}
     table = format_splits(
         {"train": metrics, "unseen": unseen},
@@ -79,3 +81,35 @@ def test_splits_with_their_baselines():
         "  raw_pixels              0.5                0.75            -     -                  -",
     ]
     assert max(map(len, table.split("\n"))) <= 100
+
+
+def counts(num_examples, within, gallery, clustered_classes=10):
+    return {
+        "num_examples": num_examples,
+        "num_queries_within": within,
+        "num_queries": gallery,
+        "num_clustered_classes": clustered_classes,
+    }
+
+
+def test_what_the_metrics_are_over_is_said_where_it_is_not_all():
+    [protocols] = queries_notes({"train": counts(9000, 9000, 9000)})
+    assert "_within" in protocols
+    [_, *notes] = queries_notes(
+        {
+            "train": counts(50_000, 10_000, 10_000),
+            "validation": counts(40, 0, 40),
+            "test": counts(9000, 8990, 8000, clustered_classes=500),
+            "unseen": counts(20_000, 9999, 0),
+        }
+    )
+    assert notes == [
+        "(train: the queries are a stratified sample of 10000 images)",
+        "(validation: 0 of 40 queries have another image of their class in it)",
+        "(test: 8990 of 9000 queries have another image of their class in it)",
+        "(test: 8000 of 9000 queries have one among the training images)",
+        "(test: nmi and ami are of 500 of its classes)",
+        "(unseen: the queries are a stratified sample of 10000 images)",
+        "(unseen: 9999 of 10000 queries have another image of their class in it)",
+        "(unseen: 0 of 10000 queries have one among the training images)",
+    ]

@@ -4,15 +4,21 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from src.metric_names import VERIFICATION
 from src.retrieval import rank_gallery
 from src.verification import PairCounts, verification_metrics
+
+
+def of_pairs(found):
+    """The metrics alone, without the counts of pairs."""
+    return {name: found[name] for name in VERIFICATION}
 
 
 def counts(positive, negative):
     """The counts of pairs whose squared distances are given."""
     pairs = PairCounts()
-    bits = np.array([*positive, *negative], np.float32).view(np.int32).astype(np.int64)
-    pairs.add(bits[None], np.arange(len(bits))[None] < len(positive))
+    distances = np.array([*positive, *negative], np.float32)
+    pairs.add(distances[None], np.arange(len(distances))[None] < len(positive))
     return pairs
 
 
@@ -44,7 +50,10 @@ def test_with_ties_as_scikit_learn(seed):
     labels = rng.integers(0, 5, 80).astype(np.int32)
     points = (rng.integers(-4, 5, (80, 3)) + rng.integers(-3, 4, (5, 3))[labels]).astype(np.float32)
     found = verification_metrics(rank_gallery(points, labels, count_pairs=True).pairs)
-    assert found == pytest.approx(reference(*all_pairs(points, labels)), abs=1e-5)
+    is_positive, distances = all_pairs(points, labels)
+    assert of_pairs(found) == pytest.approx(reference(is_positive, distances), abs=1e-5)
+    assert found["num_positive_pairs"] == is_positive.sum()
+    assert found["num_negative_pairs"] == (~is_positive).sum()
     assert found["roc_auc"] == pytest.approx(
         reference(*all_pairs(points, labels))["roc_auc"], abs=1e-12
     )
@@ -55,7 +64,7 @@ def test_without_ties_as_scikit_learn_to_the_width_of_the_bins():
     labels = rng.integers(0, 4, 150).astype(np.int32)
     points = (rng.normal(size=(150, 6)) + rng.normal(size=(4, 6))[labels]).astype(np.float32)
     found = verification_metrics(rank_gallery(points, labels, count_pairs=True).pairs)
-    assert found == pytest.approx(reference(*all_pairs(points, labels)), abs=1e-3)
+    assert of_pairs(found) == pytest.approx(reference(*all_pairs(points, labels)), abs=1e-3)
     expected = reference(*all_pairs(points, labels))["roc_auc"]
     assert found["roc_auc"] == pytest.approx(expected, abs=1e-5)
 
@@ -87,15 +96,18 @@ def test_tar_at_a_far_of_exactly_that():
 
 def test_perfect_and_collapsed():
     perfect = verification_metrics(counts([0, 0.5], [1, 2, 3]))
-    assert perfect == {"roc_auc": 1, "eer": 0, "tar_at_far_1e-2": 1, "tar_at_far_1e-3": 1}
-    collapsed = verification_metrics(counts([0, 0], [0, 0, 0]))
-    assert collapsed == {"roc_auc": 0.5, "eer": 0.5, "tar_at_far_1e-2": 0, "tar_at_far_1e-3": 0}
+    assert of_pairs(perfect) == {"roc_auc": 1, "eer": 0, "tar_at_far_1e-2": 1, "tar_at_far_1e-3": 1}
+    found = verification_metrics(counts([0, 0], [0, 0, 0]))
+    collapsed = {"roc_auc": 0.5, "eer": 0.5, "tar_at_far_1e-2": 0, "tar_at_far_1e-3": 0}
+    assert found == {**collapsed, "num_positive_pairs": 2, "num_negative_pairs": 3}
 
 
 @pytest.mark.parametrize(("positive", "negative"), [([], []), ([1], []), ([], [1])])
-def test_without_pairs_of_both_kinds_there_is_chance(positive, negative):
+def test_without_pairs_of_both_kinds_nothing_is_defined(positive, negative):
     found = verification_metrics(counts(positive, negative))
-    assert found == {"roc_auc": 0.5, "eer": 0.5, "tar_at_far_1e-2": 0, "tar_at_far_1e-3": 0}
+    assert of_pairs(found) == dict.fromkeys(VERIFICATION)
+    assert found["num_positive_pairs"] == len(positive)
+    assert found["num_negative_pairs"] == len(negative)
 
 
 def test_an_infinite_distance_is_no_pair():

@@ -197,7 +197,21 @@ class TestWhichCheckpoint:
         three, five = "model.ckpt-3", "model.ckpt-5"
         assert asked == [(2, three), (6, three), (2, five), (6, five)]
         assert views["test"].step == 5
-        assert f"{three}: replaced by a later one meanwhile, which is used" in caplog.text
+        assert f"{three}: replaced meanwhile; {experiment.best_dir / five} is used" in caplog.text
+
+    def test_one_that_is_kept_twice_and_removed_from_one_place(self, experiment):
+        """The rotation of the latest ones removes what `best/` still has."""
+        self.replace_best(experiment, 7)
+
+        def removed(split, checkpoint):
+            if checkpoint.parent == experiment.model_dir:
+                for path in experiment.model_dir.glob("model.ckpt-7.*"):
+                    path.unlink()
+                raise UserError(f"{checkpoint}: missing")
+            return embed(split, checkpoint)
+
+        views = viewer_of(experiment, removed, train=TRAIN, test=TRAIN).views(["test"], 99)
+        assert views["test"].step == 7
 
     def test_one_that_is_damaged_is_not_tried_twice(self, experiment):
         asked = []

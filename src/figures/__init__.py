@@ -163,7 +163,8 @@ def write_figures(
     Of a larger split the pictures are of a sample of 10 000 examples.
 
     Args:
-        directory: where they go; what stands there is replaced.
+        directory: where they go; what stands there is replaced, or removed if there is nothing to
+            show now.
         data: what to draw.
         names: of FIGURES, in the order of the page; None for all but those of running trainings.
 
@@ -187,5 +188,8 @@ def write_figures(
                 pictures[name] = picture
                 with style():
                     written += save_figure(picture.figure, directory / name)
+            else:  # none from before either, of other data
+                for ending in ("png", "svg"):
+                    (directory / f"{name}.{ending}").unlink(missing_ok=True)
             bar.update(1)
     return [page(directory, data, pictures), *written]

@@ -11,7 +11,7 @@ from src.scatter import draw_classes
 
 
 def draw(data: FigureData) -> Picture | None:
-    """Draw PCA by the untrained and by the trained network; None without the untrained one.
+    """Draw PCA by the untrained and by the trained network; None if one of them cannot be shown.
 
     Each is seen in its own plane, at its own scale: the two networks' dimensions have nothing to
     do with each other, and an untrained one's embeddings may be many times shorter or longer. The
@@ -19,16 +19,19 @@ def draw(data: FigureData) -> Picture | None:
     """
     if data.untrained is None:
         return None
+    layouts = pca(data.untrained), pca(data.embeddings)
+    if not np.isfinite(layouts).all():
+        return None
     figure = new_figure(11, 5.6)
     recalls = []
-    for axes, title, embeddings, nearest in zip(
+    for axes, title, embeddings, layout, nearest in zip(
         figure.subplots(1, 2),
         ("before training", f"after {data.step} steps"),
         (data.untrained, data.embeddings),
+        layouts,
         (nearest_neighbors(data.untrained), data.nearest),
         strict=True,
     ):
-        layout = pca(embeddings)
         draw_classes(axes, layout, data.split.labels, data.split.class_names, has_ticks=True)
         recalls.append(_recall_at_1(data, nearest))
         axes.set_title(f"{title}: recall@1 {recalls[-1]}")
