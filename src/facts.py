@@ -118,9 +118,10 @@ def describe(data: Data, splits: Mapping[str, Split], params: Params) -> list[st
     """
     class_names = data.splits["train"].class_names
     labels = np.concatenate([split.labels for split in data.splits.values()])
-    counts = np.unique(labels, return_counts=True)[1]
+    present, counts = np.unique(labels, return_counts=True)
+    first, last = (shortened(class_names[label]) for label in (present[0], present[-1]))
     lines = [
-        f"{len(counts)} classes, {shortened(class_names[0])} to {shortened(class_names[-1])}; "
+        f"{len(counts)} classes, {first} to {last}; "
         f"images a class: {counts.min()} to {counts.max()}, median {np.median(counts):.4g}",
         "; ".join(f"{name}: {origin}" for name, origin in data.origins.items()),
     ]

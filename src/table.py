@@ -83,6 +83,7 @@ def queries_notes(splits: Mapping[str, Mapping[str, float | int | None]]) -> lis
             lines.append(
                 f"({split}: {gallery} of {asking} queries have one among the training images)"
             )
-        if metrics.get("num_clustered_classes") == MAX_CLASSES:
+        is_clustered = metrics.get("nmi") is not None
+        if is_clustered and metrics.get("num_clustered_classes") == MAX_CLASSES:
             lines.append(f"({split}: nmi and ami are of {MAX_CLASSES} of its classes)")
     return lines
