@@ -216,7 +216,7 @@ def load_recorded(
     if before is None:
         no_record = (
             f"{experiment.data_record_path}: not found, so whether the data have changed since the "
-            "training began is not known; from now on it is"
+            "training began is not known; train.py writes it when it goes on"
         )
         return Loaded(data, record, "", () if begins else (no_record,))
     if not (found := changes(before, record)):

@@ -452,7 +452,7 @@ def test_no_record(recorded):
     loaded = recorded.load()
     assert loaded.changes == "" and loaded.warnings == (
         f"{recorded.experiment.data_record_path}: not found, so whether the data have changed "
-        "since the training began is not known; from now on it is",
+        "since the training began is not known; train.py writes it when it goes on",
     )
     assert recorded.load(begins=True).warnings == ()
 

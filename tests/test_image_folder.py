@@ -250,6 +250,15 @@ def test_no_folder_no_class_one_class(tmp_path):
     assert text.startswith(f"{folder}: 1 pictures, and 1 bad ones of 1 classes (only); accepted:")
 
 
+def test_pictures_in_no_class_folder(tmp_path):
+    folder = tmp_path / "image_folder"
+    for number in range(5):
+        write_picture(folder / f"{number}.png")
+    first, second = message(folder).splitlines()
+    assert first.startswith(f"{folder}: files in no class folder are passed over: 0.png, 1.png, 2")
+    assert second.startswith(f"{folder}: 0 pictures of 0 classes (none); accepted: at least 2")
+
+
 def test_a_folder_around_the_classes_is_known(folder, tmp_path):
     folder.rename(tmp_path / "around")
     folder.mkdir()

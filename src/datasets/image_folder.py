@@ -67,11 +67,12 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     class_names = in_order(classes)
     if len(class_names) < 2:
         bad = f", and {len(cache.bad)} bad ones" if cache.bad else ""
-        raise UserError(
+        error = (
             f"{source}: {len(good)} pictures{bad} of {len(class_names)} classes "
             f"({listed(class_names) or 'none'}); accepted: at least 2 classes, each a folder of "
             f"pictures or a label of the CSV file{_hint(listing.paths, params)}"
         )
+        raise UserError("\n".join([*listing.warnings, error]))  # of which one may be the reason
     if "train" not in listing.origins:
         raise UserError(
             f"{source}: no picture is of the train split; accepted: a column split that says "
