@@ -455,7 +455,6 @@ WRONG_PROGRESS = [
     *("", "{", "[]", "3", "\xff", "{}", '{"step": 1}', "[" * 10**5),
     '{"step": true, "max_steps": 9, "loss": 1, "fraction_positive": 0}',
     '{"step": 1, "max_steps": "9", "loss": 1, "fraction_positive": 0}',
-    '{"step": 1, "max_steps": 9, "loss": NaN, "fraction_positive": 0}',
     '{"step": 1, "max_steps": 9, "loss": 1, "fraction_positive": 0, "images_per_second": "x"}',
 ]
 
