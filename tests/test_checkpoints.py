@@ -385,7 +385,7 @@ def empty(path):
 @pytest.mark.parametrize("damage", [cut, flip, empty], ids=lambda damage: damage.__name__)
 def test_every_other_file_may_be_damaged(model_dir, data_dir, damage):
     """All at once but the checkpoint that it goes on from, and what that was trained with."""
-    spared = re.compile(r"model\.ckpt-28\..*|checkpoint|(trained_)?params\.json")
+    spared = re.compile(r"model\.ckpt-28\..*|checkpoint|(trained_)?params\.json|trained_data\.npz")
     damaged = [
         path
         for path in model_dir.rglob("*")
@@ -399,6 +399,18 @@ def test_every_other_file_may_be_damaged(model_dir, data_dir, damage):
     metrics = run_train(model_dir, data_dir)
     assert metrics["status"] == "finished" and metrics["global_step"] == 35
     visualize.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir)])
+
+
+@pytest.mark.parametrize("damage", [cut, flip, empty], ids=lambda damage: damage.__name__)
+def test_a_damaged_record_of_the_data_has_a_way_on(model_dir, data_dir, damage):
+    record = Experiment(model_dir).data_record_path
+    damage(record)
+    longer(model_dir)
+    with pytest.raises(UserError, match=r"trained_data.npz: damaged; accepted: .*remove it"):
+        run_train(model_dir, data_dir)
+    record.unlink()
+    assert run_train(model_dir, data_dir)["global_step"] == 35
+    assert record.exists()
 
 
 def test_a_checkpoint_of_another_network(model_dir, data_dir):

@@ -57,8 +57,9 @@ class TestWhoIsComparedWithWhom:
         test = make_split([0, 1, 1, 2], [13, 49, 11, 91])
         columns = viewer_of(experiment, train=TRAIN, test=test).views(["test"], 99)["test"].columns
         assert columns["compared_with"].tolist() == ["train"] * 4
-        # The five nearest of six: of the third, which lies among the a, three are a.
-        assert columns["predicted_label"].tolist() == ["a", "a", "a", "a"]
+        # The five nearest of six: of the third, which lies among the a, three are a; of the last
+        # two are a and two b, of which one is the nearest.
+        assert columns["predicted_label"].tolist() == ["a", "a", "a", "b"]
         assert columns["prediction"].tolist() == ["right", "wrong", "wrong", "wrong"]
         assert columns["own_class_distance"].tolist() == pytest.approx(
             np.sqrt(3) * np.array([1, 1, 39, 1])
@@ -127,11 +128,11 @@ class TestTheConsole:
         return capsys.readouterr().out
 
     def test_who_judged_how_many(self, experiment, capsys):
-        test = make_split([0, 7, 7, 1, 3], [13, 14, 16, 52, 15])
+        test = make_split([0, 7, 7, 1, 3], [13, 14, 16, 9, 15])
         first = self.said(experiment, capsys, train=TRAIN, test=test).splitlines()[0]
         assert first.split("; ")[1:] == [
             "1 of 2 (50.00%) predicted wrong by their nearest training images",
-            # Their four others have four classes, of which the smallest counts.
+            # Their four others have four classes, of which the nearest counts.
             "2 of 2 (100.00%) predicted wrong by their nearest neighbours in the split (classes "
             "not trained on)",
             "1 without a prediction: no other image of the class",
@@ -397,7 +398,7 @@ def test_a_warning_of_a_library_does_not_reach_the_console(
         return x[:, :2]
 
     monkeypatch.setattr(layouts, "tsne", warn)
-    monkeypatch.setattr("visualize._load", lambda *_: splits)
+    monkeypatch.setattr("visualize._load", lambda *_, **__: splits)
     monkeypatch.setattr("visualize._embed", lambda *_, **__: embed)
     monkeypatch.setattr(Viewer, "figures", lambda *_: [SimpleNamespace()])
     visualize.main(["--model_dir", str(experiment.model_dir)])
