@@ -57,7 +57,7 @@ format: install ## put the code in the project's format
 	.venv/bin/ruff format .
 
 schema: install ## write experiments/params.schema.json and docs/params.md anew
-	.venv/bin/python -m src.params_reference
+	.venv/bin/python -m src.params.reference
 
 errors: install ## write docs/errors.md anew, by running every kind of bad input
 	.venv/bin/python tests/bad_input.py

@@ -1,6 +1,6 @@
 """Compare experiments in one table: `python compare.py experiments/naive_cnn`."""
 
-from src.first_moments import end_silently
+from src.system.first_moments import end_silently
 
 if __name__ == "__main__":
     end_silently()  # before anything that takes long to import
@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.atomic import atomic_write
-from src.cli import program_parser, run
-from src.comparison import DEFAULT_SPLIT, Comparison, compare
-from src.comparison_formats import as_csv, as_json, as_markdown, encodable, for_console
-from src.results import read_results
+from src.comparing.comparison import DEFAULT_SPLIT, Comparison, compare
+from src.comparing.formats import as_csv, as_json, as_markdown, encodable, for_console
+from src.comparing.results import read_results
+from src.system.atomic import atomic_write
+from src.system.cli import program_parser, run
 
 EXAMPLES = """\
   python compare.py experiments/naive_cnn
@@ -106,8 +106,8 @@ def _picture(text: str) -> Path:
 
 def _plot(path: Path, comparison: Comparison, split: str) -> None:
     """Draw the comparison. What that needs is slow to import, and imported here only."""
-    from src.comparison_figure import comparison_figure
-    from src.curves import read_curves
+    from src.comparing.figure import comparison_figure
+    from src.experiment.curves import read_curves
 
     curves = {
         result.model_dir: read_curves(result.model_dir / "eval_validation")

@@ -1,6 +1,6 @@
 """Train an experiment with many params: `python sweep.py --parent_dir DIR --param margin=0.5,1`."""
 
-from src.first_moments import end_silently
+from src.system.first_moments import end_silently
 
 if __name__ == "__main__":
     end_silently()  # before anything that takes long to import
@@ -10,14 +10,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from src.cli import add_data_dir, add_keep_splits, positive_int, program_parser, run
-from src.comparison import compare
-from src.comparison_formats import for_console
+from src.comparing.comparison import compare
+from src.comparing.formats import for_console
+from src.comparing.results import read_result
 from src.errors import SweepFailed, UserError
-from src.jobs import TO_RUN, Job, run_jobs
-from src.lock import one_writer
-from src.results import read_result
-from src.sweep import Child, check_data, check_unchanged, parse_param, plan, write_params
+from src.sweeping.local import TO_RUN, Job, run_jobs
+from src.sweeping.plan import Child, check_data, check_unchanged, parse_param, plan, write_params
+from src.system.cli import add_data_dir, add_keep_splits, positive_int, program_parser, run
+from src.system.lock import one_writer
 
 EXAMPLES = """\
   python sweep.py --parent_dir experiments/margins --param margin=0.5,1,3

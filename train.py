@@ -1,6 +1,6 @@
 """Train an experiment: `python train.py --model_dir experiments/demo`."""
 
-from src.first_moments import end_silently
+from src.system.first_moments import end_silently
 
 if __name__ == "__main__":
     end_silently()  # before anything that takes long to import
@@ -10,19 +10,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from src.cli import add_keep_splits, experiment_parser, quiet_console, run
-from src.data_record import Loaded, load_recorded, save_record
+from src.data.holdout import hold_out
+from src.data.pretrained_weights import find_weights
+from src.data.split import Split
 from src.errors import TrainingDiverged, UserError
-from src.experiment import Experiment
-from src.facts import check_facts, check_training, describe
-from src.holdout import hold_out
-from src.lock import one_writer
-from src.params import Params, load_params
-from src.progress import phase
-from src.split import Split
-from src.stopping import Stopped
-from src.table import format_splits, queries_notes
-from src.weights import find_weights
+from src.experiment.data_record import Loaded, load_recorded, save_record
+from src.experiment.experiment import Experiment
+from src.experiment.facts import check_facts, check_training, describe
+from src.experiment.table import format_splits, queries_notes
+from src.params.schema import Params, load_params
+from src.system.cli import add_keep_splits, experiment_parser, quiet_console, run
+from src.system.lock import one_writer
+from src.system.progress import phase
+from src.system.signals import Stopped
 
 EXAMPLES = """\
   python train.py --model_dir experiments/demo
@@ -78,8 +78,8 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
             quiet_console(experiment.log_path, verbose=args.verbose),
             phase("starting TensorFlow"),
         ):
-            from model.pretrained import read_weights
-            from model.training import describe_network
+            from model.training.loop import describe_network
+            from model.training.pretrained import read_weights
 
             try:
                 describe_network(params, splits["train"].images.shape[1:])
@@ -109,8 +109,7 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
     quiet = quiet_console(experiment.log_path, verbose=args.verbose)
     with _noted_if_stopped(experiment, save), quiet:
         with phase("starting TensorFlow"):
-            from model import hparams
-            from model.training import evaluate, train_and_evaluate
+            from model.training.loop import evaluate, hparams, train_and_evaluate
 
             hparams.write_start(args.model_dir, params)
         try:
@@ -180,7 +179,7 @@ def _repair_checkpoints(experiment: Experiment, *, verbose: bool) -> None:
     """See to it that the latest checkpoint is whole, and say what was found if it was not."""
     if experiment.has_checkpoints():
         with quiet_console(experiment.log_path, verbose=verbose):
-            from model.checkpoints import repair
+            from model.training.checkpoints import repair
 
             _warn(repair(experiment.model_dir))
 

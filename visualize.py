@@ -1,6 +1,6 @@
 """Show an experiment's embeddings: `python visualize.py --model_dir experiments/demo`."""
 
-from src.first_moments import end_silently
+from src.system.first_moments import end_silently
 
 if __name__ == "__main__":
     end_silently()  # before anything that takes long to import
@@ -18,18 +18,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.cli import add_keep_splits, experiment_parser, quiet_console, run, whole_number
-from src.data_record import load_recorded
+from src.data.holdout import UNSEEN, hold_out
+from src.data.split import SPLITS, Split
 from src.errors import UserError
-from src.experiment import Experiment
-from src.holdout import UNSEEN, hold_out
-from src.params import Params
-from src.progress import phase, progress_bar
-from src.projector import MAX_POINTS, TITLES, write_evolution, write_projector
-from src.serve import tensorboard, wait_for_interrupt
-from src.split import SPLITS, Split
-from src.sprite import MAX_SHEET_SIDE
-from src.view import Embed, View, Viewer
+from src.experiment.data_record import load_recorded
+from src.experiment.experiment import Experiment
+from src.params.schema import Params
+from src.projector.files import MAX_POINTS, TITLES, write_evolution, write_projector
+from src.projector.sprite import MAX_SHEET_SIDE
+from src.projector.tensorboard import tensorboard, wait_for_interrupt
+from src.projector.view import Embed, View, Viewer
+from src.system.cli import add_keep_splits, experiment_parser, quiet_console, run, whole_number
+from src.system.progress import phase, progress_bar
 
 EVOLUTION_POINTS = 5_000
 """Enough for a picture of the whole, and each checkpoint's layout takes seconds."""
@@ -57,7 +57,7 @@ def _visualize(args: argparse.Namespace) -> None:
     params = experiment.trained_params()
     experiment.check_own(names=("projector", "figures", "tensorflow.log"))
     if args.parquet:
-        from src.parquet import require_pyarrow
+        from src.projector.parquet import require_pyarrow
 
         require_pyarrow()
     names = list(dict.fromkeys(args.split))
@@ -73,7 +73,7 @@ def _visualize(args: argparse.Namespace) -> None:
         page, *_ = viewer.figures(views[name])
         print(f"{page}: the pictures on one page, for any browser")
     if args.parquet:
-        from src.parquet import write_parquet
+        from src.projector.parquet import write_parquet
 
         write_parquet(experiment.parquet_path, list(views.values()))
         print(f"{experiment.parquet_path}: the same points for other viewers, in one table")
@@ -168,7 +168,7 @@ def _embed(experiment: Experiment, params: Params, *, verbose: bool) -> Embed:
     def embed(split: Split, checkpoint: Path) -> NDArray[np.float32]:
         with quiet_console(experiment.log_path, verbose=verbose):
             with phase("starting TensorFlow"):
-                from model.training import embed
+                from model.training.loop import embed
 
             return embed(experiment, params, split, checkpoint)
 
@@ -244,8 +244,8 @@ def _write_evolution(viewer: Viewer, name: str, max_points: int) -> None:
     steps = ", ".join(map(str, frames))
     print(f"{written.directory}: {len(view.split)} points at the steps {steps}")
 
-    from src.animation import write_gif
-    from src.scatter import scatter_frame, square_limits
+    from src.drawing.animation import write_gif
+    from src.drawing.scatter import scatter_frame, square_limits
 
     limits = square_limits(frames.values())
     path = viewer.experiment.figures_dir(name) / "evolution.gif"

@@ -14,8 +14,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from src.cli import quiet_console
-from src.table import format_table
+from src.experiment.table import format_table
+from src.system.cli import quiet_console
 
 REPOSITORY = Path(__file__).parent.parent
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.idx import read_idx
+from src.data.idx import read_idx
 
 ROOT = Path(__file__).parent.parent
 MNIST = ROOT / "data" / "mnist"

@@ -68,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def make_step(name: str, num_queries: int, gallery_size: int, size: int, apart: float) -> Step:
     """Return the function that measures a case, its data and libraries loaded."""
-    from src.metrics import Embedded, metrics_against_gallery, metrics_within
-    from src.retrieval import rank_gallery
+    from src.embeddings.metrics import Embedded, metrics_against_gallery, metrics_within
+    from src.embeddings.retrieval import rank_gallery
 
     rng = np.random.default_rng(0)
     centres = apart * rng.normal(size=(10, size))
@@ -83,7 +83,7 @@ def make_step(name: str, num_queries: int, gallery_size: int, size: int, apart: 
     if "pytorch" in name:
         measured = _pytorch_metric_learning(queries)
     elif "k-means" in name:
-        from src.clustering import clustering_metrics
+        from src.embeddings.clustering import clustering_metrics
 
         measured = lambda: clustering_metrics(*queries)  # noqa: E731
     elif gallery_size:

@@ -25,9 +25,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from benchmarks.harness import REPOSITORY
-from src.atomic import atomic_write
-from src.experiment import Experiment
-from src.table import format_table
+from src.experiment.experiment import Experiment
+from src.experiment.table import format_table
+from src.system.atomic import atomic_write
 
 IMAGES = 240  # in the training file, of which 200 are trained on
 BATCH_SIZE = 32
@@ -102,7 +102,7 @@ def tiny_params(steps: int) -> dict[str, object]:
 
 def make_experiment(directory: Path, params: dict[str, object]) -> Experiment:
     """Write the params, and a dataset of noise in which the brighter quadrant is the class."""
-    from src.idx import UINT8_CODE
+    from src.data.idx import UINT8_CODE
 
     experiment = Experiment(directory / "experiment")
     with atomic_write(experiment.params_path) as file:

@@ -40,11 +40,11 @@ from benchmarks.harness import (
     progress,
     warn_if_busy,
 )
-from src.cli import quiet_console
-from src.params import Params
+from src.data.sampling import ShuffledBatches
+from src.data.split import Split
+from src.params.schema import Params
 from src.registry import DATASETS, NETWORKS, TRIPLET_STRATEGIES, look_up
-from src.sampling import ShuffledBatches
-from src.split import Split
+from src.system.cli import quiet_console
 
 PARAMS: dict[str, Any] = {
     "batch_size": 64,

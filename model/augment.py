@@ -3,7 +3,7 @@
 import math
 
 from model.estimator import tf
-from src.params import Augment
+from src.params.schema import Augment
 
 # How many random displacements there are along each axis.
 _ELASTIC_GRID = 4

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from model.augment import augment
 from model.estimator import tf
-from src.batches import training_batches
-from src.offline import TripletBatches
-from src.params import Augment, Params
-from src.sampling import ShuffledBatches, batches_in_order
-from src.split import Split
+from src.data.sampling import ShuffledBatches, batches_in_order
+from src.data.split import Split
+from src.mining.batches import training_batches
+from src.mining.triplets import TripletBatches
+from src.params.schema import Augment, Params
 
 # The images in a batch of `predict_input_fn`, where no triplets are mined, at the most.
 PREDICT_BATCH_SIZE = 256

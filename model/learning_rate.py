@@ -3,7 +3,7 @@
 import math
 
 from model.estimator import tf
-from src.params import Params
+from src.params.schema import Params
 
 
 def learning_rate(params: Params, step: tf.Tensor, num_steps: int) -> tf.Tensor:

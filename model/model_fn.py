@@ -6,15 +6,15 @@ from functools import partial
 from typing import Any
 
 from model.estimator import estimator, keras, tf
-from model.hooks import SPLIT_METRICS
+from model.hooks.hooks import SPLIT_METRICS
 from model.input_fn import scale_pixels
 from model.learning_rate import learning_rate
-from model.pretrained import InitialWeights, LayerValues
 from model.split_metrics import SplitMetrics
+from model.training.pretrained import InitialWeights, LayerValues
 from model.triplet_strategies import TripletLoss
-from src.params import Params
+from src.embeddings.retrieval import PERCENTILES, percentiles_of_distances
+from src.params.schema import Params
 from src.registry import NETWORKS, TRIPLET_STRATEGIES, look_up
-from src.retrieval import PERCENTILES, percentiles_of_distances
 
 
 def model_fn(

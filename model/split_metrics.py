@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from model.estimator import tf
 from model.triplet_strategies import TripletLoss
-from src.metric_names import WITHIN, WITHIN_COUNTS
-from src.metrics import Embedded, Metrics, metrics_within
-from src.retrieval import PERCENTILES, Ranking, percentiles_of_distances
+from src.embeddings.metrics import Embedded, Metrics, metrics_within
+from src.embeddings.retrieval import PERCENTILES, Ranking, percentiles_of_distances
+from src.params.metric_names import WITHIN, WITHIN_COUNTS
 
 COUNTS = ("num_valid_triplets", *WITHIN_COUNTS)
 

@@ -1,6 +1,6 @@
 """Fetch the files of a dataset: `python -m src.download fashion_mnist [--data_dir data]`."""
 
-from src.first_moments import end_silently
+from src.system.first_moments import end_silently
 
 if __name__ == "__main__":
     end_silently()  # before anything that takes long to import
@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.atomic import atomic_write
-from src.cli import program_parser, run
+from src.data.idx import read_chunks
 from src.errors import UserError
-from src.idx import read_chunks
 from src.registry import DATASETS
-from src.regular_file import open_regular
+from src.system.atomic import atomic_write
+from src.system.cli import program_parser, run
+from src.system.regular_file import open_regular
 
 
 @dataclass(frozen=True)

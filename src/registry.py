@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-# load(data_dir, params) -> src.split.Dataset
+# load(data_dir, params) -> src.data.split.Dataset
 DATASETS = {
     "cifar10": "src.datasets.cifar10:load",
     "fashion_mnist": "src.datasets.fashion_mnist:load",
@@ -32,8 +32,9 @@ TRIPLET_STRATEGIES = {
     "offline": "model.triplet_strategies.offline:offline",
 }
 
-# Those that choose no triplets themselves: their batches are triplets, chosen by src/offline.py and
-# stacked as T anchors, T positives and T negatives. The others take any batch of examples.
+# Those that choose no triplets themselves: their batches are triplets, chosen by
+# src/mining/triplets.py and stacked as T anchors, T positives and T negatives. The others take any
+# batch of examples.
 OFFLINE_STRATEGIES = {"offline"}
 
 # Those for which a margin of "soft" makes sense: a softplus of each anchor's hardest triplet.

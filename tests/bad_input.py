@@ -33,8 +33,8 @@ import compare  # noqa: E402
 import sweep  # noqa: E402
 import train  # noqa: E402
 import visualize  # noqa: E402
-from src.cli import run  # noqa: E402
-from src.lock import one_writer  # noqa: E402
+from src.system.cli import run  # noqa: E402
+from src.system.lock import one_writer  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "errors.md"
 

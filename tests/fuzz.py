@@ -37,27 +37,27 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT)]
 
-from src.atomic import atomic_write  # noqa: E402
-from src.cache import cached  # noqa: E402
-from src.comparison import compare  # noqa: E402
-from src.comparison_formats import as_csv, as_json, as_markdown, for_console  # noqa: E402
-from src.curves import read_curves  # noqa: E402
-from src.data_record import DataRecord, read_record, save_record  # noqa: E402
+from src.comparing.comparison import compare  # noqa: E402
+from src.comparing.formats import as_csv, as_json, as_markdown, for_console  # noqa: E402
+from src.comparing.results import read_result, read_results  # noqa: E402
+from src.data.decode import BadImage, decode  # noqa: E402
+from src.data.idx import read_idx  # noqa: E402
+from src.data.image_cache import cached_images  # noqa: E402
+from src.data.image_csv import read_csv  # noqa: E402
+from src.data.split import SPLITS, Split  # noqa: E402
 from src.datasets import cifar10 as cifar  # noqa: E402
-from src.decode import BadImage, decode  # noqa: E402
 from src.errors import UserError  # noqa: E402
-from src.experiment import Best, Experiment  # noqa: E402
-from src.idx import read_idx  # noqa: E402
-from src.image_cache import cached_images  # noqa: E402
-from src.image_csv import read_csv  # noqa: E402
-from src.lock import LOCK_FILE, has_writer, one_writer  # noqa: E402
-from src.metadata import write_metadata  # noqa: E402
-from src.offline import load_triplets, save_triplets  # noqa: E402
-from src.params import Params, load_params, save_params  # noqa: E402
-from src.projector import write_projector  # noqa: E402
-from src.results import read_result, read_results  # noqa: E402
-from src.split import SPLITS, Split  # noqa: E402
-from src.sprite import MAX_SHEET_SIDE, sprite_sheet  # noqa: E402
+from src.experiment.curves import read_curves  # noqa: E402
+from src.experiment.data_record import DataRecord, read_record, save_record  # noqa: E402
+from src.experiment.experiment import Best, Experiment  # noqa: E402
+from src.mining.triplets import load_triplets, save_triplets  # noqa: E402
+from src.params.schema import Params, load_params, save_params  # noqa: E402
+from src.projector.files import write_projector  # noqa: E402
+from src.projector.metadata import write_metadata  # noqa: E402
+from src.projector.sprite import MAX_SHEET_SIDE, sprite_sheet  # noqa: E402
+from src.system.atomic import atomic_write  # noqa: E402
+from src.system.cache import cached  # noqa: E402
+from src.system.lock import LOCK_FILE, has_writer, one_writer  # noqa: E402
 
 # In memory, where there is such a place: every file is synced to its disk.
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None

@@ -77,11 +77,11 @@ class Server:
 
 def serve() -> None:
     """Answer requests until there are no more."""
-    from src.cli import run
+    from src.system.cli import run
 
     programs = {name: importlib.import_module(name) for name in ("train", "visualize")}
-    importlib.import_module("model.training")
-    importlib.import_module("model.checkpoints")
+    importlib.import_module("model.training.loop")
+    importlib.import_module("model.training.checkpoints")
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:

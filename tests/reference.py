@@ -173,7 +173,7 @@ def as_batch_of(strategy: str, labels: np.ndarray) -> np.ndarray:
     """The examples that the strategy is given of a batch: all, or offline as stacked triplets.
 
     There each example is an anchor once, with the next one of its class and the next of another,
-    and where there is none with what `src/offline.py` puts in that place.
+    and where there is none with what `src/mining/triplets.py` puts in that place.
     """
     if strategy not in OFFLINE_STRATEGIES:
         return np.arange(len(labels))

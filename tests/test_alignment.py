@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from src.alignment import align
+from src.embeddings.alignment import align
 
 
 def turned(layout, angle, *, mirrored=False):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from src.animation import write_gif
+from src.drawing.animation import write_gif
 
 
 def frames(count, size=(40, 30)):

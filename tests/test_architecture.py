@@ -24,9 +24,13 @@ ALL = [*PROGRAMS, *SRC, *MODEL]
 
 MAY_IMPORT_TENSORFLOW = {"model/estimator.py"}
 MAY_USE_TENSORFLOW_1 = {
-    *("model/estimator.py", "model/model_fn.py", "model/hooks.py"),
-    *("model/checkpoints.py", "model/disk.py", "model/stopping.py"),  # hooks, too
-    "model/determinism.py",
+    *("model/estimator.py", "model/model_fn.py", "model/hooks/hooks.py"),
+    *(
+        "model/training/checkpoints.py",
+        "model/training/disk.py",
+        "model/hooks/stopping.py",
+    ),  # hooks, too
+    "model/training/determinism.py",
 }
 
 
@@ -65,7 +69,9 @@ def module_name(path):
 
 
 def test_there_are_files_to_test():
-    assert {"train.py", "src/params.py", "model/estimator.py"} <= {relative(path) for path in ALL}
+    assert {"train.py", "src/params/schema.py", "model/estimator.py"} <= {
+        relative(path) for path in ALL
+    }
 
 
 @pytest.mark.parametrize("path", SRC, ids=relative)
@@ -233,7 +239,7 @@ def test_what_is_downloaded_has_checksums(dataset):
 
 
 def test_tensorboard_listens_on_this_machine_alone():
-    from src.serve import HOST
+    from src.projector.tensorboard import HOST
 
     assert HOST == "127.0.0.1"
     for path in [*ALL, ROOT / "Makefile", *ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:

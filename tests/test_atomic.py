@@ -15,8 +15,8 @@ import pytest
 from mounts import needs_mounts, run_mounted
 
 from src import atomic, flock
-from src.atomic import atomic_write, process_exists
 from src.errors import UserError
+from src.system.atomic import atomic_write, process_exists
 
 ROOT = Path(__file__).parent.parent
 
@@ -124,7 +124,7 @@ def dead_pid():
 
 
 HALF = (
-    "import sys, time; from pathlib import Path; from src.atomic import atomic_write\n"
+    "import sys, time; from pathlib import Path; from src.system.atomic import atomic_write\n"
     "with atomic_write(Path(sys.argv[1])) as file:\n"
     "    file.write(b'half'); file.flush(); print('ready', flush=True); sys.stdin.read()"
 )
@@ -250,7 +250,7 @@ def test_a_file_removed_before_it_is_locked_is_created_again(tmp_path, monkeypat
 def test_many_write_one_file_at_once_and_some_are_killed(tmp_path):
     path = tmp_path / "file"
     code = (
-        "import sys; from pathlib import Path; from src.atomic import atomic_write\n"
+        "import sys; from pathlib import Path; from src.system.atomic import atomic_write\n"
         "print(flush=True)\n"
         "for _ in range(int(sys.argv[2])):\n"
         "    with atomic_write(Path(sys.argv[1])) as file:\n"
@@ -297,8 +297,8 @@ def test_an_error_of_another_file_stays_what_it_is(tmp_path):
 WRITE = """
 import sys
 from pathlib import Path
-from src.atomic import atomic_write
-from src.cli import run
+from src.system.atomic import atomic_write
+from src.system.cli import run
 
 def main():
     path = Path(sys.argv[1]) / "file"

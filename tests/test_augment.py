@@ -4,7 +4,7 @@ import scipy.ndimage
 
 from model.augment import affine_transforms, augment, transform_images, warp_images
 from model.estimator import tf
-from src.params import Augment
+from src.params.schema import Augment
 
 RNG = np.random.default_rng(0)
 # Neither square nor dark, so that swapped axes and what comes in from outside show.

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from src.baselines import raw_pixels, remembered
-from src.cache import load_arrays, save_arrays
-from src.split import Split
+from src.data.split import Split
+from src.embeddings.baselines import raw_pixels, remembered
+from src.system.cache import load_arrays, save_arrays
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (8, 8, 3), (32, 32, 1), (1, 1, 1)])

@@ -5,11 +5,11 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from src.batches import steps_without_triplet, training_batches
-from src.offline import TripletBatches
-from src.params import Params
-from src.sampling import BalancedBatches, ShuffledBatches
-from src.split import Split
+from src.data.sampling import BalancedBatches, ShuffledBatches
+from src.data.split import Split
+from src.mining.batches import steps_without_triplet, training_batches
+from src.mining.triplets import TripletBatches
+from src.params.schema import Params
 
 
 def split(labels):

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.best_checkpoint import BestCheckpoint
 from model.estimator import estimator, tf
-from model.hooks import StopAfterEvaluation
+from model.hooks.best_checkpoint import BestCheckpoint
+from model.hooks.hooks import StopAfterEvaluation
 from model.split_metrics import NAMES
-from model.training import build_estimator, embed
-from src.experiment import Best, Experiment
-from src.params import Params
-from src.split import Split
+from model.training.loop import build_estimator, embed
+from src.data.split import Split
+from src.experiment.experiment import Best, Experiment
+from src.params.schema import Params
 
 NAN = float("nan")
 
@@ -30,7 +30,7 @@ class Kept:
     def __init__(self, experiment, monkeypatch, **params):
         self.experiment, self.stops, self.exports = experiment, 0, []
         exporter = lambda **options: self  # noqa: E731
-        monkeypatch.setattr("model.best_checkpoint.estimator.BestExporter", exporter)
+        monkeypatch.setattr("model.hooks.best_checkpoint.estimator.BestExporter", exporter)
         params = Params(**params)
         self.best = BestCheckpoint(experiment, params, None, stop=self._stop)
         self.metric = params.best_metric
@@ -167,7 +167,7 @@ def test_a_copy_that_broke_off_leaves_the_old_one_in_force(experiment, monkeypat
     def broken(source, target):
         raise OSError("no space left")
 
-    monkeypatch.setattr("model.best_checkpoint.shutil.copyfile", broken)
+    monkeypatch.setattr("model.hooks.best_checkpoint.shutil.copyfile", broken)
     with pytest.raises(OSError, match="no space"):
         kept.evaluate(20, 0.75)
     assert experiment.best().step == 10

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.legend import PALETTE
-from src.metadata import CHUNK_SIZE
-from src.projector import write_evolution, write_projector
-from src.split import Split
+from src.data.split import Split
+from src.projector.files import write_evolution, write_projector
+from src.projector.legend import PALETTE
+from src.projector.metadata import CHUNK_SIZE
 
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser"])), None)
 FLAGS = [

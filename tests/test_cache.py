@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from src.cache import cached, digest, load_arrays, save_arrays
+from src.system.cache import cached, digest, load_arrays, save_arrays
 
 
 @pytest.fixture

@@ -2,8 +2,13 @@
 
 import pytest
 
-from src.checkpoint_state import CheckpointState, checkpoint_steps, read_state, write_state
 from src.errors import UserError
+from src.experiment.checkpoint_files import (
+    CheckpointState,
+    checkpoint_steps,
+    read_state,
+    write_state,
+)
 
 PLAIN = 'model_checkpoint_path: "model.ckpt-28"\nall_model_checkpoint_paths: "model.ckpt-21"\n'
 

@@ -11,8 +11,8 @@ import pytest
 import train
 import visualize
 from src.errors import UserError
-from src.experiment import Experiment
-from src.params import load_params
+from src.experiment.experiment import Experiment
+from src.params.schema import load_params
 
 DATA = ".data-00000-of-00001"
 
@@ -102,7 +102,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_a_damaged_checkpoint_is_named_and_set_aside(model_dir, damage):
-    from model.checkpoints import fault_of, repair, usable_checkpoint
+    from model.training.checkpoints import fault_of, repair, usable_checkpoint
 
     latest = model_dir / "model.ckpt-28"
     files = {path.name for path in model_dir.glob("model.ckpt-28.*")}
@@ -125,7 +125,7 @@ def test_a_damaged_checkpoint_is_named_and_set_aside(model_dir, damage):
 
 
 def test_every_bit_of_a_tensor_counts(model_dir):
-    from model.checkpoints import fault_of
+    from model.training.checkpoints import fault_of
 
     data = model_dir / f"model.ckpt-28{DATA}"
     content = data.read_bytes()
@@ -137,7 +137,7 @@ def test_every_bit_of_a_tensor_counts(model_dir):
 
 
 def test_several_damaged_checkpoints(model_dir):
-    from model.checkpoints import repair
+    from model.training.checkpoints import repair
 
     for step in (28, 21, 7):
         zero_data(model_dir / f"model.ckpt-{step}")
@@ -155,7 +155,7 @@ def test_several_damaged_checkpoints(model_dir):
 
 
 def test_no_whole_checkpoint(model_dir):
-    from model.checkpoints import repair
+    from model.training.checkpoints import repair
 
     for step in (0, 7, 14, 21, 28):
         flip_a_bit(model_dir / f"model.ckpt-{step}")
@@ -167,7 +167,7 @@ def test_no_whole_checkpoint(model_dir):
 
 @pytest.mark.parametrize("content", [None, b"", b"\0" * 99, b"\xff\xfe", b"model_checkpoint"])
 def test_a_damaged_state_file(model_dir, content):
-    from model.checkpoints import repair
+    from model.training.checkpoints import repair
 
     state = model_dir / "checkpoint"
     state.unlink()
@@ -181,7 +181,7 @@ def test_a_damaged_state_file(model_dir, content):
 
 
 def test_a_state_file_that_names_a_missing_checkpoint(model_dir):
-    from model.checkpoints import repair
+    from model.training.checkpoints import repair
 
     for path in model_dir.glob("model.ckpt-28.*"):
         path.unlink()
@@ -193,7 +193,7 @@ def test_a_state_file_that_names_a_missing_checkpoint(model_dir):
 
 
 def test_a_run_that_was_rolled_back_by_hand_stays_so(model_dir):
-    from model.checkpoints import repair
+    from model.training.checkpoints import repair
 
     state = model_dir / "checkpoint"
     state.write_text(state.read_text().replace('th: "model.ckpt-28"', 'th: "model.ckpt-14"', 1))
@@ -204,7 +204,7 @@ def test_a_run_that_was_rolled_back_by_hand_stays_so(model_dir):
 
 
 def test_what_a_kill_leaves_is_removed(model_dir):
-    from model.checkpoints import repair
+    from model.training.checkpoints import repair
 
     (model_dir / "model.ckpt-35_temp").mkdir()
     (model_dir / "model.ckpt-35_temp" / "part-00000-of-00001.index").write_bytes(b"half")
@@ -218,7 +218,7 @@ def test_what_a_kill_leaves_is_removed(model_dir):
 
 
 def test_nothing_to_repair(tmp_path):
-    from model.checkpoints import repair
+    from model.training.checkpoints import repair
 
     assert repair(tmp_path) == []
     assert not Experiment(tmp_path).has_checkpoints()
@@ -247,8 +247,8 @@ def test_a_finished_training_whose_state_file_is_gone_is_not_lost(model_dir, dat
 
 
 def test_a_damaged_best_checkpoint_is_set_aside(model_dir, data_dir, capsys):
-    from model.training import embed
-    from src.data import load_splits
+    from model.training.loop import embed
+    from src.data.loading import load_splits
 
     experiment = Experiment(model_dir)
     best = experiment.best_checkpoint
@@ -297,7 +297,7 @@ def test_a_state_file_that_leads_out_of_the_directory(model_dir, data_dir, tmp_p
 
 
 def test_a_state_file_that_names_a_checkpoint_elsewhere_alone(tmp_path):
-    from model.checkpoints import repair
+    from model.training.checkpoints import repair
 
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "../victim/model.ckpt-28"\n')
     assert repair(tmp_path)[-1].endswith("no whole checkpoint is left; starting afresh")
@@ -441,8 +441,8 @@ def test_a_checkpoint_that_lacks_a_variable(model_dir, data_dir):
 
 
 def test_the_untrained_checkpoint_is_checked_too(model_dir, data_dir):
-    from model.training import embed
-    from src.data import load_splits
+    from model.training.loop import embed
+    from src.data.loading import load_splits
 
     experiment = Experiment(model_dir)
     params = load_params(experiment.params_path)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from src.class_names import as_read, find_classes, in_order, listed, nearly_equal
+from src.data.class_names import as_read, find_classes, in_order, listed, nearly_equal
 from src.errors import UserError
 
 PATH = Path("experiments/x/params.json")

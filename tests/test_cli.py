@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from src.cli import experiment_parser, positive_int, program_parser, whole_number
+from src.system.cli import experiment_parser, positive_int, program_parser, whole_number
 
 ROOT = Path(__file__).parent.parent
 
 PREAMBLE = """
 import os, signal, sys
 from pathlib import Path
-from src.cli import experiment_parser, positive_int, program_parser, quiet_console, run
+from src.system.cli import experiment_parser, positive_int, program_parser, quiet_console, run
 from src.errors import UserError
 LOG = Path(sys.argv[1])
 """

@@ -5,8 +5,8 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
-from src import clustering
-from src.clustering import MAX_ROUNDS, NUM_RUNS, clustered_indices, clustering_metrics
+from src.embeddings import clustering
+from src.embeddings.clustering import MAX_ROUNDS, NUM_RUNS, clustered_indices, clustering_metrics
 
 
 def blobs(spread, seed=0):

@@ -11,8 +11,8 @@ import pytest
 
 import compare
 from src.errors import UserError
-from src.experiment import Experiment
-from src.params import Params
+from src.experiment.experiment import Experiment
+from src.params.schema import Params
 
 ROOT = Path(__file__).parent.parent
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from src.comparison import METRICS, Statistic, compare, statistic
+from src.comparing.comparison import METRICS, Statistic, compare, statistic
+from src.comparing.results import DAMAGED, NOT_TRAINED, PARENT, Result
 from src.errors import UserError
-from src.metric_names import AGAINST_GALLERY, WITHIN
-from src.params import Params
-from src.results import DAMAGED, NOT_TRAINED, PARENT, Result
+from src.params.metric_names import AGAINST_GALLERY, WITHIN
+from src.params.schema import Params
 
 SPLITS = ("train", "validation", "test")
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from src.comparison import compare
-from src.comparison_figure import comparison_figure
-from src.params import Params
-from src.results import DAMAGED, Result
+from src.comparing.comparison import compare
+from src.comparing.figure import comparison_figure
+from src.comparing.results import DAMAGED, Result
+from src.params.schema import Params
 
 
 def result(name, status="finished", fraction=None, recall=None, **params):

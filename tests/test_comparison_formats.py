@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from src.comparison import compare
-from src.comparison_formats import as_csv, as_json, as_markdown, as_text
-from src.params import Params
-from src.results import Result
+from src.comparing.comparison import compare
+from src.comparing.formats import as_csv, as_json, as_markdown, as_text
+from src.comparing.results import Result
+from src.params.schema import Params
 
 
 def result(name, status="finished", metrics=None, notes=(), **params):

@@ -3,7 +3,7 @@
 import pytest
 
 from model.estimator import tf
-from src.curves import read_curves
+from src.experiment.curves import read_curves
 
 
 def write(directory, points, suffix=""):

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src import data as data_module
-from src.data import load_data, load_splits
+from src.data.loading import load_data, load_splits
+from src.data.loading import loading as data_module
+from src.data.split import SPLITS, Dataset, Split
 from src.errors import UserError
-from src.params import Params
-from src.split import SPLITS, Dataset, Split
+from src.params.schema import Params
 
 SOURCE = Path("data/things")
 

@@ -13,8 +13,10 @@ import pytest
 from conftest import bright_quadrants, write_idx
 from PIL import Image
 
-from src.data import load_data
-from src.data_record import (
+from src.data.loading import load_data
+from src.data.split import SPLITS
+from src.errors import UserError
+from src.experiment.data_record import (
     DataRecord,
     changes,
     load_recorded,
@@ -22,10 +24,8 @@ from src.data_record import (
     record_of,
     save_record,
 )
-from src.errors import UserError
-from src.experiment import Experiment
-from src.params import Params
-from src.split import SPLITS
+from src.experiment.experiment import Experiment
+from src.params.schema import Params
 
 CLASSES = ("ash", "beech", "cedar", "oak")
 
@@ -600,7 +600,7 @@ def test_a_record_damaged_anywhere(recorded):
 
 
 def test_a_record_that_unpacks_to_too_much(recorded, monkeypatch):
-    monkeypatch.setattr("src.data_record.MAX_BYTES", 1 << 16)
+    monkeypatch.setattr("src.experiment.data_record.MAX_BYTES", 1 << 16)
     path = recorded.experiment.data_record_path
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("paths.npy", bytes(1 << 17))
@@ -655,7 +655,7 @@ def test_the_record_does_not_depend_on_the_order_of_the_file_system(recorded, mo
         def close(self):
             pass
 
-    monkeypatch.setattr("src.listing.os.scandir", Reversed)
+    monkeypatch.setattr("src.data.listing.os.scandir", Reversed)
     data = load_data(recorded.params, recorded.data_dir)
     record, before = record_of(data), recorded.first.record
     assert record.paths == before.paths

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.data import load_splits
+from src.data.loading import load_splits
+from src.data.split import SPLITS
 from src.datasets import fashion_mnist, mnist
 from src.errors import UserError
-from src.params import Params
+from src.params.schema import Params
 from src.registry import DATASETS, look_up
-from src.split import SPLITS
 
 DATA = Path(__file__).parents[1] / "data"
 PARAMS = Params()

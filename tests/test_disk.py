@@ -10,7 +10,7 @@ from mounts import needs_mounts, run_mounted
 
 import train
 from src.errors import UserError
-from src.experiment import Experiment
+from src.experiment.experiment import Experiment
 
 
 def train_on_small_disk(model_dir, data_dir, size, copy=None):
@@ -32,7 +32,7 @@ def test_no_room_for_a_first_checkpoint(make_experiment, data_dir):
 
 @needs_mounts
 def test_a_disk_that_fills_up_leaves_the_latest_checkpoint(make_experiment, data_dir, tmp_path):
-    from model.checkpoints import fault_of
+    from model.training.checkpoints import fault_of
 
     model_dir = make_experiment(num_epochs=100, save_checkpoints_steps=5, keep_checkpoint_max=100)
     done = train_on_small_disk(model_dir, data_dir, "3m", copy=tmp_path / "copy")
@@ -62,8 +62,8 @@ def test_a_disk_that_fills_up_leaves_the_latest_checkpoint(make_experiment, data
     ],
 )
 def test_what_tensorflow_says_of_a_disk(tmp_path, text):
-    from model.disk import disk_errors
     from model.estimator import tf
+    from model.training.disk import disk_errors
 
     (tmp_path / "model.ckpt-1.index").write_bytes(b"x" * 1000)
     (tmp_path / "model.ckpt-1.data-00000-of-00001").write_bytes(b"x" * 2000)
@@ -78,8 +78,8 @@ def test_what_tensorflow_says_of_a_disk(tmp_path, text):
 
 
 def test_other_errors_stay_what_they_are(tmp_path):
-    from model.disk import disk_errors
     from model.estimator import tf
+    from model.training.disk import disk_errors
 
     for error in (
         tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import reference
 
-from model.distances import BatchDistances
 from model.estimator import tf
+from model.mining.distances import BatchDistances
 
 RNG = np.random.default_rng(0)
 

@@ -12,11 +12,11 @@ import threading
 
 import pytest
 
-from src import download
-from src.cli import run
+from src.data.loading import download
 from src.datasets import cifar10, fashion_mnist
 from src.download import RemoteFile
 from src.errors import UserError
+from src.system.cli import run
 
 # pooch leaves the connection of a failed request to the garbage collector, see `server`.
 pytestmark = [

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.drawing import class_colors, display_names, figure_image, new_figure, save_figure, style
+from src.drawing.style import (
+    class_colors,
+    display_names,
+    figure_image,
+    new_figure,
+    save_figure,
+    style,
+)
 
 HOSTILE = [
     *("$x$", "a_b^c", "line\nbreak", "\t", "", "<script>alert(1)</script>", "\\frac{1}{", "x" * 80),
@@ -47,7 +54,7 @@ def test_names_are_drawn_as_they_are_where_they_can_be():
 
 
 def test_names_without_glyphs_become_their_label(monkeypatch):
-    monkeypatch.setattr("src.drawing._glyphs", lambda: frozenset(map(ord, "abc…")))
+    monkeypatch.setattr("src.drawing.style._glyphs", lambda: frozenset(map(ord, "abc…")))
     assert display_names(["abc", "abd", "cab"]) == ["abc", "#1", "cab"]
 
 

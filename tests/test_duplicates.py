@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.digests import digest, digests_of
-from src.duplicates import duplicate_warnings, without_duplicates
+from src.data.digests import digest, digests_of
+from src.data.duplicates import duplicate_warnings, without_duplicates
+from src.data.images import MappedImages
+from src.data.split import Dataset, Split
 from src.errors import UserError
-from src.mapped_images import MappedImages
-from src.split import Dataset, Split
 
 SOURCE = Path("data/things")
 

@@ -13,11 +13,11 @@ from PIL import Image
 
 import train
 import visualize
-from src.curves import read_curves
+from src.comparing.results import read_result
 from src.errors import TrainingDiverged, UserError
-from src.metric_names import AGAINST_GALLERY, WITHIN
+from src.experiment.curves import read_curves
+from src.params.metric_names import AGAINST_GALLERY, WITHIN
 from src.registry import TRIPLET_STRATEGIES
-from src.results import read_result
 
 ROOT = Path(__file__).parent.parent
 
@@ -194,7 +194,7 @@ def trained(tmp_path_factory, data_dir):
 @pytest.fixture
 def no_umap(monkeypatch):
     """UMAP takes longer than all else, and has tests of its own."""
-    monkeypatch.setattr("src.layouts.available_layouts", lambda: ("tsne", "pca"))
+    monkeypatch.setattr("src.embeddings.layouts.available_layouts", lambda: ("tsne", "pca"))
 
 
 @pytest.mark.usefixtures("no_umap")
@@ -203,10 +203,10 @@ def test_visualize_again_computes_nothing_again(trained, data_dir, capsys, monke
     first = capsys.readouterr().out
     files = {p: p.read_bytes() for p in (trained / "projector" / "test").iterdir()}
     monkeypatch.setattr("visualize._embed", lambda *_, **__: None)
-    monkeypatch.setattr("src.layouts.tsne", None)
-    monkeypatch.setattr("src.view.neighbors", None)
-    monkeypatch.setattr("src.view.errors_nearby", None)
-    monkeypatch.setattr("src.view.write_figures", None)
+    monkeypatch.setattr("src.embeddings.layouts.tsne", None)
+    monkeypatch.setattr("src.projector.view.neighbors", None)
+    monkeypatch.setattr("src.projector.view.errors_nearby", None)
+    monkeypatch.setattr("src.projector.view.write_figures", None)
     run_visualize(trained, data_dir)
     strip = re.compile(r"done in .*")
     assert strip.sub("", capsys.readouterr().out) == strip.sub("", first)
@@ -301,7 +301,7 @@ def test_visualize_embeddings_that_are_not_finite_is_refused(trained, data_dir, 
         return np.full((len(split), 8), np.nan, np.float32)
 
     monkeypatch.setattr("visualize._embed", lambda *_, **__: broken)
-    monkeypatch.setattr("src.view.cached", lambda path, key, compute: compute())
+    monkeypatch.setattr("src.projector.view.cached", lambda path, key, compute: compute())
     with pytest.raises(UserError, match="row 0 has NaN or infinity"):
         run_visualize(trained, data_dir)
 
@@ -422,10 +422,10 @@ def test_p_x_k_with_augmentation_and_warm_up_learns(make_experiment, data_dir):
 
 
 def test_the_untrained_network_can_be_embedded_with_after_training(make_experiment, data_dir):
-    from model.training import embed
-    from src.data import load_data
-    from src.experiment import Experiment
-    from src.retrieval import recall_at_1
+    from model.training.loop import embed
+    from src.data.loading import load_data
+    from src.embeddings.retrieval import recall_at_1
+    from src.experiment.experiment import Experiment
 
     model_dir = make_experiment(keep_checkpoint_max=1)
     run_train(model_dir, data_dir)
@@ -441,11 +441,11 @@ def test_the_untrained_network_can_be_embedded_with_after_training(make_experime
 
 def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(make_experiment, data_dir):
     """metrics.json against embeddings made anew, baselines and confusions included."""
-    from model.training import embed
-    from src.baselines import raw_pixels
-    from src.data import load_data
-    from src.experiment import Experiment
-    from src.metrics import Embedded, metrics_against_gallery, metrics_within
+    from model.training.loop import embed
+    from src.data.loading import load_data
+    from src.embeddings.baselines import raw_pixels
+    from src.embeddings.metrics import Embedded, metrics_against_gallery, metrics_within
+    from src.experiment.experiment import Experiment
 
     model_dir = make_experiment()
     metrics = run_train(model_dir, data_dir)
@@ -516,7 +516,7 @@ def test_unseen_classes(make_experiment, data_dir, capsys):
     with pytest.raises(UserError, match="holdout_classes: found 11, .* of no class; accepted: "):
         run_train(make_experiment("other", holdout_classes=[1, 11]), data_dir)
 
-    from model.hparams import METRICS
+    from model.training.hparams import METRICS
 
     # Every column of TensorBoard's tab HPARAMS has its summaries.
     assert [column for column in METRICS if column[1] not in events(model_dir / column[0])] == []

@@ -6,8 +6,8 @@ import os
 import pytest
 
 from src.errors import UserError
-from src.experiment import Best, Experiment
-from src.params import DURATION_KEYS, Augment, Params, load_params, save_params
+from src.experiment.experiment import Best, Experiment
+from src.params.schema import DURATION_KEYS, Augment, Params, load_params, save_params
 
 
 @pytest.fixture

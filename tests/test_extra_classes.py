@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+from src.data.extra_classes import PosedImages, with_extra_classes
+from src.data.images import MappedImages
+from src.data.split import Split
 from src.errors import UserError
-from src.extra_classes import PosedImages, with_extra_classes
-from src.facts import check_facts, check_training
-from src.mapped_images import MappedImages
-from src.params import Params
-from src.poses import POSES
-from src.split import Split
+from src.experiment.facts import check_facts, check_training
+from src.params.poses import POSES
+from src.params.schema import Params
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (7, 6, 6, 3), np.uint8)

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.data import Data
+from src.data.holdout import hold_out
+from src.data.loading import Data
+from src.data.split import SPLITS, Split
 from src.errors import UserError
-from src.facts import check_facts, check_training, describe
-from src.holdout import hold_out
-from src.metric_names import BEST_METRICS
-from src.params import Params
-from src.split import SPLITS, Split
+from src.experiment.facts import check_facts, check_training, describe
+from src.params.metric_names import BEST_METRICS
+from src.params.schema import Params
 
 PATH = Path("experiments/x/params.json")
 

@@ -11,20 +11,20 @@ import pytest
 from PIL import Image
 from test_drawing import HOSTILE
 
-from src.animation import write_gif
-from src.drawing import figure_image, style
+from src.data.split import Split
+from src.drawing.animation import write_gif
+from src.drawing.style import figure_image, style
+from src.embeddings.layouts import pca
+from src.embeddings.pairs import scan_pairs
+from src.embeddings.retrieval import recall_at_1
 from src.figures import MAX_SHOWN, FigureData, draw, write_figures
 from src.figures.confusion import confusions, frequent_confusions, most_confused, row_shares
 from src.figures.curves import running_mean
 from src.figures.distances import median_distance
 from src.figures.mistakes import all_mistaken, most_mistaken
 from src.figures.triplets import extreme_triplets, triplet_distances, triplet_losses
-from src.layouts import pca
-from src.pairs import scan_pairs
-from src.params import Params
+from src.params.schema import Params
 from src.registry import FIGURES, LIVE_FIGURES
-from src.retrieval import recall_at_1
-from src.split import Split
 
 CURVES = {
     "training": {"loss": ([1, 51, 101], [1.0, 0.5, 0.3]), "fraction_positive": ([1], [0.9])},

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from src.data.holdout import hold_out
+from src.data.split import Split
 from src.errors import UserError
-from src.holdout import hold_out
-from src.params import Params
-from src.split import Split
+from src.params.schema import Params
 
 NAMES = ("boot", "coat", "dress", "shirt", "2")
 PATH = Path("experiments/x/params.json")

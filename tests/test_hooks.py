@@ -10,7 +10,7 @@ import pytest
 from tqdm import tqdm
 
 from model.estimator import estimator, keras, tf
-from model.hooks import (
+from model.hooks.hooks import (
     CollapseAlarm,
     DivergenceGuard,
     EvaluationReport,
@@ -19,10 +19,10 @@ from model.hooks import (
     ProgressFile,
 )
 from model.split_metrics import COUNTS, NAMES
+from src.embeddings.retrieval import PERCENTILES, percentiles_of_distances
 from src.errors import TrainingDiverged
-from src.experiment import Experiment
+from src.experiment.experiment import Experiment
 from src.registry import TRIPLET_STRATEGIES, look_up
-from src.retrieval import PERCENTILES, percentiles_of_distances
 
 LOG2 = math.log(2)
 NAN, INF = math.nan, math.inf
@@ -77,8 +77,8 @@ class Terminal(io.StringIO):
 
 def show_on_terminal(monkeypatch):
     """Put a terminal in the place of stderr, on which bars show at once, and each step."""
-    monkeypatch.setattr("src.progress.DELAY", 0)
-    monkeypatch.setattr("src.progress.tqdm", partial(tqdm, mininterval=0))
+    monkeypatch.setattr("src.system.progress.DELAY", 0)
+    monkeypatch.setattr("src.system.progress.tqdm", partial(tqdm, mininterval=0))
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     return terminal
@@ -105,7 +105,7 @@ class TestProgressBar:
 
     def test_counts_images_from_the_step_of_the_checkpoint(self, tmp_path, monkeypatch):
         images = []
-        monkeypatch.setattr("model.hooks.tqdm.update", lambda bar, n: images.append(n))
+        monkeypatch.setattr("model.hooks.hooks.tqdm.update", lambda bar, n: images.append(n))
         bar = ProgressBar("train", 40, seen=28, model_dir=str(tmp_path), save_summary_steps=2)
         scripted_run([bar], [0.5] * 3, start=7)
         assert images == [4, 4, 4]
@@ -456,7 +456,7 @@ def test_progress_is_written_for_others_to_read(tmp_path, monkeypatch):
     """Each step takes a second; it is written every 2 s, and at the end."""
     written = []
     clock = iter(range(100))
-    monkeypatch.setattr("model.hooks.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("model.hooks.hooks.time.perf_counter", lambda: float(next(clock)))
     monkeypatch.setattr(Experiment, "save_progress", lambda self, p: written.append(p))
     scripted_run([ProgressFile(Experiment(tmp_path), 15, 2.0)], [5.0, 4.0, 3.0, 2.0, 1.0], start=10)
     assert [(p["step"], p["loss"]) for p in written] == [

@@ -10,10 +10,10 @@ import urllib.request
 
 import pytest
 
-from model import hparams
 from model.estimator import tf
-from src.comparison import WITHOUT_EFFECT, flat_params
-from src.params import Augment, Params
+from model.training.loop import hparams
+from src.comparing.comparison import WITHOUT_EFFECT, flat_params
+from src.params.schema import Augment, Params
 
 SWEPT = {
     "margin_0.5": Params(margin=0.5, triplet_strategy="batch_hard"),

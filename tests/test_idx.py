@@ -7,8 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from src.data.idx import read_idx
 from src.errors import UserError
-from src.idx import read_idx
 
 # Two images of 2 x 3 pixels: magic, three big-endian sizes, twelve values.
 HEADER = b"\x00\x00\x08\x03" + b"\x00\x00\x00\x02" + b"\x00\x00\x00\x02" + b"\x00\x00\x00\x03"
@@ -148,7 +148,7 @@ def test_what_is_no_file_is_not_opened(tmp_path, kind):
 
 
 def test_a_bomb_whose_header_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("src.idx.MAX_BYTES", 5 << 20)
+    monkeypatch.setattr("src.data.idx.MAX_BYTES", 5 << 20)
     header = b"\0\0\x08\x03" + np.array([2**31, 28, 28], ">u4").tobytes()
     path = write(tmp_path, gzip.compress(header + bytes(30 << 20), compresslevel=1))
     assert message(path) == (

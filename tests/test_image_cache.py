@@ -18,13 +18,13 @@ import pytest
 from mounts import needs_mounts, run_mounted
 from PIL import Image
 
-from src import image_cache
-from src.cache import load_arrays, save_arrays
-from src.checked_images import CheckedImages
-from src.digests import digest, digests_of, file_digest
+from src.data.checked_images import CheckedImages
+from src.data.digests import digest, digests_of, file_digest
+from src.data.image_cache import cached_images
+from src.data.images import MappedImages
+from src.data.loading import image_cache
 from src.errors import UserError
-from src.image_cache import cached_images
-from src.mapped_images import MappedImages
+from src.system.cache import load_arrays, save_arrays
 
 ROOT = Path(__file__).parent.parent
 NAMES = [f"{name}/{number}.bmp" for name in ("red", "blue") for number in range(4)]
@@ -431,8 +431,8 @@ USE = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from src import image_cache
-from src.image_cache import cached_images
+from src.data.loading import image_cache
+from src.data.image_cache import cached_images
 
 folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
 decode, count = image_cache.decode, 0
@@ -542,7 +542,7 @@ def test_twins_in_two_containers_wait_for_each_other(folder, decoded, monkeypatc
 FOR_EVER = """
 import sys, time
 from pathlib import Path
-from src.image_cache import cached_images
+from src.data.image_cache import cached_images
 
 folder = Path(sys.argv[1])
 names = [f"{name}/{number}.bmp" for name in ("red", "blue") for number in range(4)]

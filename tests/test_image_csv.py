@@ -6,8 +6,8 @@ import unicodedata
 
 import pytest
 
+from src.data.image_csv import read_csv
 from src.errors import UserError
-from src.image_csv import read_csv
 
 
 @pytest.fixture

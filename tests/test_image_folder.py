@@ -14,13 +14,12 @@ from PIL import Image
 
 import train
 import visualize
-from src import image_cache
-from src.data import load_data, load_splits
+from src.data.images import MappedImages
+from src.data.loading import image_cache, load_data, load_splits
+from src.data.split import SPLITS
 from src.errors import UserError
-from src.mapped_images import MappedImages
-from src.params import Params
+from src.params.schema import Params
 from src.printable import printable
-from src.split import SPLITS
 
 ROOT = Path(__file__).parents[1]
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
@@ -541,11 +540,11 @@ MEMORY = """
 import json, sys, threading, time
 from pathlib import Path
 import numpy as np
-from model.training import embed, evaluate, train_and_evaluate
-from src.data import load_splits
-from src.experiment import Experiment
-from src.params import Params
-from src.projector import write_projector
+from model.training.loop import embed, evaluate, train_and_evaluate
+from src.data.loading import load_splits
+from src.experiment.experiment import Experiment
+from src.params.schema import Params
+from src.projector.files import write_projector
 
 peak = 0
 

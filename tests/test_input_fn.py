@@ -8,10 +8,10 @@ import pytest
 from model import input_fn
 from model.estimator import tf
 from model.input_fn import eval_input_fn, predict_input_fn, train_input_fn
-from src.batches import training_batches
-from src.params import Augment, Params
-from src.sampling import BalancedBatches, ShuffledBatches
-from src.split import Split
+from src.data.sampling import BalancedBatches, ShuffledBatches
+from src.data.split import Split
+from src.mining.batches import training_batches
+from src.params.schema import Augment, Params
 
 RNG = np.random.default_rng(0)
 # Each image's first pixel tells which it is.

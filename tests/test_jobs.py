@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from src.experiment import Experiment
-from src.jobs import Job, run_jobs, threads_environment
+from src.experiment.experiment import Experiment
+from src.sweeping.local import Job, run_jobs, threads_environment
 
 ROOT = Path(__file__).parent.parent
 
@@ -208,8 +208,8 @@ time.sleep(1)
 PROGRAM = """
 import sys
 from pathlib import Path
-from src.experiment import Experiment
-from src.jobs import Job, run_jobs
+from src.experiment.experiment import Experiment
+from src.sweeping.local import Job, run_jobs
 jobs = []
 for name in ("a", "b", "c"):
     directory = Path(sys.argv[1]) / name
@@ -329,7 +329,7 @@ def test_handlers_are_restored(make_job):
 HOLD = """
 import os, signal, sys, time
 from pathlib import Path
-from src.lock import one_writer
+from src.system.lock import one_writer
 directory = Path(sys.argv[1])
 with one_writer(directory):
     (directory / "held").touch()

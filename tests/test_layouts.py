@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from src import layouts
-from src.retrieval import recall_at_1
+from src.embeddings import layouts
+from src.embeddings.retrieval import recall_at_1
 
 has_umap = pytest.mark.skipif(
     "umap" not in layouts.available_layouts(), reason="the extra umap is not installed"

@@ -7,7 +7,7 @@ import pytest
 
 from model.estimator import tf
 from model.learning_rate import learning_rate
-from src.params import Params
+from src.params.schema import Params
 
 
 def rates(params, num_steps):

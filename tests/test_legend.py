@@ -1,6 +1,6 @@
 """The projector's colours: the order of a legend, as JavaScript keeps it."""
 
-from src.legend import PALETTE, legend
+from src.projector.legend import PALETTE, legend
 
 
 def test_integers_come_first_ascending_and_other_values_as_they_come():

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
+from src.data.listing import SPLIT_WORDS, split_of, walk
 from src.errors import UserError
-from src.listing import SPLIT_WORDS, split_of, walk
 
 
 def touch(folder, *names):

@@ -8,14 +8,14 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
-from model.live_figures import LiveFigures
-from model.training import embed
-from src.data import load_splits
+from model.hooks.live_figures import LiveFigures
+from model.training.loop import embed
+from src.data.loading import load_splits
+from src.data.split import Split
+from src.embeddings.layouts import pca
 from src.errors import UserError
-from src.experiment import Experiment
-from src.layouts import pca
-from src.params import Params
-from src.split import Split
+from src.experiment.experiment import Experiment
+from src.params.schema import Params
 
 
 def run_train(model_dir, data_dir, *options):

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from mounts import needs_mounts, run_mounted
 
-from src import lock
 from src.errors import UserError
-from src.lock import LOCK_FILE, in_turn, one_writer
+from src.system import lock
+from src.system.lock import LOCK_FILE, in_turn, one_writer
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,7 +25,7 @@ HOLD = """
 import sys
 import threading
 from pathlib import Path
-from src.lock import one_writer
+from src.system.lock import one_writer
 with one_writer(Path(sys.argv[1])):
     print("ready", flush=True)
     sys.stdin.read()
@@ -211,7 +211,7 @@ def test_only_one_of_many_gets_it(tmp_path):
 import sys, time
 from pathlib import Path
 from src.errors import UserError
-from src.lock import one_writer
+from src.system.lock import one_writer
 directory, rounds = Path(sys.argv[1]), 0
 while rounds < 150:
     try:

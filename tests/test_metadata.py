@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-import src.metadata
-from src.metadata import write_metadata
+import src.projector.metadata
+from src.projector.metadata import write_metadata
 
 
 def parse_as_the_browser_does(path):
@@ -114,7 +114,7 @@ def test_numbers_have_four_digits_and_are_missing_where_not_finite(tmp_path):
 @pytest.mark.parametrize("chunk_size", [20, 21, 22, 23, 31, 64, 100])
 def test_no_character_stands_across_the_end_of_a_chunk(tmp_path, monkeypatch, name, chunk_size):
     """The browser decodes each chunk by itself: what is cut becomes U+FFFD."""
-    monkeypatch.setattr(src.metadata, "CHUNK_SIZE", chunk_size)
+    monkeypatch.setattr(src.projector.metadata, "CHUNK_SIZE", chunk_size)
     path = tmp_path / "metadata.tsv"
     names = [name * (index % 3 + 1) for index in range(200)]
     names[0] = "a"  # the header's and the first line's: there is no row before, to pad

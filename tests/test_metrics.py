@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
-from src import metrics
-from src.metric_names import (
+from src.embeddings import metrics
+from src.embeddings.metrics import (
+    Embedded,
+    confusions,
+    metrics_against_gallery,
+    metrics_within,
+    query_indices,
+)
+from src.params.metric_names import (
     AGAINST_GALLERY,
     BEST_METRICS,
     CLUSTERING,
@@ -13,13 +20,6 @@ from src.metric_names import (
     VERIFICATION,
     WITHIN,
     WITHIN_COUNTS,
-)
-from src.metrics import (
-    Embedded,
-    confusions,
-    metrics_against_gallery,
-    metrics_within,
-    query_indices,
 )
 
 

@@ -7,10 +7,10 @@ import reference
 from model.estimator import estimator, tf
 from model.model_fn import model_fn
 from model.split_metrics import COUNTS, NAMES, defined
-from src.metric_names import WITHIN
-from src.params import Params
+from src.embeddings.retrieval import recall_at_1
+from src.params.metric_names import WITHIN
+from src.params.schema import Params
 from src.registry import NETWORKS, TRIPLET_STRATEGIES
-from src.retrieval import recall_at_1
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.random((40, 8, 8, 1)).astype(np.float32)

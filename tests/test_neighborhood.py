@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from src.neighborhood import NUM_NEARBY, errors_nearby, nearest_columns, neighbors
-from src.retrieval import NUM_VOTES, visit_distances
+from src.embeddings.neighborhood import NUM_NEARBY, errors_nearby, nearest_columns, neighbors
+from src.embeddings.retrieval import NUM_VOTES, visit_distances
 
 
 def make_points(size, num_classes, seed, dimensions=5):
@@ -143,7 +143,7 @@ def test_many_classes_take_one_pass(monkeypatch):
         passes.append((len(queries), len(gallery)))
         return visit_distances(queries, gallery, *more)
 
-    monkeypatch.setattr("src.neighborhood.visit_distances", counted)
+    monkeypatch.setattr("src.embeddings.neighborhood.visit_distances", counted)
     labels = np.repeat(np.arange(1000), 2).astype(np.int32)
     points = np.random.default_rng(0).normal(size=(2000, 8)).astype(np.float32)
     neighbors(points, labels, points, labels, np.arange(2000))

@@ -7,7 +7,7 @@ import pytest
 from reference import DISTANCES, distance
 
 from src.errors import UserError
-from src.offline import (
+from src.mining.triplets import (
     POOL_SIZES,
     TripletBatches,
     TripletsLost,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from src.pairs import paired_distances, scan_pairs
+from src.embeddings.pairs import paired_distances, scan_pairs
 
 DISTANCES = ("euclidean", "squared_euclidean", "mean_squared", "cosine")
 
@@ -39,7 +39,7 @@ def test_paired_distances(distance):
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("block_size", [3, 128])
 def test_pairs_against_loops(monkeypatch, distance, block_size):
-    monkeypatch.setattr("src.pairs.BLOCK_SIZE", block_size)
+    monkeypatch.setattr("src.embeddings.pairs.BLOCK_SIZE", block_size)
     embeddings, labels = examples()
     found = scan_pairs(embeddings, labels, distance)
     positives, negatives = [], []

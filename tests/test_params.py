@@ -11,9 +11,9 @@ import pytest
 from pydantic import ValidationError
 
 from src.errors import UserError
-from src.metric_names import BEST_METRICS
-from src.params import DURATION_KEYS, Augment, Params, format_value, load_params, save_params
-from src.params_reference import SCHEMA_PATH, TABLE_PATH, json_schema, markdown
+from src.params.metric_names import BEST_METRICS
+from src.params.reference import SCHEMA_PATH, TABLE_PATH, json_schema, markdown
+from src.params.schema import DURATION_KEYS, Augment, Params, format_value, load_params, save_params
 
 ROOT = Path(__file__).parent.parent
 
@@ -829,7 +829,7 @@ def test_committed_experiments_load_and_name_the_schema(path):
 def test_loading_imports_no_tensorflow(path):
     path.write_text(json.dumps(PUBLIC))
     code = (
-        "import sys; from pathlib import Path; from src.params import load_params; "
+        "import sys; from pathlib import Path; from src.params.schema import load_params; "
         "load_params(Path(sys.argv[1])); "
         "print([name for name in sys.modules if 'tensorflow' in name or 'keras' in name])"
     )

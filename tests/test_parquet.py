@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from src.data.split import Split
 from src.errors import UserError
-from src.parquet import require_pyarrow, write_parquet
-from src.split import Split
-from src.view import View
+from src.projector.parquet import require_pyarrow, write_parquet
+from src.projector.view import View
 
 pq = pytest.importorskip("pyarrow.parquet", reason="the extra parquet is not installed")
 
@@ -36,7 +36,7 @@ def make_view(name, size, seed=0, channels=1, class_names=("zero", "é\t日"), p
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_rows_are_the_points_of_all_splits_in_their_order(tmp_path, monkeypatch, channels):
-    monkeypatch.setattr("src.parquet.ROWS_PER_GROUP", 4)
+    monkeypatch.setattr("src.projector.parquet.ROWS_PER_GROUP", 4)
     views = [make_view("train", 10, 1, channels), make_view("test", 6, 2, channels)]
     path = tmp_path / "points.parquet"
     write_parquet(path, views)

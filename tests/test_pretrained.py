@@ -11,12 +11,12 @@ import pytest
 import train
 from model.estimator import keras, tf
 from model.networks.keras_application import APPLICATION_LAYER
-from model.pretrained import InitialWeights, read_weights
-from src.applications import APPLICATIONS
+from model.training.pretrained import InitialWeights, read_weights
+from src.data.pretrained_weights import find_weights
 from src.errors import UserError
-from src.params import Params
+from src.params.applications import APPLICATIONS
+from src.params.schema import Params
 from src.registry import NETWORKS, look_up
-from src.weights import find_weights
 
 RNG = np.random.default_rng(0)
 # Of different colours, so that their features differ by more than noise.

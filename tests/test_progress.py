@@ -7,12 +7,12 @@ import time
 import numpy as np
 from test_figures import data_of
 
-from src import layouts
+from src.data.split import Split
+from src.embeddings import layouts
+from src.embeddings.neighborhood import errors_nearby, neighbors
 from src.figures import write_figures
-from src.neighborhood import errors_nearby, neighbors
-from src.progress import phase, progress_bar
-from src.projector import write_projector
-from src.split import Split
+from src.projector.files import write_projector
+from src.system.progress import phase, progress_bar
 
 
 class Terminal(io.StringIO):
@@ -24,7 +24,7 @@ class Terminal(io.StringIO):
 
 def on_terminal(monkeypatch, delay=0.0):
     """Make standard error a terminal, and return it. (Pytest would replace that of a fixture.)"""
-    monkeypatch.setattr("src.progress.DELAY", delay)
+    monkeypatch.setattr("src.system.progress.DELAY", delay)
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     return terminal

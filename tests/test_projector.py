@@ -16,14 +16,14 @@ from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
+from src.data.split import Split
 from src.errors import UserError
-from src.projector import (
+from src.projector.files import (
     EVENT_FILE,
     as_tensor,
     write_evolution,
     write_projector,
 )
-from src.split import Split
 
 FILES = [
     "e.bytes",
@@ -181,7 +181,7 @@ def test_a_sample_keeps_its_positions_in_the_split(tmp_path):
 
 
 def test_more_points_than_the_projector_takes_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("src.projector.MAX_POINTS", 5)
+    monkeypatch.setattr("src.projector.files.MAX_POINTS", 5)
     with pytest.raises(ValueError, match="6 examples: the projector shows 5 at most"):
         write_projector(tmp_path, name="e", embeddings=make_embeddings(6, 4), split=make_split(6))
 
@@ -311,7 +311,7 @@ def test_failure_half_way_leaves_no_config_beside_new_files(tmp_path, monkeypatc
     def disk_full(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("src.projector.write_sheet", disk_full)
+    monkeypatch.setattr("src.projector.files.write_sheet", disk_full)
     with pytest.raises(OSError, match="disk full"):
         write_projector(tmp_path, name="e", embeddings=make_embeddings(4, 4), split=make_split(4))
     assert not (tmp_path / "projector_config.pbtxt").exists()
@@ -345,8 +345,8 @@ def test_tensorflow_is_not_imported(tmp_path):
     program = (
         "import sys, numpy as np\n"
         "from pathlib import Path\n"
-        "from src.projector import write_projector\n"
-        "from src.split import Split\n"
+        "from src.projector.files import write_projector\n"
+        "from src.data.split import Split\n"
         "split = Split(np.zeros((2, 8, 8, 1), np.uint8), np.zeros(2, np.int32), ('a',))\n"
         "write_projector(Path(sys.argv[1]), name='e', embeddings=np.ones((2, 3), np.float32),\n"
         "                split=split)\n"

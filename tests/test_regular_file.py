@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from src.errors import UserError
-from src.regular_file import open_regular, open_to_append, read_regular
+from src.system.regular_file import open_regular, open_to_append, read_regular
 
 
 def test_a_file_and_a_link_to_one(tmp_path):

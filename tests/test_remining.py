@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from conftest import write_idx
 
-import model.training
+import model.training.loop
 import train
-from src.data import load_splits
+from src.data.loading import load_splits
 from src.errors import TrainingDiverged, UserError
-from src.experiment import Experiment
-from src.offline import TripletBatches, mine_triplets
+from src.experiment.experiment import Experiment
+from src.mining.triplets import TripletBatches, mine_triplets
 
 HARD = {"triplet_strategy": "offline", "offline_mining": "hard"}
 
@@ -70,19 +70,19 @@ def mined_at(monkeypatch):
         steps.append(seed[1])
         return mine_triplets(*args, seed=seed, **options)
 
-    monkeypatch.setattr(model.training, "mine_triplets", noted)
+    monkeypatch.setattr(model.training.loop, "mine_triplets", noted)
     return steps
 
 
 def kill_at(monkeypatch, step):
-    after_run = model.training.ProgressBar.after_run
+    after_run = model.training.loop.ProgressBar.after_run
 
     def kill(self, *args):
         after_run(self, *args)
         if self._step == step:
             raise Killed
 
-    monkeypatch.setattr(model.training.ProgressBar, "after_run", kill)
+    monkeypatch.setattr(model.training.loop.ProgressBar, "after_run", kill)
 
 
 def test_mines_at_each_choice_and_keeps_as_many_as_checkpoints(
@@ -128,14 +128,14 @@ def test_a_run_killed_between_mining_and_training_has_the_triplets_it_would_have
     make_experiment, data_dir, monkeypatch
 ):
     model_dir = make_experiment(**HARD, num_epochs=2)
-    save_triplets = model.training.save_triplets
+    save_triplets = model.training.loop.save_triplets
 
     def save_and_die(*args):
         save_triplets(*args)
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(model.training, "save_triplets", save_and_die)
+        patch.setattr(model.training.loop, "save_triplets", save_and_die)
         run_train(model_dir, data_dir)
     assert Experiment(model_dir).latest_step() == 7
     content = (model_dir / "triplets-7.npy").read_bytes()
@@ -166,13 +166,13 @@ def test_a_run_killed_before_mining_mines_by_the_checkpoint_of_that_step(
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(model.training, "mine_triplets", die)
+        patch.setattr(model.training.loop, "mine_triplets", die)
         run_train(model_dir, data_dir)
     assert triplet_files(model_dir) == []
     assert run_train(model_dir, data_dir)["global_step"] == 14
     params, split = Experiment(model_dir).trained_params(), train_split(model_dir, data_dir)
     checkpoint = model_dir / "model.ckpt-7"
-    embeddings = model.training.embed(Experiment(model_dir), params, split, checkpoint)
+    embeddings = model.training.loop.embed(Experiment(model_dir), params, split, checkpoint)
     np.testing.assert_array_equal(
         np.load(model_dir / "triplets-7.npy"),
         mine_triplets("hard", split.labels, embeddings, distance="euclidean", seed=[0, 7, 2]),

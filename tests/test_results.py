@@ -13,12 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from src.comparison import compare
-from src.errors import UserError
-from src.experiment import Experiment
-from src.lock import LOCK_FILE
-from src.params import Params, save_params
-from src.results import (
+from src.comparing.comparison import compare
+from src.comparing.results import (
     COLLAPSED,
     DAMAGED,
     FAILED,
@@ -30,6 +26,10 @@ from src.results import (
     read_result,
     read_results,
 )
+from src.errors import UserError
+from src.experiment.experiment import Experiment
+from src.params.schema import Params, save_params
+from src.system.lock import LOCK_FILE
 
 FINISHED = {
     "status": "finished",
@@ -128,7 +128,7 @@ def test_running_and_then_killed(tmp_path):
     path = make(tmp_path / "x", metrics={**FINISHED, "status": "running"})
     program = f"""
 import pathlib, time
-from src.lock import one_writer
+from src.system.lock import one_writer
 with one_writer(pathlib.Path({str(path)!r})):
     print("locked", flush=True)
     time.sleep(600)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from src import retrieval
-from src.retrieval import (
+from src.embeddings import retrieval
+from src.embeddings.retrieval import (
     PERCENTILES,
     nearest_class_means,
     nearest_neighbors,

@@ -8,12 +8,11 @@ import subprocess
 import pytest
 from test_experiment import FOREIGN, GENERATED, files, write_checkpoint
 
-from src import run_files
+from src.comparing.results import NOT_TRAINED, read_result
 from src.errors import UserError
-from src.experiment import Best, Experiment
-from src.params import Params, save_params
-from src.results import NOT_TRAINED, read_result
-from src.run_files import FILES, FOLDERS, check_own, discard, set_aside
+from src.experiment.experiment import Best, Experiment, run_files
+from src.experiment.run_files import FILES, FOLDERS, check_own, discard, set_aside
+from src.params.schema import Params, save_params
 
 MUTATIONS = ("mkdir", "rename", "replace", "unlink", "remove", "rmdir", "link", "symlink", "open")
 

@@ -8,7 +8,7 @@ from itertools import combinations, islice
 import numpy as np
 import pytest
 
-from src.sampling import BalancedBatches, ShuffledBatches, batches_in_order
+from src.data.sampling import BalancedBatches, ShuffledBatches, batches_in_order
 
 SIZES = [(1, 1), (1, 4), (7, 1), (10, 3), (12, 4), (64, 64), (5, 100)]  # N, B
 

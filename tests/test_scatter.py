@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.image import AxesImage
 
-from src.drawing import figure_image, new_figure, style
-from src.scatter import draw_classes, scatter_frame, square_limits
-from src.thumbnails import boxes, compose, tinted, without_overlap
+from src.drawing.scatter import draw_classes, scatter_frame, square_limits
+from src.drawing.style import figure_image, new_figure, style
+from src.drawing.thumbnails import boxes, compose, tinted, without_overlap
 
 
 def groups(num_classes, size, seed=0):

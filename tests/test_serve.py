@@ -12,15 +12,15 @@ import urllib.request
 import numpy as np
 import pytest
 
+from src.data.split import Split
 from src.errors import UserError
-from src.projector import write_projector
-from src.serve import tensorboard
-from src.split import Split
+from src.projector.files import write_projector
+from src.projector.tensorboard import tensorboard
 
 PROGRAM = """
 import signal, sys
 from pathlib import Path
-from src.serve import tensorboard, wait_for_interrupt
+from src.projector.tensorboard import tensorboard, wait_for_interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 with tensorboard(Path(sys.argv[1]), 0) as address:
     print(address, flush=True)

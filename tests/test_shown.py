@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from src.shown import shown_indices
-from src.split import stratified_indices
+from src.data.shown import shown_indices
+from src.data.split import stratified_indices
 
 
 def test_all_of_a_split_that_fits():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from src.mapped_images import MappedImages
-from src.split import Split, class_indices, share_with_positive, stratified_indices
+from src.data.images import MappedImages
+from src.data.split import Split, class_indices, share_with_positive, stratified_indices
 
 # Twelve of class 0, six of class 1, two of class 2.
 UNEVEN = np.repeat([0, 1, 2], [12, 6, 2]).astype(np.int32)

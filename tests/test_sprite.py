@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import src.sprite
-from src.legend import PALETTE
-from src.sprite import MAX_SHEET_SIDE, sprite_sheet, tint_sheet, write_sheet
+import src.projector.sprite
+from src.projector.legend import PALETTE
+from src.projector.sprite import MAX_SHEET_SIDE, sprite_sheet, tint_sheet, write_sheet
 
 
 def random_images(shape, seed=0):
@@ -99,7 +99,7 @@ def test_small_pictures_are_enlarged_by_a_whole_factor(side, num_images, tile_si
 
 
 def test_enlarging_stops_where_the_sheet_would_pass_the_limit(monkeypatch):
-    monkeypatch.setattr(src.sprite, "MAX_SHEET_SIDE", 100)
+    monkeypatch.setattr(src.projector.sprite, "MAX_SHEET_SIDE", 100)
     for num_images, tile_side in [(9, 32), (16, 24), (36, 16), (37, 8), (144, 8)]:
         sheet, tile_size = sprite_sheet(random_images((num_images, 8, 8, 1)))
         assert tile_size == (tile_side, tile_side)
@@ -107,7 +107,7 @@ def test_enlarging_stops_where_the_sheet_would_pass_the_limit(monkeypatch):
 
 
 def test_pictures_shrink_where_the_sheet_would_pass_the_limit(monkeypatch):
-    monkeypatch.setattr(src.sprite, "MAX_SHEET_SIDE", 100)
+    monkeypatch.setattr(src.projector.sprite, "MAX_SHEET_SIDE", 100)
     images = np.empty((9, 60, 120, 1), np.uint8)
     images[:] = np.arange(150, 159)[:, None, None, None]
     sheet, tile_size = sprite_sheet(images)
@@ -120,7 +120,7 @@ def test_pictures_shrink_where_the_sheet_would_pass_the_limit(monkeypatch):
 
 
 def test_shrunk_picture_is_averaged_and_keeps_at_least_one_pixel_each_way(monkeypatch):
-    monkeypatch.setattr(src.sprite, "MAX_SHEET_SIDE", 16)
+    monkeypatch.setattr(src.projector.sprite, "MAX_SHEET_SIDE", 16)
     stripes = np.zeros((1, 64, 64, 1), np.uint8)
     stripes[:, :, ::2] = 255
     stripes[:, :1] = stripes[:, -1:] = stripes[:, :, :1] = stripes[:, :, -1:] = 255

@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from src.checkpoint_state import write_state
 from src.errors import UserError
-from src.experiment import Best, Experiment
-from src.params import Params, save_params
-from src.state_files import MAX_BYTES
+from src.experiment.checkpoint_files import write_state
+from src.experiment.experiment import Best, Experiment
+from src.experiment.state_files import MAX_BYTES
+from src.params.schema import Params, save_params
 
 BEST = {
     "metric": "loss",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from src.stopping import Stopped, StopRequest, stops_at_once
+from src.system.signals import Stopped, StopRequest, stops_at_once
 
 ROOT = Path(__file__).parent.parent
 
@@ -135,7 +135,7 @@ def test_an_error_is_not_hidden_by_a_request():
 
 WAIT = """
 import signal, sys, time
-from src.stopping import StopRequest, stops_at_once
+from src.system.signals import StopRequest, stops_at_once
 if sys.argv[1] == "ignored":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 with stops_at_once(), StopRequest().by_signal():
@@ -185,7 +185,7 @@ program, number, moment, *sys.argv[1:] = sys.argv[1:]
 class Stop:
     num_imports = 0
     def find_spec(self, name, path=None, target=None):
-        if "src.first_moments" in sys.modules and name != "_signal":
+        if "src.system.first_moments" in sys.modules and name != "_signal":
             self.num_imports += 1
             if moment in (name, str(self.num_imports)):
                 os.kill(os.getpid(), int(number))
@@ -211,12 +211,14 @@ def stop_at_import(program, number, moment, *arguments):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_while_a_program_is_imported(program, number):
     """From its first line on, before `main` begins."""
-    for moment in ("1", "3", "20", "70", "src.cli", "src.atomic"):
+    for moment in ("1", "3", "20", "70", "src.system.cli", "src.system.atomic"):
         code, error = stop_at_import(program, number, moment, "--help")
         assert (code, error) == (-number, ""), moment
 
 
-@pytest.mark.parametrize("moment", ["tensorflow.python.framework.ops", "tf_keras", "model.hooks"])
+@pytest.mark.parametrize(
+    "moment", ["tensorflow.python.framework.ops", "tf_keras", "model.hooks.hooks"]
+)
 def test_stopped_while_tensorflow_is_imported(make_experiment, data_dir, moment):
     arguments = ["--model_dir", str(make_experiment()), "--data_dir", str(data_dir)]
     code, error = stop_at_import("train", signal.SIGINT, moment, *arguments)

@@ -16,17 +16,16 @@ import pytest
 from conftest import TINY
 from PIL import Image
 
-import src.sweep
+import src.sweeping.plan
 import sweep
-from src.data import load_data
+from src.data.holdout import hold_out
+from src.data.loading import load_data
 from src.errors import SweepFailed, UserError
-from src.experiment import Experiment
-from src.facts import check_facts, check_training
-from src.holdout import hold_out
-from src.jobs import Outcome
-from src.lock import one_writer
-from src.params import Params, load_params
-from src.sweep import (
+from src.experiment.experiment import Experiment
+from src.experiment.facts import check_facts, check_training
+from src.params.schema import Params, load_params
+from src.sweeping.local import Outcome
+from src.sweeping.plan import (
     DATA_KEYS,
     FACT_KEYS,
     check_data,
@@ -35,6 +34,7 @@ from src.sweep import (
     plan,
     write_params,
 )
+from src.system.lock import one_writer
 
 ROOT = Path(__file__).parent.parent
 
@@ -533,7 +533,7 @@ def test_data_that_children_share_are_loaded_once(parent, data_dir, monkeypatch)
         loaded.append(params.validation_fraction)
         return load_data(params, data_dir, **options)
 
-    monkeypatch.setattr(src.sweep, "load_data", load)
+    monkeypatch.setattr(src.sweeping.plan, "load_data", load)
     swept = {"margin": [1, 2], "validation_fraction": [0.1, 0.2]}
     check_data(plan(parent, swept, 3), data_dir, afresh=False, keeps_splits=False)
     assert loaded == [0.1, 0.2]
@@ -563,9 +563,9 @@ def test_more_children_than_files_can_be_open(parent, data_dir, monkeypatch, opt
 TRAINER = """
 import json, sys, time
 from pathlib import Path
-from src.experiment import Experiment
-from src.lock import one_writer
-from src.params import load_params
+from src.experiment.experiment import Experiment
+from src.system.lock import one_writer
+from src.params.schema import load_params
 directory = Path(sys.argv[1])
 experiment = Experiment(directory)
 with one_writer(directory):
@@ -582,7 +582,7 @@ with one_writer(directory):
 SWEEP = """
 import sys
 import sweep
-from src.jobs import Job
+from src.sweeping.local import Job
 def job(child, data_dir, options):
     directory = child.experiment.model_dir
     command = [sys.executable, "-c", sys.argv[1], str(directory)]

@@ -2,7 +2,13 @@
 
 import pytest
 
-from src.table import format_metrics, format_number, format_splits, format_table, queries_notes
+from src.experiment.table import (
+    format_metrics,
+    format_number,
+    format_splits,
+    format_table,
+    queries_notes,
+)
 
 
 @pytest.mark.parametrize(

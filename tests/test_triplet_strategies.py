@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import reference
 
-from model import distances
 from model.estimator import tf
+from model.mining import distances
 from model.triplet_loss import batch_all_triplet_loss, batch_hard_triplet_loss
 from src.registry import SOFT_MARGIN_STRATEGIES, TRIPLET_STRATEGIES, look_up
 

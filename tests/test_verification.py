@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from src.metric_names import VERIFICATION
-from src.retrieval import rank_gallery
-from src.verification import PairCounts, verification_metrics
+from src.embeddings.retrieval import rank_gallery
+from src.embeddings.verification import PairCounts, verification_metrics
+from src.params.metric_names import VERIFICATION
 
 
 def of_pairs(found):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import visualize
-from src import layouts
+from src.data.split import Split
+from src.embeddings import layouts
 from src.errors import UserError
-from src.experiment import Best, Experiment
-from src.params import Params, save_params
-from src.split import Split
-from src.view import Viewer
+from src.experiment.experiment import Best, Experiment
+from src.params.schema import Params, save_params
+from src.projector.view import Viewer
 
 
 def make_split(labels, places, names="abcdefgh", paths=None):
@@ -323,7 +323,7 @@ class TestFigures:
                 (directory / name).write_text(name)
             return [directory / "index.html", directory / "pca.svg"]
 
-        monkeypatch.setattr("src.view.write_figures", write)
+        monkeypatch.setattr("src.projector.view.write_figures", write)
         return viewer
 
     @pytest.fixture(autouse=True)

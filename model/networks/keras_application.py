@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from model.estimator import keras, tf
 from src.errors import UserError
-from src.params import Params
+from src.params.schema import Params
 from src.registry import did_you_mean
 
 APPLICATION_LAYER = "application"
 
 
 def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
-    """Build the network, with random weights; `model/pretrained.py` brings others.
+    """Build the network, with random weights; `model/training/pretrained.py` brings others.
 
     Grey images are repeated to three channels, all are brought to `input_size` and preprocessed as
     the application wants it. Global average pooling and one dense layer make the embedding.

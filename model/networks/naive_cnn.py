@@ -2,7 +2,7 @@
 
 from model.estimator import keras
 from src.errors import UserError
-from src.params import Params
+from src.params.schema import Params
 
 
 def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:

@@ -6,7 +6,7 @@ Each is a pure function `(labels, embeddings, *, margin, distance) -> TripletLos
   src.registry.OFFLINE_STRATEGIES take T triplets for a batch: B is 3T, anchors first, then
   positives, then negatives.
 - margin: > 0, in units of the distance, or "soft" (src.registry.SOFT_MARGIN_STRATEGIES); distance:
-  see `src.pairs.paired_distances`.
+  see `src.embeddings.pairs.paired_distances`.
 - A batch without a triplet (one class, all labels distinct, one example) has loss 0 and a
   gradient of 0; the gradient is finite where embeddings coincide.
 """

@@ -4,10 +4,10 @@ from functools import partial
 
 import numpy as np
 
-from model.distances import BatchDistances, Weights
 from model.estimator import tf
+from model.mining.distances import BatchDistances, Weights
 from model.triplet_strategies import TripletLoss
-from src import mining
+from src.mining.rows import rows as mining
 
 
 def batch_all(
@@ -21,7 +21,7 @@ def batch_all(
         labels: integer [B] or [B, 1].
         embeddings: float32 [B, D], not necessarily of length 1.
         margin: > 0, in units of the distance.
-        distance: see `src.pairs.paired_distances`.
+        distance: see `src.embeddings.pairs.paired_distances`.
 
     Returns:
         The loss, a mean over the valid triplets whose loss is > 0; the counts run over all valid

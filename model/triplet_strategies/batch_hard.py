@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from model.distances import BatchDistances, Weights
 from model.estimator import tf
+from model.mining.distances import BatchDistances, Weights
 from model.triplet_strategies import TripletLoss
 
 
@@ -19,7 +19,7 @@ def batch_hard(
         embeddings: float32 [B, D], not necessarily of length 1.
         margin: > 0, in units of the distance; or "soft", for softplus(max_p d(a,p) - min_n d(a,n)),
             which pulls on however well separated an anchor is.
-        distance: see `src.pairs.paired_distances`.
+        distance: see `src.embeddings.pairs.paired_distances`.
 
     Returns:
         The loss, a mean over the anchors that have both a positive and a negative in the batch;

@@ -4,10 +4,10 @@ from functools import partial
 
 import numpy as np
 
-from model.distances import BatchDistances, Weights
 from model.estimator import tf
+from model.mining.distances import BatchDistances, Weights
 from model.triplet_strategies import TripletLoss
-from src import mining
+from src.mining.rows import rows as mining
 
 
 def batch_semihard(
@@ -22,7 +22,7 @@ def batch_semihard(
         labels: integer [B] or [B, 1].
         embeddings: float32 [B, D]. FaceNet's have length 1.
         margin: > 0, in units of the distance.
-        distance: see `src.pairs.paired_distances`. FaceNet's is `squared_euclidean`.
+        distance: see `src.embeddings.pairs.paired_distances`. FaceNet's is `squared_euclidean`.
 
     Returns:
         The loss, a mean over the pairs (a, p) that have a negative in the batch, also those of

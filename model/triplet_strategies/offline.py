@@ -16,15 +16,15 @@ def offline(
         labels: integer [3T] or [3T, 1].
         embeddings: float32 [3T, D], not necessarily of length 1.
         margin: > 0, in units of the distance.
-        distance: see `src.pairs.paired_distances`.
+        distance: see `src.embeddings.pairs.paired_distances`.
 
     Returns:
         The loss, a mean over all T triplets, also those of loss 0, and the counts of them. Left out
-        is a row that is no triplet by its labels: see `src/offline.py`.
+        is a row that is no triplet by its labels: see `src/mining/triplets.py`.
     """
     anchors, positives, negatives = tf.split(tf.reshape(labels, [-1]), 3)  # each [T]
     is_triplet = tf.logical_and(tf.equal(anchors, positives), tf.not_equal(anchors, negatives))
-    # float64, as in model/distances.py
+    # float64, as in model/mining/distances.py
     x = tf.cast(embeddings, tf.float64)
     anchors, positives, negatives = tf.split(x, 3)  # each [T, D]
     losses = (

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from src.data.split import Dataset, Split
 from src.datasets.mnist import dataset_folders
 from src.download import RemoteFile
 from src.errors import UserError
 from src.printable import printable
-from src.regular_file import open_regular, read_regular
-from src.split import Dataset, Split
+from src.system.regular_file import open_regular, read_regular
 
 if TYPE_CHECKING:
-    from src.params import Params
+    from src.params.schema import Params
 
 # As in the archive's batches.meta.txt.
 CLASS_NAMES = (

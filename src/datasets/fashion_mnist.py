@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from src.data.split import Dataset
 from src.datasets.mnist import dataset_folders, load_mnist_layout
 from src.download import RemoteFile
-from src.split import Dataset
 
 if TYPE_CHECKING:
-    from src.params import Params
+    from src.params.schema import Params
 
 CLASS_NAMES = (
     "T-shirt/top",

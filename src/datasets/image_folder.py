@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from src.class_names import in_order, listed
+from src.data.class_names import in_order, listed
+from src.data.image_cache import ImageCache, cached_images
+from src.data.image_csv import read_csv
+from src.data.images import MappedImages
+from src.data.listing import Listing, walk
+from src.data.split import SPLITS, Dataset, Split
 from src.errors import UserError
-from src.image_cache import ImageCache, cached_images
-from src.image_csv import read_csv
-from src.listing import Listing, walk
-from src.mapped_images import MappedImages
 from src.printable import printable
-from src.split import SPLITS, Dataset, Split
 
 if TYPE_CHECKING:
-    from src.params import Params
+    from src.params.schema import Params
 
 CACHE_FOLDER = ".tripletboard"  # hidden, as all that is not looked at for pictures
 
@@ -33,8 +33,9 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     are decoded and resized once, into a cache beside them, of which a split reads what it is asked
     for: a data set may be larger than memory.
 
-    Folders such as `train/`, `validation/` and `test/` (see `src.listing.split_of`), each with a
-    folder for each class, or the column `split` of the CSV file, say what is trained and tested on.
+    Folders such as `train/`, `validation/` and `test/` (see `src.data.listing.split_of`), each
+    with a folder for each class, or the column `split` of the CSV file, say what is trained and
+    tested on.
 
     Args:
         data_dir: the folder of all datasets.

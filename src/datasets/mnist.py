@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from src.data.idx import read_idx
+from src.data.split import Dataset, Split
 from src.errors import UserError
-from src.idx import read_idx
 from src.registry import DATASETS
-from src.split import Dataset, Split
 
 if TYPE_CHECKING:
-    from src.params import Params
+    from src.params.schema import Params
 
 CLASS_NAMES = tuple("0123456789")
 

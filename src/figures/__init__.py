@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from src.curves import Curve
-from src.pairs import Pairs, scan_pairs
-from src.params import Params
+from src.data.shown import shown_indices
+from src.data.split import Split
+from src.embeddings.pairs import Pairs, scan_pairs
+from src.embeddings.retrieval import nearest_neighbors
+from src.experiment.curves import Curve
+from src.params.schema import Params
 from src.printable import printable
-from src.progress import progress_bar
 from src.registry import FIGURES, LIVE_ONLY_FIGURES, look_up
-from src.retrieval import nearest_neighbors
-from src.shown import shown_indices
-from src.split import Split
+from src.system.progress import progress_bar
 
 if TYPE_CHECKING:  # slow to import, and not needed before the first figure is drawn
     from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ class Picture(NamedTuple):
     """A figure, and what is to be said of it.
 
     Attributes:
-        figure: drawn in the style of `src.drawing`.
+        figure: drawn in the style of `src.drawing.style`.
         title: a few words.
         caption: what one sees, and how to read it; plain text.
         alt: what stands in for the figure where it cannot be seen; plain text.
@@ -146,9 +146,9 @@ def draw(name: str, data: FigureData, **options: int) -> Picture | None:
     Args:
         name: of FIGURES.
         data: what to draw.
-        options: of `src.drawing.style`.
+        options: of `src.drawing.style.style`.
     """
-    from src.drawing import style
+    from src.drawing.style import style
 
     with style(**options):
         picture: Picture | None = look_up(FIGURES, name)(data)
@@ -171,8 +171,8 @@ def write_figures(
     Returns:
         The files written, the page first.
     """
-    from src.drawing import save_figure, style
-    from src.figure_page import page
+    from src.drawing.page import page
+    from src.drawing.style import save_figure, style
 
     if names is None:
         names = [name for name in FIGURES if name not in LIVE_ONLY_FIGURES]

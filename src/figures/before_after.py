@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from src.drawing import new_figure
+from src.drawing.scatter import draw_classes
+from src.drawing.style import new_figure
+from src.embeddings.layouts import pca
+from src.embeddings.retrieval import nearest_neighbors
 from src.figures import FigureData, Picture
-from src.layouts import pca
-from src.retrieval import nearest_neighbors
-from src.scatter import draw_classes
 
 
 def draw(data: FigureData) -> Picture | None:

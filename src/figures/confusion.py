@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from numpy.typing import NDArray
 
-from src.drawing import NEGATIVE_COLOR, display_names, new_figure
+from src.drawing.style import NEGATIVE_COLOR, display_names, new_figure
 from src.figures import FigureData, Picture
 
 _MAX_NUMBERED = 20

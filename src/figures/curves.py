@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from src.curves import Curve
-from src.drawing import NEGATIVE_COLOR, POSITIVE_COLOR, new_figure
+from src.drawing.style import NEGATIVE_COLOR, POSITIVE_COLOR, new_figure
+from src.experiment.curves import Curve
 from src.figures import FigureData, Picture
 
 _TAGS = ("loss", "fraction_positive")

@@ -3,10 +3,10 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from src.drawing import FAINT, NEGATIVE_COLOR, POSITIVE_COLOR, new_figure
+from src.drawing.style import FAINT, NEGATIVE_COLOR, POSITIVE_COLOR, new_figure
+from src.embeddings.pairs import Pairs
 from src.figures import FigureData, Picture
-from src.pairs import Pairs
-from src.params import format_value
+from src.params.schema import format_value
 
 DISTANCE_TITLES = {
     "euclidean": "Euclidean distance",

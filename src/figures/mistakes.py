@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from src.drawing import (
+from src.drawing.strips import draw_image, prepare
+from src.drawing.style import (
     FAINT,
     NEGATIVE_COLOR,
     POSITIVE_COLOR,
@@ -13,9 +14,8 @@ from src.drawing import (
     display_names,
     new_figure,
 )
+from src.embeddings.pairs import paired_distances
 from src.figures import FigureData, Picture
-from src.pairs import paired_distances
-from src.strips import draw_image, prepare
 
 _NUM_MISTAKES = 10
 _NUM_NEIGHBORS = 7

@@ -2,10 +2,10 @@
 
 import math
 
-from src.drawing import new_figure
+from src.drawing.scatter import draw_classes
+from src.drawing.style import new_figure
 from src.figures import FigureData, Picture
 from src.figures.curves import draw_curve
-from src.scatter import draw_classes
 
 
 def draw(data: FigureData) -> Picture | None:

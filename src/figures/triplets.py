@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from src.drawing import (
+from src.drawing.strips import draw_image, prepare
+from src.drawing.style import (
     FAINT,
     INK,
     NEGATIVE_COLOR,
@@ -15,10 +16,9 @@ from src.drawing import (
     display_names,
     new_figure,
 )
+from src.embeddings.pairs import paired_distances
 from src.figures import FigureData, Picture
-from src.pairs import paired_distances
-from src.params import format_value
-from src.strips import draw_image, prepare
+from src.params.schema import format_value
 
 _NUM_TRIPLETS = 6
 

@@ -1,7 +1,7 @@
 """The t-SNE layout as a map."""
 
+from src.drawing.scatter import layout_picture
 from src.figures import FigureData, Picture
-from src.scatter import layout_picture
 
 
 def draw(data: FigureData) -> Picture | None:

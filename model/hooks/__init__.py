@@ -1,0 +1,1 @@
+"""What watches a run: the Estimator's hooks, listeners and exporters."""

@@ -1,0 +1,117 @@
+"""The best checkpoint by an evaluation's metric: kept, exported, and the measure of patience."""
+
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from model.estimator import estimator
+from model.hooks.hooks import StopAfterEvaluation
+from model.split_metrics import defined
+from src.experiment.experiment import Best, Experiment
+from src.experiment.table import format_number
+from src.params.metric_names import LOWER_IS_BETTER
+from src.params.schema import Params
+
+
+class BestCheckpoint(estimator.Exporter):
+    """Keeps the checkpoint whose `best_metric` on validation is best.
+
+    Of equals that of the lower loss, and of those the later. As long as the metric is not defined,
+    the latest is kept, and patience does not count.
+
+    The Estimator calls an Exporter after each evaluation. What is the best so far stands in a
+    file, so that a resumed run goes on with it. The export itself, and the removal of the one
+    before, are left to `BestExporter`; its own memory is not used, for after a restart it takes
+    the first evaluation for the best, whatever came before.
+    """
+
+    def __init__(
+        self, experiment: Experiment, params: Params, serving_input_fn: Any, stop: Any
+    ) -> None:
+        """Prepare to keep.
+
+        Args:
+            experiment: where the best checkpoint is kept.
+            params: `best_metric`, `patience_evaluations`.
+            serving_input_fn: what the exported model takes.
+            stop: the `StopAfterEvaluation` of the training run.
+        """
+        self._experiment = experiment
+        self._metric = params.best_metric
+        self._patience = params.patience_evaluations
+        self._stop: StopAfterEvaluation = stop
+        self._exporter = estimator.BestExporter(
+            name=self.name,
+            serving_input_receiver_fn=serving_input_fn,
+            event_file_pattern=None,
+            compare_fn=lambda best_eval_result, current_eval_result: True,
+            exports_to_keep=1,
+        )
+
+    @property
+    def name(self) -> str:
+        """The folder in `export/`."""
+        return "best"
+
+    def export(
+        self,
+        estimator: Any,
+        export_path: str,
+        checkpoint_path: str,
+        eval_result: dict[str, Any],
+        is_the_final_export: bool,
+    ) -> Any:
+        """Keep and export the checkpoint if it is better; stop the run where patience has ended."""
+        metrics, step = defined(eval_result), int(eval_result["global_step"])
+        value, loss = metrics[self._metric], metrics["loss"]
+        best = self._experiment.best()
+        if best is not None and step <= best.latest_step:
+            return None  # evaluated before, by a run that broke off
+        is_better = best is None or self._is_better(value, best.value)
+        num_since = 0 if best is None or is_better else best.num_evaluations_since + 1
+        exported = None
+        if best is None or is_better or _wins_tie(value, loss, best):
+            exported = self._exporter.export(
+                estimator, export_path, checkpoint_path, eval_result, is_the_final_export
+            )
+            best = Best(self._metric, value, step, step, num_since, loss)
+            self._keep(Path(checkpoint_path), best)
+        else:
+            best = replace(best, latest_step=step, num_evaluations_since=num_since)
+            self._experiment.save_best(best)
+        if self._patience is not None and best.num_evaluations_since >= self._patience:
+            tqdm.write(
+                f"step {step}: stopping, for {best.num_evaluations_since} evaluations in a row "
+                f"have not bettered {best.metric} {format_number(best.value)}",
+                file=sys.stderr,
+            )
+            self._stop()
+        return exported
+
+    def _is_better(self, value: float | None, best: float | None) -> bool:
+        """Return whether a value betters the best; one that is not defined follows such a one."""
+        if value is None or best is None:
+            return best is None
+        return value < best if self._metric in LOWER_IS_BETTER else value > best
+
+    def _keep(self, checkpoint: Path, best: Best) -> None:
+        """Copy the checkpoint's files; the file that names it changes once they are there."""
+        folder = self._experiment.best_dir
+        folder.mkdir(exist_ok=True)
+        for path in checkpoint.parent.glob(f"{checkpoint.name}.*"):
+            shutil.copyfile(path, folder / path.name)
+        self._experiment.save_best(best)
+        for path in folder.glob("model.ckpt-*"):
+            if path.stem != checkpoint.name:
+                path.unlink()
+
+
+def _wins_tie(value: float | None, loss: float | None, best: Best) -> bool:
+    """Return whether an evaluation of the best value is the better one: by its loss, or later."""
+    if value is None or value != best.value:
+        return False
+    return best.loss is None or (loss is not None and loss <= best.loss)

@@ -1,0 +1,1 @@
+"""Distances within a batch, and from their slopes the loss and its gradient."""

@@ -1,0 +1,211 @@
+"""Checkpoints that a run can go on from: whole, and of the network that the params make."""
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from model.estimator import tf
+from src.errors import UserError
+from src.experiment.checkpoint_files import (
+    CheckpointState,
+    checkpoint_name,
+    checkpoint_steps,
+    read_state,
+    write_state,
+)
+from src.experiment.experiment import Experiment
+from src.experiment.run_files import set_aside
+from src.printable import printable
+
+# What TensorFlow leaves when it is killed while it writes.
+_LEFTOVERS = ("model.ckpt-*_temp", "model.ckpt-*.tmp*", "checkpoint.tmp*", "graph.pbtxt.tmp*")
+
+
+def fault_of(checkpoint: Path) -> str | None:
+    """Return what is wrong with a checkpoint's files; None where all can be read.
+
+    Every tensor is read: the index and each tensor have a checksum, which is compared then. That
+    takes a millisecond a megabyte.
+
+    Args:
+        checkpoint: the path less the endings of its files, `model.ckpt-782`.
+    """
+    files = list(checkpoint.parent.glob(f"{checkpoint.name}.*"))
+    if checkpoint.with_name(f"{checkpoint.name}.index") not in files:
+        return f"{checkpoint.name}.index is missing"
+    for path in files:
+        if not path.is_file():  # a pipe would be waited for
+            return f"{printable(path.name)} is no regular file"
+    try:
+        reader = tf.train.load_checkpoint(str(checkpoint))
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
+        # IndexError is how it says that the data file ends too early.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return printable(reason.removeprefix(f"{checkpoint}").lstrip(".; "))
+    return None
+
+
+def usable_checkpoint(model_dir: Path, checkpoint: Path | None = None) -> Path:
+    """Return `checkpoint`, or the latest one, once it is known to be whole.
+
+    Raises:
+        UserError: it is damaged, or there is none.
+    """
+    if checkpoint is None:
+        checkpoint = Experiment(model_dir).latest_checkpoint
+        if checkpoint is None:
+            raise UserError(f"{model_dir}: no checkpoint found; accepted: a trained experiment")
+    if fault := fault_of(checkpoint):
+        raise UserError(
+            f"{checkpoint}: damaged: {fault}; accepted: a whole checkpoint "
+            f"(python train.py --model_dir {model_dir} goes on from the one before)"
+        )
+    return checkpoint
+
+
+def repair(model_dir: Path) -> list[str]:
+    """Set damaged checkpoints aside, and make the latest whole one the latest.
+
+    The checkpoint that the file `checkpoint` names is the latest, as TensorFlow has it; where that
+    file is damaged itself, the one of the highest step is. Where it names what is not in the
+    directory, it is written anew, for TensorFlow would restore and remove that. Only the run that
+    holds the experiment's lock may call this.
+
+    Returns:
+        What was found and done, a line each; nothing where all is well.
+    """
+    remove_leftovers(model_dir)
+    found = _set_extras_aside(Experiment(model_dir))
+    path, state = model_dir / "checkpoint", _read_state(model_dir)
+    steps = sorted(checkpoint_steps(model_dir, "(?:index|data-.*)"))
+    latest = state.latest_step if state else None
+    if state is None and not steps:
+        return found
+    if state and state.is_plain and fault_of(model_dir / checkpoint_name(latest)) is None:
+        return found
+    if latest is None:
+        fault = "damaged" if state else "missing"
+        found.append(f"{path}: {fault}; the checkpoints are taken from the names of their files")
+    elif latest not in steps:
+        found.append(f"{path}: names {checkpoint_name(latest)}, whose files are missing")
+    elif not state.is_plain:
+        found.append(f"{path}: names more than checkpoints beside it; written anew")
+    whole = None
+    for step in reversed(steps):
+        if latest in steps and step > latest:
+            continue  # of a run that was rolled back
+        checkpoint = model_dir / checkpoint_name(step)
+        fault = fault_of(checkpoint)
+        if fault is None:
+            whole = step
+            break
+        found.append(f"{checkpoint}: damaged: {fault}; set aside in {_set_aside(checkpoint)}")
+    write_state(model_dir, [step for step in steps if whole is not None and step <= whole])
+    found.append(
+        f"{model_dir}: no whole checkpoint is left; starting afresh"
+        if whole is None
+        else f"{model_dir}: going on from {checkpoint_name(whole)}"
+    )
+    return found
+
+
+def remove_leftovers(model_dir: Path) -> None:
+    """Remove what TensorFlow left of files that it did not come to complete."""
+    for pattern in _LEFTOVERS:
+        for path in model_dir.glob(pattern):
+            with suppress(OSError):  # they do no harm
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
+
+class AlignedSaver(tf.compat.v1.train.CheckpointSaverHook):
+    """Saves at multiples of `save_steps`, wherever the run has begun.
+
+    The Estimator's own saver counts from where it begins; checkpoints, evaluations and with them
+    the best checkpoint would depend on when a training was stopped.
+    """
+
+    def __init__(self, model_dir: str, save_steps: int) -> None:
+        """Save to `model_dir` every `save_steps` steps, and at the first and last one."""
+        super().__init__(model_dir, save_steps=save_steps)
+        self._save_steps = save_steps
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Save, and count from the multiple before."""
+        super().after_create_session(session, coord)
+        step = self._timer.last_triggered_step()
+        self._timer.update_last_triggered_step(step - step % self._save_steps)
+
+
+class FitsNetwork(tf.compat.v1.train.SessionRunHook):
+    """Raises `UserError` where the checkpoint about to be restored is of another network."""
+
+    def __init__(self, model_dir: Path, checkpoint: Path | None = None) -> None:
+        """Look at `checkpoint`; None for the latest, if there is one when the session begins."""
+        self._model_dir = model_dir
+        self._checkpoint = checkpoint
+
+    def begin(self) -> None:
+        """Compare the shapes of all variables."""
+        checkpoint = self._checkpoint or Experiment(self._model_dir).latest_checkpoint
+        if checkpoint is None:
+            return
+        found = tf.train.load_checkpoint(str(checkpoint)).get_variable_to_shape_map()
+        wanted = {v.op.name: v.shape.as_list() for v in tf.compat.v1.global_variables()}
+        wrong = [name for name, shape in wanted.items() if found.get(name) != shape]
+        if not wrong:
+            return
+        name = wrong[0]
+        raise UserError(
+            f"{checkpoint}: of another network: variable {name}: found {_shape(found.get(name))}; "
+            f"accepted: {_shape(wanted[name])}, as params.json makes it"
+            + (f" ({len(wrong)} of {len(wanted)} variables differ)" if len(wrong) > 1 else "")
+        )
+
+
+def _shape(shape: list[int] | None) -> str:
+    if shape is None:
+        return "nothing"
+    return f"shape {' x '.join(map(str, shape))}" if shape else "a scalar"
+
+
+def _read_state(model_dir: Path) -> CheckpointState | None:
+    """Return what the file `checkpoint` says; of one that cannot be read, nothing."""
+    try:
+        return read_state(model_dir)
+    except UserError:
+        set_aside(model_dir / "checkpoint")
+        return CheckpointState(latest_step=None, is_plain=False)
+
+
+def _set_aside(checkpoint: Path) -> Path:
+    """Move the files of a checkpoint to a folder of their own, and return that."""
+    for path in checkpoint.parent.glob(f"{checkpoint.name}.*"):
+        folder = set_aside(path)
+    return folder
+
+
+def _has_index(checkpoint: Path) -> bool:
+    return checkpoint.with_name(f"{checkpoint.name}.index").exists()
+
+
+def _set_extras_aside(experiment: Experiment) -> list[str]:
+    """Move the folders of the best and the untrained checkpoint, if they are damaged; say so."""
+    found = []
+    for checkpoint, consequence in (
+        (experiment.best_checkpoint, "the best from now on is kept"),
+        (experiment.untrained_checkpoint, "the baseline `untrained` is left out"),
+    ):
+        if checkpoint is None:
+            continue
+        if checkpoint == experiment.untrained_checkpoint and not _has_index(checkpoint):
+            continue  # there is none, or a run was killed while it wrote it and writes it again
+        if fault := fault_of(checkpoint):
+            folder = set_aside(checkpoint.parent) / checkpoint.parent.name
+            found.append(f"{checkpoint}: damaged: {fault}; set aside in {folder}; {consequence}")
+    return found

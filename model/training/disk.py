@@ -1,0 +1,114 @@
+"""Room on the disk: looked at before training, and named where TensorFlow finds none."""
+
+import errno
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from model.estimator import tf
+from model.training.checkpoints import remove_leftovers
+from src.experiment.experiment import Experiment
+from src.system.atomic import disk_error, free_bytes
+
+# TensorFlow's errors give the path, a semicolon, and the system's text in place of its number.
+_ERRORS = {
+    os.strerror(number): number
+    for number in (
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+        *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR),
+    )
+}
+_PATH_AND_ERROR = re.compile(rf"(?:^|\s)(/.*?|\S+); ({'|'.join(map(re.escape, _ERRORS))})")
+
+# Beside the variables a first checkpoint writes the graph: as text (2.5 times as large), into the
+# event file (twice), as `.meta`, and a copy of that.
+_GRAPH_COPIES = 7
+
+
+def names_disk_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a function whose first argument is an experiment raise `disk_errors`."""
+
+    @wraps(function)
+    def wrapped(experiment: Experiment, *args: Any, **kwargs: Any) -> Any:
+        with disk_errors(experiment.model_dir):
+            return function(experiment, *args, **kwargs)
+
+    return wrapped
+
+
+@contextmanager
+def disk_errors(model_dir: Path) -> Iterator[None]:
+    """Raise `UserError` where what the block writes to `model_dir` cannot be written.
+
+    Checkpoints have temporary names until they are complete, so that the latest one stays.
+    """
+    try:
+        with _silent_event_writers():
+            yield
+    except (tf.errors.OpError, RuntimeError) as error:  # the latter from event files
+        match = _PATH_AND_ERROR.search(str(error))
+        if match is None:
+            raise
+        path, number = Path(match[1]), _ERRORS[match[2]]
+    except OSError as error:
+        if error.errno not in _ERRORS.values():
+            raise
+        path, number = Path(error.filename2 or error.filename or model_dir), error.errno
+    else:
+        return
+    remove_leftovers(model_dir)
+    raise disk_error(path, number, needed=checkpoint_bytes(model_dir), what="a checkpoint")
+
+
+@contextmanager
+def _silent_event_writers() -> Iterator[None]:
+    """Silence threads that write event files: their errors are raised again at the next write."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return not _PATH_AND_ERROR.search(record.getMessage())
+
+    def excepthook(failure: threading.ExceptHookArgs) -> None:
+        if not _PATH_AND_ERROR.search(str(failure.exc_value)):
+            excepthook_before(failure)
+
+    logger, excepthook_before = logging.getLogger("tensorflow"), threading.excepthook
+    logger.addFilter(is_other)
+    threading.excepthook = excepthook
+    try:
+        yield
+    finally:
+        threading.excepthook = excepthook_before
+        logger.removeFilter(is_other)
+
+
+def checkpoint_bytes(model_dir: Path) -> int:
+    """Return what the largest checkpoint takes; 0 where there is none."""
+    sizes: dict[str, int] = {}
+    for path in model_dir.glob("model.ckpt-*.*"):
+        with suppress(FileNotFoundError):  # rotation has removed it meanwhile
+            sizes[path.stem] = sizes.get(path.stem, 0) + path.lstat().st_size
+    return max(sizes.values(), default=0)
+
+
+class RoomForCheckpoints(tf.compat.v1.train.SessionRunHook):
+    """Raises `UserError` before the first step where the disk has no room for a checkpoint."""
+
+    def __init__(self, model_dir: Path) -> None:
+        """Look at the disk of `model_dir`."""
+        self._model_dir = model_dir
+
+    def begin(self) -> None:
+        """Look."""
+        variables = tf.compat.v1.global_variables()
+        needed = sum(v.shape.num_elements() * v.dtype.size for v in variables)
+        needed += _GRAPH_COPIES * tf.compat.v1.get_default_graph().as_graph_def().ByteSize()
+        if needed > free_bytes(self._model_dir):
+            raise disk_error(
+                self._model_dir, errno.ENOSPC, needed=needed, what="a first checkpoint"
+            )

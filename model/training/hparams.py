@@ -1,0 +1,115 @@
+"""What TensorBoard's tab HPARAMS shows of an experiment: its params, its metrics, how it ended.
+
+Every run says all of this in its own directory, the list of columns too. The tab takes that list
+from the first run that has one, so nothing is written where the experiments lie side by side.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import model.estimator  # noqa: F401  (before what follows imports TensorFlow)
+
+# isort: split
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams.summary import experiment_pb, session_end_pb, session_start_pb
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from src.comparing.comparison import WITHOUT_EFFECT, flat_params
+from src.params.schema import Augment, Params, format_value
+
+_SUFFIX = ".hparams"
+
+# Folder and tag of each column of metrics, in this order. No folder: the training's own summaries.
+METRICS = (
+    ("eval_validation", "map_at_r_within"),
+    ("eval_validation", "recall_at_1_within"),
+    ("eval_validation", "fraction_positive"),
+    ("eval_validation", "fraction_positive_at_reference"),
+    ("eval_validation", "loss"),
+    ("eval_validation", "embedding_mean_norm"),
+    ("", "examples_per_second"),
+    ("", "fraction_positive"),
+    ("", "loss"),
+    ("eval_test", "map_at_r_within"),
+    ("eval_test", "recall_at_1"),
+    ("eval_unseen", "map_at_r_within"),
+)
+
+_TYPES = {
+    "integer": api_pb2.DATA_TYPE_FLOAT64,
+    "number": api_pb2.DATA_TYPE_FLOAT64,
+    "boolean": api_pb2.DATA_TYPE_BOOL,
+}
+
+
+def write_start(model_dir: Path, params: Params) -> None:
+    """Write the params and the list of columns, in place of what an earlier run has written.
+
+    Of a directory the tab believes the first file; a training that goes on for more epochs would
+    else show the fewer of before.
+    """
+    for path in model_dir.glob(f"events.out.tfevents.*{_SUFFIX}"):
+        path.unlink()
+    metrics = [
+        api_pb2.MetricInfo(name=api_pb2.MetricName(group=group, tag=tag)) for group, tag in METRICS
+    ]
+    # Runs of one group would be shown as one: each is its own.
+    group_name = os.path.relpath(model_dir)
+    _write(
+        model_dir,
+        experiment_pb(_hparam_infos(), metrics),
+        session_start_pb(hparams(params), group_name=group_name),
+    )
+
+
+def write_end(model_dir: Path, *, succeeded: bool) -> None:
+    """Write how the training ended."""
+    status = api_pb2.STATUS_SUCCESS if succeeded else api_pb2.STATUS_FAILURE
+    _write(model_dir, session_end_pb(status))
+
+
+def hparams(params: Params) -> dict[str, Any]:
+    """Return the params as the tab takes them: those of `compare.py`, without what is not given."""
+    values = {**flat_params(params), "distance": params.distance_name}
+    return {
+        key: format_value(value) if isinstance(value, list | tuple) else value
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def _hparam_infos() -> list[Any]:
+    """Return name, type and description of every param; of one with two types, the number's.
+
+    The tab takes the list of one experiment for all: it does not depend on their datasets.
+    """
+    properties = Params.model_json_schema()["properties"]
+    without = WITHOUT_EFFECT - {"image_size"} | {"augment"}
+    found = {key: properties[key] for key in Params.model_fields if key not in without}
+    for key, of_augment in Augment.model_json_schema()["properties"].items():
+        found[f"augment.{key}"] = of_augment
+    infos = []
+    for key, of_key in found.items():
+        choices = [of_key, *of_key.get("anyOf", []), *of_key.get("oneOf", [])]
+        names = [choice.get("type") for choice in choices]
+        types = [_TYPES[name] for name in names if name in _TYPES]
+        infos.append(
+            api_pb2.HParamInfo(
+                name=key,
+                description=of_key["description"],
+                type=types[0] if types else api_pb2.DATA_TYPE_STRING,
+            )
+        )
+    return infos
+
+
+def _write(model_dir: Path, *summaries: Any) -> None:
+    """Write an event file of these summaries."""
+    writer = EventFileWriter(str(model_dir), filename_suffix=_SUFFIX)
+    for summary in summaries:
+        event = Event()
+        event.summary.ParseFromString(summary.SerializeToString())
+        writer.add_event(event)
+    writer.close()

@@ -1,0 +1,473 @@
+"""Training, evaluating and embedding an experiment: the Estimator's runs over its splits."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.estimator import estimator, tf
+from model.hooks.best_checkpoint import BestCheckpoint
+from model.hooks.hooks import (
+    CollapseAlarm,
+    DivergenceGuard,
+    EvaluationReport,
+    FiniteCheckpoints,
+    KeepEmbeddings,
+    KeepUntrained,
+    ProgressBar,
+    ProgressFile,
+    StopAfterEvaluation,
+    write_scalars,
+)
+from model.hooks.live_figures import LiveFigures
+from model.hooks.stopping import StopAfterSaving, StopEvaluation, StopTraining, ends_in_order
+from model.input_fn import (
+    PREDICT_BATCH_SIZE,
+    eval_input_fn,
+    predict_input_fn,
+    train_input_fn,
+)
+from model.model_fn import model_fn, serving_input_fn
+from model.split_metrics import defined
+from model.training.checkpoints import AlignedSaver, FitsNetwork, fault_of, usable_checkpoint
+from model.training.determinism import session_config
+from model.training.disk import RoomForCheckpoints, names_disk_errors
+from model.training.pretrained import LayerValues
+from src.data.extra_classes import with_extra_classes
+from src.data.holdout import UNSEEN
+from src.data.split import Split
+from src.embeddings.baselines import raw_pixels, remembered
+from src.embeddings.metrics import Embedded, Metrics, metrics_against_gallery, metrics_within
+from src.experiment.experiment import Experiment
+from src.mining.batches import training_batches
+from src.mining.triplets import TripletsLost, load_triplets, mine_triplets, save_triplets
+from src.params.metric_names import AGAINST_GALLERY
+from src.params.schema import Params
+from src.registry import NETWORKS, look_up
+from src.system.atomic import atomic_write
+from src.system.progress import progress_bar
+from src.system.signals import StopRequest
+
+logger = logging.getLogger(__name__)
+
+
+def build_estimator(
+    experiment: Experiment,
+    params: Params,
+    steps_per_epoch: int = 1,
+    initial_weights: LayerValues | None = None,
+) -> "estimator.Estimator":
+    """Return the Estimator of an experiment; it builds no graph yet.
+
+    Args:
+        experiment: where checkpoints and summaries go.
+        params: of the network, loss and training.
+        steps_per_epoch: the default of `save_checkpoints_steps`, and by `num_epochs` the length of
+            the training.
+        initial_weights: what a training that begins starts from; None for random weights.
+    """
+    config = estimator.RunConfig(
+        model_dir=str(experiment.model_dir),
+        tf_random_seed=params.seed,
+        save_summary_steps=params.save_summary_steps,
+        save_checkpoints_steps=params.save_checkpoints_steps or steps_per_epoch,
+        keep_checkpoint_max=params.keep_checkpoint_max,
+        session_config=session_config(params),
+    )
+    num_steps = params.num_epochs * steps_per_epoch
+    return estimator.Estimator(
+        partial(model_fn, num_steps=num_steps, initial_weights=initial_weights),
+        config=config,
+        params=params,
+    )
+
+
+@names_disk_errors
+def train_and_evaluate(
+    experiment: Experiment,
+    params: Params,
+    splits: Mapping[str, Split],
+    initial_weights: LayerValues | None = None,
+    *,
+    data_have_changed: bool = False,
+) -> bool:
+    """Train for `num_epochs`, evaluating on the validation split after every checkpoint.
+
+    The best checkpoint is kept apart, and patience that runs out ends the training earlier.
+    Goes on from the latest checkpoint where there is one, with the batches that would have come.
+
+    Args:
+        experiment: where checkpoints and summaries go.
+        params: of the experiment.
+        splits: `train`, `validation`, and `test` for `live_figures`.
+        initial_weights: what it starts from where there is no checkpoint; None for random weights.
+        data_have_changed: whether the run so far had other data, so that offline triplets are to be
+            mined anew.
+
+    Returns:
+        Whether the embeddings have collapsed in the end, or in what has stopped the run.
+
+    Raises:
+        TrainingDiverged: loss or weights are not finite; the latest checkpoint is from before.
+        Stopped: by a signal; the latest checkpoint is of the step that the run had come to.
+    """
+    train, validation = with_extra_classes(splits["train"], params), splits["validation"]
+    batches = training_batches(train, params)
+    max_steps = params.num_epochs * batches.steps_per_epoch
+    model_dir = str(experiment.model_dir)
+    with atomic_write(experiment.network_path) as file:
+        file.write(describe_network(params, train.images.shape[1:]).encode())
+    trained = build_estimator(experiment, params, batches.steps_per_epoch, initial_weights)
+    guard = DivergenceGuard(model_dir)
+    alarm = CollapseAlarm(
+        margin=params.margin,
+        distance=params.distance_name,
+        every_steps=params.save_summary_steps,
+        model_dir=model_dir,
+        stop=params.stop_on_collapse,
+    )
+    early_stop, request = StopAfterEvaluation(), StopRequest()
+    live_figures = LiveFigures(
+        experiment, params, splits["test"], partial(embed, experiment, params)
+    )
+    serving = serving_input_fn(train.images.shape[1:])
+    eval_spec = estimator.EvalSpec(
+        partial(eval_input_fn, validation, params),
+        steps=None,  # the whole split; the Estimator's default is 100 batches
+        name="validation",
+        hooks=[StopEvaluation(request)],
+        exporters=[
+            EvaluationReport(batches.steps_per_epoch, experiment),
+            BestCheckpoint(experiment, params, serving, early_stop),
+            *([live_figures] if params.live_figures else []),
+        ],
+        start_delay_secs=0,
+        throttle_secs=0,  # after every checkpoint; the default is at most every 10 minutes
+    )
+    with ends_in_order(request, model_dir):
+        _evaluate_best(experiment, trained, eval_spec)
+        _evaluate_missed(experiment, params, trained, eval_spec, batches.steps_per_epoch)
+    segments = _segments(
+        experiment, params, train, batches.steps_per_epoch, data_have_changed=data_have_changed
+    )
+    for segment in segments:
+        if experiment.stopped_early(params):
+            break
+        bar = ProgressBar(
+            "train",
+            batches.examples_before(max_steps),
+            seen=batches.examples_before(segment.first_step),
+            model_dir=model_dir,
+            save_summary_steps=params.save_summary_steps,
+        )
+        train_spec = estimator.TrainSpec(
+            partial(train_input_fn, train, params, segment.first_step, segment.mined),
+            max_steps=segment.last_step,
+            hooks=[
+                FitsNetwork(experiment.model_dir),
+                RoomForCheckpoints(experiment.model_dir),
+                *(guard, bar, alarm, early_stop, ProgressFile(experiment, max_steps)),
+                StopTraining(request),
+                AlignedSaver(model_dir, trained.config.save_checkpoints_steps),
+            ],
+            saving_listeners=[
+                FiniteCheckpoints(guard),
+                KeepUntrained(experiment.model_dir, experiment.untrained_checkpoint),
+                StopAfterSaving(request),
+            ],
+        )
+        try:
+            with ends_in_order(request, model_dir):
+                estimator.train_and_evaluate(trained, train_spec, eval_spec)
+        finally:
+            bar.close()
+            live_figures.write_animations()
+        if params.stop_on_collapse and alarm.collapsed:
+            break
+    return alarm.collapsed
+
+
+class Segment(NamedTuple):
+    """A part of a training, trained without a break.
+
+    Attributes:
+        first_step: the step of the checkpoint that it goes on from.
+        last_step: the one of the checkpoint that it ends with, unless a hook stops it before.
+        mined: the offline triplets of its epochs, int32 [N, 3]; None where batches need none.
+    """
+
+    first_step: int
+    last_step: int
+    mined: NDArray[np.int32] | None
+
+
+def _segments(
+    experiment: Experiment,
+    params: Params,
+    train: Split,
+    steps_per_epoch: int,
+    *,
+    data_have_changed: bool,
+) -> Iterator[Segment]:
+    """Yield what is left of a training; to be trained before the next one is asked for.
+
+    That is one segment, unless offline triplets are mined: then one for each choice of triplets,
+    made with the checkpoint that the segment before has left.
+    """
+    max_steps = params.num_epochs * steps_per_epoch
+    first_step = experiment.latest_step() or 0
+    if params.offline_mining == "random":
+        yield Segment(first_step, max_steps, None)
+        return
+    steps_per_choice = params.remine_epochs * steps_per_epoch
+    while first_step < max_steps:
+        mined_step = first_step - first_step % steps_per_choice
+        last_step = min(mined_step + steps_per_choice, max_steps)
+        if mined_step == 0:
+            mined = None  # nothing is learned yet that triplets could be chosen by
+        elif first_step == mined_step or data_have_changed:
+            checkpoint = experiment.model_dir / f"model.ckpt-{first_step}"
+            mined = _mine(experiment, params, train, mined_step, checkpoint)
+        else:
+            mined = _mined(experiment, params, train, mined_step)
+        data_have_changed = False
+        yield Segment(first_step, last_step, mined)
+        first_step = experiment.latest_step() or 0
+        if first_step < last_step:  # a hook has stopped it
+            return
+
+
+def _evaluate_missed(
+    experiment: Experiment,
+    params: Params,
+    trained: "estimator.Estimator",
+    eval_spec: "estimator.EvalSpec",
+    steps_per_epoch: int,
+) -> None:
+    """Evaluate the latest checkpoint, if a run was killed after it was saved and before that.
+
+    Only one of those that a run without a break evaluates, so that in the end the best is the same.
+    """
+    step, best = experiment.latest_step(), experiment.best()
+    if not step or (best is not None and best.latest_step >= step):
+        return
+    periods = [trained.config.save_checkpoints_steps, params.num_epochs * steps_per_epoch]
+    if params.offline_mining != "random":
+        periods.append(params.remine_epochs * steps_per_epoch)
+    if all(step % period for period in periods):
+        return
+    checkpoint = str(experiment.model_dir / f"model.ckpt-{step}")
+    results = trained.evaluate(
+        eval_spec.input_fn,
+        hooks=[FitsNetwork(experiment.model_dir), *eval_spec.hooks],
+        name=eval_spec.name,
+        checkpoint_path=checkpoint,
+    )
+    for exporter in eval_spec.exporters:
+        folder = str(experiment.model_dir / "export" / exporter.name)
+        exporter.export(trained, folder, checkpoint, results, is_the_final_export=False)
+
+
+def _evaluate_best(
+    experiment: Experiment, trained: "estimator.Estimator", eval_spec: "estimator.EvalSpec"
+) -> None:
+    """Evaluate the best checkpoint so far, where its value is not known: the data have changed."""
+    best, checkpoint = experiment.best(), experiment.best_checkpoint
+    if best is None or best.value is not None:
+        return
+    results = trained.evaluate(
+        eval_spec.input_fn,
+        hooks=[FitsNetwork(experiment.model_dir, checkpoint), *eval_spec.hooks],
+        name=eval_spec.name,
+        checkpoint_path=str(checkpoint),
+    )
+    metrics = defined(results)
+    experiment.save_best(replace(best, value=metrics[best.metric], loss=metrics["loss"]))
+
+
+def _mined(experiment: Experiment, params: Params, train: Split, step: int) -> NDArray[np.int32]:
+    """Return the triplets that a segment has begun with: int32 [N, 3].
+
+    They are mined again if their file is lost and the checkpoint is still there.
+
+    Raises:
+        UserError: file and checkpoint are lost, or the file is of another split.
+    """
+    try:
+        return load_triplets(experiment.triplets_path(step), len(train))
+    except TripletsLost as error:
+        checkpoint = experiment.checkpoints().get(step)
+        if checkpoint is None or fault_of(checkpoint):
+            raise
+        found = str(error).partition("; accepted: ")[0]
+        logger.warning("warning: %s; mined again with %s", found, checkpoint)
+        return _mine(experiment, params, train, step, checkpoint)
+
+
+def _mine(
+    experiment: Experiment, params: Params, train: Split, step: int, checkpoint: Path
+) -> NDArray[np.int32]:
+    """Mine triplets with the checkpoint of `step`: int32 [N, 3].
+
+    They are kept in a file, by which a run that goes on later in the segment has the same ones.
+    """
+    mined = mine_triplets(
+        params.offline_mining,
+        train.labels,
+        embed(experiment, params, train, checkpoint),
+        distance=params.distance_name,
+        seed=[params.seed, step, 2],  # 0 and 1 end the seeds of the order and of random triplets
+    )
+    path = experiment.triplets_path(step)
+    save_triplets(path, mined)
+    # As many as there are checkpoints, to any of which a damaged one may send the run back.
+    names = (file.stem.removeprefix("triplets-") for file in path.parent.glob("triplets-*.npy"))
+    steps = sorted(int(name) for name in names if name.isdecimal())
+    kept = [kept for kept in steps if kept <= step][-params.keep_checkpoint_max :]
+    for other in set(steps) - set(kept):
+        experiment.triplets_path(other).unlink(missing_ok=True)  # triplets-07.npy is not ours
+    return mined
+
+
+def describe_network(params: Params, image_shape: tuple[int, int, int]) -> str:
+    """Return the network's layers, their shapes and numbers of parameters, a line each.
+
+    Raises:
+        UserError: the network cannot be built for images of this shape, [height, width, channels].
+    """
+    lines: list[str] = []
+    with tf.Graph().as_default():  # and not in the Estimator's
+        network = look_up(NETWORKS, params.network)(params, image_shape)
+        network.summary(
+            print_fn=lines.append, line_length=89, expand_nested=True, show_trainable=True
+        )
+    return "".join(f"{line.rstrip()}\n" for line in lines if line.strip())  # blank between two
+
+
+class Evaluation(NamedTuple):
+    """What `metrics.json` says of a trained experiment; see docs/metrics.md.
+
+    Attributes:
+        splits: the metrics of each split, by name.
+        baselines: for `untrained` and `raw_pixels` those of the splits that are reported.
+        confusions: of each split that asks the training split, of `knn` and `class_mean`; see
+            `src.embeddings.metrics.confusions`.
+    """
+
+    splits: dict[str, Metrics]
+    baselines: dict[str, dict[str, Metrics]]
+    confusions: dict[str, dict[str, NDArray[np.int64]]]
+
+
+@names_disk_errors
+def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]) -> Evaluation:
+    """Evaluate the best checkpoint on every split, beside two embeddings that nobody has trained.
+
+    Every example of a split asks the others of it, and the training split, where that has its
+    class. The baselines are those of `test` and `unseen`, by the same code: the network before
+    training, and the pixels themselves.
+
+    Args:
+        experiment: a trained one.
+        params: those it was trained with.
+        splits: `train`, first of all, `validation`, `test`, and perhaps `unseen`.
+
+    Returns:
+        The metrics.
+    """
+    trained = build_estimator(experiment, params)
+    checkpoint = usable_checkpoint(experiment.model_dir, experiment.best_checkpoint)
+    found = Evaluation({}, {}, {})
+    gallery = None
+    for name, split in splits.items():
+        kept = KeepEmbeddings()
+        results = trained.evaluate(
+            partial(eval_input_fn, split, params),
+            name=name,
+            hooks=[
+                FitsNetwork(experiment.model_dir, checkpoint),
+                ProgressBar(f"evaluate {name}", len(split)),
+                kept,
+            ],
+            checkpoint_path=str(checkpoint),
+        )
+        embedded = kept.embedded
+        if name == "train":
+            gallery = embedded
+        against_gallery, confusions = metrics_against_gallery(
+            embedded, gallery, kept.ranking if name == "train" else None
+        )
+        if against_gallery["num_queries"]:
+            found.confusions[name] = confusions
+        curves = {n: value for n, value in against_gallery.items() if n in AGAINST_GALLERY}
+        write_scalars(str(experiment.model_dir / f"eval_{name}"), curves, results["global_step"])
+        found.splits[name] = {
+            "num_examples": len(split),
+            **against_gallery,
+            **defined(results),
+        }
+
+    reported = {name: splits[name] for name in ("train", "test", UNSEEN) if name in splits}
+    untrained = experiment.untrained_checkpoint
+    if untrained.with_name(f"{untrained.name}.index").exists():
+        found.baselines["untrained"] = _baseline(
+            reported, lambda split: embed(experiment, params, split, untrained)
+        )
+    found.baselines["raw_pixels"] = remembered(
+        reported, lambda: _baseline(reported, lambda split: raw_pixels(split.images))
+    )
+    return found
+
+
+def _baseline(
+    splits: Mapping[str, Split], embed_split: Callable[[Split], NDArray[np.float32]]
+) -> dict[str, Metrics]:
+    """Return the metrics of every split but `train`, the gallery, by another embedding."""
+    embedded = {name: Embedded(embed_split(split), split.labels) for name, split in splits.items()}
+    return {
+        name: {
+            **metrics_within(embedded[name])[0],
+            **metrics_against_gallery(embedded[name], embedded["train"])[0],
+        }
+        for name in splits
+        if name != "train"
+    }
+
+
+def embed(
+    experiment: Experiment, params: Params, split: Split, checkpoint: Path | None = None
+) -> NDArray[np.float32]:
+    """Embed a split with a checkpoint.
+
+    Args:
+        experiment: a trained one.
+        params: those it was trained with.
+        split: the images.
+        checkpoint: `model.ckpt-STEP`, such as `experiment.untrained_checkpoint`; None for the
+            best, or the latest where no evaluation has chosen one.
+
+    Returns:
+        float32 [N, D], in the order of the split.
+
+    Raises:
+        UserError: the checkpoint is missing, damaged, or of another network.
+    """
+    checkpoint = usable_checkpoint(experiment.model_dir, checkpoint or experiment.best_checkpoint)
+    predictions = build_estimator(experiment, params).predict(
+        # No more than the training's, which a large network may have been fitted to.
+        partial(predict_input_fn, split, min(PREDICT_BATCH_SIZE, params.batch_size)),
+        hooks=[FitsNetwork(experiment.model_dir, checkpoint)],
+        checkpoint_path=str(checkpoint),
+        yield_single_examples=False,
+    )
+    embeddings = []
+    with progress_bar("embed", len(split), "images") as bar:
+        for batch in predictions:
+            embeddings.append(batch["embeddings"])
+            bar.update(len(embeddings[-1]))
+    return np.concatenate(embeddings)

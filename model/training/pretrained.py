@@ -1,0 +1,207 @@
+"""Weights that a training starts from: read as arrays, brought into the Estimator's session."""
+
+import contextlib
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+
+from model.estimator import keras
+from model.networks.keras_application import APPLICATION_LAYER, build_application
+from src.errors import UserError
+from src.params.schema import Params
+from src.printable import printable
+
+# For each layer of the application that has any, in their order, the values of its weights.
+LayerValues = list[list[np.ndarray]]
+
+_SECONDS_TO_CONNECT = 30
+
+_IMAGENET_STDDEV = (0.229, 0.224, 0.225)  # of pixels in [0, 1], by channel
+
+
+def read_weights(params: Params, source: Path | Literal["imagenet"]) -> LayerValues:
+    """Read an application's weights.
+
+    Those of ImageNet are loaded by Keras, into a copy of the application that is not in any graph:
+    in the Estimator's graph it would load them into a session of its own.
+
+    Args:
+        params: `application`.
+        source: an HDF5 file, as `save_weights("weights.h5")` of tf_keras writes it and as Keras
+            publishes them (those of EfficientNetB0 to B7 must be ImageNet's, or trained on from
+            there); or "imagenet", which Keras fetches once, to `~/.keras/models`.
+
+    Raises:
+        UserError: the file is not of this application, or cannot be read or fetched.
+    """
+    if source == "imagenet":
+        values = [layer.get_weights() for layer in _with_weights(_fetch(params))]
+    else:
+        values = _read(build_application(params), source, params)
+    if re.fullmatch(r"EfficientNetB\d", params.application):
+        # EfficientNet normalizes its input itself, (x - mean) / sqrt(variance). To ImageNet's
+        # weights belongs one more division, by the square root of ImageNet's standard deviation,
+        # that Keras builds into the network only where it loads them.
+        _, variance, _ = values[0]
+        values[0][1] = variance * np.array(_IMAGENET_STDDEV, variance.dtype)
+    return values
+
+
+class InitialWeights:
+    """Puts weights into the session of a run that begins: the `init_fn` of its Scaffold.
+
+    It is not called where a checkpoint is restored, which holds the weights as trained since.
+    """
+
+    def __init__(self, network: keras.Model, values: LayerValues) -> None:
+        """Take `values` for the application in `network`."""
+        layers = _with_weights(network.get_layer(APPLICATION_LAYER))
+        self._values = [
+            (variable.initializer, value)
+            for layer, of_layer in zip(layers, values, strict=True)
+            for variable, value in zip(layer.weights, of_layer, strict=True)
+        ]
+
+    def __call__(self, scaffold: Any, session: Any) -> None:
+        """Run after the variables' own initializers."""
+        # Once more, but fed: so neither ops nor values are added to the graph.
+        session.run(
+            [initializer for initializer, _ in self._values],
+            {initializer.inputs[1]: value for initializer, value in self._values},
+        )
+
+
+def _with_weights(application: keras.Model) -> list[keras.layers.Layer]:
+    """Return the layers that have weights: only they are the same wherever it is built."""
+    return [layer for layer in application.layers if layer.weights]
+
+
+def _fetch(params: Params) -> keras.Model:
+    """Return the application with the weights of ImageNet, which Keras fetches."""
+    with _time_limit(_SECONDS_TO_CONNECT):
+        try:
+            return build_application(params, weights="imagenet")
+        except Exception as error:  # Keras raises Exception itself where a download fails
+            reason = " ".join(str(error).split())
+            if address := re.search(r"https?://\S+\.h5", reason):
+                fault = f"{address[0]} cannot be fetched ({reason.rpartition(' -- ')[2]})"
+            elif "corrupted file" in reason:
+                fault = f"the file in ~/.keras/models is damaged ({reason})"
+            else:
+                raise
+            raise UserError(
+                f'weights: found "imagenet", but {fault}; accepted: a connection, or the path in '
+                "data_dir of that file, fetched otherwise"
+            ) from None
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Let no connection wait for longer, in the length of the block."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _read(application: keras.Model, path: Path, params: Params) -> LayerValues:
+    """Return what the file holds, if that is this application's layers, in order and of its shapes.
+
+    As Keras does, but that it says more of what is wrong, and reads nothing outside of the file.
+    """
+    accepted = (
+        f"accepted: weights of {params.application} without its classifier (`notop`), as "
+        'tf_keras saves them: save_weights("weights.h5")'
+    )
+    wanted = [(layer.name, layer.get_weights()) for layer in _with_weights(application)]
+    try:
+        with h5py.File(path, "r") as file:
+            if foreign := _find_foreign(file):
+                raise UserError(
+                    f"{path}: weights: {printable(foreign)} leads elsewhere, as a link or external "
+                    f"storage; {accepted}"
+                )
+            group = file if "layer_names" in file.attrs else file["model_weights"]
+            found = list(_saved_layers(group))
+            _compare(found, wanted, path, params, accepted)
+            return [
+                [data[()].astype(mine.dtype) for data, mine in zip(theirs, weights, strict=True)]
+                for (_, theirs), (_, weights) in zip(found, wanted, strict=True)
+            ]
+    except UserError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        reason = printable(" ".join(str(error).split()))
+        raise UserError(f"{path}: weights: cannot be read ({reason}); {accepted}") from None
+
+
+def _compare(
+    found: list[tuple[str, list[h5py.Dataset]]],
+    wanted: list[tuple[str, list[np.ndarray]]],
+    path: Path,
+    params: Params,
+    accepted: str,
+) -> None:
+    """Raise `UserError` for the first layer of a file that is not as the application has it."""
+    for position in range(max(len(found), len(wanted))):
+        theirs, datasets = found[position] if position < len(found) else ("no layer", [])
+        mine, weights = wanted[position] if position < len(wanted) else ("no layer", [])
+        shapes, wanted_shapes = ([array.shape for array in of] for of in (datasets, weights))
+        if shapes != wanted_shapes:
+            raise UserError(
+                f"{path}: weights: layer {position + 1} with weights: found "
+                f"{_describe(printable(theirs), shapes)}, where {params.application} has "
+                f"{_describe(mine, wanted_shapes)}; {accepted}"
+            )
+        for data in datasets:
+            if data.dtype.kind not in "fiu":
+                raise UserError(
+                    f"{path}: weights: layer {position + 1} with weights: found values of type "
+                    f"{data.dtype}, where {params.application} has numbers; {accepted}"
+                )
+
+
+def _find_foreign(file: h5py.File) -> str | None:
+    """Return the first thing in an HDF5 file whose content is elsewhere; None where there is none.
+
+    That is a link to another file or path, and a dataset with external or virtual storage.
+    """
+
+    def is_link(path: str, link: object) -> str | None:
+        return None if isinstance(link, h5py.HardLink) else path
+
+    def is_stored_elsewhere(path: str, item: object) -> str | None:
+        elsewhere = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
+        return path if elsewhere else None
+
+    # Both look at each group once, however often links lead to it.
+    return file.visititems_links(is_link) or file.visititems(is_stored_elsewhere)
+
+
+def _saved_layers(group: h5py.Group) -> Iterator[tuple[str, list[h5py.Dataset]]]:
+    """Yield the name and the values of each layer with weights in a file of Keras."""
+    for layer in _names(group, "layer_names"):
+        if datasets := [group[layer][name] for name in _names(group[layer], "weight_names")]:
+            yield layer, datasets
+
+
+def _names(group: h5py.Group, attribute: str) -> list[str]:
+    """Return a list of names, which Keras cuts in parts, `layer_names0`, ... where it is long."""
+    if attribute in group.attrs:
+        parts = [group.attrs[attribute]]
+    else:
+        parts = []
+        while f"{attribute}{len(parts)}" in group.attrs:
+            parts.append(group.attrs[f"{attribute}{len(parts)}"])
+    return [name.decode() if isinstance(name, bytes) else name for part in parts for name in part]
+
+
+def _describe(name: str, shapes: list[tuple[int, ...]]) -> str:
+    return f"{name} {', '.join(map(str, shapes))}".strip()

@@ -1,0 +1,300 @@
+"""A comparison as text: for the terminal, as Markdown, CSV and JSON."""
+
+import csv
+import io
+import json
+import math
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from src.comparing.comparison import Column, Comparison, Row, Statistic
+from src.params.schema import format_value
+from src.printable import printable
+
+MISSING = "-"
+# Of a text from outside, what a table shows.
+_TEXT_LENGTH = 80
+# What a spreadsheet takes for the beginning of a formula; the last four are those of full width.
+_FORMULA_STARTS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+_GAP = "  "
+# A heading is broken at its underscores rather than making its column wider than this or its cells.
+_HEADING_WIDTH = 11
+
+
+@dataclass(frozen=True)
+class _TextColumn:
+    """A column for the eye.
+
+    Attributes:
+        name: its key.
+        split: the split that the key is of, or "".
+        cells: one for each row.
+        is_number: whether to set them to the right.
+    """
+
+    name: str
+    split: str
+    cells: list[str]
+    is_number: bool
+
+
+def for_console(comparison: Comparison) -> str:
+    """Return the table as standard output can show it: its width, its characters."""
+    plus_minus = "±" if encodable("±") == "±" else "+-"
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return encodable(as_text(comparison, width, plus_minus))
+
+
+def encodable(text: str) -> str:
+    """Return `text` with escapes for the characters that standard output's encoding lacks."""
+    encoding = sys.stdout.encoding or "ascii"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def as_text(comparison: Comparison, width: int | None = None, plus_minus: str = "±") -> str:
+    """Return the table for a terminal.
+
+    Args:
+        comparison: what to show.
+        width: the terminal's, in characters. Columns that do not fit follow in a second table
+            below, with the experiments' names again; None for no limit.
+        plus_minus: what stands between a mean and its deviation.
+    """
+    count = len({result.model_dir for row in comparison.rows for result in row.results})
+    caption = f"{printable(str(comparison.directory))}: {count} experiment{'s' * (count != 1)}"
+    if _has_several(comparison):
+        caption += f"; mean {plus_minus} standard deviation over n seeds"
+    first, *others = [_padded(column) for column in _text_columns(comparison, f" {plus_minus} ")]
+    tables = [_side_by_side([first, *part]) for part in _parts(first, others, width)]
+    notes = "\n".join(f"note: {printable(note)}" for note in comparison.notes)
+    return "\n\n".join([caption, *tables, *([notes] if notes else [])])
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """Return the table in Markdown, and the notes as a list below it."""
+    columns = _text_columns(comparison, " ± ")
+    names = [_markdown(f"{c.name} ({c.split})" if c.split else c.name) for c in columns]
+    rules = ["---:" if column.is_number else "---" for column in columns]
+    cells = [[_markdown(" ".join(cell.split())) for cell in column.cells] for column in columns]
+    rows = [names, rules, *zip(*cells, strict=True)]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in rows)
+    notes = "\n".join(f"- {_markdown(printable(note))}" for note in comparison.notes)
+    return f"{table}\n\n{notes}" if notes else table
+
+
+def as_csv(comparison: Comparison) -> str:
+    """Return the table as CSV, at full precision; every metric has a column of deviations too.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it.
+    """
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    paths = [column.path for column in comparison.columns]
+    writer.writerow(
+        ["experiment", *comparison.params, "n", "status"]
+        + [_csv_text(name) for path in paths for name in (path, f"{path}_sd")]
+        + ["notes"]
+    )
+    for row in comparison.rows:
+        writer.writerow(
+            [_csv_text(row.name)]
+            + [
+                _csv_param(row.params[key]) if key in row.params else ""
+                for key in comparison.params
+            ]
+            + [len(row.results), _csv_text(row.status)]
+            + [cell for path in paths for cell in _csv_cells(row.statistics.get(path))]
+            + [_csv_text("; ".join([*_notes(row), *_of_fewer(row, paths)]))]
+        )
+    return file.getvalue().removesuffix("\n")
+
+
+def as_json(comparison: Comparison) -> str:
+    """Return the rows as a JSON list, at full precision.
+
+    JSON has no NaN and no infinity: those are the strings "nan", "inf" and "-inf". A metric that no
+    experiment of a row has is null.
+    """
+    rows = [
+        {
+            "experiment": row.name,
+            "directories": [str(result.model_dir) for result in row.results],
+            "n": len(row.results),
+            "status": row.status,
+            "params": dict(row.params),
+            "metrics": {
+                column.path: _json_statistic(row.statistics.get(column.path))
+                for column in comparison.columns
+            },
+            "notes": _notes(row),
+        }
+        for row in comparison.rows
+    ]
+    return json.dumps(rows, indent=2, allow_nan=False)
+
+
+def shown(text: str) -> str:
+    """Return a text from outside as a table shows it."""
+    text = printable(text)
+    return text if len(text) <= _TEXT_LENGTH else f"{text[: _TEXT_LENGTH - 3]}..."
+
+
+def _has_several(comparison: Comparison) -> bool:
+    return any(len(row.results) > 1 for row in comparison.rows)
+
+
+def _notes(row: Row) -> list[str]:
+    return [note for result in row.results for note in result.notes]
+
+
+def _of_fewer(row: Row, paths: Sequence[str]) -> list[str]:
+    """Return a note for each metric that not all experiments of a row have."""
+    n = len(row.results)
+    found = {path: row.statistics[path].n for path in paths if path in row.statistics}
+    return [f"{path}: of {of_path} of {n}" for path, of_path in found.items() if of_path < n]
+
+
+def _markdown(text: str) -> str:
+    """Return `text` such that Markdown shows it as it is.
+
+    What means nothing is left as it is, for the eye: underscores between letters or digits
+    (`map_at_r`), and a star or another underscore alone (`margin_1-seed_*`).
+    """
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"[\\`\[\]|~$#!]", r"\\\g<0>", text)
+    for emphasis in (r"\*", r"(?<![^\W_])_|_(?![^\W_])"):
+        if len(re.findall(emphasis, text)) > 1:
+            text = re.sub(emphasis, r"\\\g<0>", text)
+    text = text.replace("@", "&#64;")  # which would notify a person
+    return re.sub(r"^(\d*)([-+.)])(?=\s)", r"\1\\\2", text)
+
+
+def _csv_text(text: str) -> str:
+    """Return `text` on one line, and such that no spreadsheet computes it."""
+    text = printable(text)
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def _csv_param(value: Any) -> str:
+    return _csv_text(value) if isinstance(value, str) else format_value(value)
+
+
+def _text_columns(comparison: Comparison, plus_minus: str) -> list[_TextColumn]:
+    """Return all columns; `n` and `status` only where they say something."""
+    rows = comparison.rows
+    columns = [_TextColumn("experiment", "", [printable(row.name) for row in rows], False)]
+    for key in comparison.params:
+        is_number = not any(isinstance(row.params.get(key), str | bool) for row in rows)
+        cells = [
+            shown(format_value(row.params[key])) if key in row.params else MISSING for row in rows
+        ]
+        columns.append(_TextColumn(key, "", cells, is_number))
+    if _has_several(comparison):
+        columns.append(_TextColumn("n", "", [str(len(row.results)) for row in rows], True))
+    if any(row.status != "finished" for row in rows):
+        columns.append(_TextColumn("status", "", [shown(row.status) for row in rows], False))
+    for column in comparison.columns:
+        split, _, key = map(shown, column.path.rpartition("."))
+        columns.append(_TextColumn(key, split, _metric_cells(rows, column, plus_minus), True))
+    return columns
+
+
+def _number(value: float, decimals: int | None) -> str:
+    if not math.isfinite(value) or abs(value) >= 1e7:
+        return f"{value:.4g}"
+    if decimals is None:
+        return str(int(value)) if value == int(value) else f"{value:.4g}"
+    return f"{value:.{decimals}f}"
+
+
+def _metric_cells(rows: Sequence[Row], column: Column, plus_minus: str) -> list[str]:
+    """Return a cell for each row, the means below each other and so the deviations.
+
+    A mean over fewer experiments than the row has says over how many.
+    """
+    found = [row.statistics.get(column.path) for row in rows]
+    decimals = column.metric.decimals
+    means = [MISSING if s is None else _number(s.mean, decimals) for s in found]
+    deviations = [
+        "" if s is None or s.deviation is None else _number(s.deviation, decimals) for s in found
+    ]
+    counts = [
+        f" (n={s.n})" if s is not None and s.n < len(row.results) else ""
+        for s, row in zip(found, rows, strict=True)
+    ]
+    width, count_width = (max(map(len, texts), default=0) for texts in (deviations, counts))
+    return [
+        mean
+        + (plus_minus + sd.rjust(width) if sd else " " * (width and width + len(plus_minus)))
+        + count.ljust(count_width)
+        for mean, sd, count in zip(means, deviations, counts, strict=True)
+    ]
+
+
+def _csv_cells(found: Statistic | None) -> list[str]:
+    if found is None:
+        return ["", ""]
+    return [repr(found.mean), "" if found.deviation is None else repr(found.deviation)]
+
+
+def _json_statistic(found: Statistic | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "mean": _json_number(found.mean),
+        "sd": None if found.deviation is None else _json_number(found.deviation),
+        "n": found.n,
+    }
+
+
+def _json_number(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
+
+
+def _padded(column: _TextColumn) -> list[str]:
+    """Return the lines of a column, heading and cells, all of the same width.
+
+    The heading has as many lines as it needs: columns of one table are aligned at their ends.
+    """
+    cells_width = max(map(len, column.cells))
+    heading = _broken(column.name, max(_HEADING_WIDTH, cells_width))
+    lines = [*heading, *([column.split] if column.split else []), *column.cells]
+    width = max(map(len, lines))
+    return [line.rjust(width) if column.is_number else line.ljust(width) for line in lines]
+
+
+def _broken(heading: str, width: int) -> list[str]:
+    """Return a heading in lines, broken after underscores and dots where it is too long."""
+    lines = [""]
+    for piece in re.findall(r"[^_.]*[_.]|[^_.]+", heading):
+        if lines[-1] and len(lines[-1]) + len(piece) > width:
+            lines.append("")
+        lines[-1] += piece
+    return lines
+
+
+def _parts(
+    first: list[str], columns: Sequence[list[str]], width: int | None
+) -> list[list[list[str]]]:
+    """Divide columns into as many tables as it takes for each to fit beside the first column."""
+    parts: list[list[list[str]]] = [[]]
+    used = len(first[0])
+    for column in columns:
+        needed = len(_GAP) + len(column[0])
+        if width is not None and parts[-1] and used + needed > width:
+            parts.append([])
+            used = len(first[0])
+        parts[-1].append(column)
+        used += needed
+    return parts
+
+
+def _side_by_side(columns: Sequence[list[str]]) -> str:
+    """Return columns of lines as a table; the shorter ones begin further down."""
+    height = max(map(len, columns))
+    padded = [[" " * len(c[0])] * (height - len(c)) + c for c in columns]
+    return "\n".join(_GAP.join(line).rstrip() for line in zip(*padded, strict=True))

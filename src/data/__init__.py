@@ -1,0 +1,1 @@
+"""From a dataset's files to splits: pictures on disk, decoding, caches, class names, sampling."""

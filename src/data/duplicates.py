@@ -1,0 +1,163 @@
+"""The same picture twice: images whose pixels are equal, found by a hash of each."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.split import Dataset, Split
+from src.errors import UserError
+from src.printable import printable
+
+_MAX_NAMED = 3
+
+# What is kept of equal images: a test split that others have too stays whole.
+_KEPT_FIRST = ("test", "validation", "train")
+
+
+class _Examples(NamedTuple):
+    """All examples of some splits, one behind the other."""
+
+    digests: NDArray[np.uint64]
+    labels: NDArray[np.int32]
+    splits: NDArray[np.intp]  # the position of each example's split
+    names: list[tuple[str, Split]]  # the splits
+    starts: NDArray[np.intp]
+
+    def name(self, row: int) -> str:
+        """Return what an example is called: its file, or its number in its split."""
+        name, split = self.names[self.splits[row]]
+        position = row - self.starts[self.splits[row]]
+        if split.paths is not None:
+            return printable(str(split.paths[position]))
+        return f"{name} no. {position}"
+
+
+def duplicate_warnings(
+    splits: Mapping[str, Split], on_duplicates: str, source: Path
+) -> tuple[str, ...]:
+    """Say how many images are there twice, and name the first few.
+
+    Args:
+        splits: with `digests`.
+        on_duplicates: of `Params`; "error" refuses equal images of two splits or two classes.
+        source: the dataset's file or folder, for the messages.
+
+    Returns:
+        A line for those of two splits, of two classes, and within a class.
+
+    Raises:
+        UserError: there are some, and `on_duplicates` says so.
+    """
+    examples = _all(splits)
+    order = np.argsort(examples.digests, kind="stable")
+    sorted_digests = examples.digests[order]
+    starts = np.flatnonzero(np.diff(sorted_digests, prepend=sorted_digests[:1] ^ np.uint64(1)))
+    sizes = np.diff(np.append(starts, len(order)))
+    across_splits, across_classes, within = [], [], []
+    several = [order[s : s + n] for s, n in zip(starts, sizes, strict=True) if n > 1]
+    for rows in sorted(several, key=lambda rows: int(rows[0])):
+        if len(set(examples.labels[rows].tolist())) > 1:
+            across_classes.append(rows)
+        elif len(set(examples.splits[rows].tolist())) > 1:
+            across_splits.append(rows)
+        else:
+            within.append(rows)
+    lines = [
+        _line(examples, groups, source, what)
+        for groups, what in (
+            (across_classes, "in two classes or more, which contradict each other"),
+            (across_splits, "in two splits or more, which flatters what is measured"),
+        )
+        if groups
+    ]
+    if lines and on_duplicates == "error":
+        raise UserError(
+            "\n".join(
+                f'{line}; accepted: each once, or "on_duplicates": "warn" or "drop"'
+                for line in lines
+            )
+        )
+    hint = '; "on_duplicates": "drop" keeps one of each'
+    lines = [f"{line}{hint}" for line in lines]
+    if within:
+        lines.append(_line(examples, within, source, "of one class and one split"))
+    return tuple(lines)
+
+
+def without_duplicates(dataset: Dataset) -> Dataset:
+    """Return the dataset with one of each group of equal images, and a line that says so.
+
+    The one that is kept is of the test split where one is, else of validation; of several the
+    first.
+    """
+    in_order = {n: dataset.splits[n] for n in _KEPT_FIRST if n in dataset.splits}
+    examples = _all(in_order)
+    _, first, group = np.unique(examples.digests, return_index=True, return_inverse=True)
+    kept = first[group.ravel()]  # of each example, the one that stays in its place
+    dropped = np.flatnonzero(kept != np.arange(len(kept)))
+    if not len(dropped):
+        return dataset
+    is_kept = np.ones(len(kept), bool)
+    is_kept[dropped] = False
+    splits = {}
+    for position, (name, split) in enumerate(examples.names):
+        splits[name] = split.take(np.flatnonzero(is_kept[examples.splits == position]))
+        if len(splits[name]) == 0:
+            raise UserError(
+                f'{dataset.source}: on_duplicates: found "drop", and every image of the {name} '
+                f"split in another one too; accepted: a {name} split of other images"
+            )
+    contradict = examples.labels[dropped] != examples.labels[kept[dropped]]
+    lines = [
+        f"{dataset.source}: {len(rows)} images are left out, for {what}: "
+        + _first(f"{examples.name(row)} = {examples.name(kept[row])}" for row in rows)
+        for rows, what in (
+            (dropped[~contradict], "another one has the same pixels"),
+            (dropped[contradict], "one of another class has the same pixels"),
+        )
+        if len(rows)
+    ]
+    return replace(
+        dataset,
+        splits={name: splits[name] for name in dataset.splits},
+        warnings=(*dataset.warnings, *lines),
+    )
+
+
+def _all(splits: Mapping[str, Split]) -> _Examples:
+    sizes = [len(split) for split in splits.values()]
+    digests = [split.digests for split in splits.values() if split.digests is not None]
+    assert len(digests) == len(sizes), "digests are made when data are loaded"
+    return _Examples(
+        np.concatenate(digests),
+        np.concatenate([split.labels for split in splits.values()]),
+        np.repeat(np.arange(len(sizes)), sizes),
+        list(splits.items()),
+        np.cumsum([0, *sizes])[:-1],
+    )
+
+
+def _line(examples: _Examples, groups: list[NDArray[np.intp]], source: Path, what: str) -> str:
+    """Return how many images some groups of equal ones hold, and the names of the first few."""
+    count = sum(map(len, groups))
+    named = _first(" = ".join(map(examples.name, _shown(examples, rows))) for rows in groups)
+    return f"{source}: {count} images with equal pixels {what}: {named}"
+
+
+def _shown(examples: _Examples, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return a few of some equal images, one of each class and split before others of them."""
+    kinds = np.stack([examples.labels[rows], examples.splits[rows]])
+    firsts = np.unique(kinds, axis=1, return_index=True)[1]
+    order = np.argsort(~np.isin(np.arange(len(rows)), firsts), kind="stable")
+    return rows[order[:_MAX_NAMED]]
+
+
+def _first(names: Iterable[str]) -> str:
+    """Return the first few names, and whether there are more."""
+    shown = list(islice(names, _MAX_NAMED + 1))
+    return ", ".join([*shown[:_MAX_NAMED], *["..."] * (len(shown) > _MAX_NAMED)])

@@ -1,0 +1,127 @@
+"""The IDX file format, in which MNIST and the datasets made in its image are published."""
+
+import gzip
+import math
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.errors import UserError
+from src.system.regular_file import open_regular
+
+GZIP_MAGIC = b"\x1f\x8b"
+UINT8_CODE = 0x08
+OTHER_TYPES = {0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
+MAX_BYTES = 2**32  # unpacked: a small gzip file may hold any number
+MAX_DIMENSIONS = 4  # a split is [N, H, W, C] at most
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """Read an IDX file of unsigned bytes.
+
+    The file is: two zero bytes, the type code, the number of dimensions, the sizes as big-endian
+    32-bit integers, the values in row-major order. Whether it is gzipped is seen from its first
+    bytes, not from its name.
+
+    Args:
+        path: the file, raw or gzip.
+
+    Returns:
+        uint8, read-only, of the shape in the header: 1 to 4 dimensions, none of them 0.
+
+    Raises:
+        UserError: the file is missing, damaged, or not an IDX file of unsigned bytes.
+
+    Source: the section "the IDX file format" of http://yann.lecun.com/exdb/mnist/
+    """
+    chunks = read_chunks(path)
+    first = next(chunks, b"")
+    shape, header_size = _read_header(path, first)
+    expected = math.prod(shape)
+    sizes = " x ".join(map(str, shape))
+    # No further than the header says: a small gzip file can unpack to any size.
+    content = bytearray(first)
+    while len(content) <= header_size + expected and (chunk := next(chunks, b"")):
+        content += chunk
+        if len(content) > MAX_BYTES:
+            raise UserError(
+                f"{path}: sizes {sizes} in the header; up to {MAX_BYTES} bytes are accepted"
+            )
+    found = len(content) - header_size
+    if found < expected:
+        raise UserError(
+            f"{path}: byte {header_size}: truncated: {found} bytes of values; the sizes in the "
+            f"header, {sizes}, take {expected}"
+        )
+    if found > expected:
+        raise UserError(
+            f"{path}: byte {header_size + expected}: trailing bytes; the sizes in the header, "
+            f"{sizes}, take {expected}"
+        )
+    array = np.frombuffer(content, np.uint8, offset=header_size).reshape(shape)
+    array.flags.writeable = False
+    return array
+
+
+def read_chunks(path: Path, size: int = 1 << 20) -> Iterator[bytes]:
+    """Yield the bytes of `path`, `size` at a time, unpacked when they start as gzip does.
+
+    Raises:
+        UserError: the file is missing or cannot be read, or its gzip stream is damaged.
+    """
+    try:
+        with open_regular(path) as raw:
+            packed = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            raw.seek(0)
+            with gzip.GzipFile(fileobj=raw) if packed else raw as file:
+                while chunk := file.read(size):
+                    yield chunk
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: missing; an IDX file, raw or gzip, is accepted") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(
+            f"{path}: damaged gzip ({error}); a whole gzip file or a raw IDX file is accepted"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror or error}; a readable IDX file, raw or gzip, is accepted"
+        ) from error
+
+
+def _read_header(path: Path, content: bytes) -> tuple[tuple[int, ...], int]:
+    """Return the shape and the number of bytes before the values."""
+    if len(content) < 4:
+        raise UserError(
+            f"{path}: byte {len(content)}: the file ends; an IDX file starts with 4 bytes: "
+            "00 00, the type code, the number of dimensions"
+        )
+    if content[:2] != b"\0\0":
+        raise UserError(
+            f"{path}: bytes 0-1: {content[:2].hex(' ')}; an IDX file starts with 00 00, "
+            f"a gzip file with {GZIP_MAGIC.hex(' ')}"
+        )
+    type_code, num_dimensions = content[2], content[3]
+    if type_code != UINT8_CODE:
+        name = OTHER_TYPES.get(type_code, "not a type of IDX")
+        raise UserError(
+            f"{path}: byte 2: type code 0x{type_code:02x} ({name}); "
+            f"only 0x{UINT8_CODE:02x} (uint8) is accepted"
+        )
+    if not 1 <= num_dimensions <= MAX_DIMENSIONS:
+        raise UserError(
+            f"{path}: byte 3: {num_dimensions} dimensions; 1 to {MAX_DIMENSIONS} are accepted"
+        )
+    header_size = 4 + 4 * num_dimensions
+    if len(content) < header_size:
+        raise UserError(
+            f"{path}: byte {len(content)}: the file ends within its header; "
+            f"{num_dimensions} dimensions take a header of {header_size} bytes"
+        )
+    shape = tuple(np.frombuffer(content[4:header_size], ">u4").tolist())
+    if 0 in shape:
+        sizes = " x ".join(map(str, shape))
+        raise UserError(f"{path}: byte 4: sizes {sizes}; sizes of at least 1 are accepted")
+    return shape, header_size

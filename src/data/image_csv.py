@@ -1,0 +1,165 @@
+"""A CSV file that lists pictures: the columns path, label and perhaps split."""
+
+import csv
+import io
+import os
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from src.data.class_names import as_read, listed
+from src.data.listing import SPLIT_WORDS, Listing, warn_of_names
+from src.errors import UserError
+from src.printable import printable
+from src.system.regular_file import read_regular
+
+MAX_BYTES = 1 << 28
+"""Of a CSV file: some three million lines."""
+
+_KEYS = ("path", "label", "split")
+
+
+def read_csv(folder: Path, path: Path) -> Listing:
+    """Read a list of pictures.
+
+    Columns are known by their names, whatever their case and the space around them; others than
+    path, label and split are passed over. A label is read as a person reads it, see `as_read`.
+
+    Args:
+        folder: where the pictures are; paths are within it, or absolute and lead into it.
+        path: the file, UTF-8.
+
+    Raises:
+        UserError: the file is missing, or wrong; the message names the line.
+    """
+    listing = Listing()
+    reader = csv.reader(io.StringIO(_text(folder, path), newline=""), strict=True)
+    lines: dict[str, int] = {}  # where a path was first found
+    given = []
+    line = 1  # where a record begins: it may go on over several
+    tops = [os.path.join(top, "") for top in (os.path.abspath(folder), os.path.realpath(folder))]
+    try:
+        columns = _columns(next(reader, []), path, listing)
+        line = reader.line_num + 1
+        for row in reader:
+            where, next_line = f"{path}: line {line}", reader.line_num + 1
+            if not row:
+                line = next_line
+                continue
+            if len(row) != columns["count"]:
+                raise UserError(f"{where}: {len(row)} fields; accepted: {columns['count']}")
+            fields = {key: row[columns[key]] for key in _KEYS if key in columns}
+            name = _path_within(tops, _filled(fields["path"], "path", where))
+            label = as_read(_filled(fields["label"], "label", where))
+            _filled(label, "label", where)
+            first = lines.setdefault(name, line)
+            if first != line:
+                raise UserError(
+                    f"{where}: path {_shown(fields['path'])} is on line {first} too; accepted: "
+                    "each file once"
+                )
+            listing.add(name, label, _split(fields.get("split", "train"), where))
+            given.append(fields["label"])
+            line = next_line
+    except csv.Error as error:
+        raise UserError(f"{path}: line {line}: {error}; accepted: CSV") from None
+    for split in dict.fromkeys(listing.splits):
+        listing.origins[split] = printable(path.name)
+    warn_of_names(listing, path, given)
+    return listing
+
+
+def _text(folder: Path, path: Path) -> str:
+    """Return the content of the file."""
+    try:
+        content = read_regular(path, MAX_BYTES)
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(
+            f"{printable(str(path))}: {error.strerror}; accepted: a CSV file in image_dir "
+            f"({folder})"
+        ) from None
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path}: line {line}, byte {error.start} of the file: not UTF-8; accepted: CSV in "
+            "UTF-8"
+        ) from None
+
+
+def _columns(header: list[str], path: Path, listing: Listing) -> dict[str, int]:
+    """Return the position of each column that is read, and their `count`."""
+    names = [" ".join(name.split()).casefold() for name in header]
+    for key in _KEYS:
+        if names.count(key) > 1:
+            raise UserError(f"{path}: line 1: column {key} twice; accepted: each column once")
+    if not {"path", "label"} <= set(names):
+        found = ",".join(header)
+        raise UserError(
+            f"{path}: line 1: columns {_shown(found)}; accepted: path,label or path,label,split, "
+            "divided by commas"
+        )
+    if unknown := [
+        _shown(name) for name in header if " ".join(name.split()).casefold() not in _KEYS
+    ]:
+        listing.warnings.append(f"{path}: line 1: columns passed over: {listed(unknown)}")
+    return {**{key: names.index(key) for key in _KEYS if key in names}, "count": len(names)}
+
+
+def _filled(value: str, key: str, where: str) -> str:
+    """Return a value that is there."""
+    if not value.strip() or "\0" in value:
+        raise UserError(f"{where}: {key} {_shown(value)}; accepted: a {key}")
+    return value
+
+
+def _split(value: str, where: str) -> str:
+    """Return the split that a value means."""
+    split = SPLIT_WORDS.get(value.strip().casefold())
+    if split is None:
+        raise UserError(f"{where}: split {_shown(value)}; accepted: train or validation or test")
+    return split
+
+
+def _path_within(tops: Sequence[str], text: str) -> str:
+    """Return one spelling of a path: relative to the folder, without ./ and // and a/../.
+
+    Where there is no such file, but one without space or quotes around the name, in another Unicode
+    form, or by slashes for backslashes, it is that. What leads out of the folder is left as it is,
+    and named when it is opened.
+
+    Args:
+        tops: the folder as it is given and without links, absolute, each with a slash at its end.
+        text: the path.
+    """
+    name = _relative(tops, text)
+    if os.path.lexists(tops[0] + name):
+        return name
+    stripped = text.strip()
+    is_quoted = len(stripped) > 2 and stripped[0] == stripped[-1] in ("'", '"')
+    bare = stripped[1:-1] if is_quoted else stripped
+    for form in (stripped, bare, bare.replace("\\", "/")):
+        for unicode_form in (form, *(unicodedata.normalize(f, form) for f in ("NFC", "NFD"))):
+            other = _relative(tops, unicode_form)
+            if os.path.lexists(tops[0] + other):
+                return other
+    return _relative(tops, stripped)
+
+
+def _relative(tops: Sequence[str], name: str) -> str:
+    """Return the shortest spelling of a path, relative to the folder if it leads into it."""
+    name = os.path.normpath(name)
+    if not os.path.isabs(name):
+        return name
+    name = "/" + name.lstrip("/") if os.sep == "/" else name  # POSIX leaves two slashes as they are
+    for top in tops:
+        if name.startswith(top):
+            return name[len(top) :]
+    directory, base = os.path.split(name)  # by a link that `tops` knows nothing of
+    real = os.path.join(os.path.realpath(directory), base)
+    return real[len(tops[1]) :] if real.startswith(tops[1]) else name
+
+
+def _shown(value: str) -> str:
+    text = printable(value)
+    return f"'{text}'" if len(text) <= 80 else f"'{text[:77]}...'"

@@ -1,0 +1,283 @@
+"""The data of an experiment: what its dataset holds, and the splits drawn where it has none."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.class_names import find_classes
+from src.data.digests import digests_of
+from src.data.duplicates import duplicate_warnings, without_duplicates
+from src.data.split import (
+    SPLITS,
+    Dataset,
+    Split,
+    class_indices,
+    share_with_positive,
+    stratified_indices,
+)
+from src.errors import UserError
+from src.params.schema import Params
+from src.registry import DATASETS, look_up
+
+# The test split stays the same whatever the experiment's `seed`.
+_TEST_SEED = 0
+
+# Where a smaller share of validation, drawn by image, would have another image of its class there,
+# it is drawn by class: metrics of retrieval are about pairs.
+_ENOUGH_WITH_POSITIVE = 0.5
+
+
+@dataclass(frozen=True)
+class Data:
+    """The splits of an experiment, every class in them.
+
+    Attributes:
+        splits: `train`, `validation` and `test`, none of them empty.
+        own: of each example of a split, the position in SPLITS of the split in which the dataset's
+            own files have it, int8 [N], by name.
+        rows: of each example of a split, its position there, int [N], by name.
+        origins: where each split is from, in a few words.
+        validation_by: "image" or "class", whatever was drawn; "dataset" where it has its own.
+        warnings: what a user should know, a line each.
+    """
+
+    splits: dict[str, Split]
+    own: dict[str, NDArray[np.int8]]
+    rows: dict[str, NDArray[np.intp]]
+    origins: dict[str, str]
+    validation_by: str
+    warnings: tuple[str, ...] = ()
+
+
+class Membership(Protocol):
+    """In which splits the examples of an earlier run were."""
+
+    @property
+    def validation_by(self) -> str:
+        """As of `Data`."""
+
+    def of(self, splits: Mapping[str, Split]) -> dict[str, NDArray[np.int8]]:
+        """Return the position in SPLITS of each example, -1 of one that is new; int8 [N].
+
+        By the name of the split that the dataset's own files have it in, as `splits` are.
+        """
+
+
+def load_data(
+    params: Params,
+    data_dir: Path,
+    *,
+    params_path: Path = Path("params.json"),
+    kept: Membership | None = None,
+) -> Data:
+    """Load the dataset that `params` name, and draw the splits that it does not have itself.
+
+    Without a test split of its own, `test_fraction` of the images are held out for it, stratified
+    by class; without a validation split, `validation_fraction` of the rest, by image or by class.
+
+    Args:
+        params: of the experiment.
+        data_dir: the folder of all datasets.
+        params_path: their file, for messages.
+        kept: where the examples of an earlier run were: those stay, whatever would be drawn.
+
+    Raises:
+        UserError: the data are missing, or not what they should be; a split would be empty.
+    """
+    dataset = _with_digests(look_up(DATASETS, params.dataset)(data_dir, params))
+    if params.on_duplicates == "drop":
+        dataset = without_duplicates(dataset)
+    train = dataset.splits["train"]
+    held_out = find_classes(params.holdout_classes or (), train.class_names, params_path)
+    if params.validation_by and "validation" in dataset.splits:
+        raise UserError(
+            f'{params_path}: validation_by: found "{params.validation_by}"; accepted: nothing, for '
+            f"{dataset.source} has a validation split of its own"
+        )
+    known = kept.of(dataset.splits) if kept else {}
+    places, validation_by = _places(dataset, params, held_out, kept, known)
+    data = Data(
+        *_dealt(dataset, places, params, was_kept=kept is not None),
+        _origins(dataset, params, validation_by, known.get("train")),
+        validation_by,
+    )
+    warnings = duplicate_warnings(data.splits, params.on_duplicates, dataset.source)
+    return replace(data, warnings=(*dataset.warnings, *warnings))
+
+
+def load_splits(params: Params, data_dir: Path, names: Iterable[str] = SPLITS) -> dict[str, Split]:
+    """Load the splits called `names` of the dataset that `params` name; see `load_data`."""
+    splits = load_data(params, data_dir).splits
+    return {name: splits[name] for name in names}
+
+
+def _with_digests(dataset: Dataset) -> Dataset:
+    """Return the dataset with the digests of all images, where it does not keep them itself."""
+    splits = {
+        name: split
+        if split.digests is not None
+        else replace(split, digests=digests_of(split.images))
+        for name, split in dataset.splits.items()
+    }
+    return replace(dataset, splits=splits)
+
+
+def _places(
+    dataset: Dataset,
+    params: Params,
+    held_out: Sequence[int],
+    kept: Membership | None,
+    known: Mapping[str, NDArray[np.int8]],
+) -> tuple[dict[str, NDArray[np.int8]], str]:
+    """Return the position in SPLITS of each example, int8 [N], and what validation is drawn by.
+
+    By the name of the split that the dataset's own files have it in, as `known` is, what `kept`
+    says of the examples.
+    """
+    places = {
+        name: np.full(len(split), SPLITS.index(name), np.int8)
+        for name, split in dataset.splits.items()
+    }
+    place = places["train"]
+    is_new = np.ones(len(place), bool)
+    for name, before in known.items():
+        places[name][before >= 0] = before[before >= 0]
+        if name == "train":
+            is_new = before < 0
+    labels = dataset.splits["train"].labels
+    if "test" not in dataset.splits:
+        pool = np.flatnonzero(is_new)
+        count = round(params.test_fraction * len(pool))
+        drawn = pool[stratified_indices(labels[pool], count, _TEST_SEED)]
+        place[drawn] = SPLITS.index("test")
+        is_new[drawn] = False
+    if "validation" in dataset.splits:
+        return places, "dataset"
+    pool = np.flatnonzero(is_new)
+    if kept is None:
+        drawn, drawn_by = _draw_validation(labels, pool, params, held_out)
+    elif kept.validation_by == "class":
+        drawn, drawn_by = _draw_beside(labels, place, pool, params), "class"
+    else:
+        drawn, drawn_by = _by_image(labels, pool, params), "image"
+    place[drawn] = SPLITS.index("validation")
+    return places, drawn_by
+
+
+def _draw_validation(
+    labels: NDArray[np.int32], pool: NDArray[np.intp], params: Params, held_out: Sequence[int]
+) -> tuple[NDArray[np.intp], str]:
+    """Return which examples of `pool` are held out for validation, and by what they were drawn.
+
+    Args:
+        labels: int32 [N].
+        pool: int [M], the examples that may be drawn.
+        params: `validation_by`, `validation_fraction`, `seed`.
+        held_out: labels of the classes that are taken out of every split afterwards.
+    """
+    by_image = _by_image(labels, pool, params)
+    if params.validation_by == "image":
+        return by_image, "image"
+    if params.validation_by is None:
+        labels_seen = labels[by_image][~np.isin(labels[by_image], held_out)]
+        share = share_with_positive(labels_seen)
+        if share is None or share >= _ENOUGH_WITH_POSITIVE:
+            return by_image, "image"
+    seen = pool[~np.isin(labels[pool], held_out)]
+    count = round(params.validation_fraction * len(seen))
+    by_class = seen[class_indices(labels[seen], count, params.seed)]
+    if len(by_class) == 0 and params.validation_by is None:  # too few classes
+        return by_image, "image"
+    return by_class, "class"
+
+
+def _by_image(
+    labels: NDArray[np.int32], pool: NDArray[np.intp], params: Params
+) -> NDArray[np.intp]:
+    count = round(params.validation_fraction * len(pool))
+    return pool[stratified_indices(labels[pool], count, params.seed)]
+
+
+def _draw_beside(
+    labels: NDArray[np.int32], place: NDArray[np.int8], pool: NDArray[np.intp], params: Params
+) -> NDArray[np.intp]:
+    """Return which of the new examples `pool` join a validation split of whole classes.
+
+    Those of its classes, and of classes that are new their share.
+    """
+    old = np.setdiff1d(np.arange(len(labels)), pool)
+    of_validation = labels[old[place[old] == SPLITS.index("validation")]]
+    of_train = labels[old[place[old] == SPLITS.index("train")]]
+    joins = np.isin(labels[pool], of_validation)
+    unknown = np.unique(labels[pool][~joins & ~np.isin(labels[pool], of_train)])
+    unknown = np.random.default_rng(params.seed).permutation(unknown)
+    chosen = unknown[: round(params.validation_fraction * len(unknown))]
+    return pool[joins | np.isin(labels[pool], chosen)]
+
+
+def _dealt(
+    dataset: Dataset, places: dict[str, NDArray[np.int8]], params: Params, *, was_kept: bool
+) -> tuple[dict[str, Split], dict[str, NDArray[np.int8]], dict[str, NDArray[np.intp]]]:
+    """Return the splits, and of each example the split and position in the dataset's own files."""
+    splits, own, positions = {}, {}, {}
+    for position, name in enumerate(SPLITS):
+        rows = {part: np.flatnonzero(place == position) for part, place in places.items()}
+        rows = {part: of_part for part, of_part in rows.items() if len(of_part)}
+        if not rows:
+            raise _empty_split(dataset, name, params, was_kept=was_kept)
+        splits[name] = reduce(
+            Split.joined,
+            (
+                # A whole part is not copied.
+                split if len(split := dataset.splits[part]) == len(r) else split.take(r)
+                for part, r in rows.items()
+            ),
+        )
+        own[name] = np.concatenate(
+            [np.full(len(r), SPLITS.index(part), np.int8) for part, r in rows.items()]
+        )
+        positions[name] = np.concatenate(list(rows.values()))
+    return splits, own, positions
+
+
+def _empty_split(dataset: Dataset, name: str, params: Params, *, was_kept: bool) -> UserError:
+    if was_kept:
+        return UserError(
+            f"{dataset.source}: no image is left of those in the {name} split since the training "
+            "began; accepted: the data that trained, or --overwrite to start afresh"
+        )
+    if name == "validation" and params.validation_by == "class":
+        return UserError(
+            f'{dataset.source}: validation_by: found "class"; accepted: "image", or at least 4 '
+            "classes to train with, 3 of them of two examples or more"
+        )
+    key = "test_fraction" if name == "test" else "validation_fraction"
+    return UserError(
+        f"{dataset.source}: split {name}: 0 of {len(dataset.splits['train'])} examples with "
+        f"{key} {getattr(params, key):.4g}; accepted: at least 1"
+    )
+
+
+def _origins(
+    dataset: Dataset, params: Params, validation_by: str, known: NDArray[np.int8] | None
+) -> dict[str, str]:
+    """Return where each split is from, in a few words; `known`: see `_places`, of train."""
+    origins = dict(dataset.origins)
+    is_dealt = known is not None and bool((known < 0).any())
+    beside = ", but images of earlier runs, which stay where they were" if is_dealt else ""
+    if "test" not in origins:
+        origins["test"] = (
+            f"{100 * params.test_fraction:.3g} % of train, drawn from every class{beside}"
+        )
+    if "validation" not in origins:
+        drawn = {"image": "drawn from every class", "class": "whole classes"}[validation_by]
+        rest = "" if "test" in dataset.splits else "what is left of "
+        origins["validation"] = (
+            f"{100 * params.validation_fraction:.3g} % of {rest}train, {drawn}{beside}"
+        )
+    return {name: origins[name] for name in SPLITS}

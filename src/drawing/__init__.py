@@ -1,0 +1,1 @@
+"""How pictures look; the pictures themselves are in `src/figures`."""

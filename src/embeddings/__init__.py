@@ -1,0 +1,1 @@
+"""What embeddings are worth: neighbours, metrics, baselines, layouts."""

@@ -1,0 +1,140 @@
+"""The metrics of a split from its embeddings, by the names of `src/params/metric_names.py`.
+
+Two protocols. *Within*: examples of a split ask the others of the split; names end in `_within`.
+*Against the gallery*: they ask the training split; names have no ending. A query whose class has no
+other example among those that answer cannot be answered, and is left out. A metric over nothing is
+None. Definitions, ranges and what each tells: docs/metrics.md.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.split import stratified_indices
+from src.embeddings.clustering import clustering_metrics
+from src.embeddings.retrieval import Ranking, nearest_class_means, rank_gallery
+from src.embeddings.verification import verification_metrics
+from src.params.metric_names import MAX_QUERIES, RECALL_RANKS
+from src.system.progress import phase
+
+Metrics = dict[str, float | int | None]
+"""By name; None where there is nothing to measure."""
+
+
+class Embedded(NamedTuple):
+    """A split, embedded.
+
+    Attributes:
+        embeddings: float32 [N, D].
+        labels: int32 [N].
+    """
+
+    embeddings: NDArray[np.float32]
+    labels: NDArray[np.int32]
+
+
+def query_indices(labels: NDArray[np.int32]) -> NDArray[np.intp]:
+    """Return which examples of a split ask, int [<= MAX_QUERIES], ascending."""
+    if len(labels) <= MAX_QUERIES:
+        return np.arange(len(labels))
+    return stratified_indices(labels, MAX_QUERIES, seed=0)
+
+
+def metrics_within(split: Embedded) -> tuple[Metrics, Ranking]:
+    """Let the examples of a split, or a sample of them, ask all of the split.
+
+    Args:
+        split: its embeddings and labels.
+
+    Returns:
+        The metrics of `src.params.metric_names.WITHIN` and WITHIN_COUNTS, and the ranking.
+    """
+    asking = query_indices(split.labels)
+    labels = split.labels[asking]
+    with phase(f"neighbours of {len(labels)} images"):
+        ranking = rank_gallery(
+            split.embeddings[asking], labels, *split, own=asking, count_pairs=True
+        )
+    assert ranking.pairs is not None
+    with phase("k-means"):
+        clustering = clustering_metrics(split.embeddings, split.labels)
+    return {
+        **{f"{name}_within": value for name, value in _retrieval(ranking, labels).items()},
+        **verification_metrics(ranking.pairs),
+        **clustering,
+    }, ranking
+
+
+def metrics_against_gallery(
+    split: Embedded, gallery: Embedded, within: Ranking | None = None
+) -> tuple[Metrics, dict[str, NDArray[np.int64]]]:
+    """Let the examples of a split, or a sample of them, ask a gallery.
+
+    Args:
+        split: those who ask.
+        gallery: those who answer. If it is the split itself, the same object, each example is left
+            out of its own answer.
+        within: in that case, the ranking of `metrics_within`: it is the same one.
+
+    Returns:
+        The metrics of `src.params.metric_names.AGAINST_GALLERY` and GALLERY_COUNTS, and what `knn`
+        and `class_mean` confuse, as of `confusions`. Queries of classes that the gallery has not
+        are in neither.
+    """
+    is_gallery = split is gallery
+    asking = query_indices(split.labels)
+    if within is None:  # else `within` is of all of them
+        asking = asking[_can_be_answered(split.labels[asking], gallery.labels, is_gallery)]
+    embeddings, labels = split.embeddings[asking], split.labels[asking]
+    own = asking if is_gallery else None
+    with phase(f"neighbours of {len(labels)} images among {len(gallery.labels)}"):
+        ranking = within or rank_gallery(embeddings, labels, *gallery, own=own)
+        by_mean = nearest_class_means(embeddings, labels, *gallery, own=own)
+    metrics = {
+        **_retrieval(ranking, labels),
+        "class_mean_accuracy": ranking.mean_over_answerable(by_mean == labels),
+    }
+    is_judged = ranking.num_positives > 0
+    return metrics, {
+        name: confusions(labels[is_judged], predicted[is_judged])
+        for name, predicted in (("knn", ranking.voted_label), ("class_mean", by_mean))
+    }
+
+
+def _can_be_answered(
+    labels: NDArray[np.int32], gallery_labels: NDArray[np.int32], is_in_gallery: bool
+) -> NDArray[np.bool_]:
+    """Return whether each label, [N], has another example in the gallery, bool [N]."""
+    classes, counts = np.unique(gallery_labels, return_counts=True)
+    return np.isin(labels, classes[counts > is_in_gallery])
+
+
+def confusions(
+    labels: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]]
+) -> NDArray[np.int64]:
+    """Return what is taken for what: int64 [M, 3], rows of label, prediction and how often.
+
+    The most frequent first. Right predictions are left out: a table that grows with the errors, not
+    with the square of the classes.
+    """
+    wrong = np.stack([labels, predicted], axis=1)[labels != predicted].astype(np.int64)
+    pairs, counts = np.unique(wrong, axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return np.column_stack([pairs, counts])[order]
+
+
+def _retrieval(ranking: Ranking, labels: NDArray[np.int32]) -> Metrics:
+    """Return the metrics of RETRIEVAL in `src.params.metric_names`, and how many queries they have.
+
+    Without the ending of their protocol.
+    """
+    mean = ranking.mean_over_answerable
+    return {
+        "map_at_r": mean(ranking.average_precision),
+        "r_precision": mean(ranking.r_precision),
+        "precision_at_1": mean(ranking.first_positive == 1),
+        **{f"recall_at_{rank}": mean(ranking.first_positive <= rank) for rank in RECALL_RANKS},
+        "knn_accuracy": mean(ranking.voted_label == labels),
+        "num_queries": int((ranking.num_positives > 0).sum()),
+    }

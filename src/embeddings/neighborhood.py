@@ -1,0 +1,147 @@
+"""What the neighbours of each example say of it: its predicted class, and where errors gather."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.embeddings.pairs import paired_distances
+from src.embeddings.retrieval import NUM_VOTES, visit_distances
+from src.system.progress import progress_bar
+
+NUM_NEARBY = 50
+"""The nearest neighbours among which errors are counted."""
+
+
+class Neighbors(NamedTuple):
+    """What a gallery says of each of Q queries.
+
+    Attributes:
+        predicted: int32 [Q], the most frequent label of the 5 nearest, of several that of the
+            nearest; -1 if the gallery has no other example of the query's class: there is no right
+            answer.
+        own_distance: float64 [Q], the Euclidean distance to the nearest other example of the
+            query's class; NaN if there is none.
+        other_distance: float64 [Q], to the nearest example of another class; NaN if there is none.
+    """
+
+    predicted: NDArray[np.int32]
+    own_distance: NDArray[np.float64]
+    other_distance: NDArray[np.float64]
+
+
+def neighbors(
+    queries: NDArray[np.float32],
+    query_labels: NDArray[np.int32],
+    gallery: NDArray[np.float32],
+    gallery_labels: NDArray[np.int32],
+    own: NDArray[np.intp] | None = None,
+) -> Neighbors:
+    """Look at the neighbours of each query, exactly, in one pass over all distances.
+
+    Args:
+        queries: float32 [Q, D].
+        query_labels: int32 [Q].
+        gallery: float32 [G, D], the examples that predict.
+        gallery_labels: int32 [G].
+        own: int [Q], the place of each query in the gallery, which is left out; None if the gallery
+            does not hold the queries.
+    """
+    size = len(queries)
+    voted = np.full(size, -1, np.int32)
+    nearest_own, nearest_other = np.full((2, size), -1, np.intp)
+
+    def visit(rows: NDArray[np.intp], distances: NDArray[np.float32]) -> None:
+        nearest = nearest_columns(distances, NUM_VOTES)
+        voted[rows] = _vote(gallery_labels[nearest], np.isfinite(_at(distances, nearest)))
+        is_own = query_labels[rows, None] == gallery_labels
+        for found, excluded in ((nearest_own, ~is_own), (nearest_other, is_own)):
+            candidates = np.where(excluded, np.float32(np.inf), distances)
+            first = candidates.argmin(axis=1)
+            exists = np.isfinite(_at(candidates, first[:, None]))[:, 0]
+            found[rows[exists]] = first[exists]
+        bar.update(len(rows))
+
+    with progress_bar("neighbours", size, "images") as bar:
+        visit_distances(queries, gallery, own, np.arange(size), visit)
+    own_distance, other_distance = np.full((2, size), np.nan)
+    for distance, found in ((own_distance, nearest_own), (other_distance, nearest_other)):
+        exists = found >= 0
+        distance[exists] = paired_distances(queries[exists], gallery[found[exists]], "euclidean")
+    predicted = np.where(nearest_own < 0, np.int32(-1), voted)
+    return Neighbors(predicted, own_distance, other_distance)
+
+
+def errors_nearby(
+    points: NDArray[np.float32], is_judged: NDArray[np.bool_], is_wrong: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the share of wrong predictions around each point.
+
+    Args:
+        points: float32 [N, D].
+        is_judged: bool [N], those with a prediction; the others do not count.
+        is_wrong: bool [N], those whose prediction is wrong.
+
+    Returns:
+        float64 [N], 0 to 1: the share among the 50 nearest others, the r-th of which counts 1/r;
+        NaN if none of them is judged.
+    """
+    size = len(points)
+    shares = np.full(size, np.nan)
+    count = min(NUM_NEARBY, size - 1)
+    if count < 1:
+        return shares
+    weights = 1 / np.arange(1, count + 1)
+    counts_as_wrong = is_judged & is_wrong
+
+    def visit(rows: NDArray[np.intp], distances: NDArray[np.float32]) -> None:
+        nearest = nearest_columns(distances, count)
+        judged = is_judged[nearest] @ weights
+        wrong = counts_as_wrong[nearest] @ weights
+        shares[rows] = np.divide(wrong, judged, out=np.full(len(rows), np.nan), where=judged > 0)
+        bar.update(len(rows))
+
+    with progress_bar("errors nearby", size, "images") as bar:
+        visit_distances(points, points, np.arange(size), np.arange(size), visit)
+    return shares
+
+
+def nearest_columns(distances: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """Return the columns of each row's smallest distances, the smallest first.
+
+    Args:
+        distances: float32 [r, G], at least 0.
+        count: how many, K; fewer if there are fewer columns.
+
+    Returns:
+        int [r, K]; of equal distances the first columns.
+    """
+    count = min(count, distances.shape[1])
+    # A float32 of at least 0 is ordered as its bits are: distance and column make one number.
+    keys = distances.view(np.int32).astype(np.int64)
+    keys <<= 32
+    keys |= np.arange(distances.shape[1])
+    if count < distances.shape[1]:
+        keys.partition(count - 1, axis=1)
+    return np.sort(keys[:, :count], axis=1) & 0xFFFFFFFF
+
+
+def _at(rows: NDArray[np.float32], columns: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Return the values of each row at its columns, [r, K]."""
+    return np.take_along_axis(rows, columns, axis=1)
+
+
+def _vote(labels: NDArray[np.int32], counts: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return the most frequent label of each row, of several the first.
+
+    Args:
+        labels: int32 [r, K], at least 0.
+        counts: bool [r, K], which of them count; all but the query itself.
+
+    Returns:
+        int32 [r]; without meaning if none counts.
+    """
+    agrees = (labels[:, :, None] == labels[:, None, :]) & counts[:, None, :]
+    votes = np.where(counts, agrees.sum(axis=2), -1)  # [r, K]
+    elected: NDArray[np.int32] = labels[np.arange(len(votes)), votes.argmax(axis=1)]
+    return elected

@@ -1,0 +1,348 @@
+"""What an experiment has been trained on: each example, its class and its split, in a file.
+
+An experiment is its params and its data: by this record a change of the data is noticed, and named.
+"""
+
+import io
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.class_names import listed
+from src.data.loading import Data, load_data
+from src.data.split import SPLITS, Split
+from src.errors import UserError
+from src.experiment.experiment import Experiment
+from src.params.schema import Params
+from src.printable import printable
+from src.system.atomic import atomic_write
+from src.system.regular_file import read_regular
+
+MAX_BYTES = 1 << 30
+"""Of a record: several millions of examples."""
+
+_VERSION = 1
+
+# What reading a damaged file of NumPy's may raise.
+_DAMAGED = (
+    *(ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, MemoryError),
+    *(IndexError, OverflowError, NotImplementedError, SyntaxError, struct.error),
+    *(zipfile.BadZipFile, zlib.error, RecursionError),
+)
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The examples of all splits, N in all, in the order of the dataset's own files.
+
+    Attributes:
+        paths: N different paths of files; None where a dataset keeps its images otherwise.
+        digests: uint64 [N], of the files or of the pixels.
+        labels: int32 [N], positions in `class_names`.
+        class_names: of the dataset.
+        splits: int8 [N], the position in SPLITS of the split that each was in.
+        own: int8 [N], of the split in which the dataset's own files have it.
+        validation_by: see `Data`.
+    """
+
+    paths: tuple[str, ...] | None
+    digests: NDArray[np.uint64]
+    labels: NDArray[np.int32]
+    class_names: tuple[str, ...]
+    splits: NDArray[np.int8]
+    own: NDArray[np.int8]
+    validation_by: str
+
+    def of(self, splits: Mapping[str, Split]) -> dict[str, NDArray[np.int8]]:
+        """Return in which split each example was; see `src.data.loading.Membership`."""
+        names = sorted(splits, key=SPLITS.index)
+        sizes = [len(splits[name]) for name in names]
+        own = np.repeat(np.array([SPLITS.index(name) for name in names], np.int8), sizes)
+        now = _joined([splits[name] for name in names], splits_of=own, own=own)
+        rows = _rows_before(self, now)
+        before = np.where(rows >= 0, self.splits[rows], np.int8(-1))
+        parts = np.split(before, np.cumsum(sizes)[:-1])
+        return dict(zip(names, parts, strict=True))
+
+
+def record_of(data: Data) -> DataRecord:
+    """Return the record of the splits, every class in them."""
+    own = np.concatenate([data.own[name] for name in SPLITS])
+    order = np.lexsort((np.concatenate([data.rows[name] for name in SPLITS]), own))
+    splits = [data.splits[name] for name in SPLITS]
+    places = np.repeat(np.arange(len(SPLITS), dtype=np.int8), [len(split) for split in splits])
+    record = _joined(splits, splits_of=places, own=own, validation_by=data.validation_by)
+    return replace(
+        record,
+        paths=None if record.paths is None else tuple(record.paths[row] for row in order),
+        digests=record.digests[order],
+        labels=record.labels[order],
+        splits=record.splits[order],
+        own=record.own[order],
+    )
+
+
+def changes(before: DataRecord, now: DataRecord) -> str:
+    """Return in words how the data have changed, nothing where they have not.
+
+    Args:
+        before: what was trained on.
+        now: what there is, whatever splits it is in.
+    """
+    rows = _rows_before(before, now)
+    added = np.flatnonzero(rows < 0)
+    new = np.flatnonzero(rows >= 0)
+    old = rows[new]
+    is_replaced = before.digests[old] != now.digests[new]
+    is_relabelled = _names_by_row(before)[old] != _names_by_row(now)[new]
+    is_moved = before.own[old] != now.own[new]
+    is_renamed = np.zeros(len(new), bool)
+    if before.paths is not None and now.paths is not None:
+        paths = np.array(before.paths, object)[old], np.array(now.paths, object)[new]
+        is_renamed = (paths[0] != paths[1]) & ~is_relabelled & ~is_moved
+    counts = {
+        "added": len(added),
+        "gone": len(before.digests) - len(old),
+        "replaced": int(is_replaced.sum()),
+        "relabelled": int(is_relabelled.sum()),
+        "renamed": int(is_renamed.sum()),
+        "moved to another split": int(is_moved.sum()),
+    }
+    words = [f"{count} {what}" for what, count in counts.items() if count]
+    for what, some, others in (
+        ("new", now.class_names, before.class_names),
+        ("gone", before.class_names, now.class_names),
+    ):
+        known = set(others)
+        if names := [printable(name) for name in some if name not in known]:
+            words.append(f"classes {what}: {listed(names)}")
+    if not words and (np.diff(old) < 0).any():
+        words.append("the same in another order")
+    return ", ".join(words)
+
+
+def _rows_before(before: DataRecord, now: DataRecord) -> NDArray[np.intp]:
+    """Return which example of `before` each of `now` is, int [N]; -1 of one that is new.
+
+    That of the same file and content; else of the same content, whose file has another name or is
+    in the folder of another class or split; else the file of that name, whose content is another.
+    """
+    rows = np.full(len(now.digests), -1, np.intp)
+    is_free = np.ones(len(before.digests), bool)
+    old, new = _columns(before), _columns(now)
+    for names in (
+        ("path", "digest"),
+        ("digest", "class", "own"),
+        ("digest", "class"),
+        ("digest",),
+        ("path",),
+    ):
+        free, unknown = np.flatnonzero(is_free), np.flatnonzero(rows < 0)
+        if not (len(free) and len(unknown)):
+            break
+        if not all(name in old and name in new for name in names):
+            continue
+        waiting: dict[Hashable, list[int]] = {}
+        for row in free[::-1].tolist():  # so that the first is taken first
+            waiting.setdefault(tuple(old[name][row] for name in names), []).append(row)
+        for row in unknown.tolist():
+            if found := waiting.get(tuple(new[name][row] for name in names)):
+                rows[row] = found.pop()
+                is_free[rows[row]] = False
+    return rows
+
+
+def _columns(record: DataRecord) -> dict[str, Sequence[Hashable]]:
+    """Return what an example is known by, a value for each."""
+    columns: dict[str, Sequence[Hashable]] = {
+        "digest": record.digests.tolist(),
+        "class": _names_by_row(record).tolist(),
+        "own": record.own.tolist(),
+    }
+    return columns if record.paths is None else {**columns, "path": record.paths}
+
+
+def _names_by_row(record: DataRecord) -> NDArray[np.object_]:
+    return np.array(record.class_names, object)[record.labels]
+
+
+class Loaded(NamedTuple):
+    """The data of an experiment, and how they have changed since its training began.
+
+    Attributes:
+        data: what there is.
+        record: of them.
+        changes: in words; "" where there are none, or nothing has been trained.
+        warnings: a line each.
+    """
+
+    data: Data
+    record: DataRecord
+    changes: str
+    warnings: tuple[str, ...]
+
+
+def load_recorded(
+    params: Params,
+    data_dir: Path,
+    experiment: Experiment,
+    *,
+    begins: bool,
+    keeps_splits: bool,
+) -> Loaded:
+    """Load the data of an experiment, every example in the split where it was trained.
+
+    Args:
+        params: of the experiment.
+        data_dir: the folder of all datasets.
+        experiment: which holds the record.
+        begins: whether its training begins, so that no record counts.
+        keeps_splits: whether data that have changed are accepted.
+
+    Raises:
+        UserError: the data are not those of the training; the message says in what they differ.
+    """
+    before = None if begins else read_record(experiment.data_record_path)
+    data = load_data(params, data_dir, params_path=experiment.params_path, kept=before)
+    record = record_of(data)
+    if before is None:
+        no_record = (
+            f"{experiment.data_record_path}: not found, so whether the data have changed since the "
+            "training began is not known; train.py writes it when it goes on"
+        )
+        return Loaded(data, record, "", () if begins else (no_record,))
+    if not (found := changes(before, record)):
+        return Loaded(data, record, "", ())
+    what = f"{experiment.model_dir}: the data have changed since the training began: {found}"
+    if not keeps_splits:
+        raise UserError(
+            f"{what}; accepted: the data that trained, --keep_splits to go on with images of "
+            "before where they were, or --overwrite to start afresh"
+        )
+    return Loaded(data, record, found, (f"{what}; those of before stay where they were",))
+
+
+def save_record(path: Path, record: DataRecord) -> None:
+    """Write a record as an `.npz` file of arrays."""
+    facts = {
+        "class_names": record.class_names,
+        "has_paths": record.paths is not None,
+        "validation_by": record.validation_by,
+    }
+    with atomic_write(path) as file:
+        np.savez(
+            file,
+            version=np.array(_VERSION),
+            facts=_bytes(json.dumps(facts)),
+            paths=_bytes("\0".join(record.paths or ())),
+            digests=record.digests,
+            labels=record.labels,
+            splits=record.splits,
+            own=record.own,
+        )
+
+
+def read_record(path: Path) -> DataRecord | None:
+    """Read what `save_record` wrote; None where there is nothing.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        content = read_regular(path, MAX_BYTES)
+    except FileNotFoundError:
+        return None
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as file:  # what it unpacks to has a bound as well
+            if sum(member.file_size for member in file.infolist()) > MAX_BYTES:
+                raise ValueError("too large")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return _record(dict(file))
+    except _DAMAGED:
+        raise UserError(
+            f"{path}: damaged; accepted: the file that train.py writes (without it, a change of "
+            "the data since the training began is not noticed: remove it if there was none)"
+        ) from None
+
+
+def _record(arrays: Mapping[str, NDArray[np.generic]]) -> DataRecord:
+    """Return the record in the arrays of a file; raises ValueError and others where it has none."""
+    if int(arrays["version"]) != _VERSION:
+        raise ValueError("another version")
+    facts = json.loads(_text(arrays["facts"]))
+    names, by, has_paths = facts["class_names"], facts["validation_by"], facts["has_paths"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("class_names")
+    if by not in ("image", "class", "dataset") or not isinstance(has_paths, bool):
+        raise ValueError("facts")
+    paths = tuple(_text(arrays["paths"]).split("\0")) if has_paths else None
+    record = DataRecord(
+        paths=paths,
+        digests=_column(arrays["digests"], np.uint64, None),
+        labels=_column(arrays["labels"], np.int32, len(names)),
+        class_names=tuple(names),
+        splits=_column(arrays["splits"], np.int8, len(SPLITS)),
+        own=_column(arrays["own"], np.int8, len(SPLITS)),
+        validation_by=by,
+    )
+    sizes = {len(column) for column in (record.labels, record.splits, record.own)}
+    if paths is not None:
+        sizes |= {len(paths), len(set(paths))}
+    if sizes != {len(record.digests)}:
+        raise ValueError("columns of several lengths, or a path twice")
+    return record
+
+
+def _column(values: NDArray[Any], dtype: type[np.generic], limit: int | None) -> NDArray[Any]:
+    """Return a column of integers from 0 to `limit` - 1, checked."""
+    if values.dtype != dtype or values.ndim != 1 or values.size == 0:
+        raise ValueError("type or shape")
+    if limit is not None and (values.min() < 0 or values.max() >= limit):
+        raise ValueError("out of range")
+    return values
+
+
+def _joined(
+    splits: Sequence[Split],
+    *,
+    splits_of: NDArray[np.int8],
+    own: NDArray[np.int8],
+    validation_by: str = "",
+) -> DataRecord:
+    """Return the record of some splits, one behind the other."""
+    paths: list[str] | None = []
+    for split in splits:
+        paths = None if split.paths is None or paths is None else [*paths, *split.paths.tolist()]
+    return DataRecord(
+        paths=None if paths is None else tuple(paths),
+        digests=np.concatenate([_digests(split) for split in splits]),
+        labels=np.concatenate([split.labels for split in splits]),
+        class_names=splits[0].class_names,
+        splits=splits_of,
+        own=own,
+        validation_by=validation_by,
+    )
+
+
+def _digests(split: Split) -> NDArray[np.uint64]:
+    found = split.digests if split.file_digests is None else split.file_digests
+    assert found is not None, "digests are made when data are loaded"
+    return found
+
+
+def _bytes(text: str) -> NDArray[np.uint8]:
+    return np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)
+
+
+def _text(values: NDArray[np.generic]) -> str:
+    if values.dtype != np.uint8 or values.ndim != 1:
+        raise ValueError("no text")
+    return values.tobytes().decode(errors="surrogateescape")

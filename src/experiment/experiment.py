@@ -1,0 +1,400 @@
+"""An experiment: a directory with `params.json`, and every file that a run adds to it.
+
+Committed: `params.json`. Written by `train.py`: `trained_params.json`, `trained_data.npz`,
+`network.txt`, checkpoints, event files, `triplets-STEP.npy`, `progress.json`, `metrics.json`,
+`figures/live/`. Written by `visualize.py`: `projector/`, `figures/`. All their names are in
+`src/experiment/run_files.py`.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from src.errors import UserError
+from src.experiment import run_files, state_files
+from src.experiment.checkpoint_files import checkpoint_name, checkpoint_steps, read_state
+from src.experiment.state_files import Best
+from src.params.messages import shown
+from src.params.schema import Params, load_params, save_params
+from src.system.atomic import atomic_write
+from src.system.regular_file import read_regular
+
+__all__ = ["Best", "Experiment"]
+
+_Content = TypeVar("_Content")
+
+# TensorFlow takes the first for patterns. Bytes that are not UTF-8 are lone surrogates in Python.
+# Controls, and marks that turn the reading direction, would spoil each line that names the path.
+_NOT_IN_PATH = re.compile(
+    r"[\[\]*?\\\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The files of one experiment.
+
+    Attributes:
+        model_dir: its directory.
+    """
+
+    model_dir: Path
+
+    def __post_init__(self) -> None:
+        """Refuse a path that cannot be that of an experiment.
+
+        Raises:
+            UserError: the path is a file's, or has characters that TensorFlow cannot open.
+        """
+        path = str(self.model_dir)
+        if _NOT_IN_PATH.search(path):
+            raise UserError(
+                f"{path!r}: has a character that TensorFlow or a console cannot take; accepted: a "
+                "path in UTF-8 without [ ] * ? \\ and control characters"
+            )
+        try:
+            is_file = self.model_dir.is_file()
+        except OSError as error:  # a name that is too long
+            raise UserError(
+                f"{path}: {error.strerror}; accepted: a directory with a params.json"
+            ) from None
+        if is_file:
+            raise UserError(f"{path}: a file; accepted: a directory with a params.json")
+
+    @property
+    def params_path(self) -> Path:
+        """The params that the user wrote."""
+        return self.model_dir / "params.json"
+
+    @property
+    def trained_params_path(self) -> Path:
+        """The params that the checkpoints were trained with, every default spelt out."""
+        return self.model_dir / "trained_params.json"
+
+    @property
+    def data_record_path(self) -> Path:
+        """The examples that the checkpoints were trained on, and in which split each was."""
+        return self.model_dir / "trained_data.npz"
+
+    @property
+    def metrics_path(self) -> Path:
+        """What the finished training reached."""
+        return self.model_dir / "metrics.json"
+
+    @property
+    def progress_path(self) -> Path:
+        """How far a running training is."""
+        return self.model_dir / "progress.json"
+
+    @property
+    def log_path(self) -> Path:
+        """Where TensorFlow's own messages go, unless `--verbose`."""
+        return self.model_dir / "tensorflow.log"
+
+    @property
+    def untrained_checkpoint(self) -> Path:
+        """The checkpoint of step 0, kept in a folder of its own: the network before training."""
+        return self.model_dir / "untrained" / checkpoint_name(0)
+
+    @property
+    def network_path(self) -> Path:
+        """The network's layers, as text."""
+        return self.model_dir / "network.txt"
+
+    def triplets_path(self, step: int) -> Path:
+        """The triplets mined by the embeddings of the checkpoint of `step`."""
+        return self.model_dir / f"triplets-{step}.npy"
+
+    @property
+    def best_dir(self) -> Path:
+        """The best checkpoint, apart from the rotation of the others, and `best.json`."""
+        return self.model_dir / "best"
+
+    @property
+    def best_checkpoint(self) -> Path | None:
+        """The best checkpoint so far; None before the first evaluation."""
+        best = self.best()
+        return self.best_dir / checkpoint_name(best.step) if best else None
+
+    def projector_dir(self, split: str) -> Path:
+        """Where the projector's files of a split go.
+
+        Two levels below the checkpoints: TensorBoard looks for checkpoints in a run's directory
+        and the one above, and would list every weight matrix beside the embeddings.
+        """
+        return self.model_dir / "projector" / split
+
+    def figures_dir(self, split: str) -> Path:
+        """Where the pictures of a split go: those of `test`, which most look for, first of all."""
+        return self.model_dir / "figures" / ("" if split == "test" else split)
+
+    @property
+    def live_dir(self) -> Path:
+        """Where the pictures of a running training go."""
+        return self.model_dir / "figures" / "live"
+
+    @property
+    def parquet_path(self) -> Path:
+        """The points for other viewers."""
+        return self.model_dir / "projector" / "points.parquet"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where `visualize.py` keeps what takes long to compute."""
+        return self.model_dir / "projector" / "cache"
+
+    @property
+    def is_discarded(self) -> bool:
+        """Whether what an earlier run left is being removed, or was when that was broken off."""
+        return run_files.is_being_discarded(self.model_dir)
+
+    def checkpoints(self) -> dict[int, Path]:
+        """Return the checkpoints that are kept, by global step, the untrained network's first."""
+        if self.is_discarded:
+            return {}
+        paths = {
+            step: folder / checkpoint_name(step)
+            for folder in (self.untrained_checkpoint.parent, self.best_dir, self.model_dir)
+            for step in checkpoint_steps(folder, "index")
+        }
+        return dict(sorted(paths.items()))
+
+    def latest_step(self) -> int | None:
+        """Return the global step of the latest checkpoint; None where there is none."""
+        state = None if self.is_discarded else read_state(self.model_dir)
+        return state.latest_step if state else None
+
+    @property
+    def latest_checkpoint(self) -> Path | None:
+        """The latest checkpoint, without the endings of its files; None where there is none."""
+        step = self.latest_step()
+        return None if step is None else self.model_dir / checkpoint_name(step)
+
+    def has_checkpoints(self) -> bool:
+        """Return whether there are files of checkpoints, whole or not."""
+        return not self.is_discarded and (
+            os.path.lexists(self.model_dir / "checkpoint")
+            or any(self.model_dir.glob("model.ckpt-*"))
+        )
+
+    def evaluated_step(self) -> int | None:
+        """Return the step of the checkpoint that is evaluated and shown: the best, or the latest.
+
+        The latest where no evaluation has chosen one; None where there is no checkpoint at all.
+        """
+        best = self.best()
+        return best.step if best else self.latest_step()
+
+    def best(self) -> Best | None:
+        """Return what `best.json` says; None before the first evaluation."""
+        return self._read(
+            self.best_dir / "best.json",
+            state_files.parse_best,
+            "remove the folder, and the best of the checkpoints to come is kept",
+        )
+
+    def save_best(self, best: Best) -> None:
+        """Write `best.json`."""
+        with atomic_write(self.best_dir / "best.json") as file:
+            file.write(state_files.format_best(best))
+
+    def forget_best_value(self) -> None:
+        """Note that the best checkpoint was chosen on other data: its value is not known."""
+        if best := self.best():
+            self.save_best(replace(best, value=None, loss=None, num_evaluations_since=0))
+
+    def stopped_early(self, params: Params) -> bool:
+        """Return whether the patience of `params` has run out in the training so far."""
+        best, patience = self.best(), params.patience_evaluations
+        return best is not None and patience is not None and best.num_evaluations_since >= patience
+
+    def metrics(self) -> dict[str, Any] | None:
+        """Return the content of `metrics.json`; None where the training has not finished."""
+        return self._read(
+            self.metrics_path,
+            state_files.parse_metrics,
+            "run it again, and it sets this one aside and writes it anew",
+        )
+
+    def save_metrics(self, metrics: dict[str, Any]) -> None:
+        """Write `metrics.json`."""
+        with atomic_write(self.metrics_path) as file:
+            file.write(state_files.format_metrics(metrics))
+
+    def progress(self) -> dict[str, Any] | None:
+        """Return the content of `progress.json`; None where there is none that can be read."""
+        try:
+            return self._read(self.progress_path, state_files.parse_progress, "nothing")
+        except UserError:
+            return None
+
+    def save_progress(self, progress: dict[str, Any]) -> None:
+        """Write `progress.json`."""
+        with atomic_write(self.progress_path) as file:
+            file.write(state_files.format_progress(progress))
+
+    def _read(self, path: Path, parse: Callable[[bytes], _Content], remedy: str) -> _Content | None:
+        """Return what a file of a run says; None where there is none that counts.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        if self.is_discarded:
+            return None
+        try:
+            return parse(read_regular(path, state_files.MAX_BYTES[path.name]))
+        except FileNotFoundError:
+            return None
+        except UserError:
+            raise
+        except ValueError:
+            raise UserError(
+                f"{path}: damaged; accepted: the file that train.py writes ({remedy})"
+            ) from None
+
+    def overwrite(self, keep: tuple[str, ...] = ()) -> list[str]:
+        """Remove all that earlier runs wrote; `params.json` and foreign files stay.
+
+        From its first step on nothing of those runs counts, however it ends: see
+        `src.experiment.run_files.discard`.
+
+        Args:
+            keep: names of theirs that stay as well.
+
+        Returns:
+            What is out of the way but cannot be removed, a line each.
+        """
+        return run_files.discard(self.model_dir, keep)
+
+    def begin(self) -> list[str]:
+        """Remove what an earlier training left that has no checkpoint to go on from.
+
+        Where there was none, nothing is removed, whatever its name.
+
+        Returns:
+            What is to be said of that, a line each.
+        """
+        best_path = self.best_dir / "best.json"
+        notes = (best_path, self.metrics_path, self.trained_params_path)
+        if not self.is_discarded and not any(map(os.path.lexists, notes)):
+            return run_files.remove_discarded(self.model_dir)
+        lines = []
+        if not self.is_discarded and best_path.exists():
+            lines = [
+                f"{self.model_dir}: no checkpoint is left of the earlier training; its best "
+                "checkpoint, metrics and pictures are removed"
+            ]
+        return lines + self.overwrite(keep=("damaged",))
+
+    def check_own(self, names: Iterable[str] = run_files.NAMES) -> None:
+        """Refuse links and special files where a run writes; see `run_files.check_own`."""
+        run_files.check_own(self.model_dir, names)
+
+    def set_damaged_aside(self) -> list[str]:
+        """Move what a training can do without to `damaged/`, where it cannot be read.
+
+        Returns:
+            What was found and done, a line each; nothing where all is well.
+        """
+        found = []
+        for read, path, consequence in (
+            (self.metrics, self.metrics_path, "it is written anew in the end"),
+            (self.best, self.best_dir, "the best from now on is kept"),
+        ):
+            try:
+                read()
+            except UserError as error:
+                fault = str(error).partition("; accepted: ")[0]
+                found.append(f"{fault}; set aside in {run_files.set_aside(path)}; {consequence}")
+        return found
+
+    def check_resumable(self, params: Params) -> None:
+        """Refuse to go on with `params` where others have trained.
+
+        Raises:
+            UserError: the directory holds checkpoints of other params; the message names the keys
+                that differ and both values.
+        """
+        if self.latest_step() is None:
+            return
+        if not self.trained_params_path.exists():
+            raise UserError(
+                f"{self.model_dir}: found checkpoints without trained_params.json, so not of "
+                "this program; accepted: a directory without checkpoints, or --overwrite"
+            )
+        try:
+            trained = load_params(self.trained_params_path)
+        except UserError as error:
+            raise UserError(
+                f"{error}; where params.json is as it was when the training began, a copy of that; "
+                "or --overwrite"
+            ) from None
+        if keys := params.differences(trained):
+            changes = ", ".join(
+                f"{key} (now {shown(getattr(params, key))}, trained with "
+                f"{shown(getattr(trained, key))})"
+                for key in keys[:5]
+            )
+            if len(keys) > 5:
+                changes += f" and {len(keys) - 5} more keys"
+            raise UserError(
+                f"{self.params_path}: changed since the training began: {changes}; accepted: "
+                "the params that trained, another directory, or --overwrite to start afresh"
+            )
+
+    def is_finished(self, params: Params) -> bool:
+        """Return whether a training as long as `params` ask for has been finished here.
+
+        One of at least `num_epochs`; or one that stopped early, if it would do so again. Not if
+        its last checkpoint is gone.
+        """
+        metrics = self.metrics()
+        return (
+            metrics is not None
+            and metrics["status"] == "finished"
+            and "splits" in metrics
+            and self.latest_step() is not None
+            and self.latest_step() == metrics.get("global_step")
+            and self.trained_params().num_epochs >= params.num_epochs
+            and (not metrics.get("stopped_early") or self.stopped_early(params))
+        )
+
+    def start(self, params: Params) -> float:
+        """Note that a training with `params` is running.
+
+        Returns:
+            The seconds that finished trainings here have taken before.
+        """
+        metrics = self.metrics() or {}
+        seconds: float = metrics.get("seconds", 0.0)
+        save_params(self.trained_params_path, params)
+        self.save_metrics({**metrics, "status": "running", "seconds": seconds})
+        return seconds
+
+    def note_evaluation(self, metrics: dict[str, float | int | None]) -> None:
+        """Note a running training's latest metrics of `validation`, their `global_step` included.
+
+        They are what is known of a run that ends before all splits are evaluated.
+        """
+        self.save_metrics({**(self.metrics() or {}), "splits": {"validation": metrics}})
+
+    def latest_evaluation(self) -> dict[str, dict[str, float | int | None]]:
+        """Return what `note_evaluation` has noted, under `validation`; else nothing."""
+        splits = (self.metrics() or {}).get("splits", {})
+        return {name: metrics for name, metrics in splits.items() if "global_step" in metrics}
+
+    def trained_params(self) -> Params:
+        """Return the params of the checkpoints.
+
+        Raises:
+            UserError: nothing is trained here yet.
+        """
+        if self.latest_step() is None or not self.trained_params_path.exists():
+            raise UserError(
+                f"{self.model_dir}: no checkpoint found; accepted: an experiment that is trained "
+                f"(python train.py --model_dir {self.model_dir})"
+            )
+        return load_params(self.trained_params_path)

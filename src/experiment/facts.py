@@ -1,0 +1,183 @@
+"""What is said of the data before training: how they were understood, and what will not work."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from src.data.class_names import listed, shortened
+from src.data.extra_classes import with_extra_classes
+from src.data.holdout import UNSEEN
+from src.data.loading import Data
+from src.data.sampling import BalancedBatches
+from src.data.split import Split
+from src.errors import UserError
+from src.mining.batches import steps_without_triplet, training_batches
+from src.params.metric_names import CLUSTERING, VERIFICATION
+from src.params.poses import POSES, changes_shape
+from src.params.schema import Params
+
+# Steps without a triplet: from this share of an epoch on, a warning says what to do about it.
+_MANY_WITHOUT_TRIPLET = 0.1
+
+# An epoch of so few steps that it is worth saying.
+_FEW_STEPS = 20
+
+
+def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list[str]:
+    """Compare what `params` states about the data with the data.
+
+    Args:
+        params: `image_size`, `num_labels`, `train_size`, `eval_size`, `extra_classes`.
+        splits: every split of the dataset, every class in them.
+        path: the file of the params, for the messages.
+
+    Returns:
+        A line for each number that differs and for which the data's is used.
+
+    Raises:
+        UserError: the images' size or the number of classes differs, so that these are other data
+            than the params were written for; or images that are not square would be turned.
+    """
+    train, test = splits["train"], splits["test"]
+    image_size = "{} x {}".format(*train.images.shape[1:3])
+    if params.image_size and image_size != f"{params.image_size} x {params.image_size}":
+        raise UserError(
+            f"{path}: image_size: found {params.image_size}; accepted: that of {params.dataset}, "
+            f"{image_size}, or no image_size"
+        )
+    turned = [pose for pose in params.extra_classes if changes_shape(pose)]
+    if turned and train.images.shape[1] != train.images.shape[2]:
+        kept = " or ".join(f"'{pose}'" for pose in POSES if not changes_shape(pose))
+        raise UserError(
+            f'{path}: extra_classes: found "{turned[0]}", for images of {image_size} pixels; '
+            f"accepted: {kept}, for those that are not square"
+        )
+    num_labels = len(train.class_names)
+    if params.num_labels and num_labels != params.num_labels:
+        raise UserError(
+            f"{path}: num_labels: found {params.num_labels}; accepted: that of {params.dataset}, "
+            f"{num_labels}, or no num_labels"
+        )
+    return [
+        f"{path}: {key}: found {size}, but the data has {len(split)}, which is used"
+        for key, size, split in (
+            ("train_size", params.train_size, train),
+            ("eval_size", params.eval_size, test),
+        )
+        if size and size != len(split)
+    ]
+
+
+def check_training(params: Params, splits: Mapping[str, Split], path: Path) -> list[str]:
+    """Look at what is trained on: without the classes held out, with the extra ones.
+
+    Args:
+        params: of batches, validation and triplets.
+        splits: `train` and `validation`.
+        path: the file of the params, for the messages.
+
+    Returns:
+        A line for each thing that a user would want to know before.
+
+    Raises:
+        UserError: there is no triplet to learn from.
+    """
+    counts = np.unique(splits["train"].labels, return_counts=True)[1]
+    if len(counts) < 2 or counts.max() < 2:
+        raise UserError(
+            f"{params.dataset}: the train split has {len(counts)} classes, the largest of "
+            f"{counts.max(initial=0)} examples; accepted: two classes or more, one of them of two "
+            "examples or more"
+        )
+    train = with_extra_classes(splits["train"], params)
+    counts = np.unique(train.labels, return_counts=True)[1]
+    lines = []
+    if params.classes_per_batch and params.classes_per_batch > len(counts):
+        lines.append(
+            f"classes_per_batch: found {params.classes_per_batch}, but {len(counts)} classes are "
+            "trained on, which are used"
+        )
+    if params.examples_per_class and (fewer := int((counts < params.examples_per_class).sum())):
+        lines.append(
+            f"examples_per_class: found {params.examples_per_class}, but {fewer} of {len(counts)} "
+            f"classes have fewer images ({counts.min()} at the least): they give all that they have"
+        )
+    lines += _of_batches(params, train)
+    lines += _of_validation(params, splits["validation"])
+    return [f"{path}: {line}" for line in lines]
+
+
+def describe(data: Data, splits: Mapping[str, Split], params: Params) -> list[str]:
+    """Return what was understood of the data, a line each: the classes, and where splits are from.
+
+    Args:
+        data: every class.
+        splits: without the classes held out, which are in `unseen`.
+        params: `num_epochs`, and those of batches.
+    """
+    class_names = data.splits["train"].class_names
+    labels = np.concatenate([split.labels for split in data.splits.values()])
+    present, counts = np.unique(labels, return_counts=True)
+    first, last = (shortened(class_names[label]) for label in (present[0], present[-1]))
+    lines = [
+        f"{len(counts)} classes, {first} to {last}; "
+        f"images a class: {counts.min()} to {counts.max()}, median {np.median(counts):.4g}",
+        "; ".join(f"{name}: {origin}" for name, origin in data.origins.items()),
+    ]
+    if UNSEEN in splits:
+        unseen = [class_names[label] for label in np.unique(splits[UNSEEN].labels)]
+        lines.append(f"{UNSEEN}: all images of the classes held out, {listed(unseen, 10)}")
+    of_split = {name: np.unique(split.labels) for name, split in splits.items() if name != UNSEEN}
+    for name, found in of_split.items():
+        if others := len(np.setdiff1d(found, of_split["train"])):
+            lines.append(f"{name}: {others} of its {len(found)} classes are not in train")
+    steps = training_batches(with_extra_classes(splits["train"], params), params).steps_per_epoch
+    if steps <= _FEW_STEPS:
+        epoch = "1 step" if steps == 1 else f"{steps} steps"
+        lines.append(f"{epoch} an epoch, {steps * params.num_epochs} in all")
+    return lines
+
+
+def _of_batches(params: Params, train: Split) -> list[str]:
+    """Say how many steps of an epoch have no triplet, and from which share on what helps."""
+    batches = training_batches(train, params)
+    without = steps_without_triplet(batches, train.labels)
+    if not without:
+        return []
+    line = (
+        f"{without} of {batches.steps_per_epoch} steps of an epoch have no triplet, and teach "
+        "nothing"
+    )
+    if without <= _MANY_WITHOUT_TRIPLET * batches.steps_per_epoch:
+        return [line]
+    class_sizes = np.unique(train.labels, return_counts=True)[1]
+    per_class = int(np.clip(np.median(class_sizes[class_sizes > 1]), 2, 4))
+    num_classes = int(np.clip(params.batch_size // per_class, 2, len(class_sizes)))
+    balanced = BalancedBatches(train.labels, num_classes, per_class, params.seed)
+    share = steps_without_triplet(balanced, train.labels) / balanced.steps_per_epoch
+    if params.is_offline or share > _MANY_WITHOUT_TRIPLET:  # of P x K batches as well
+        return [f"{line}: most classes have a single image"]
+    return [
+        f'{line}; "classes_per_batch": {num_classes} with "examples_per_class": {per_class} makes '
+        "batches that have some"
+    ]
+
+
+def _of_validation(params: Params, validation: Split) -> list[str]:
+    """Say where validation cannot choose the best checkpoint, and what helps."""
+    metric = params.best_metric
+    counts = np.unique(validation.labels, return_counts=True)[1]
+    has_positive, has_negative = counts.max(initial=0) > 1, len(counts) > 1
+    needs_both = metric in (*VERIFICATION, *CLUSTERING, "loss")
+    if has_positive and (has_negative or not needs_both):
+        return []
+    what = "no two images of one class" if not has_positive else "a single class"
+    cure = (
+        'a larger validation_fraction, or more images a class; or "validation_by": "class", with 4 '
+        "classes or more"
+    )
+    return [
+        f"best_metric: {metric} is not defined on validation, which has {what}: the latest "
+        f"checkpoint counts as the best, and patience ends nothing; what helps: {cure}"
+    ]

@@ -1,0 +1,1 @@
+"""Batches, triplets chosen before the network runs, and rows sorted for mining in batches."""

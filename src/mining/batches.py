@@ -1,0 +1,57 @@
+"""The batches that params ask for, and how many of them there is something to learn from."""
+
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.sampling import BalancedBatches, ShuffledBatches
+from src.data.split import Split
+from src.mining.triplets import TripletBatches
+from src.params.schema import Params
+
+Batches = ShuffledBatches | BalancedBatches | TripletBatches
+
+
+def training_batches(
+    split: Split, params: Params, mined: NDArray[np.int32] | None = None
+) -> Batches:
+    """Return the sampler that `params` ask for: offline triplets, P x K, or shuffled batches.
+
+    Args:
+        split: the examples.
+        params: `triplet_strategy`, `batch_size` or P x K, `seed`.
+        mined: offline triplets that hold from epoch to epoch; see
+            `src.mining.triplets.TripletBatches`.
+    """
+    if params.is_offline:
+        return TripletBatches(split.labels, params.batch_size, params.seed, mined)
+    if params.classes_per_batch and params.examples_per_class:
+        return BalancedBatches(
+            split.labels, params.classes_per_batch, params.examples_per_class, params.seed
+        )
+    return ShuffledBatches(len(split), params.batch_size, params.seed)
+
+
+def steps_without_triplet(batches: Batches, labels: NDArray[np.int32]) -> int:
+    """Return how many steps of the first epoch have a batch without a triplet.
+
+    Args:
+        batches: of examples, or of triplets.
+        labels: int32 [N].
+    """
+    has_triplet = _has_valid_row if isinstance(batches, TripletBatches) else _has_pairs
+    epoch = islice(batches.from_step(0), batches.steps_per_epoch)
+    return sum(not has_triplet(labels[batch]) for batch in epoch)
+
+
+def _has_pairs(labels: NDArray[np.int32]) -> bool:
+    """Return whether a batch has two examples of one class, and one of another."""
+    counts = np.unique(labels, return_counts=True)[1]
+    return len(counts) > 1 and bool(counts.max() > 1)
+
+
+def _has_valid_row(labels: NDArray[np.int32]) -> bool:
+    """Return whether one of a batch's triplets, stacked in thirds, is one by its labels."""
+    anchors, positives, negatives = np.split(labels, 3)
+    return bool(((anchors == positives) & (anchors != negatives)).any())

@@ -1,0 +1,246 @@
+"""Triplets that are chosen before a batch is formed: drawn at random, or mined by the embeddings.
+
+Triplets are int32 [N, 3], a row for each example of a split: the anchor (row i has anchor i), its
+positive and its negative, as indices into the split. An example without a positive, the only one of
+its class, gets its negative in that place, and one without a negative itself: such a row is no
+triplet by its labels, which is how the loss knows to leave it out.
+"""
+
+import io
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.sampling import ShuffledBatches
+from src.errors import UserError
+from src.system.atomic import atomic_write
+from src.system.cache import digest
+from src.system.regular_file import open_regular
+
+# Examples among which `mine_triplets` looks for an anchor's positive and negative. The hardest of
+# 64 are those that batch-hard meets; among more they teach worse: docs/decisions/0008.
+POOL_SIZES = {"hard": 64, "semihard": 1024}
+
+
+class TripletBatches:
+    """Each example once per epoch as an anchor, in a new order every epoch.
+
+    A batch is its T triplets' indices stacked in thirds: all anchors, all positives, all negatives.
+    It is a function of the seed and the step, and of the mined triplets where there are some.
+
+    Attributes:
+        steps_per_epoch: the batches in an epoch, ceil(N / T).
+    """
+
+    def __init__(
+        self,
+        labels: NDArray[np.int32],
+        batch_size: int,
+        seed: int,
+        mined: NDArray[np.int32] | None = None,
+    ) -> None:
+        """Give `batch_size` (T) triplets at a time.
+
+        Args:
+            labels: int32 [N].
+            batch_size: > 0.
+            seed: >= 0.
+            mined: int32 [N, 3], the triplets of every epoch; None for new ones every epoch, drawn
+                at random.
+        """
+        self._labels = labels
+        self._seed = seed
+        self._mined = mined
+        self._anchors = ShuffledBatches(len(labels), batch_size, seed)
+        self.steps_per_epoch = self._anchors.steps_per_epoch
+
+    def from_step(self, step: int) -> Iterator[NDArray[np.intp]]:
+        """Yield the batches of steps `step`, `step + 1`, ... without end, each int [<= 3T]."""
+        anchors = self._anchors.from_step(step)
+        while True:
+            epoch, position = divmod(step, self.steps_per_epoch)
+            triplets = self._triplets_of(epoch)
+            for batch in islice(anchors, self.steps_per_epoch - position):
+                yield triplets[batch].T.reshape(-1).astype(np.intp)
+                step += 1
+
+    def examples_before(self, step: int) -> int:
+        """Return how many anchors the batches before `step` hold."""
+        return self._anchors.examples_before(step)
+
+    def one_epoch(self) -> Iterator[NDArray[np.intp]]:
+        """Yield the batches of the first epoch, each int [<= 3T]."""
+        return islice(self.from_step(0), self.steps_per_epoch)
+
+    def _triplets_of(self, epoch: int) -> NDArray[np.int32]:
+        if self._mined is not None:
+            return self._mined
+        # The last number tells this stream from that of the anchors' order.
+        return random_triplets(self._labels, np.random.default_rng([self._seed, epoch, 1]))
+
+
+def random_triplets(labels: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int32]:
+    """Draw a triplet for each example as the anchor.
+
+    Args:
+        labels: int32 [N], of any values.
+        rng: what draws.
+
+    Returns:
+        int32 [N, 3]. The positive is any other example of the anchor's class, the negative any
+        example of another class, all equally likely.
+    """
+    size = len(labels)
+    by_class = np.argsort(labels, kind="stable")
+    _, class_of, class_sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    starts = np.cumsum(class_sizes) - class_sizes
+    start, class_size = starts[class_of], class_sizes[class_of]  # of each example's class; [N]
+    anchors = np.arange(size)
+    place = np.empty(size, np.intp)  # of each example in `by_class`
+    place[by_class] = anchors
+
+    # A step of 1 ... class_size - 1 around the class, and one over the other classes.
+    step = rng.integers(1, np.maximum(class_size, 2))
+    positives = by_class[start + (place - start + step) % class_size]
+    step = rng.integers(0, np.maximum(size - class_size, 1))
+    negatives = by_class[(start + class_size + step) % size]
+    positives = np.where(class_size > 1, positives, negatives)
+    negatives = np.where(class_size < size, negatives, anchors)
+    return np.stack([anchors, positives, negatives], axis=1).astype(np.int32)
+
+
+def mine_triplets(
+    mining: str,
+    labels: NDArray[np.int32],
+    embeddings: NDArray[np.float32],
+    *,
+    distance: str,
+    seed: list[int],
+) -> NDArray[np.int32]:
+    """Choose a triplet for each example as the anchor, by the distances of the embeddings.
+
+    The split is dealt into pools of at most POOL_SIZES[mining] (R) examples at random, and an
+    anchor's candidates are the other examples of its pool. Exact within the pools, in O(N R D).
+
+    Args:
+        mining: `hard`: the farthest positive and the nearest negative among the candidates.
+            `semihard`: a positive drawn at random from the whole split, and the nearest candidate
+            that is a farther negative than that; where none is, the farthest negative. With FaceNet
+            a semi-hard negative also lies within the margin: if any does, the nearest does.
+        labels: int32 [N].
+        embeddings: float32 [N, D].
+        distance: see `src.embeddings.pairs.paired_distances`. Only its order counts here, which
+            `euclidean`, `squared_euclidean` and `mean_squared` have in common.
+        seed: fixes the pools and what is drawn.
+
+    Returns:
+        int32 [N, 3]. An anchor whose pool has no other of its class, or none of another, keeps an
+        example drawn at random from the whole split in that place.
+
+    Source:
+        Mining among a subset, by the latest checkpoint, and semi-hard negatives: arXiv:1503.03832,
+        section 3.2.
+    """
+    choose = {"hard": _choose_hard, "semihard": _choose_semihard}[mining]
+    rng = np.random.default_rng(seed)
+    triplets = random_triplets(labels, rng)
+    x = embeddings.astype(np.float64)  # near vectors would cancel in float32
+    if distance == "cosine":
+        x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    num_pools = -(-len(labels) // POOL_SIZES[mining])
+    for pool in np.array_split(rng.permutation(len(labels)), num_pools):
+        same = labels[pool, None] == labels[pool]
+        triplets[pool] = choose(triplets[pool], pool, same, x)
+    return triplets
+
+
+def _choose_hard(
+    triplets: NDArray[np.int32],
+    pool: NDArray[np.intp],
+    same: NDArray[np.bool_],
+    x: NDArray[np.float64],
+) -> NDArray[np.int32]:
+    """Return the `triplets` of the anchors `pool`, [R, 3], with the hardest others of the pool."""
+    rows = np.arange(len(pool))
+    distances = _square_distances(x[pool])
+    to_positives = np.where(same, distances, -np.inf)
+    to_positives[rows, rows] = -np.inf
+    to_negatives = np.where(same, np.inf, distances)
+    farthest, nearest = to_positives.argmax(axis=1), to_negatives.argmin(axis=1)
+    chosen = triplets.copy()
+    has_positive = to_positives[rows, farthest] > -np.inf
+    chosen[has_positive, 1] = pool[farthest[has_positive]]
+    has_negative = to_negatives[rows, nearest] < np.inf
+    chosen[has_negative, 2] = pool[nearest[has_negative]]
+    return chosen
+
+
+def _choose_semihard(
+    triplets: NDArray[np.int32],
+    pool: NDArray[np.intp],
+    same: NDArray[np.bool_],
+    x: NDArray[np.float64],
+) -> NDArray[np.int32]:
+    """Return the `triplets` of the anchors `pool`, [R, 3], with semi-hard negatives of the pool."""
+    rows = np.arange(len(pool))
+    distances = _square_distances(x[pool])
+    differences = x[pool] - x[triplets[:, 1]]  # [R, D]
+    to_positive = np.einsum("rd,rd->r", differences, differences)[:, None]
+    farther = np.where(same | (distances <= to_positive), np.inf, distances)
+    nearest, farthest = farther.argmin(axis=1), np.where(same, -np.inf, distances).argmax(axis=1)
+    negatives = np.where(farther[rows, nearest] < np.inf, nearest, farthest)
+    chosen = triplets.copy()
+    has_negative = ~same[rows, negatives]
+    chosen[has_negative, 2] = pool[negatives[has_negative]]
+    return chosen
+
+
+def _square_distances(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the squared Euclidean distances between the rows of `x`, [R, D]: [R, R]."""
+    squares = np.einsum("rd,rd->r", x, x)
+    distances: NDArray[np.float64] = squares[:, None] - 2.0 * (x @ x.T) + squares
+    return distances
+
+
+class TripletsLost(UserError):
+    """A file of triplets that is missing or damaged."""
+
+
+def save_triplets(path: Path, triplets: NDArray[np.int32]) -> None:
+    """Write `triplets`, int32 [N, 3], as a `.npy` file, with the SHA-256 of its bytes behind."""
+    content = io.BytesIO()
+    np.save(content, triplets, allow_pickle=False)
+    with atomic_write(path) as file:
+        file.write(content.getvalue() + digest([content.getvalue()]).encode())
+
+
+def load_triplets(path: Path, num_examples: int) -> NDArray[np.int32]:
+    """Read what `save_triplets` wrote for a split of `num_examples` (N).
+
+    Returns:
+        int32 [N, 3].
+
+    Raises:
+        TripletsLost: the file is missing or damaged.
+        UserError: it is of another split, or not a regular file.
+    """
+    accepted = (
+        "accepted: the triplets that train.py mined there and has trained with since "
+        "(put the file back, or start afresh with --overwrite)"
+    )
+    try:
+        with open_regular(path) as file:
+            content = file.read()
+    except FileNotFoundError:
+        raise TripletsLost(f"{path}: missing; {accepted}") from None
+    content, checksum = content[:-64], content[-64:]
+    if checksum != digest([content]).encode():
+        raise TripletsLost(f"{path}: damaged; {accepted}")
+    triplets: NDArray[np.int32] = np.load(io.BytesIO(content), allow_pickle=False)
+    is_valid = triplets.shape == (num_examples, 3) and triplets.dtype == np.int32
+    if not is_valid or triplets.min() < 0 or triplets.max() >= num_examples:
+        raise UserError(f"{path}: not triplets of {num_examples} images; {accepted}")
+    return triplets

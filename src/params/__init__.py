@@ -1,0 +1,1 @@
+"""`params.json`: its schema, its reading, its reference."""

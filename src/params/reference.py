@@ -1,0 +1,66 @@
+"""What is written about `params.json` from its definition: `python -m src.params.reference`.
+
+The JSON schema, by which editors complete and check the files, and docs/params.md.
+"""
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from src.params.schema import Augment, Params
+
+_ROOT = Path(__file__).parent.parent.parent
+SCHEMA_PATH = _ROOT / "experiments" / "params.schema.json"
+TABLE_PATH = _ROOT / "docs" / "params.md"
+
+# The key that opens each section of `Params`.
+_SECTIONS = {
+    "dataset": "What is learned from",
+    "network": "Network",
+    "triplet_strategy": "Loss",
+    "learning_rate": "Training",
+    "save_summary_steps": "What is kept, and how often",
+    "image_size": "Facts about the data, and compatibility",
+}
+# Defaults that JSON does not show as one would write them.
+_DEFAULTS = {"validation_fraction": "1/6", "augment": "{}"}
+
+
+def json_schema() -> str:
+    """Return the JSON schema of `params.json`, as committed beside the experiments."""
+    schema = Params.model_json_schema()
+    schema["properties"] = {"$schema": {"type": "string"}, **schema["properties"]}
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def markdown() -> str:
+    """Return docs/params.md: every key with its default and meaning."""
+    lines = [
+        "# The keys of params.json",
+        "",
+        "Written from `src/params/schema.py` by `make schema`, as is `experiments/params.schema.json`,",
+        "by which editors complete and check the files. A key that is left out has its default.",
+    ]
+    for key in Params.model_fields:
+        if key in _SECTIONS:
+            lines += ["", f"## {_SECTIONS[key]}", *_TABLE_HEAD]
+        lines.append(_row(Params, key))
+    lines += ["", "## The keys of augment", *_TABLE_HEAD]
+    lines += [_row(Augment, key) for key in Augment.model_fields]
+    return "\n".join(lines) + "\n"
+
+
+_TABLE_HEAD = ("", "| key | default | meaning |", "|---|---|---|")
+
+
+def _row(model: type[BaseModel], key: str) -> str:
+    """Return the table's row of a key."""
+    field = model.model_fields[key]
+    default = "" if field.default is None else json.dumps(field.default, default=str)
+    return f"| `{key}` | {_DEFAULTS.get(key, default)} | {field.description} |"
+
+
+if __name__ == "__main__":
+    SCHEMA_PATH.write_text(json_schema())
+    TABLE_PATH.write_text(markdown())

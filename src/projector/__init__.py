@@ -1,0 +1,1 @@
+"""The files of TensorBoard's projector, and what they show."""

@@ -1,0 +1,144 @@
+"""The points as one Parquet file, for viewers of embeddings and whatever reads data frames."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from src.errors import UserError
+from src.system.atomic import atomic_write
+from src.system.progress import progress_bar
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from src.projector.view import View
+
+ROWS_PER_GROUP = 5_000
+"""Of a row group, which is encoded in memory: pictures and embeddings of so many points."""
+
+
+def require_pyarrow() -> None:
+    """Raise a UserError unless pyarrow is installed, before anything slow is done."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:  # not installed, or for another NumPy
+        raise UserError(
+            f"--parquet: pyarrow cannot be imported ({error}); accepted: an environment with the "
+            'extra parquet (pip install ".[parquet]")'
+        ) from None
+
+
+def write_parquet(path: Path, views: Sequence["View"]) -> None:
+    """Write a row for each point of all views.
+
+    Columns: `image` (PNG, as the struct {bytes, path} that Hugging Face's datasets and embedding
+    viewers take for a picture), `label` (number), `class_name`, `split`, `index` (position in the
+    split), `path` (where images have files of their own), `embedding` (fixed-size list of float32),
+    `tsne_x`, `tsne_y` and so on for each layout, and the metadata; null for what is not defined or
+    not there. The types of Hugging Face's datasets stand in the file's schema.
+
+    Args:
+        path: the file to create or replace.
+        views: the splits; embeddings of the same size, the same layouts and the same columns.
+    """
+    import pyarrow.parquet as pq
+
+    num_rows = sum(len(view.split) for view in views)
+    with atomic_write(path) as file, progress_bar(f"writing {path.name}", num_rows, "rows") as bar:
+        writer = None
+        for view in views:
+            for start in range(0, len(view.split), ROWS_PER_GROUP):
+                table = _table(view, slice(start, start + ROWS_PER_GROUP))
+                writer = writer or pq.ParquetWriter(file, table.schema)
+                writer.write_table(table)
+                bar.update(len(table))
+        if writer is not None:
+            writer.close()
+
+
+def _table(view: "View", rows: slice) -> "pyarrow.Table":
+    """Return the rows of a view as a table of Arrow."""
+    import pyarrow as pa
+
+    labels = view.split.labels[rows]
+    indices = view.indices[rows]
+    embeddings = view.embeddings[rows]
+    num_dimensions = embeddings.shape[1]
+    paths = [f"{view.name}_{index}.png" for index in indices]
+    if view.split.paths is not None:
+        paths = [_encodable(path) for path in view.split.paths[rows]]
+    images = [
+        {"bytes": _png(image), "path": path}
+        for image, path in zip(view.split.images[rows], paths, strict=True)
+    ]
+    class_names = [_encodable(name) for name in view.split.class_names]
+    columns: dict[str, Any] = {
+        "image": pa.array(images, pa.struct({"bytes": pa.binary(), "path": pa.string()})),
+        "label": labels.astype(np.int64),
+        "class_name": [class_names[label] for label in labels],
+        "split": [view.name] * len(labels),
+        "index": indices.astype(np.int64),
+        **({} if view.split.paths is None else {"path": paths}),
+        "embedding": pa.FixedSizeListArray.from_arrays(embeddings.ravel(), num_dimensions),
+    }
+    for name, layout in view.layouts.items():
+        columns[f"{name}_x"], columns[f"{name}_y"] = layout[rows].T.copy()
+    for name, values in view.columns.items():
+        columns[name] = _column(values[rows])
+    table = pa.table(columns)
+    features = _features(table.schema, class_names, num_dimensions)
+    return table.replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+
+
+def _column(values: NDArray[Any]) -> "pyarrow.Array":
+    """Return a column of the metadata, with null for None and NaN."""
+    import pyarrow as pa
+
+    if values.dtype == object:
+        texts = [value if value is None else _encodable(value) for value in values]
+        return pa.array(texts, pa.string())
+    return pa.array(values, from_pandas=True)
+
+
+def _encodable(text: str) -> str:
+    """Return text that UTF-8 can hold; lone surrogates, of no file's name in UTF-8, are escaped."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _features(
+    schema: "pyarrow.Schema", class_names: Sequence[str], num_dimensions: int
+) -> Mapping[str, object]:
+    """Return the types of the columns as Hugging Face's datasets write them."""
+    special: dict[str, object] = {
+        "image": {"_type": "Image"},
+        "embedding": {
+            "feature": {"dtype": "float32", "_type": "Value"},
+            "length": num_dimensions,
+            "_type": "Sequence",
+        },
+    }
+    if len(set(class_names)) == len(class_names):  # which their ClassLabel asks for
+        special["label"] = {"names": list(class_names), "_type": "ClassLabel"}
+    arrow_names = {"float": "float32", "double": "float64"}
+    return {
+        field.name: special.get(
+            field.name,
+            {"dtype": arrow_names.get(str(field.type), str(field.type)), "_type": "Value"},
+        )
+        for field in schema
+    }
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    """Return a picture, uint8 [H, W, C], as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, format="PNG")
+    return file.getvalue()

@@ -1,0 +1,128 @@
+"""The projector's sprite sheet: the pictures of all points, as tiles of one large picture."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from src.data.images import Images
+from src.projector.legend import PALETTE
+from src.system.atomic import atomic_write
+from src.system.progress import phase, progress_bar
+
+MAX_SHEET_SIDE = 8192
+"""Pixels. On a larger sheet the projector shows an error and not one point."""
+
+READABLE_TILE_SIDE = 28
+"""Pixels. Pictures below this are enlarged, for the projector itself never enlarges smoothly."""
+
+DARK_BACKGROUND = 64
+"""A grey split whose median border pixel (0 to 255) lies below this is drawn light on dark."""
+
+
+_LEVELS = 23
+"""Greys of a tinted picture. With each colour and white, a palette of 253 entries."""
+
+
+def sprite_sheet(images: Images) -> tuple[Image.Image, tuple[int, int]]:
+    """Lay pictures out in the square grid that the projector expects.
+
+    The grid has ceil(sqrt(N)) tiles each way, filled row by row; tiles that are left over are
+    white. The tiles are square too, because the projector draws each on a square point and would
+    squash another shape: a picture that is not square stands centred on white.
+
+    Pictures keep their size unless the sheet would pass 8192 pixels, then they shrink to what
+    fits, or unless they are below 28 pixels, then they are enlarged by a whole factor as far as
+    the sheet has room. Colour in the projector multiplies the tile, so that only dark ink on white
+    can be seen: grey pictures on a dark background (the median of their border pixels) are
+    inverted. Colour pictures, and grey ones on a lighter background, stay as they are.
+
+    Args:
+        images: uint8 [N, H, W, C], pixels 0 to 255, N >= 1; C is 1 (grey) or 3 (colour).
+
+    Returns:
+        The sheet, and the width and height of one tile in pixels.
+    """
+    num_images, height, width, num_channels = images.shape
+    grid_side = math.isqrt(num_images - 1) + 1
+    picture_size = _picture_size(width, height, max_side=MAX_SHEET_SIDE // grid_side)
+    tile_side = max(picture_size)
+    left, top = ((tile_side - side) // 2 for side in picture_size)
+    enlarges = picture_size[0] > width
+    resampling = Image.Resampling.NEAREST if enlarges else Image.Resampling.LANCZOS
+    inverts = num_channels == 1 and _has_dark_background(images)
+
+    # One sheet and one picture at a time: no second array of the sheet's size.
+    mode = {1: "L", 3: "RGB"}[num_channels]
+    sheet = Image.new(mode, (grid_side * tile_side, grid_side * tile_side), "white")
+    with progress_bar("sprite sheet", num_images, "images") as bar:
+        for index, image in enumerate(images):
+            row, column = divmod(index, grid_side)
+            pixels = image[:, :, 0] if num_channels == 1 else image
+            picture = Image.fromarray(255 - pixels if inverts else pixels)
+            if picture.size != picture_size:
+                picture = picture.resize(picture_size, resampling)
+            sheet.paste(picture, (column * tile_side + left, row * tile_side + top))
+            bar.update(1)
+    return sheet, (tile_side, tile_side)
+
+
+def tint_sheet(sheet: Image.Image, tile_side: int, colors: NDArray[np.intp]) -> Image.Image:
+    """Colour the tiles of a sheet, for a view that cannot colour them itself.
+
+    Grey tiles are multiplied with their colour, as the projector does it, only paler, so that its
+    own colours can be told on top. Colour pictures stay as they are and get a frame.
+
+    Args:
+        sheet: as `sprite_sheet` makes it.
+        tile_side: the width and height of one tile in pixels.
+        colors: int [N], positions in `src.projector.legend.PALETTE`.
+
+    Returns:
+        A sheet of the same size.
+    """
+    grid_side = sheet.width // tile_side
+    white = len(PALETTE)
+    of_tiles = np.full((grid_side, grid_side), white, np.uint8)
+    of_tiles.flat[: len(colors)] = colors
+    pixels = np.asarray(sheet)
+    if sheet.mode == "RGB":
+        frame = np.array([*PALETTE, (255, 255, 255)], np.uint8)[of_tiles]
+        width = max(1, tile_side // 10)
+        framed = pixels.reshape(grid_side, tile_side, grid_side, tile_side, 3).copy()
+        for edge in (slice(None, width), slice(-width, None)):
+            framed[:, edge] = frame[:, None, :, None]
+            framed[:, :, :, edge] = frame[:, None, :, None]
+        return Image.fromarray(framed.reshape(pixels.shape))
+    pale = (np.array(PALETTE) + 255) / 2
+    levels = np.linspace(0, 1, _LEVELS)
+    palette = np.concatenate([pale, [[255, 255, 255]]])[:, None] * levels[:, None]
+    greys = (pixels.astype(np.uint16) * (_LEVELS - 1) // 255).astype(np.uint8)
+    greys += (of_tiles * _LEVELS).repeat(tile_side, axis=0).repeat(tile_side, axis=1)
+    tinted = Image.fromarray(greys)
+    tinted.putpalette(palette.round().astype(np.uint8).tobytes())
+    return tinted
+
+
+def write_sheet(path: Path, sheet: Image.Image) -> None:
+    """Write a sprite sheet as a PNG file."""
+    with phase(f"writing {path.name}"), atomic_write(path) as file:
+        sheet.save(file, format="PNG")
+
+
+def _picture_size(width: int, height: int, max_side: int) -> tuple[int, int]:
+    """Return the width and height, in pixels, that a picture gets on the sheet."""
+    longest = max(width, height)
+    if longest > max_side:
+        return max(1, width * max_side // longest), max(1, height * max_side // longest)
+    factor = max(1, min(math.ceil(READABLE_TILE_SIDE / longest), max_side // longest))
+    return width * factor, height * factor
+
+
+def _has_dark_background(images: Images) -> bool:
+    """Return whether the border pixels of about a thousand of the pictures are mostly dark."""
+    some = images[:: max(1, len(images) // 1000)]
+    edges = (some[:, 0], some[:, -1], some[:, :, 0], some[:, :, -1])
+    return bool(np.median(np.concatenate([edge.ravel() for edge in edges])) < DARK_BACKGROUND)

@@ -1,0 +1,415 @@
+"""All there is to see of a split: embeddings, layouts, and what neighbours say, computed once."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.images import Images, in_pieces
+from src.data.shown import shown_indices
+from src.data.split import Split
+from src.drawing.page import animations
+from src.embeddings import layouts
+from src.embeddings.neighborhood import NUM_NEARBY, errors_nearby, neighbors
+from src.embeddings.retrieval import NUM_VOTES
+from src.errors import UserError
+from src.experiment.curves import read_curves
+from src.experiment.experiment import Experiment
+from src.figures import FigureData, write_figures
+from src.params.schema import Params
+from src.printable import printable
+from src.projector.files import TITLES, check_embeddings
+from src.system.cache import cached, digest
+from src.system.progress import progress_bar
+
+Embed = Callable[[Split, Path], NDArray[np.float32]]
+"""Embeds a split with a checkpoint: float32 [N, D]."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class View:
+    """The points of a split that are shown.
+
+    Attributes:
+        name: the split's name.
+        split: the N examples shown.
+        indices: int [N], their positions in the whole split, ascending.
+        embeddings: float32 [N, D].
+        layouts: float32 [N, 2] by name, finite, t-SNE first.
+        columns: what neighbours say of each, N values by name (see `neighbor_columns`).
+        step: the global step of the checkpoint that embedded.
+    """
+
+    name: str
+    split: Split
+    indices: NDArray[np.intp]
+    embeddings: NDArray[np.float32]
+    layouts: Mapping[str, NDArray[np.float32]]
+    columns: Mapping[str, NDArray[Any]]
+    step: int
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Computes views of an experiment, or takes from its cache what nothing has changed about.
+
+    Attributes:
+        experiment: a trained one.
+        params: those it was trained with.
+        splits: by name, those to show and `train`.
+        embed: what is called for embeddings that the cache has not.
+    """
+
+    experiment: Experiment
+    params: Params
+    splits: Mapping[str, Split]
+    embed: Embed
+    _kept: dict[tuple[str, str], Any] = field(default_factory=dict, init=False)
+
+    def views(self, names: Sequence[str], max_points: int) -> dict[str, View]:
+        """Return views of splits, all by one checkpoint: the best, or the latest.
+
+        A training beside may replace that checkpoint before all is embedded; then the one that has
+        replaced it is used.
+
+        Args:
+            names: of the splits.
+            max_points: of a larger split, a sample of at most so many.
+        """
+        while True:
+            step, checkpoint = chosen = self._evaluated()
+            try:
+                return {name: self._view(name, step, checkpoint, max_points) for name in names}
+            except Exception:
+                now = self._evaluated()
+                if now == chosen:
+                    raise
+                logger.warning("%s: replaced meanwhile; %s is used", checkpoint, now[1])
+
+    def _evaluated(self) -> tuple[int, Path]:
+        """Return the step and the path of the checkpoint that is evaluated."""
+        step = self.experiment.evaluated_step()
+        assert step is not None  # there are trained params
+        missing = self.experiment.model_dir / f"model.ckpt-{step}"  # whoever opens it says so
+        return step, self.experiment.checkpoints().get(step, missing)
+
+    def _view(self, name: str, step: int, checkpoint: Path, max_points: int) -> View:
+        whole = self.splits[name]
+        indices = self._sample(whole, max_points)
+        split = whole.take(indices)
+        embeddings = self.embeddings(name, checkpoint)[indices]
+        columns = self._columns(name, name, checkpoint, indices)
+        found = self._layouts(name, checkpoint, embeddings)
+        return View(name, split, indices, embeddings, found, columns, step)
+
+    def evolution(self, name: str, max_points: int) -> tuple[View, dict[int, NDArray[np.float32]]]:
+        """Return t-SNE layouts of a split by every checkpoint that is kept, in one common frame.
+
+        Each starts from the one before, so that what has not moved stays where it was.
+
+        Args:
+            name: of the split.
+            max_points: of a larger split, a sample of at most so many.
+
+        Returns:
+            The view of those points by the latest checkpoint, with no layout, and the layouts by
+            the step, float32 [N, 2], the untrained network's first.
+        """
+        whole = self.splits[name]
+        indices = self._sample(whole, max_points)
+        split = whole.take(indices)
+        frames: dict[int, NDArray[np.float32]] = {}
+        before = None
+        for step, checkpoint in self.experiment.checkpoints().items():
+            try:
+                embeddings = self.embeddings(name, checkpoint)[indices]
+            except Exception:
+                if checkpoint.with_name(f"{checkpoint.name}.index").exists():
+                    raise
+                logger.warning("%s: removed by a training meanwhile, and left out", checkpoint)
+                continue
+            layout = self._layout(
+                "tsne", f"{name}_evolution", checkpoint, embeddings, before, f"t-SNE, step {step}"
+            )
+            if layout is not None:
+                frames[step] = before = layout
+                last = step, checkpoint, embeddings
+        if not frames:
+            raise UserError(
+                f"{self.experiment.model_dir}: --evolution: no checkpoint whose embeddings of "
+                f"{name} can be laid out; accepted: a run without --evolution"
+            )
+        step, checkpoint, embeddings = last
+        columns = self._columns(name, f"{name}_evolution", checkpoint, indices)
+        return View(name, split, indices, embeddings, {}, columns, step), frames
+
+    def figures(self, view: View) -> list[Path]:
+        """Draw the pictures of a view and the page that shows them.
+
+        Returns:
+            The files, the page first.
+        """
+        figures_dir = self.experiment.figures_dir(view.name)
+        data = FigureData(
+            experiment=str(self.experiment.model_dir),
+            split_name=view.name,
+            split=view.split,
+            embeddings=view.embeddings,
+            params=self.params,
+            step=view.step,
+            num_examples=len(self.splits[view.name]),
+            indices=view.indices,
+            layouts=view.layouts,
+            untrained=self._untrained(view),
+            curves={
+                "training": read_curves(self.experiment.model_dir),
+                "validation": read_curves(self.experiment.model_dir / "eval_validation"),
+            },
+            metrics=(self.experiment.metrics() or {}).get("splits", {}),
+        )
+        arrays: list[NDArray[Any] | bytes] = [data.embeddings, *data.layouts.values()]
+        arrays += [view.split.labels, view.indices]
+        arrays += [path.read_bytes() for path in animations(figures_dir)]
+        paths = None if view.split.paths is None else view.split.paths.tolist()
+        drawing = sorted(Path(__file__).parent.parent.rglob("*.py"))
+        key = {
+            "data": digest(arrays if data.untrained is None else [*arrays, data.untrained]),
+            "images": self._digest_of_images(view.name),
+            "names": [view.split.class_names, paths, list(data.layouts)],
+            "facts": [
+                *(data.experiment, data.params.model_dump(), view.step),
+                *(data.num_examples, data.curves, data.metrics),
+            ],
+            "program": digest(path.read_bytes() for path in drawing),
+            "matplotlib": version("matplotlib"),
+        }
+        path = self.experiment.cache_dir / f"{view.name}_figures.npz"
+
+        def draw() -> NDArray[Any]:
+            written = write_figures(figures_dir, data)
+            return np.array([[file.name, digest([file.read_bytes()])] for file in written])
+
+        drawn = cached(path, key, draw)
+        if not all(_holds(figures_dir / name, content) for name, content in drawn):
+            path.unlink(missing_ok=True)  # a file was removed or changed since
+            drawn = cached(path, key, draw)
+        return [figures_dir / name for name, _ in drawn]
+
+    def _untrained(self, view: View) -> NDArray[np.float32] | None:
+        """Return the embeddings of a view by the untrained network; None if it is not there."""
+        checkpoint = self.experiment.checkpoints().get(0)
+        if checkpoint is None:
+            return None
+        try:
+            return self.embeddings(view.name, checkpoint)[view.indices]
+        except UserError as error:  # damaged, and nothing but a comparison
+            logger.warning("before_after is left out: %s", error)
+            return None
+
+    def _sample(self, whole: Split, max_points: int) -> NDArray[np.intp]:
+        """Return the positions of the examples that are shown, ascending."""
+        return shown_indices(whole.labels, max_points, self.params.seed)
+
+    def embeddings(self, name: str, checkpoint: Path) -> NDArray[np.float32]:
+        """Return the embeddings of a whole split, float32 [N, D].
+
+        Raises:
+            UserError: the split has fewer than two examples, or an embedding is not finite.
+        """
+        kept: NDArray[np.float32] | None = self._kept.get((name, str(checkpoint)))
+        if kept is not None:
+            return kept
+        split = self.splits[name]
+        files = sorted(checkpoint.parent.glob(f"{checkpoint.name}.[id]*"))  # .index, .data-...
+        key = {
+            "checkpoint": digest(file.read_bytes() for file in files),
+            "params": self.params.model_dump(),
+            "images": self._digest_of_images(name),
+            "tensorflow": version("tensorflow"),
+        }
+        path = self._cache_path(name, checkpoint, "embeddings")
+        embeddings = cached(path, key, lambda: self.embed(split, checkpoint))
+        check_embeddings(self.experiment.projector_dir(name), embeddings, split)
+        self._kept[name, str(checkpoint)] = embeddings
+        return embeddings
+
+    def _digest_of_images(self, name: str) -> str:
+        """Return a digest of all images of a split, which is read once."""
+        if (name, "images") not in self._kept:
+            self._kept[name, "images"] = digest(_read_with_a_bar(self.splits[name].images))
+        known: str = self._kept[name, "images"]
+        return known
+
+    def _layouts(
+        self, name: str, checkpoint: Path, embeddings: NDArray[np.float32]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return every layout that can be computed of these embeddings."""
+        found = {
+            layout: self._layout(layout, name, checkpoint, embeddings)
+            for layout in layouts.available_layouts()
+        }
+        return {layout: points for layout, points in found.items() if points is not None}
+
+    def _layout(
+        self,
+        layout: str,
+        name: str,
+        checkpoint: Path,
+        embeddings: NDArray[np.float32],
+        initial: NDArray[np.float32] | None = None,
+        description: str = "t-SNE",
+    ) -> NDArray[np.float32] | None:
+        """Return a layout of embeddings, float32 [N, 2]; None, and a line, if there is none."""
+        seed = self.params.seed
+        compute: dict[str, Callable[[], NDArray[np.float32]]] = {
+            "pca": lambda: layouts.pca(embeddings),
+            "tsne": lambda: layouts.tsne(
+                embeddings, seed=seed, initial=initial, description=description
+            ),
+            "umap": lambda: layouts.umap(embeddings, seed=seed, initial=initial),
+        }
+        key = {
+            "embeddings": digest([embeddings]),
+            "initial": None if initial is None else digest([initial]),
+            "seed": seed,
+            **layouts.settings(layout),
+        }
+        title = TITLES[layout]
+        try:
+            found = cached(self._cache_path(name, checkpoint, layout), key, compute[layout])
+        except UserError:  # of the cache's file
+            raise
+        except Exception as error:  # of whatever kind the libraries raise for odd numbers
+            reason = printable(f"{type(error).__name__}: {error}")
+            logger.warning("%s is left out: it fails for these embeddings (%s)", title, reason)
+            return None
+        if found.shape != (len(embeddings), 2) or not np.isfinite(found).all():
+            logger.warning("%s is left out: it is not finite for these embeddings", title)
+            return None
+        return found
+
+    def _columns(
+        self, name: str, cache_name: str, checkpoint: Path, indices: NDArray[np.intp]
+    ) -> dict[str, NDArray[Any]]:
+        """Return the columns of `neighbor_columns` of the examples of a split at `indices`."""
+        split = self.splits[name]
+        points, labels = self.embeddings(name, checkpoint)[indices], split.labels[indices]
+        comparisons = self._comparisons(name, indices)
+        of_galleries = {
+            gallery: (self.embeddings(gallery, checkpoint), self.splits[gallery].labels)
+            for gallery, _, _ in comparisons
+        }
+        key = {
+            "examples": digest([points, labels, indices]),
+            "galleries": {gallery: digest(both) for gallery, both in of_galleries.items()},
+            "neighbors": [NUM_VOTES, NUM_NEARBY],
+        }
+
+        def look() -> NDArray[np.float64]:
+            found = np.full((len(indices), 4), np.nan)
+            for gallery, rows, own in comparisons:
+                said = neighbors(points[rows], labels[rows], *of_galleries[gallery], own)
+                found[rows, :3] = np.column_stack(said)
+            predicted = found[:, 0]
+            found[:, 3] = errors_nearby(points, predicted >= 0, predicted != labels)
+            return found
+
+        found = cached(self._cache_path(cache_name, checkpoint, "neighbors"), key, look)
+        compared_with = np.full(len(indices), name, object)
+        for gallery, rows, _ in comparisons:
+            compared_with[rows] = gallery
+        return neighbor_columns(found, labels, split.class_names, compared_with)
+
+    def _comparisons(
+        self, name: str, indices: NDArray[np.intp]
+    ) -> list[tuple[str, NDArray[np.intp], NDArray[np.intp] | None]]:
+        """Return whom the examples of a split at `indices` are compared with.
+
+        Those of a class that the training split has are compared with it. For the others it has no
+        right answer: they are compared with the whole of their own split.
+
+        Returns:
+            The gallery's name, the positions in `indices` of those compared with it, and their
+            places in the gallery, if that holds them.
+        """
+        if name == "train":
+            return [("train", np.arange(len(indices)), indices)]
+        seen = np.isin(self.splits[name].labels[indices], self.splits["train"].labels)
+        trained, others = np.flatnonzero(seen), np.flatnonzero(~seen)
+        both = [("train", trained, None), (name, others, indices[others])]
+        return [comparison for comparison in both if len(comparison[1]) > 0]
+
+    def forget_old_checkpoints(self) -> None:
+        """Remove from the cache what belongs to checkpoints that are no longer there."""
+        steps = set(self.experiment.checkpoints())
+        for path in self.experiment.cache_dir.glob("*_step_*.npz"):
+            step = path.stem.split("_step_")[1].split("_")[0]
+            if step.isdecimal() and int(step) not in steps:
+                path.unlink()
+
+    def _cache_path(self, name: str, checkpoint: Path, what: str) -> Path:
+        step = checkpoint.name.removeprefix("model.ckpt-")
+        return self.experiment.cache_dir / f"{name}_step_{step}_{what}.npz"
+
+
+def neighbor_columns(
+    found: NDArray[np.float64],
+    labels: NDArray[np.int32],
+    class_names: tuple[str, ...],
+    compared_with: NDArray[np.object_],
+) -> dict[str, NDArray[Any]]:
+    """Return what neighbours say of each example, as columns.
+
+    `outcome` says it in words, "4 right" or "4 taken for 9": the projector shows it beside a point
+    and searches in it, where the names of classes are numbers. `predicted_label` is the class that
+    most of the 5 nearest examples of the gallery have, `prediction` whether that is right; both are
+    None if the gallery has no other example of the class. `compared_with` is the gallery: `train`,
+    or for classes that were not trained on the split itself. `own_class_distance` and
+    `other_class_distance` are the Euclidean distances to the nearest example there of its own and
+    of any other class; `errors_nearby` is the share of wrong predictions around it.
+
+    Args:
+        found: float64 [N, 4]: the attributes of `src.embeddings.neighborhood.Neighbors`, and
+            `errors_nearby`.
+        labels: int32 [N].
+        class_names: by label.
+        compared_with: text [N], the name of each one's gallery.
+    """
+    predicted = found[:, 0].astype(int)
+    is_judged, is_right = predicted >= 0, predicted == labels
+    names = np.array([*class_names, None], dtype=object)  # of -1 the last
+    own_names, predicted_names = names[labels], names[predicted]
+    outcome = own_names + ": no other image of its class"
+    outcome[is_right] = own_names[is_right] + " right"
+    is_wrong = is_judged & ~is_right
+    outcome[is_wrong] = own_names[is_wrong] + " taken for " + predicted_names[is_wrong]
+    prediction = np.where(is_right, "right", np.where(is_wrong, "wrong", None))  # type: ignore[call-overload]
+    return {
+        "outcome": outcome,
+        "predicted_label": predicted_names,
+        "prediction": prediction,
+        "compared_with": compared_with,
+        "own_class_distance": found[:, 1],
+        "other_class_distance": found[:, 2],
+        "errors_nearby": found[:, 3],
+    }
+
+
+def _read_with_a_bar(images: Images) -> Iterator[NDArray[np.uint8]]:
+    """Yield images in pieces."""
+    with progress_bar("reading images", len(images), "images") as bar:
+        for piece in in_pieces(images):
+            yield piece
+            bar.update(len(piece))
+
+
+def _holds(path: Path, content: str) -> bool:
+    """Return whether a file is there and has the content of this digest."""
+    return path.is_file() and digest([path.read_bytes()]) == content

@@ -1,0 +1,1 @@
+"""Many experiments planned, and trained side by side."""

@@ -1,0 +1,316 @@
+"""A sweep: experiments that differ from a parent, and from each other, in the swept params alone.
+
+They are child directories of the parent, named by what differs, each with a `params.json` of its
+own: `train.py`, `visualize.py` and `compare.py` take them as any other experiment.
+"""
+
+import itertools
+import json
+import math
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from src.data.holdout import hold_out
+from src.data.loading import load_data
+from src.data.pretrained_weights import find_weights
+from src.errors import UserError
+from src.experiment.data_record import DataRecord, changes, read_record, record_of
+from src.experiment.experiment import Experiment
+from src.experiment.facts import check_facts, check_training
+from src.params.schema import (
+    Params,
+    check_params,
+    format_value,
+    keys_read_by,
+    load_params,
+    read_json_object,
+)
+from src.printable import printable
+from src.sweeping.local import TO_RUN
+from src.system.atomic import atomic_write
+
+MAX_CHILDREN = 10_000
+_MAX_NAME_BYTES = 255  # of a directory, on the file systems that there are
+_MAX_ERRORS = 20  # that are printed
+
+# The keys that say what `load_data` finds, and whether. `seed` deals it out to the splits.
+DATA_KEYS = keys_read_by("dataset") | {
+    *("dataset", "image_size", "validation_fraction", "validation_by"),
+    *("holdout_classes", "on_duplicates"),
+}
+# The keys that say whether that can be trained on.
+FACT_KEYS = frozenset(
+    {"num_labels", "train_size", "eval_size"}
+    | {"classes_per_batch", "examples_per_class", "extra_classes"}
+)
+
+
+@dataclass(frozen=True)
+class Child:
+    """One experiment of a sweep.
+
+    Attributes:
+        experiment: its directory.
+        values: the content of its `params.json`.
+        params: the same, checked, defaults filled in.
+    """
+
+    experiment: Experiment
+    values: Mapping[str, Any]
+    params: Params
+
+    @property
+    def name(self) -> str:
+        """Its directory's name: `margin_0.5-triplet_strategy_batch_all`."""
+        return self.experiment.model_dir.name
+
+    @property
+    def status(self) -> str:
+        """`finished`, `diverged` and `collapsed`, which do not run again; TO_RUN for all else."""
+        if self.experiment.is_finished(self.params):
+            return "finished"
+        status = (self.experiment.metrics() or {}).get("status")
+        return str(status) if status in ("diverged", "collapsed") else TO_RUN
+
+
+def parse_param(text: str) -> tuple[str, list[Any]]:
+    """Return the key and the values of `key=value,value`.
+
+    Values are JSON (`0.5`, `true`, `null`, `[1, 2]`, `{"shift": 2}`); what is not is text
+    (`batch_all`, `soft`).
+
+    Raises:
+        UserError: there is no `=`, no key, an empty value, or a value twice.
+    """
+    key, equals, rest = text.partition("=")
+    if not (key and equals) or key == "$schema":
+        raise UserError(f"--param: found {text!r}; accepted: KEY=VALUE,VALUE,...")
+    values: list[Any] = []
+    seen = set()
+    decoder = json.JSONDecoder()
+    position = 0
+    while position <= len(rest):
+        try:
+            value, end = decoder.raw_decode(rest, position)
+        except (ValueError, RecursionError):
+            value, end = None, -1
+        if end != len(rest) and rest[end : end + 1] != ",":  # no JSON, or only its beginning
+            end = rest.find(",", position) if "," in rest[position:] else len(rest)
+            value = rest[position:end]
+        if value == "":
+            key = printable(key)
+            raise UserError(f"--param {key}: found an empty value; accepted: {key}=VALUE,VALUE,...")
+        if json.dumps(value) in seen:
+            raise UserError(
+                f"--param {printable(key)}: found {printable(format_value(value))} twice; "
+                "accepted: each value once"
+            )
+        seen.add(json.dumps(value))
+        values.append(value)
+        position = end + 1
+    return key, values
+
+
+def plan(
+    parent_dir: Path, swept: Mapping[str, Sequence[Any]], num_seeds: int | None = None
+) -> list[Child]:
+    """Return the experiments of a sweep: every combination of the values. Nothing is written.
+
+    Args:
+        parent_dir: a directory with the `params.json` that they are made from.
+        swept: the values of each key.
+        num_seeds: how many seeds, from the parent's on; None for the parent's alone.
+
+    Raises:
+        UserError: the params of the parent, or of any child, have errors; one line each. Or there
+            would be more than MAX_CHILDREN.
+    """
+    parent_path = Experiment(parent_dir).params_path
+    parent = read_json_object(parent_path)
+    seed = check_params(parent, parent_path).seed
+    if num_seeds is not None and "seed" in swept:
+        raise UserError("--seeds: found --param seed as well; accepted: one of them")
+    if not swept and num_seeds is None:
+        raise UserError("found nothing to sweep; accepted: --param KEY=VALUE,... or --seeds N")
+    count = math.prod(map(len, swept.values())) * (num_seeds or 1)
+    if count > MAX_CHILDREN:
+        found = f"{count:,}" if count < 10**15 else "more than 10^15"
+        raise UserError(
+            f"found {found} combinations of values and seeds; accepted: at most {MAX_CHILDREN:,} "
+            "in a sweep"
+        )
+    if num_seeds is not None:
+        swept = {**swept, "seed": range(seed, seed + num_seeds)}
+    if str(parent.get("$schema", "")).startswith("."):
+        parent = {**parent, "$schema": f"../{parent['$schema']}"}  # of a directory farther below
+
+    children: dict[str, Child] = {}
+    errors: list[tuple[str, str]] = []
+    for values in itertools.product(*swept.values()):
+        chosen = dict(zip(swept, values, strict=True))
+        name = "-".join(f"{key}_{_name(value)}" for key, value in chosen.items())
+        if name in children:
+            raise UserError(
+                f"{parent_dir / name}: found two combinations of values for this name; accepted: "
+                "values that differ in letters and digits"
+            )
+        content = {**parent, **chosen}
+        try:
+            params = check_params(content, Path("params.json"))  # which is not there yet
+        except UserError as error:
+            lines = str(error).split("\n")
+            errors += [(name, line.removeprefix("params.json: ")) for line in lines]
+            continue
+        if (length := len(os.fsencode(name))) > _MAX_NAME_BYTES:
+            raise UserError(
+                f"{parent_dir / name[:40]}...: a name of {length} bytes; accepted: at most "
+                f"{_MAX_NAME_BYTES}: fewer keys at once, or shorter values"
+            )
+        children[name] = Child(Experiment(parent_dir / name), content, params)
+    if errors:
+        raise UserError(_one_line_each(errors))
+    return list(children.values())
+
+
+def check_unchanged(children: Iterable[Child]) -> None:
+    """Refuse children whose directories hold experiments of other params.
+
+    Raises:
+        UserError: the parent, or a child, was changed since; a line for each key and value.
+    """
+    errors: list[tuple[str, str]] = []
+    for child in children:
+        path = child.experiment.params_path
+        if not path.exists():
+            continue
+        made = load_params(path)
+        errors += [
+            (
+                child.name,
+                f"{key}: found {_json(child.params, key)}, but {_json(made, key)} in its "
+                "params.json; accepted: what it was made with, another --parent_dir, or "
+                "--overwrite to start afresh",
+            )
+            for key in child.params.differences(made)
+        ]
+    if errors:
+        raise UserError(_one_line_each(errors))
+    for child in children:
+        child.experiment.check_resumable(child.params)
+
+
+def check_data(
+    children: Sequence[Child], data_dir: Path, *, afresh: bool, keeps_splits: bool
+) -> None:
+    """Look at all that trainings read: every dataset, whether it suits, and every file of weights.
+
+    Data that several children share are loaded once.
+
+    Args:
+        children: what is to be trained, or has been.
+        data_dir: the folder of all datasets.
+        afresh: whether what they have trained does not count.
+        keeps_splits: whether data that have changed since a training began are accepted.
+
+    Raises:
+        UserError: data are missing, wrong, not what a child's params say, or have changed since its
+            training began; a line for each.
+    """
+    errors: list[tuple[str, str]] = []
+    for group in tqdm(
+        _grouped(children, DATA_KEYS), desc="looking at the data", disable=None, leave=False
+    ):
+        try:
+            data = load_data(group[0].params, data_dir, params_path=Path(group[0].name))
+        except UserError as error:
+            errors += _of_children(group, error)
+            continue
+        if not (afresh or keeps_splits):
+            errors += _changed(group, record_of(data))
+        for alike in _grouped(group, FACT_KEYS):
+            params, source = alike[0].params, Path(alike[0].name)
+            try:
+                check_facts(params, data.splits, source)
+                check_training(params, hold_out(data.splits, params, source), source)
+            except UserError as error:
+                errors += _of_children(alike, error)
+    for group in _grouped(children, {"weights"}):
+        try:
+            find_weights(group[0].params.weights, data_dir)
+        except UserError as error:
+            errors += [(child.name, str(error)) for child in group]
+    if errors:
+        raise UserError(_one_line_each(errors))
+
+
+def _of_children(children: Sequence[Child], error: UserError) -> list[tuple[str, str]]:
+    """Return each line of an error, raised in the name of the first, for each child."""
+    lines = [line.removeprefix(f"{children[0].name}: ") for line in str(error).split("\n")]
+    return [(child.name, line) for line in lines for child in children]
+
+
+def _changed(children: Sequence[Child], now: DataRecord) -> list[tuple[str, str]]:
+    """Return what has changed in the data of those children that have trained."""
+    errors = []
+    for child in children:
+        if child.experiment.latest_step() is None:
+            continue
+        before = read_record(child.experiment.data_record_path)
+        if before is not None and (found := changes(before, now)):
+            line = (
+                f"the data have changed since the training began: {found}; accepted: the data that "
+                "trained, --keep_splits, or --overwrite"
+            )
+            errors.append((child.name, line))
+    return errors
+
+
+def _grouped(children: Iterable[Child], keys: Collection[str]) -> list[list[Child]]:
+    """Return the children in groups whose params have the same values of `keys`."""
+    groups: dict[str, list[Child]] = {}
+    for child in children:
+        values = child.params.model_dump(include=set(keys))
+        groups.setdefault(json.dumps(values, sort_keys=True), []).append(child)
+    return list(groups.values())
+
+
+def write_params(child: Child) -> None:
+    """Write the `params.json` of a child, unless it is there with the same content."""
+    content = json.dumps(child.values, indent=2).encode() + b"\n"
+    path = child.experiment.params_path
+    if not path.is_file() or path.stat().st_size != len(content) or path.read_bytes() != content:
+        with atomic_write(path) as file:
+            file.write(content)
+
+
+def _name(value: Any) -> str:
+    """Return a value as part of a directory's name.
+
+    Nothing that a shell, or a URL of TensorBoard, would take for something else.
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", format_value(value).replace("e+", "e")).strip("_")
+
+
+def _json(params: Params, key: str) -> str:
+    return printable(json.dumps(params.model_dump()[key], ensure_ascii=False))
+
+
+def _one_line_each(errors: Sequence[tuple[str, str]]) -> str:
+    """Return `child: message` for every message, once: one bad value is in many children."""
+    names: dict[str, list[str]] = {}
+    for name, message in errors:
+        names.setdefault(message, []).append(name)
+    lines = [
+        f"{printable(found[0])}: {message}"
+        + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
+        for message, found in itertools.islice(names.items(), _MAX_ERRORS)
+    ]
+    if len(names) > _MAX_ERRORS:
+        lines.append(f"... and {len(names) - _MAX_ERRORS} more errors")
+    return "\n".join(lines)

@@ -1,0 +1,78 @@
+"""Arrays that are computed once: kept in a file together with what they were computed from."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.system.atomic import atomic_write
+from src.system.regular_file import open_regular
+
+
+def cached(
+    path: Path, key: Mapping[str, object], compute: Callable[[], NDArray[Any]]
+) -> NDArray[Any]:
+    """Return the array in `path` if it was computed from `key`, else compute and keep it.
+
+    Args:
+        path: an `.npz` file of the array and the key; any that is missing, damaged or of another
+            key is written anew.
+        key: all that the array depends on, as JSON can hold it.
+        compute: returns the array, of numbers or text.
+    """
+    text = np.array(json.dumps(key, sort_keys=True))
+    kept = load_arrays(path)
+    if kept is not None and kept.keys() == {"array", "key"} and np.array_equal(kept["key"], text):
+        return kept["array"]
+    array = compute()
+    save_arrays(path, {"array": array, "key": text})
+    return array
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays of numbers or text to an `.npz` file, with a checksum over all of them.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    contents: dict[str, Any] = {**arrays, "checksum": _checksum(arrays)}
+    with atomic_write(path) as file:
+        np.savez(file, **contents)
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
+    """Return what `save_arrays` wrote; None if the file is missing or not as it was written."""
+    try:
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as stored:
+            arrays = dict(stored)
+    except Exception:
+        # Damaged files make zipfile and NumPy raise nearly anything: BadZipFile, zlib.error,
+        # NotImplementedError, MemoryError, ...
+        return None
+    checksum = arrays.pop("checksum", None)
+    return arrays if np.array_equal(checksum, _checksum(arrays)) else None
+
+
+def digest(parts: Iterable[NDArray[Any] | bytes]) -> str:
+    """Return a SHA-256 of arrays (type, shape and numbers) and bytes, in this order."""
+    sha256 = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, bytes):
+            sha256.update(part)
+        else:
+            sha256.update(f"{part.dtype.str}{part.shape}".encode())
+            sha256.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+    return sha256.hexdigest()
+
+
+def _checksum(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.str_]:
+    def parts() -> Iterator[NDArray[Any] | bytes]:
+        for name in sorted(arrays):
+            yield name.encode()
+            yield arrays[name]
+
+    return np.array(digest(parts()))
