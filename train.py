@@ -78,7 +78,7 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
             quiet_console(experiment.log_path, verbose=args.verbose),
             phase("starting TensorFlow"),
         ):
-            from model.training.loop import describe_network
+            from model.training.build import describe_network
             from model.training.pretrained import read_weights
 
             try:
@@ -109,7 +109,9 @@ def train(args: argparse.Namespace, experiment: Experiment, params: Params) -> N
     quiet = quiet_console(experiment.log_path, verbose=args.verbose)
     with _noted_if_stopped(experiment, save), quiet:
         with phase("starting TensorFlow"):
-            from model.training.loop import evaluate, hparams, train_and_evaluate
+            from model.training import hparams
+            from model.training.evaluation import evaluate
+            from model.training.loop import train_and_evaluate
 
             hparams.write_start(args.model_dir, params)
         try:

@@ -168,7 +168,7 @@ def _embed(experiment: Experiment, params: Params, *, verbose: bool) -> Embed:
     def embed(split: Split, checkpoint: Path) -> NDArray[np.float32]:
         with quiet_console(experiment.log_path, verbose=verbose):
             with phase("starting TensorFlow"):
-                from model.training.loop import embed
+                from model.training.embedding import embed
 
             return embed(experiment, params, split, checkpoint)
 

@@ -6,12 +6,11 @@ from functools import partial
 from typing import Any
 
 from model.estimator import estimator, keras, tf
-from model.hooks.hooks import SPLIT_METRICS
 from model.input_fn import scale_pixels
 from model.learning_rate import learning_rate
-from model.split_metrics import SplitMetrics
+from model.mining.loss import TripletLoss
+from model.split_metrics import SPLIT_METRICS, SplitMetrics
 from model.training.pretrained import InitialWeights, LayerValues
-from model.triplet_strategies import TripletLoss
 from src.embeddings.retrieval import PERCENTILES, percentiles_of_distances
 from src.params.schema import Params
 from src.registry import NETWORKS, TRIPLET_STRATEGIES, look_up

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.estimator import tf
-from model.triplet_strategies import TripletLoss
+from model.mining.loss import TripletLoss
 from src.embeddings.metrics import Embedded, Metrics, metrics_within
 from src.embeddings.retrieval import PERCENTILES, Ranking, percentiles_of_distances
 from src.params.metric_names import WITHIN, WITHIN_COUNTS
 
 COUNTS = ("num_valid_triplets", *WITHIN_COUNTS)
+
 
 NAMES = (
     "fraction_positive",
@@ -167,3 +168,7 @@ class SplitMetrics:
         for percentile, value in zip(PERCENTILES, percentiles, strict=True):
             found[f"distance_p{percentile}"] = value
         return [np.float64(math.nan if found[name] is None else found[name]) for name in NAMES]
+
+
+SPLIT_METRICS = "split_metrics"
+"""The graph's collection in which an evaluation's `SplitMetrics` stands."""

@@ -24,7 +24,7 @@ NETWORKS = {
     "naive_cnn": "model.networks.naive_cnn:build",
 }
 
-# strategy(labels, embeddings, *, margin, distance) -> model.triplet_strategies.TripletLoss
+# strategy(labels, embeddings, *, margin, distance) -> model.mining.loss.TripletLoss
 TRIPLET_STRATEGIES = {
     "batch_all": "model.triplet_strategies.batch_all:batch_all",
     "batch_hard": "model.triplet_strategies.batch_hard:batch_hard",

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from mounts import needs_mounts, run_mounted
 
-from src import atomic, flock
 from src.errors import UserError
+from src.system import atomic, flock
 from src.system.atomic import atomic_write, process_exists
 
 ROOT = Path(__file__).parent.parent

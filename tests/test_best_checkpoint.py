@@ -9,9 +9,10 @@ import pytest
 
 from model.estimator import estimator, tf
 from model.hooks.best_checkpoint import BestCheckpoint
-from model.hooks.hooks import StopAfterEvaluation
+from model.hooks.stopping import StopAfterEvaluation
 from model.split_metrics import NAMES
-from model.training.loop import build_estimator, embed
+from model.training.build import build_estimator
+from model.training.embedding import embed
 from src.data.split import Split
 from src.experiment.experiment import Best, Experiment
 from src.params.schema import Params

@@ -247,7 +247,7 @@ def test_a_finished_training_whose_state_file_is_gone_is_not_lost(model_dir, dat
 
 
 def test_a_damaged_best_checkpoint_is_set_aside(model_dir, data_dir, capsys):
-    from model.training.loop import embed
+    from model.training.embedding import embed
     from src.data.loading import load_splits
 
     experiment = Experiment(model_dir)
@@ -441,7 +441,7 @@ def test_a_checkpoint_that_lacks_a_variable(model_dir, data_dir):
 
 
 def test_the_untrained_checkpoint_is_checked_too(model_dir, data_dir):
-    from model.training.loop import embed
+    from model.training.embedding import embed
     from src.data.loading import load_splits
 
     experiment = Experiment(model_dir)

@@ -12,9 +12,9 @@ import threading
 
 import pytest
 
-from src.data.loading import download
+from src import download
+from src.data.remote import RemoteFile
 from src.datasets import cifar10, fashion_mnist
-from src.download import RemoteFile
 from src.errors import UserError
 from src.system.cli import run
 

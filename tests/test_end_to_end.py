@@ -422,7 +422,7 @@ def test_p_x_k_with_augmentation_and_warm_up_learns(make_experiment, data_dir):
 
 
 def test_the_untrained_network_can_be_embedded_with_after_training(make_experiment, data_dir):
-    from model.training.loop import embed
+    from model.training.embedding import embed
     from src.data.loading import load_data
     from src.embeddings.retrieval import recall_at_1
     from src.experiment.experiment import Experiment
@@ -441,7 +441,7 @@ def test_the_untrained_network_can_be_embedded_with_after_training(make_experime
 
 def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(make_experiment, data_dir):
     """metrics.json against embeddings made anew, baselines and confusions included."""
-    from model.training.loop import embed
+    from model.training.embedding import embed
     from src.data.loading import load_data
     from src.embeddings.baselines import raw_pixels
     from src.embeddings.metrics import Embedded, metrics_against_gallery, metrics_within

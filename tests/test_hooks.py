@@ -10,14 +10,9 @@ import pytest
 from tqdm import tqdm
 
 from model.estimator import estimator, keras, tf
-from model.hooks.hooks import (
-    CollapseAlarm,
-    DivergenceGuard,
-    EvaluationReport,
-    FiniteCheckpoints,
-    ProgressBar,
-    ProgressFile,
-)
+from model.hooks.alarms import CollapseAlarm, DivergenceGuard, FiniteCheckpoints
+from model.hooks.progress import ProgressBar, ProgressFile
+from model.hooks.report import EvaluationReport
 from model.split_metrics import COUNTS, NAMES
 from src.embeddings.retrieval import PERCENTILES, percentiles_of_distances
 from src.errors import TrainingDiverged

@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 
 from model.estimator import tf
-from model.training.loop import hparams
+from model.training import hparams
 from src.comparing.comparison import WITHOUT_EFFECT, flat_params
 from src.params.schema import Augment, Params
 

@@ -18,11 +18,11 @@ import pytest
 from mounts import needs_mounts, run_mounted
 from PIL import Image
 
+from src.data import image_cache
 from src.data.checked_images import CheckedImages
 from src.data.digests import digest, digests_of, file_digest
 from src.data.image_cache import cached_images
 from src.data.images import MappedImages
-from src.data.loading import image_cache
 from src.errors import UserError
 from src.system.cache import load_arrays, save_arrays
 
@@ -431,7 +431,7 @@ USE = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from src.data.loading import image_cache
+from src.data import image_cache
 from src.data.image_cache import cached_images
 
 folder, seconds = Path(sys.argv[1]), float(sys.argv[2])

@@ -14,8 +14,9 @@ from PIL import Image
 
 import train
 import visualize
+from src.data import image_cache
 from src.data.images import MappedImages
-from src.data.loading import image_cache, load_data, load_splits
+from src.data.loading import load_data, load_splits
 from src.data.split import SPLITS
 from src.errors import UserError
 from src.params.schema import Params
@@ -540,7 +541,9 @@ MEMORY = """
 import json, sys, threading, time
 from pathlib import Path
 import numpy as np
-from model.training.loop import embed, evaluate, train_and_evaluate
+from model.training.embedding import embed
+from model.training.evaluation import evaluate
+from model.training.loop import train_and_evaluate
 from src.data.loading import load_splits
 from src.experiment.experiment import Experiment
 from src.params.schema import Params

@@ -122,7 +122,7 @@ def test_settings_name_the_versions():
 def test_importing_is_quick_and_umap_brings_no_tensorflow():
     code = (
         "import sys\n"
-        "from src import layouts\n"
+        "from src.embeddings import layouts\n"
         "slow = {'sklearn', 'openTSNE', 'umap', 'numba', 'matplotlib', 'pandas'}\n"
         "assert not slow & set(sys.modules), slow & set(sys.modules)\n"
         "if 'umap' in layouts.available_layouts():\n"

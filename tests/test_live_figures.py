@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from model.hooks.live_figures import LiveFigures
-from model.training.loop import embed
+from model.training.embedding import embed
 from src.data.loading import load_splits
 from src.data.split import Split
 from src.embeddings.layouts import pca

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from model.triplet_strategies import batch_all, batch_semihard
+from src.mining import rows as mining
 from src.mining.rows import Rows, weigh_in_blocks
-from src.mining.rows import rows as mining
 
 RNG = np.random.default_rng(0)
 

@@ -172,7 +172,7 @@ def test_a_run_killed_before_mining_mines_by_the_checkpoint_of_that_step(
     assert run_train(model_dir, data_dir)["global_step"] == 14
     params, split = Experiment(model_dir).trained_params(), train_split(model_dir, data_dir)
     checkpoint = model_dir / "model.ckpt-7"
-    embeddings = model.training.loop.embed(Experiment(model_dir), params, split, checkpoint)
+    embeddings = model.training.embedding.embed(Experiment(model_dir), params, split, checkpoint)
     np.testing.assert_array_equal(
         np.load(model_dir / "triplets-7.npy"),
         mine_triplets("hard", split.labels, embeddings, distance="euclidean", seed=[0, 7, 2]),

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from model.estimator import estimator
-from model.hooks.hooks import StopAfterEvaluation
+from model.hooks.stopping import StopAfterEvaluation
 from model.split_metrics import defined
 from src.experiment.experiment import Best, Experiment
 from src.experiment.table import format_number

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.estimator import estimator
-from model.hooks.hooks import flush_summaries, write_image
+from model.hooks.summaries import flush_summaries, write_image
 from src.data.split import Split
 from src.drawing.animation import write_gif
 from src.embeddings.alignment import align

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from model.estimator import tf
-from model.hooks.hooks import flush_summaries
+from model.hooks.summaries import flush_summaries
 from src.system.signals import Stopped, StopRequest
 
 
@@ -68,3 +68,24 @@ class StopEvaluation(tf.compat.v1.train.SessionRunHook):
     def before_run(self, run_context: Any) -> None:
         """Look."""
         self._request.raise_if_made()
+
+
+class StopAfterEvaluation(tf.compat.v1.train.SessionRunHook):
+    """Lets an evaluation end the run at the very step that it evaluated; call it to do so.
+
+    An evaluation runs while the step's checkpoint is saved, when it is too late for
+    `request_stop()` of the step; the coordinator is asked before the next one.
+    """
+
+    def __init__(self) -> None:
+        """Start with a run that goes on."""
+        self._coordinator: Any = None
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Note whom to ask."""
+        self._coordinator = coord
+
+    def __call__(self) -> None:
+        """End the run, if there is one by now."""
+        if self._coordinator is not None:
+            self._coordinator.request_stop()

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.estimator import tf
-from model.triplet_strategies import TripletLoss
-from src.mining.rows import rows as mining
+from model.mining.loss import TripletLoss
+from src.mining.rows import Rows, weigh_in_blocks
+from src.mining.rows import Weights as RowWeights
 
 # Squared distances below this share of |x|^2 + |y|^2 are rounding: the two vectors are equal.
 _ROUNDING = 1e-14
@@ -160,13 +161,13 @@ class BatchDistances:
         shape = tf.shape(self.distances, out_type=tf.int64)
         return tf.scatter_nd(pairs, tf.concat([slopes, -slopes], 0), shape)
 
-    def weigh_rows(self, weigh: Callable[[mining.Rows], mining.Weights]) -> Weights:
+    def weigh_rows(self, weigh: Callable[[Rows], RowWeights]) -> Weights:
         """Return the weights that a NumPy function finds, in blocks of rows."""
 
         def run(
             distances: NDArray[np.float32], labels: NDArray[np.integer]
         ) -> tuple[NDArray[np.float32], np.float64, np.int64]:
-            found = mining.weigh_in_blocks(weigh, distances, labels)
+            found = weigh_in_blocks(weigh, distances, labels)
             return (
                 found.weights,
                 np.float64(found.loss_sum),

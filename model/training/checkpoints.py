@@ -3,7 +3,6 @@
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from model.estimator import tf
 from src.errors import UserError
@@ -121,57 +120,6 @@ def remove_leftovers(model_dir: Path) -> None:
                     shutil.rmtree(path)
                 else:
                     path.unlink()
-
-
-class AlignedSaver(tf.compat.v1.train.CheckpointSaverHook):
-    """Saves at multiples of `save_steps`, wherever the run has begun.
-
-    The Estimator's own saver counts from where it begins; checkpoints, evaluations and with them
-    the best checkpoint would depend on when a training was stopped.
-    """
-
-    def __init__(self, model_dir: str, save_steps: int) -> None:
-        """Save to `model_dir` every `save_steps` steps, and at the first and last one."""
-        super().__init__(model_dir, save_steps=save_steps)
-        self._save_steps = save_steps
-
-    def after_create_session(self, session: Any, coord: Any) -> None:
-        """Save, and count from the multiple before."""
-        super().after_create_session(session, coord)
-        step = self._timer.last_triggered_step()
-        self._timer.update_last_triggered_step(step - step % self._save_steps)
-
-
-class FitsNetwork(tf.compat.v1.train.SessionRunHook):
-    """Raises `UserError` where the checkpoint about to be restored is of another network."""
-
-    def __init__(self, model_dir: Path, checkpoint: Path | None = None) -> None:
-        """Look at `checkpoint`; None for the latest, if there is one when the session begins."""
-        self._model_dir = model_dir
-        self._checkpoint = checkpoint
-
-    def begin(self) -> None:
-        """Compare the shapes of all variables."""
-        checkpoint = self._checkpoint or Experiment(self._model_dir).latest_checkpoint
-        if checkpoint is None:
-            return
-        found = tf.train.load_checkpoint(str(checkpoint)).get_variable_to_shape_map()
-        wanted = {v.op.name: v.shape.as_list() for v in tf.compat.v1.global_variables()}
-        wrong = [name for name, shape in wanted.items() if found.get(name) != shape]
-        if not wrong:
-            return
-        name = wrong[0]
-        raise UserError(
-            f"{checkpoint}: of another network: variable {name}: found {_shape(found.get(name))}; "
-            f"accepted: {_shape(wanted[name])}, as params.json makes it"
-            + (f" ({len(wrong)} of {len(wanted)} variables differ)" if len(wrong) > 1 else "")
-        )
-
-
-def _shape(shape: list[int] | None) -> str:
-    if shape is None:
-        return "nothing"
-    return f"shape {' x '.join(map(str, shape))}" if shape else "a scalar"
 
 
 def _read_state(model_dir: Path) -> CheckpointState | None:

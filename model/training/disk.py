@@ -14,7 +14,7 @@ from typing import Any
 from model.estimator import tf
 from model.training.checkpoints import remove_leftovers
 from src.experiment.experiment import Experiment
-from src.system.atomic import disk_error, free_bytes
+from src.system.atomic import disk_error
 
 # TensorFlow's errors give the path, a semicolon, and the system's text in place of its number.
 _ERRORS = {
@@ -24,11 +24,9 @@ _ERRORS = {
         *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR),
     )
 }
-_PATH_AND_ERROR = re.compile(rf"(?:^|\s)(/.*?|\S+); ({'|'.join(map(re.escape, _ERRORS))})")
 
-# Beside the variables a first checkpoint writes the graph: as text (2.5 times as large), into the
-# event file (twice), as `.meta`, and a copy of that.
-_GRAPH_COPIES = 7
+
+_PATH_AND_ERROR = re.compile(rf"(?:^|\s)(/.*?|\S+); ({'|'.join(map(re.escape, _ERRORS))})")
 
 
 def names_disk_errors(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,21 +92,3 @@ def checkpoint_bytes(model_dir: Path) -> int:
         with suppress(FileNotFoundError):  # rotation has removed it meanwhile
             sizes[path.stem] = sizes.get(path.stem, 0) + path.lstat().st_size
     return max(sizes.values(), default=0)
-
-
-class RoomForCheckpoints(tf.compat.v1.train.SessionRunHook):
-    """Raises `UserError` before the first step where the disk has no room for a checkpoint."""
-
-    def __init__(self, model_dir: Path) -> None:
-        """Look at the disk of `model_dir`."""
-        self._model_dir = model_dir
-
-    def begin(self) -> None:
-        """Look."""
-        variables = tf.compat.v1.global_variables()
-        needed = sum(v.shape.num_elements() * v.dtype.size for v in variables)
-        needed += _GRAPH_COPIES * tf.compat.v1.get_default_graph().as_graph_def().ByteSize()
-        if needed > free_bytes(self._model_dir):
-            raise disk_error(
-                self._model_dir, errno.ENOSPC, needed=needed, what="a first checkpoint"
-            )

@@ -1,7 +1,7 @@
-"""Training, evaluating and embedding an experiment: the Estimator's runs over its splits."""
+"""The training of an experiment: the Estimator's runs, one after the other."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,81 +10,41 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.estimator import estimator, tf
+from model.estimator import estimator
+from model.hooks.alarms import CollapseAlarm, DivergenceGuard, FiniteCheckpoints
 from model.hooks.best_checkpoint import BestCheckpoint
-from model.hooks.hooks import (
-    CollapseAlarm,
-    DivergenceGuard,
-    EvaluationReport,
-    FiniteCheckpoints,
-    KeepEmbeddings,
-    KeepUntrained,
-    ProgressBar,
-    ProgressFile,
-    StopAfterEvaluation,
-    write_scalars,
-)
+from model.hooks.checkpoints import AlignedSaver, FitsNetwork, KeepUntrained, RoomForCheckpoints
 from model.hooks.live_figures import LiveFigures
-from model.hooks.stopping import StopAfterSaving, StopEvaluation, StopTraining, ends_in_order
+from model.hooks.progress import ProgressBar, ProgressFile
+from model.hooks.report import EvaluationReport
+from model.hooks.stopping import (
+    StopAfterEvaluation,
+    StopAfterSaving,
+    StopEvaluation,
+    StopTraining,
+    ends_in_order,
+)
 from model.input_fn import (
-    PREDICT_BATCH_SIZE,
     eval_input_fn,
-    predict_input_fn,
     train_input_fn,
 )
-from model.model_fn import model_fn, serving_input_fn
+from model.model_fn import serving_input_fn
 from model.split_metrics import defined
-from model.training.checkpoints import AlignedSaver, FitsNetwork, fault_of, usable_checkpoint
-from model.training.determinism import session_config
-from model.training.disk import RoomForCheckpoints, names_disk_errors
+from model.training.build import build_estimator, describe_network
+from model.training.checkpoints import fault_of
+from model.training.disk import names_disk_errors
+from model.training.embedding import embed
 from model.training.pretrained import LayerValues
 from src.data.extra_classes import with_extra_classes
-from src.data.holdout import UNSEEN
 from src.data.split import Split
-from src.embeddings.baselines import raw_pixels, remembered
-from src.embeddings.metrics import Embedded, Metrics, metrics_against_gallery, metrics_within
 from src.experiment.experiment import Experiment
 from src.mining.batches import training_batches
 from src.mining.triplets import TripletsLost, load_triplets, mine_triplets, save_triplets
-from src.params.metric_names import AGAINST_GALLERY
 from src.params.schema import Params
-from src.registry import NETWORKS, look_up
 from src.system.atomic import atomic_write
-from src.system.progress import progress_bar
 from src.system.signals import StopRequest
 
 logger = logging.getLogger(__name__)
-
-
-def build_estimator(
-    experiment: Experiment,
-    params: Params,
-    steps_per_epoch: int = 1,
-    initial_weights: LayerValues | None = None,
-) -> "estimator.Estimator":
-    """Return the Estimator of an experiment; it builds no graph yet.
-
-    Args:
-        experiment: where checkpoints and summaries go.
-        params: of the network, loss and training.
-        steps_per_epoch: the default of `save_checkpoints_steps`, and by `num_epochs` the length of
-            the training.
-        initial_weights: what a training that begins starts from; None for random weights.
-    """
-    config = estimator.RunConfig(
-        model_dir=str(experiment.model_dir),
-        tf_random_seed=params.seed,
-        save_summary_steps=params.save_summary_steps,
-        save_checkpoints_steps=params.save_checkpoints_steps or steps_per_epoch,
-        keep_checkpoint_max=params.keep_checkpoint_max,
-        session_config=session_config(params),
-    )
-    num_steps = params.num_epochs * steps_per_epoch
-    return estimator.Estimator(
-        partial(model_fn, num_steps=num_steps, initial_weights=initial_weights),
-        config=config,
-        params=params,
-    )
 
 
 @names_disk_errors
@@ -332,142 +292,3 @@ def _mine(
     for other in set(steps) - set(kept):
         experiment.triplets_path(other).unlink(missing_ok=True)  # triplets-07.npy is not ours
     return mined
-
-
-def describe_network(params: Params, image_shape: tuple[int, int, int]) -> str:
-    """Return the network's layers, their shapes and numbers of parameters, a line each.
-
-    Raises:
-        UserError: the network cannot be built for images of this shape, [height, width, channels].
-    """
-    lines: list[str] = []
-    with tf.Graph().as_default():  # and not in the Estimator's
-        network = look_up(NETWORKS, params.network)(params, image_shape)
-        network.summary(
-            print_fn=lines.append, line_length=89, expand_nested=True, show_trainable=True
-        )
-    return "".join(f"{line.rstrip()}\n" for line in lines if line.strip())  # blank between two
-
-
-class Evaluation(NamedTuple):
-    """What `metrics.json` says of a trained experiment; see docs/metrics.md.
-
-    Attributes:
-        splits: the metrics of each split, by name.
-        baselines: for `untrained` and `raw_pixels` those of the splits that are reported.
-        confusions: of each split that asks the training split, of `knn` and `class_mean`; see
-            `src.embeddings.metrics.confusions`.
-    """
-
-    splits: dict[str, Metrics]
-    baselines: dict[str, dict[str, Metrics]]
-    confusions: dict[str, dict[str, NDArray[np.int64]]]
-
-
-@names_disk_errors
-def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]) -> Evaluation:
-    """Evaluate the best checkpoint on every split, beside two embeddings that nobody has trained.
-
-    Every example of a split asks the others of it, and the training split, where that has its
-    class. The baselines are those of `test` and `unseen`, by the same code: the network before
-    training, and the pixels themselves.
-
-    Args:
-        experiment: a trained one.
-        params: those it was trained with.
-        splits: `train`, first of all, `validation`, `test`, and perhaps `unseen`.
-
-    Returns:
-        The metrics.
-    """
-    trained = build_estimator(experiment, params)
-    checkpoint = usable_checkpoint(experiment.model_dir, experiment.best_checkpoint)
-    found = Evaluation({}, {}, {})
-    gallery = None
-    for name, split in splits.items():
-        kept = KeepEmbeddings()
-        results = trained.evaluate(
-            partial(eval_input_fn, split, params),
-            name=name,
-            hooks=[
-                FitsNetwork(experiment.model_dir, checkpoint),
-                ProgressBar(f"evaluate {name}", len(split)),
-                kept,
-            ],
-            checkpoint_path=str(checkpoint),
-        )
-        embedded = kept.embedded
-        if name == "train":
-            gallery = embedded
-        against_gallery, confusions = metrics_against_gallery(
-            embedded, gallery, kept.ranking if name == "train" else None
-        )
-        if against_gallery["num_queries"]:
-            found.confusions[name] = confusions
-        curves = {n: value for n, value in against_gallery.items() if n in AGAINST_GALLERY}
-        write_scalars(str(experiment.model_dir / f"eval_{name}"), curves, results["global_step"])
-        found.splits[name] = {
-            "num_examples": len(split),
-            **against_gallery,
-            **defined(results),
-        }
-
-    reported = {name: splits[name] for name in ("train", "test", UNSEEN) if name in splits}
-    untrained = experiment.untrained_checkpoint
-    if untrained.with_name(f"{untrained.name}.index").exists():
-        found.baselines["untrained"] = _baseline(
-            reported, lambda split: embed(experiment, params, split, untrained)
-        )
-    found.baselines["raw_pixels"] = remembered(
-        reported, lambda: _baseline(reported, lambda split: raw_pixels(split.images))
-    )
-    return found
-
-
-def _baseline(
-    splits: Mapping[str, Split], embed_split: Callable[[Split], NDArray[np.float32]]
-) -> dict[str, Metrics]:
-    """Return the metrics of every split but `train`, the gallery, by another embedding."""
-    embedded = {name: Embedded(embed_split(split), split.labels) for name, split in splits.items()}
-    return {
-        name: {
-            **metrics_within(embedded[name])[0],
-            **metrics_against_gallery(embedded[name], embedded["train"])[0],
-        }
-        for name in splits
-        if name != "train"
-    }
-
-
-def embed(
-    experiment: Experiment, params: Params, split: Split, checkpoint: Path | None = None
-) -> NDArray[np.float32]:
-    """Embed a split with a checkpoint.
-
-    Args:
-        experiment: a trained one.
-        params: those it was trained with.
-        split: the images.
-        checkpoint: `model.ckpt-STEP`, such as `experiment.untrained_checkpoint`; None for the
-            best, or the latest where no evaluation has chosen one.
-
-    Returns:
-        float32 [N, D], in the order of the split.
-
-    Raises:
-        UserError: the checkpoint is missing, damaged, or of another network.
-    """
-    checkpoint = usable_checkpoint(experiment.model_dir, checkpoint or experiment.best_checkpoint)
-    predictions = build_estimator(experiment, params).predict(
-        # No more than the training's, which a large network may have been fitted to.
-        partial(predict_input_fn, split, min(PREDICT_BATCH_SIZE, params.batch_size)),
-        hooks=[FitsNetwork(experiment.model_dir, checkpoint)],
-        checkpoint_path=str(checkpoint),
-        yield_single_examples=False,
-    )
-    embeddings = []
-    with progress_bar("embed", len(split), "images") as bar:
-        for batch in predictions:
-            embeddings.append(batch["embeddings"])
-            bar.update(len(embeddings[-1]))
-    return np.concatenate(embeddings)

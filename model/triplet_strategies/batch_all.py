@@ -6,8 +6,9 @@ import numpy as np
 
 from model.estimator import tf
 from model.mining.distances import BatchDistances, Weights
-from model.triplet_strategies import TripletLoss
-from src.mining.rows import rows as mining
+from model.mining.loss import TripletLoss
+from src.mining.rows import Rows, sort_rows, unsort_rows
+from src.mining.rows import Weights as RowWeights
 
 
 def batch_all(
@@ -64,7 +65,7 @@ def weigh_pairs(batch: BatchDistances, margin: float) -> Weights:
     return Weights(weights, loss_sum, tf.cast(num_positive, tf.int64))
 
 
-def weigh_rows(rows: mining.Rows, *, margin: float) -> mining.Weights:
+def weigh_rows(rows: Rows, *, margin: float) -> RowWeights:
     """Count, for each distance, the positive triplets: those with d(a,n) < d(a,p) + margin."""
     distances, same, anchors = rows
     # Sort the positives by d + margin among the negatives by d: a triplet is positive where its
@@ -72,14 +73,14 @@ def weigh_rows(rows: mining.Rows, *, margin: float) -> mining.Weights:
     thresholds = same.astype(np.float32)
     thresholds *= margin
     thresholds += distances
-    is_negative, places = mining.sort_rows(thresholds, ~same, anchors)
+    is_negative, places = sort_rows(thresholds, ~same, anchors)
     num_negatives = np.cumsum(is_negative, axis=1, dtype=np.int32)  # up to each place
     num_positives = np.arange(1, same.shape[1], dtype=np.int32) - num_negatives
     # A positive triplet adds 1 to its positive's weight and takes 1 from its negative's.
     counts = num_positives - num_positives[:, -1:]
     np.copyto(counts, num_negatives, where=~is_negative)
-    weights = mining.unsort_rows(counts, places)
+    weights = unsort_rows(counts, places)
     num_positive = int(np.abs(counts).sum(axis=1, dtype=np.int32).sum(dtype=np.int64)) // 2
     # In float64, for the sum of the losses is small beside that of the distances.
     distance_sum = float(np.einsum("ij,ij->", weights, distances, dtype=np.float64))
-    return mining.Weights(weights, distance_sum + margin * num_positive, num_positive)
+    return RowWeights(weights, distance_sum + margin * num_positive, num_positive)

@@ -4,7 +4,7 @@ import numpy as np
 
 from model.estimator import tf
 from model.mining.distances import BatchDistances, Weights
-from model.triplet_strategies import TripletLoss
+from model.mining.loss import TripletLoss
 
 
 def batch_hard(

@@ -6,8 +6,9 @@ import numpy as np
 
 from model.estimator import tf
 from model.mining.distances import BatchDistances, Weights
-from model.triplet_strategies import TripletLoss
-from src.mining.rows import rows as mining
+from model.mining.loss import TripletLoss
+from src.mining.rows import Rows, sort_rows
+from src.mining.rows import Weights as RowWeights
 
 
 def batch_semihard(
@@ -68,11 +69,11 @@ def weigh_pairs(batch: BatchDistances, margin: float) -> Weights:
     )
 
 
-def weigh_rows(rows: mining.Rows, *, margin: float) -> mining.Weights:
+def weigh_rows(rows: Rows, *, margin: float) -> RowWeights:
     """Choose each pair's negative, and count, for each distance, the positive triplets."""
     distances, same, anchors = rows
     # Strictly farther: of equal distances the positives come last.
-    is_positive, places = mining.sort_rows(distances, same, anchors)
+    is_positive, places = sort_rows(distances, same, anchors)
     ordered = distances.reshape(-1)[places]  # [R, B - 1]
     # The rank of the nearest negative behind each rank, found from the right; where there is
     # none behind, that of the last negative.
@@ -89,7 +90,7 @@ def weigh_rows(rows: mining.Rows, *, margin: float) -> mining.Weights:
     weights = np.zeros(distances.size, np.float32)
     weights[places[row, rank]] = is_active
     np.subtract.at(weights, places[row, negative][is_active], np.float32(1))
-    return mining.Weights(
+    return RowWeights(
         weights.reshape(distances.shape),
         loss_sum=float(losses[is_active].sum(dtype=np.float64)),
         num_positive_triplets=int(np.count_nonzero(is_active)),

@@ -1,7 +1,7 @@
 """Offline: the triplets are those of the sampler, stacked; the loss a mean over all of them."""
 
 from model.estimator import tf
-from model.triplet_strategies import TripletLoss
+from model.mining.loss import TripletLoss
 
 
 def offline(

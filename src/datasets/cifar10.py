@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from src.data.remote import RemoteFile
 from src.data.split import Dataset, Split
 from src.datasets.mnist import dataset_folders
-from src.download import RemoteFile
 from src.errors import UserError
 from src.printable import printable
 from src.system.regular_file import open_regular, read_regular

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from src.data.remote import RemoteFile
 from src.data.split import Dataset
 from src.datasets.mnist import dataset_folders, load_mnist_layout
-from src.download import RemoteFile
 
 if TYPE_CHECKING:
     from src.params.schema import Params

@@ -39,8 +39,9 @@ def markdown() -> str:
     lines = [
         "# The keys of params.json",
         "",
-        "Written from `src/params/schema.py` by `make schema`, as is `experiments/params.schema.json`,",
-        "by which editors complete and check the files. A key that is left out has its default.",
+        "Written from `src/params/schema.py` by `make schema`, as is",
+        "`experiments/params.schema.json`, by which editors complete and check the files. A key",
+        "that is left out has its default.",
     ]
     for key in Params.model_fields:
         if key in _SECTIONS:

@@ -1,0 +1,215 @@
+"""Runs that go wrong: embeddings collapsed to a point, losses and weights that are not finite."""
+
+import math
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+from model.estimator import tf
+from model.hooks.summaries import _write_scalar
+from src.errors import TrainingDiverged
+
+# A look finds collapse where the lengths between embeddings are below both shares, and the loss
+# is at the margin. Measured on MNIST: batch-hard that recovers dips to 0.18 of the start, or stays
+# at 0.016 of the margin for a hundred steps; runs that do not recover end at 0.016 to 0.
+_SHARE_OF_MARGIN = 0.02
+
+
+_SHARE_OF_START = 0.05
+
+
+_LOSS_TOLERANCE = 0.02
+
+
+_LOOKS_IN_A_ROW = 3
+
+
+class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
+    """Warns where all embeddings have come to lie in one point; writes the summary `collapsed`.
+
+    There the loss stands at the margin, at log 2 for a soft one, and learning has ended, for all
+    distances are 0. The alarm looks at a batch at the first step and every `every_steps` steps. A
+    look finds collapse (the summary is 1) where
+
+    - the median pairwise distance is at most 0.02 of the margin, and at most 0.05 of what it was
+      at the first step, if training began here and was not resumed. For squared distances and for
+      cosine, which go with the square of the length, the shares are squared: 0.0004 and 0.0025;
+    - the loss is within 2 % of the margin.
+
+    Three such looks in a row are a collapse, and make one warning until a look finds none. A batch
+    without a triplet has loss 0 also in a collapse: it is passed over if its median is as small. So
+    is one of a single image, which has no median.
+    """
+
+    def __init__(
+        self,
+        *,
+        margin: float | str,
+        distance: str,
+        every_steps: int,
+        model_dir: str | None = None,
+        stop: bool = False,
+    ) -> None:
+        """Prepare the alarm.
+
+        Args:
+            margin: > 0, in units of the distance, or "soft".
+            distance: see `src.embeddings.pairs.paired_distances`.
+            every_steps: the steps from one look to the next.
+            model_dir: where the summary goes; None for none.
+            stop: also end the run.
+        """
+        self._margin = margin
+        self._loss_at_collapse = math.log(2) if margin == "soft" else float(margin)
+        self._power = 1 if distance == "euclidean" else 2
+        self._every_steps = every_steps
+        self._model_dir = model_dir
+        self._stop = stop
+        self._num_in_a_row = 0
+        self._median_at_start: float | None = None
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the embeddings are collapsed by the latest looks; after a run, how it ended."""
+        return self._num_in_a_row >= _LOOKS_IN_A_ROW
+
+    def begin(self) -> None:
+        """Find what to fetch."""
+        graph = tf.compat.v1.get_default_graph()
+        names = ("loss", "median_distance")
+        self._fetches = {name: graph.get_tensor_by_name(f"progress/{name}:0") for name in names}
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Start counting at the step of the checkpoint, or go on, in the next part of a run."""
+        self._step = int(session.run(tf.compat.v1.train.get_global_step()))
+        if self._step > 0 and self._median_at_start is None:
+            # A resumed run may have begun in collapse, where its start is no measure.
+            self._median_at_start = math.inf
+
+    def before_run(self, run_context: Any) -> Any:
+        """Ask for the scalars, where this step is one to look at."""
+        is_first = self._median_at_start is None
+        if is_first or (self._step + 1) % self._every_steps == 0:
+            return tf.compat.v1.train.SessionRunArgs(self._fetches)
+        return None
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """Look."""
+        self._step += 1
+        if run_values.results is None:
+            return
+        loss = float(run_values.results["loss"])
+        median = float(run_values.results["median_distance"])
+        if math.isnan(median):  # a batch of one image has no distance
+            return
+        if self._median_at_start is None:
+            self._median_at_start = median
+        is_small = median <= min(
+            _SHARE_OF_MARGIN**self._power * self._loss_at_collapse,
+            _SHARE_OF_START**self._power * self._median_at_start,
+        )
+        if is_small and loss == 0:
+            return
+        is_at_margin = (
+            abs(loss - self._loss_at_collapse) <= _LOSS_TOLERANCE * self._loss_at_collapse
+        )
+        found = is_small and is_at_margin
+        self._num_in_a_row = self._num_in_a_row + 1 if found else 0
+        if self._model_dir:
+            _write_scalar(self._model_dir, "collapsed", float(found), self._step)
+        if self._num_in_a_row == _LOOKS_IN_A_ROW:
+            self._warn(loss, median)
+        if self._stop and self.collapsed:
+            run_context.request_stop()
+
+    def _warn(self, loss: float, median: float) -> None:
+        if self._margin == "soft":
+            at_margin, other_margin = "log 2, a soft margin's loss at distance 0", "a number"
+        else:
+            at_margin, other_margin = f"the margin, {self._margin:g}", 'smaller, or "soft"'
+        tqdm.write(
+            f"warning: step {self._step}: the embeddings have collapsed to a point: median "
+            f"distance {median:.3g}, loss {loss:.4g} ({at_margin})"
+            f"{'; stopping, for stop_on_collapse is true' if self._stop else ''}\n"
+            f"  change one of: learning_rate (lower); triplet_strategy or, for the first "
+            f'warmup_steps, warmup_strategy ("batch_all"); margin ({other_margin})',
+            file=sys.stderr,
+        )
+
+
+class DivergenceGuard(tf.compat.v1.train.SessionRunHook):
+    """Ends a run by `TrainingDiverged` at the very step whose loss is NaN or infinite."""
+
+    def __init__(self, model_dir: str | None = None) -> None:
+        """Prepare the guard.
+
+        Args:
+            model_dir: where the run's summaries go. They are flushed before the error is raised,
+                which would else lose the latest of them.
+        """
+        self._model_dir = model_dir
+        self._step = 0
+        self._last_loss: float | None = None
+
+    def begin(self) -> None:
+        """Find what to fetch."""
+        self._loss = tf.compat.v1.get_default_graph().get_tensor_by_name("progress/loss:0")
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Start counting at the step of the checkpoint."""
+        self._step = int(session.run(tf.compat.v1.train.get_global_step()))
+
+    def before_run(self, run_context: Any) -> Any:
+        """Ask for the loss, which costs nothing: the step computes it anyway."""
+        return tf.compat.v1.train.SessionRunArgs(self._loss)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """Look at the loss."""
+        loss = float(run_values.results)
+        self._step += 1
+        if not math.isfinite(loss):
+            raise self.error(self._step, f"the loss is {loss}")
+        self._last_loss = loss
+
+    def error(self, step: int, found: str) -> TrainingDiverged:
+        """Return the error of a run that is not finite any more, and flush its summaries.
+
+        Args:
+            step: the global step.
+            found: what is not finite.
+        """
+        if self._model_dir:
+            tf.compat.v1.summary.FileWriterCache.get(self._model_dir).flush()
+        before = "" if self._last_loss is None else f" after a loss of {self._last_loss:.4g}"
+        return TrainingDiverged(
+            f"step {step}: {found}{before}; likely causes: a learning_rate that is too high, "
+            "or squared distances of embeddings whose length nothing bounds (l2_normalize)"
+        )
+
+
+class FiniteCheckpoints(tf.compat.v1.train.CheckpointSaverListener):
+    """Raises `TrainingDiverged` where a checkpoint would hold a number that is NaN or infinite.
+
+    A step of finite loss can leave such weights, by an infinite gradient; and the Estimator saves
+    before the hooks of `TrainSpec`, and its own one, look at the step's loss. So the latest
+    checkpoint is good whatever happened since; this includes the one that ends a run.
+    """
+
+    def __init__(self, guard: DivergenceGuard) -> None:
+        """Prepare the listener; `guard`, a hook of the same run, says what the loss was."""
+        self._guard = guard
+
+    def begin(self) -> None:
+        """Build the check: weights, moving statistics and the optimizer's slots."""
+        variables = [v for v in tf.compat.v1.global_variables() if v.dtype.is_floating]
+        self._names = [variable.op.name for variable in variables]
+        with tf.name_scope("finite_checkpoints"):
+            self._are_finite = [tf.reduce_all(tf.math.is_finite(v)) for v in variables]
+
+    def before_save(self, session: Any, global_step_value: int) -> None:
+        """Check."""
+        are_finite = session.run(self._are_finite)
+        for name, is_finite in zip(self._names, are_finite, strict=True):
+            if not is_finite:
+                raise self._guard.error(int(global_step_value), f"{name} is not finite")

@@ -1,0 +1,108 @@
+"""Checkpoints of a run: when they are saved, whether they fit, and whether the disk has room."""
+
+import errno
+import shutil
+from pathlib import Path
+from typing import Any
+
+from model.estimator import tf
+from src.errors import UserError
+from src.experiment.experiment import Experiment
+from src.system.atomic import atomic_write, disk_error, free_bytes
+
+
+class KeepUntrained(tf.compat.v1.train.CheckpointSaverListener):
+    """Copies the checkpoint of step 0, which rotation removes: the network before training."""
+
+    def __init__(self, model_dir: Path, untrained_checkpoint: Path) -> None:
+        """Prepare the listener.
+
+        Args:
+            model_dir: where the run writes `model.ckpt-0`.
+            untrained_checkpoint: the copy's path, without the endings of its files.
+        """
+        self._model_dir = model_dir
+        self._copy = untrained_checkpoint
+
+    def after_save(self, session: Any, global_step_value: int) -> None:
+        """Copy."""
+        if global_step_value == 0:
+            paths = self._model_dir.glob("model.ckpt-0.*")
+            # The index last: a checkpoint without one is none.
+            for path in sorted(paths, key=lambda path: path.suffix == ".index"):
+                with atomic_write(self._copy.parent / path.name) as copy, open(path, "rb") as file:
+                    shutil.copyfileobj(file, copy)
+
+
+class AlignedSaver(tf.compat.v1.train.CheckpointSaverHook):
+    """Saves at multiples of `save_steps`, wherever the run has begun.
+
+    The Estimator's own saver counts from where it begins; checkpoints, evaluations and with them
+    the best checkpoint would depend on when a training was stopped.
+    """
+
+    def __init__(self, model_dir: str, save_steps: int) -> None:
+        """Save to `model_dir` every `save_steps` steps, and at the first and last one."""
+        super().__init__(model_dir, save_steps=save_steps)
+        self._save_steps = save_steps
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Save, and count from the multiple before."""
+        super().after_create_session(session, coord)
+        step = self._timer.last_triggered_step()
+        self._timer.update_last_triggered_step(step - step % self._save_steps)
+
+
+class FitsNetwork(tf.compat.v1.train.SessionRunHook):
+    """Raises `UserError` where the checkpoint about to be restored is of another network."""
+
+    def __init__(self, model_dir: Path, checkpoint: Path | None = None) -> None:
+        """Look at `checkpoint`; None for the latest, if there is one when the session begins."""
+        self._model_dir = model_dir
+        self._checkpoint = checkpoint
+
+    def begin(self) -> None:
+        """Compare the shapes of all variables."""
+        checkpoint = self._checkpoint or Experiment(self._model_dir).latest_checkpoint
+        if checkpoint is None:
+            return
+        found = tf.train.load_checkpoint(str(checkpoint)).get_variable_to_shape_map()
+        wanted = {v.op.name: v.shape.as_list() for v in tf.compat.v1.global_variables()}
+        wrong = [name for name, shape in wanted.items() if found.get(name) != shape]
+        if not wrong:
+            return
+        name = wrong[0]
+        raise UserError(
+            f"{checkpoint}: of another network: variable {name}: found {_shape(found.get(name))}; "
+            f"accepted: {_shape(wanted[name])}, as params.json makes it"
+            + (f" ({len(wrong)} of {len(wanted)} variables differ)" if len(wrong) > 1 else "")
+        )
+
+
+def _shape(shape: list[int] | None) -> str:
+    if shape is None:
+        return "nothing"
+    return f"shape {' x '.join(map(str, shape))}" if shape else "a scalar"
+
+
+# Beside the variables a first checkpoint writes the graph: as text (2.5 times as large), into the
+# event file (twice), as `.meta`, and a copy of that.
+_GRAPH_COPIES = 7
+
+
+class RoomForCheckpoints(tf.compat.v1.train.SessionRunHook):
+    """Raises `UserError` before the first step where the disk has no room for a checkpoint."""
+
+    def __init__(self, model_dir: Path) -> None:
+        """Look at the disk of `model_dir`."""
+        self._model_dir = model_dir
+
+    def begin(self) -> None:
+        """Look."""
+        variables = tf.compat.v1.global_variables()
+        needed = sum(v.shape.num_elements() * v.dtype.size for v in variables)
+        needed += _GRAPH_COPIES * tf.compat.v1.get_default_graph().as_graph_def().ByteSize()
+        if needed > free_bytes(self._model_dir):
+            raise disk_error(
+                self._model_dir, errno.ENOSPC, needed=needed, what="a first checkpoint"
+            )

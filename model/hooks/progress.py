@@ -1,0 +1,156 @@
+"""How far a run is: a bar on the terminal, and `progress.json`."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tqdm import tqdm
+
+from model.estimator import tf
+from model.hooks.summaries import _write_scalar
+from src.experiment.experiment import Experiment
+from src.experiment.table import MISSING
+from src.system.progress import progress_bar
+
+
+class ProgressBar(tf.compat.v1.train.SessionRunHook):
+    """One bar for a run, with the latest loss; also writes the summary `examples_per_second`."""
+
+    def __init__(
+        self,
+        description: str,
+        num_examples: int,
+        *,
+        seen: int = 0,
+        model_dir: str | None = None,
+        save_summary_steps: int = 0,
+    ) -> None:
+        """Prepare the bar.
+
+        Args:
+            description: what stands before the bar.
+            num_examples: how many images the whole run takes.
+            seen: how many of them an earlier run has taken.
+            model_dir: where the summary goes; None for none.
+            save_summary_steps: the steps from one summary to the next.
+        """
+        self._description = description
+        self._num_examples = num_examples
+        self._seen = seen
+        self._model_dir = model_dir
+        self._save_summary_steps = save_summary_steps
+        self._bar: tqdm | None = None
+
+    def begin(self) -> None:
+        """Find what to fetch, and show the bar."""
+        graph = tf.compat.v1.get_default_graph()
+        names = ("loss", "fraction_positive", "batch_size")
+        self._fetches = {name: graph.get_tensor_by_name(f"progress/{name}:0") for name in names}
+        self._bar = progress_bar(self._description, self._num_examples, "images", seen=self._seen)
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Start counting at the step of the checkpoint."""
+        self._step = int(session.run(tf.compat.v1.train.get_global_step()))
+        self._examples_since_summary = 0
+        self._last_summary = time.perf_counter()
+
+    def before_run(self, run_context: Any) -> Any:
+        """Ask for the scalars beside the step's own work."""
+        return tf.compat.v1.train.SessionRunArgs(self._fetches)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """Move the bar."""
+        results = run_values.results
+        batch_size = int(results["batch_size"])
+        loss, fraction = _loss_and_fraction(results)
+        shown = [MISSING if value is None else f"{value:.4f}" for value in (loss, fraction)]
+        self._bar.set_postfix_str(f"loss {shown[0]}, fraction_positive {shown[1]}", refresh=False)
+        self._bar.update(batch_size)
+        self._examples_since_summary += batch_size
+        self._step += 1
+        if self._model_dir and self._step % self._save_summary_steps == 0:
+            self._write_speed()
+
+    def end(self, session: Any) -> None:
+        """Take the bar away."""
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar away; to be called where a run breaks off, for then `end` is not."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _write_speed(self) -> None:
+        now = time.perf_counter()
+        speed = self._examples_since_summary / (now - self._last_summary)
+        _write_scalar(self._model_dir, "examples_per_second", speed, self._step)
+        self._examples_since_summary, self._last_summary = 0, now
+
+
+class ProgressFile(tf.compat.v1.train.SessionRunHook):
+    """Writes `progress.json` about once a second: how far a training is, for others to show."""
+
+    def __init__(self, experiment: Experiment, max_steps: int, every_seconds: float = 1.0) -> None:
+        """Prepare the file.
+
+        Args:
+            experiment: where it goes.
+            max_steps: the global step at which the training ends.
+            every_seconds: the time from one writing to the next, at the least.
+        """
+        self._experiment = experiment
+        self._max_steps = max_steps
+        self._every_seconds = every_seconds
+
+    def begin(self) -> None:
+        """Find what to fetch."""
+        graph = tf.compat.v1.get_default_graph()
+        names = ("loss", "fraction_positive", "batch_size")
+        self._fetches = {name: graph.get_tensor_by_name(f"progress/{name}:0") for name in names}
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Start counting at the step of the checkpoint."""
+        self._step = int(session.run(tf.compat.v1.train.get_global_step()))
+        self._num_images = 0
+        self._started: float | None = None
+        self._latest: dict[str, float | int | None] | None = None
+
+    def before_run(self, run_context: Any) -> Any:
+        """Ask for the scalars beside the step's own work."""
+        return tf.compat.v1.train.SessionRunArgs(self._fetches)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """Note where the run is, and write it if it is time."""
+        now = time.perf_counter()
+        self._step += 1
+        if self._started is None:  # after the first step, which also pays for the graph's start
+            self._started, self._last_write = now, -math.inf
+        else:
+            self._num_images += int(run_values.results["batch_size"])
+        loss, fraction_positive = _loss_and_fraction(run_values.results)
+        self._latest = {
+            "step": self._step,
+            "max_steps": self._max_steps,
+            "loss": loss,
+            "fraction_positive": fraction_positive,
+        }
+        if self._num_images:
+            self._latest["images_per_second"] = self._num_images / (now - self._started)
+        if now - self._last_write >= self._every_seconds:
+            self._write(now)
+
+    def end(self, session: Any) -> None:
+        """Write the last step."""
+        if self._latest is not None:
+            self._write(time.perf_counter())
+
+    def _write(self, now: float) -> None:
+        self._experiment.save_progress(self._latest)
+        self._last_write = now
+
+
+def _loss_and_fraction(results: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Return a step's loss and fraction_positive: None where its batch has no triplet."""
+    loss, fraction = float(results["loss"]), float(results["fraction_positive"])
+    return (None, None) if math.isnan(fraction) else (loss, fraction)

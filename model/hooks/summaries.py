@@ -1,0 +1,51 @@
+"""Points and pictures among a run's summaries, beside those that the graph writes itself."""
+
+import io
+from collections.abc import Mapping
+
+from PIL import Image
+
+from model.estimator import tf
+
+
+def write_scalars(directory: str, values: Mapping[str, float | None], step: int) -> None:
+    """Write a point of each curve among the summaries in a directory, to disk at once.
+
+    A curve has none where the value is None.
+    """
+    for tag, value in values.items():
+        if value is not None:
+            _write_scalar(directory, tag, value, step)
+    flush_summaries(directory)
+
+
+def write_image(directory: str, tag: str, image: Image.Image, step: int) -> None:
+    """Write an RGB image among the summaries in a directory, to disk at once."""
+    png = io.BytesIO()
+    image.save(png, format="PNG")
+    summary = tf.compat.v1.Summary()
+    summary.value.add(
+        tag=tag,
+        image=tf.compat.v1.Summary.Image(
+            width=image.width,
+            height=image.height,
+            colorspace=3,
+            encoded_image_string=png.getvalue(),
+        ),
+    )
+    with tf.Graph().as_default():  # else a writer refuses to be made
+        tf.compat.v1.summary.FileWriterCache.get(directory).add_summary(summary, step)
+    flush_summaries(directory)
+
+
+def flush_summaries(directory: str) -> None:
+    """Bring to disk what this process has written among the summaries in a directory."""
+    with tf.Graph().as_default():
+        tf.compat.v1.summary.FileWriterCache.get(directory).flush()
+
+
+def _write_scalar(model_dir: str, tag: str, value: float, step: int) -> None:
+    """Write a point of a curve among the summaries of the run."""
+    summary = tf.compat.v1.Summary()
+    summary.value.add(tag=tag, simple_value=value)
+    tf.compat.v1.summary.FileWriterCache.get(model_dir).add_summary(summary, step)

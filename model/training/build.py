@@ -1,0 +1,57 @@
+"""The Estimator of an experiment, and its network in words."""
+
+from functools import partial
+
+from model.estimator import estimator, tf
+from model.model_fn import model_fn
+from model.training.determinism import session_config
+from model.training.pretrained import LayerValues
+from src.experiment.experiment import Experiment
+from src.params.schema import Params
+from src.registry import NETWORKS, look_up
+
+
+def build_estimator(
+    experiment: Experiment,
+    params: Params,
+    steps_per_epoch: int = 1,
+    initial_weights: LayerValues | None = None,
+) -> "estimator.Estimator":
+    """Return the Estimator of an experiment; it builds no graph yet.
+
+    Args:
+        experiment: where checkpoints and summaries go.
+        params: of the network, loss and training.
+        steps_per_epoch: the default of `save_checkpoints_steps`, and by `num_epochs` the length of
+            the training.
+        initial_weights: what a training that begins starts from; None for random weights.
+    """
+    config = estimator.RunConfig(
+        model_dir=str(experiment.model_dir),
+        tf_random_seed=params.seed,
+        save_summary_steps=params.save_summary_steps,
+        save_checkpoints_steps=params.save_checkpoints_steps or steps_per_epoch,
+        keep_checkpoint_max=params.keep_checkpoint_max,
+        session_config=session_config(params),
+    )
+    num_steps = params.num_epochs * steps_per_epoch
+    return estimator.Estimator(
+        partial(model_fn, num_steps=num_steps, initial_weights=initial_weights),
+        config=config,
+        params=params,
+    )
+
+
+def describe_network(params: Params, image_shape: tuple[int, int, int]) -> str:
+    """Return the network's layers, their shapes and numbers of parameters, a line each.
+
+    Raises:
+        UserError: the network cannot be built for images of this shape, [height, width, channels].
+    """
+    lines: list[str] = []
+    with tf.Graph().as_default():  # and not in the Estimator's
+        network = look_up(NETWORKS, params.network)(params, image_shape)
+        network.summary(
+            print_fn=lines.append, line_length=89, expand_nested=True, show_trainable=True
+        )
+    return "".join(f"{line.rstrip()}\n" for line in lines if line.strip())  # blank between two

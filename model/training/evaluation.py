@@ -1,0 +1,118 @@
+"""The evaluation of a trained experiment: every split, beside two baselines."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.hooks.checkpoints import FitsNetwork
+from model.hooks.progress import ProgressBar
+from model.hooks.report import KeepEmbeddings
+from model.hooks.summaries import write_scalars
+from model.input_fn import (
+    eval_input_fn,
+)
+from model.split_metrics import defined
+from model.training.build import build_estimator
+from model.training.checkpoints import usable_checkpoint
+from model.training.disk import names_disk_errors
+from model.training.embedding import embed
+from src.data.holdout import UNSEEN
+from src.data.split import Split
+from src.embeddings.baselines import raw_pixels, remembered
+from src.embeddings.metrics import Embedded, Metrics, metrics_against_gallery, metrics_within
+from src.experiment.experiment import Experiment
+from src.params.metric_names import AGAINST_GALLERY
+from src.params.schema import Params
+
+
+class Evaluation(NamedTuple):
+    """What `metrics.json` says of a trained experiment; see docs/metrics.md.
+
+    Attributes:
+        splits: the metrics of each split, by name.
+        baselines: for `untrained` and `raw_pixels` those of the splits that are reported.
+        confusions: of each split that asks the training split, of `knn` and `class_mean`; see
+            `src.embeddings.metrics.confusions`.
+    """
+
+    splits: dict[str, Metrics]
+    baselines: dict[str, dict[str, Metrics]]
+    confusions: dict[str, dict[str, NDArray[np.int64]]]
+
+
+@names_disk_errors
+def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]) -> Evaluation:
+    """Evaluate the best checkpoint on every split, beside two embeddings that nobody has trained.
+
+    Every example of a split asks the others of it, and the training split, where that has its
+    class. The baselines are those of `test` and `unseen`, by the same code: the network before
+    training, and the pixels themselves.
+
+    Args:
+        experiment: a trained one.
+        params: those it was trained with.
+        splits: `train`, first of all, `validation`, `test`, and perhaps `unseen`.
+
+    Returns:
+        The metrics.
+    """
+    trained = build_estimator(experiment, params)
+    checkpoint = usable_checkpoint(experiment.model_dir, experiment.best_checkpoint)
+    found = Evaluation({}, {}, {})
+    gallery = None
+    for name, split in splits.items():
+        kept = KeepEmbeddings()
+        results = trained.evaluate(
+            partial(eval_input_fn, split, params),
+            name=name,
+            hooks=[
+                FitsNetwork(experiment.model_dir, checkpoint),
+                ProgressBar(f"evaluate {name}", len(split)),
+                kept,
+            ],
+            checkpoint_path=str(checkpoint),
+        )
+        embedded = kept.embedded
+        if name == "train":
+            gallery = embedded
+        against_gallery, confusions = metrics_against_gallery(
+            embedded, gallery, kept.ranking if name == "train" else None
+        )
+        if against_gallery["num_queries"]:
+            found.confusions[name] = confusions
+        curves = {n: value for n, value in against_gallery.items() if n in AGAINST_GALLERY}
+        write_scalars(str(experiment.model_dir / f"eval_{name}"), curves, results["global_step"])
+        found.splits[name] = {
+            "num_examples": len(split),
+            **against_gallery,
+            **defined(results),
+        }
+
+    reported = {name: splits[name] for name in ("train", "test", UNSEEN) if name in splits}
+    untrained = experiment.untrained_checkpoint
+    if untrained.with_name(f"{untrained.name}.index").exists():
+        found.baselines["untrained"] = _baseline(
+            reported, lambda split: embed(experiment, params, split, untrained)
+        )
+    found.baselines["raw_pixels"] = remembered(
+        reported, lambda: _baseline(reported, lambda split: raw_pixels(split.images))
+    )
+    return found
+
+
+def _baseline(
+    splits: Mapping[str, Split], embed_split: Callable[[Split], NDArray[np.float32]]
+) -> dict[str, Metrics]:
+    """Return the metrics of every split but `train`, the gallery, by another embedding."""
+    embedded = {name: Embedded(embed_split(split), split.labels) for name, split in splits.items()}
+    return {
+        name: {
+            **metrics_within(embedded[name])[0],
+            **metrics_against_gallery(embedded[name], embedded["train"])[0],
+        }
+        for name in splits
+        if name != "train"
+    }

@@ -1,0 +1,123 @@
+"""Files of datasets as their authors publish them: fetched, and checked by their sums."""
+
+import contextlib
+import hashlib
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.data.idx import read_chunks
+from src.errors import UserError
+from src.system.atomic import atomic_write
+from src.system.regular_file import open_regular
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a dataset, as its authors publish it.
+
+    Attributes:
+        url: its address; the last part is its name on disk.
+        size: bytes, as transferred.
+        md5: of the bytes as transferred, hexadecimal; what the authors publish.
+        content_sha256: of the bytes once unpacked, hexadecimal; holds for every copy, however
+            it was compressed. None where only `sha256` is published.
+        sha256: of the bytes as transferred, hexadecimal; None with `content_sha256`.
+    """
+
+    url: str
+    size: int
+    md5: str
+    content_sha256: str | None = None
+    sha256: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the file on disk."""
+        return self.url.rpartition("/")[2]
+
+
+def fetch(remote: RemoteFile, folder: Path) -> Path:
+    """Fetch one file; it gets its name only once both checksums are right.
+
+    Args:
+        remote: what to fetch.
+        folder: where to; created where missing, and removed again if it stays empty.
+
+    Returns:
+        The path of the complete file.
+
+    Raises:
+        UserError: it cannot be fetched or stored, or a checksum differs.
+    """
+    import pooch  # type: ignore[import-untyped]  # slow, and needed here only
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    pooch.get_logger().setLevel(logging.WARNING)
+    path = folder / remote.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as staging,
+            # disable=None: no bar where stderr is not a terminal
+            tqdm(total=remote.size, unit="B", unit_scale=True, leave=False, disable=None) as bar,
+        ):
+            downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16)
+            staged = Path(
+                pooch.retrieve(
+                    remote.url,
+                    known_hash=f"md5:{remote.md5}",
+                    fname=remote.name,
+                    path=staging,
+                    downloader=downloader,
+                )
+            )
+            found, expected = _sha256(remote, staged)
+            if found != expected:
+                unpacked = " once unpacked" if remote.content_sha256 else ""
+                raise UserError(f"{remote.url}: sha256 {found}{unpacked}; {expected} is accepted")
+            # Not a rename: pooch's file can be read by its owner only.
+            with atomic_write(path) as file:
+                file.write(staged.read_bytes())
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:  # network and disk; pooch's checksum
+        reason = " ".join(str(_root_cause(error)).split()).rstrip(".")
+        raise UserError(
+            f"{remote.url}: not fetched to {folder}: {reason}; "
+            "once that is put right, the same command goes on from here"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # fails unless it is empty
+    return path
+
+
+def _is_present(remote: RemoteFile, folder: Path) -> bool:
+    """Whether the published file is there; a damaged one is not."""
+    try:
+        found, expected = _sha256(remote, folder / remote.name)
+    except (OSError, UserError):
+        return False
+    return found == expected
+
+
+def _sha256(remote: RemoteFile, path: Path) -> tuple[str, str | None]:
+    """Return the sum of the file at `path`, and the one that is published."""
+    digest = hashlib.sha256()
+    if remote.content_sha256:
+        for chunk in read_chunks(path):
+            digest.update(chunk)
+        return digest.hexdigest(), remote.content_sha256
+    with open_regular(path) as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest(), remote.sha256
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """Return the error that started the chain: requests wraps a refused connection four times."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error
