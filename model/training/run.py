@@ -1,0 +1,242 @@
+"""One run of `train.py`: it checks, trains, evaluates and writes `metrics.json`.
+
+TensorFlow is imported only after params and data are known to be good.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from src.data.holdout import hold_out
+from src.data.pretrained_weights import find_weights
+from src.data.split import Split
+from src.errors import TrainingDiverged, UserError
+from src.experiment.data_record import Loaded, load_recorded, save_record
+from src.experiment.experiment import Experiment
+from src.experiment.facts import check_facts, check_training, describe
+from src.experiment.table import format_splits, queries_notes
+from src.params.schema import Params
+from src.system.cli import quiet_console
+from src.system.lock import one_writer
+from src.system.progress import phase
+from src.system.signals import Stopped
+
+if TYPE_CHECKING:
+    from model.training.evaluation import Evaluation
+    from model.training.pretrained import LayerValues
+
+
+def run(
+    experiment: Experiment,
+    params: Params,
+    data_dir: Path,
+    *,
+    overwrite: bool = False,
+    keeps_splits: bool = False,
+    verbose: bool = False,
+) -> None:
+    """Train an experiment, or resume it, evaluate every split, and write `metrics.json`.
+
+    Args:
+        experiment: where everything is written.
+        params: of the experiment.
+        data_dir: the folder of all datasets.
+        overwrite: remove what earlier runs wrote, and start afresh.
+        keeps_splits: accept data that have changed since the training began; see `load_recorded`.
+        verbose: show TensorFlow's own log on the console.
+
+    Raises:
+        UserError: params, data, weights or files of earlier runs are not what they should be.
+        TrainingDiverged: loss or weights are not finite, or the embeddings collapsed.
+        Stopped: by a signal; the latest checkpoint is of the step that the run had come to.
+    """
+    if not overwrite:
+        experiment.check_own()
+        experiment.check_resumable(params)
+    with one_writer(experiment.model_dir):
+        _Run(experiment, params, data_dir, overwrite, keeps_splits, verbose).train()
+
+
+@dataclass
+class _Run:
+    """The run of the one who may write to the experiment; attributes as the arguments of `run`."""
+
+    experiment: Experiment
+    params: Params
+    data_dir: Path
+    overwrite: bool
+    keeps_splits: bool
+    verbose: bool
+    started: float = field(default_factory=time.perf_counter)
+    seconds_before: float = 0.0
+
+    def train(self) -> None:
+        """Do what `run` says."""
+        experiment, params = self.experiment, self.params
+        if not self.overwrite:
+            _warn(experiment.set_damaged_aside())
+            self._repair_checkpoints()
+            experiment.check_resumable(params)
+        begins = self.overwrite or experiment.latest_step() is None  # as the repair has left it
+        with phase(f"reading {params.dataset}"):
+            loaded = load_recorded(
+                params, self.data_dir, experiment, begins=begins, keeps_splits=self.keeps_splits
+            )
+        if not begins and not loaded.changes and experiment.is_finished(params):
+            self._say_finished()
+            return
+        splits = self._check_data(loaded)
+        initial_weights = None
+        if begins:
+            initial_weights = self._begin(splits["train"].images.shape[1:])
+        else:
+            print(f"resuming at step {experiment.latest_step()}", flush=True)
+        self.seconds_before = experiment.start(params)
+        if loaded.changes:
+            experiment.forget_best_value()
+        save_record(experiment.data_record_path, loaded.record)
+        with self._noted_if_stopped(), self._quiet_console():
+            collapsed, results = self._train_and_evaluate(splits, initial_weights, loaded)
+        self._report(splits, results, collapsed=collapsed)
+
+    def _quiet_console(self) -> Any:
+        return quiet_console(self.experiment.log_path, verbose=self.verbose)
+
+    def _repair_checkpoints(self) -> None:
+        """Make the latest checkpoint one that is whole, and print what was found if it was not."""
+        if self.experiment.has_checkpoints():
+            with self._quiet_console():
+                from model.training.checkpoints import repair
+
+                _warn(repair(self.experiment.model_dir))
+
+    def _say_finished(self) -> None:
+        metrics = self.experiment.metrics() or {}
+        print(f"{self.experiment.model_dir}: already finished at step {metrics['global_step']}")
+        print(format_splits(metrics["splits"], metrics.get("baselines", {})))
+
+    def _check_data(self, loaded: Loaded) -> dict[str, Split]:
+        """Print what was understood of the data, and warnings; return what is trained on."""
+        data, path = loaded.data, self.experiment.params_path
+        _warn([*loaded.warnings, *data.warnings])  # before an error, whose reason they may be
+        _warn(check_facts(self.params, data.splits, path))
+        splits = hold_out(data.splits, self.params, path)
+        _warn(check_training(self.params, splits, path))
+        sizes = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
+        print(
+            f"{self.experiment.model_dir}: {self.params.dataset} ({sizes}), "
+            f"{self.params.triplet_strategy}"
+        )
+        print("\n".join(f"  {line}" for line in describe(data, splits, self.params)), flush=True)
+        return splits
+
+    def _begin(self, image_shape: tuple[int, int, int]) -> "LayerValues | None":
+        """Build the network once, read its weights, then remove what earlier runs wrote.
+
+        So nothing is removed before the network and its weights are known to be good.
+        """
+        weights = find_weights(self.params.weights, self.data_dir)
+        with self._quiet_console(), phase("starting TensorFlow"):
+            from model.training.build import describe_network
+            from model.training.pretrained import read_weights
+
+            try:
+                describe_network(self.params, image_shape)
+            except UserError as error:
+                raise UserError(f"{self.experiment.params_path}: {error}") from None
+            initial_weights = read_weights(self.params, weights) if weights else None
+        _warn(self.experiment.overwrite() if self.overwrite else self.experiment.begin())
+        return initial_weights
+
+    def _train_and_evaluate(
+        self, splits: dict[str, Split], initial_weights: "LayerValues | None", loaded: Loaded
+    ) -> tuple[bool, "Evaluation"]:
+        """Train, then evaluate every split; return whether the embeddings have collapsed too."""
+        experiment, params = self.experiment, self.params
+        with phase("starting TensorFlow"):
+            from model.training import hparams
+            from model.training.evaluation import evaluate
+            from model.training.loop import train_and_evaluate
+
+            hparams.write_start(experiment.model_dir, params)
+        try:
+            collapsed = train_and_evaluate(
+                experiment,
+                params,
+                splits,
+                initial_weights,
+                data_have_changed=bool(loaded.changes),
+            )
+        except TrainingDiverged as error:
+            self._save("diverged", splits={})
+            hparams.write_end(experiment.model_dir, succeeded=False)
+            kept = f"kept: the checkpoint of step {experiment.latest_step()}"
+            raise TrainingDiverged(f"{experiment.model_dir}: {error}; {kept}") from None
+        results = evaluate(experiment, params, splits)
+        hparams.write_end(
+            experiment.model_dir, succeeded=not (collapsed and params.stop_on_collapse)
+        )
+        return collapsed, results
+
+    def _report(self, splits: dict[str, Split], results: "Evaluation", *, collapsed: bool) -> None:
+        """Write `metrics.json`, and print the table of metrics."""
+        experiment, params = self.experiment, self.params
+        status = "collapsed" if collapsed and params.stop_on_collapse else "finished"
+        self._save(
+            status,
+            collapsed=collapsed,
+            evaluated_step=experiment.evaluated_step(),
+            class_names=splits["train"].class_names,
+            splits=results.splits,
+            baselines=results.baselines,
+            confusions={
+                name: {predictor: matrix.tolist() for predictor, matrix in of_split.items()}
+                for name, of_split in results.confusions.items()
+            },
+        )
+        best = experiment.best()
+        chosen = "the best by" if best and best.value is not None else "the latest, without a"
+        print(f"step {experiment.evaluated_step()}, {chosen} {params.best_metric} on validation:")
+        print(format_splits(results.splits, results.baselines))
+        print("\n".join(queries_notes(results.splits)))
+        print(f"wrote {experiment.metrics_path}")
+        if status == "collapsed":
+            raise TrainingDiverged(
+                f"{experiment.model_dir}: stopped, for the embeddings have collapsed"
+            )
+
+    def _save(self, status: str, **results: Any) -> None:
+        """Write `metrics.json`: how the run ended, and what it found."""
+        experiment, best = self.experiment, self.experiment.best()
+        seconds = self.seconds_before + time.perf_counter() - self.started
+        experiment.save_metrics(
+            {
+                "status": status,
+                "stopped_early": experiment.stopped_early(self.params),
+                "global_step": experiment.latest_step(),
+                "seconds": round(seconds, 1),
+                "images_per_second": (experiment.progress() or {}).get("images_per_second"),
+                "best": best and {"metric": best.metric, "value": best.value, "step": best.step},
+                **results,
+            }
+        )
+
+    @contextmanager
+    def _noted_if_stopped(self) -> Iterator[None]:
+        """Write `metrics.json` with the status `stopped` if a signal ends the block."""
+        try:
+            yield
+        except Stopped:
+            self._save("stopped", splits=self.experiment.latest_evaluation())
+            step = self.experiment.latest_step() or 0
+            print(f"stopped at step {step}; the same command goes on from there")
+            raise
+
+
+def _warn(lines: Iterable[str]) -> None:
+    """Print a warning for each line."""
+    for line in lines:
+        print(f"warning: {line}", flush=True)
