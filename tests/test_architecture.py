@@ -24,13 +24,10 @@ ALL = [*PROGRAMS, *SRC, *MODEL]
 
 MAY_IMPORT_TENSORFLOW = {"model/estimator.py"}
 MAY_USE_TENSORFLOW_1 = {
-    *("model/estimator.py", "model/model_fn.py", "model/hooks/hooks.py"),
-    *(
-        "model/training/checkpoints.py",
-        "model/training/disk.py",
-        "model/hooks/stopping.py",
-    ),  # hooks, too
-    "model/training/determinism.py",
+    *("model/estimator.py", "model/model_fn.py"),
+    *("model/training/disk.py", "model/training/determinism.py"),
+    *(f"model/hooks/{name}.py" for name in ("alarms", "checkpoints", "progress", "report")),
+    *(f"model/hooks/{name}.py" for name in ("stopping", "summaries")),
 }
 
 
@@ -85,6 +82,99 @@ def test_src_imports_neither_tensorflow_nor_model_nor_programs(path):
 def test_model_imports_no_program(path):
     programs = {"train", "visualize", "compare", "sweep"} | {program.stem for program in PROGRAMS}
     assert not imported(path) & programs
+
+
+# Imports go from a lower row to the same or an upper one. DESIGN: one way, no circles.
+SRC_ROWS = (
+    {"errors", "registry", "printable", "distance", "seeds"},
+    {"system"},
+    {"params"},
+    {"data"},
+    {"datasets"},
+    {"mining"},
+    {"experiment"},
+    {"embeddings"},
+    {"drawing", "figures"},
+    {"projector"},
+    {"comparing", "sweeping"},
+    {"download"},  # a program: python -m src.download
+)
+MODEL_ROWS = (
+    {"estimator"},
+    {"augment", "dropout", "learning_rate"},
+    {"mining"},
+    {"networks"},
+    {"triplet_strategies"},
+    {"triplet_loss"},
+    {"pretrained", "split_metrics", "input_fn"},
+    {"model_fn"},
+    {"hooks"},
+    {"training"},
+)
+ROWS = {"src": SRC_ROWS, "model": MODEL_ROWS}
+
+
+def wing(path):
+    return path.relative_to(ROOT).parts[1].removesuffix(".py")
+
+
+def row(top, name):
+    return next((number for number, names in enumerate(ROWS[top]) if name in names), None)
+
+
+def imported_modules(path):
+    """Return the modules of its own top folder that a file imports, also inside functions."""
+    top = relative(path).split("/")[0]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        ast.dump(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.ImportFrom)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or node.module.split(".")[0] != top:
+            continue
+        if ast.dump(node) in for_types:
+            continue
+        for alias in node.names:
+            inner = ROOT / node.module.replace(".", "/") / f"{alias.name}.py"
+            found.add(f"{node.module}.{alias.name}" if inner.is_file() else node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", [*SRC, *MODEL], ids=relative)
+def test_imports_go_one_way(path):
+    top = relative(path).split("/")[0]
+    if wing(path) == "__init__":
+        return
+    own = row(top, wing(path))
+    assert own is not None, f"{relative(path)}: a wing that has no row"
+    for module in imported_modules(path):
+        assert row(top, module.split(".")[1]) <= own, f"{relative(path)} imports {module}"
+
+
+@pytest.mark.parametrize("files", [SRC, MODEL], ids=["src", "model"])
+def test_no_circle_of_imports(files):
+    graph = {module_name(path): imported_modules(path) for path in files}
+    done = set()
+
+    def visit(module, way):
+        assert module not in way, " -> ".join([*way[way.index(module) :], module])
+        if module not in done:
+            for other in graph.get(module, ()):
+                visit(other, [*way, module])
+            done.add(module)
+
+    for module in graph:
+        visit(module, [])
+
+
+def test_few_files_are_loose():
+    loose = {path.name for path in (ROOT / "src").glob("*.py")} - {"__init__.py"}
+    assert len(loose) <= 6
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=relative)

@@ -11,7 +11,7 @@ import pytest
 import train
 from model.estimator import keras, tf
 from model.networks.keras_application import APPLICATION_LAYER
-from model.training.pretrained import InitialWeights, read_weights
+from model.pretrained import InitialWeights, read_weights
 from src.data.pretrained_weights import find_weights
 from src.errors import UserError
 from src.params.applications import APPLICATIONS

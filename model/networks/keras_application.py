@@ -13,7 +13,7 @@ APPLICATION_LAYER = "application"
 
 
 def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
-    """Build the network, with random weights; `model/training/pretrained.py` brings others.
+    """Build the network, with random weights; `model/pretrained.py` brings others.
 
     Grey images are repeated to three channels, all are brought to `input_size` and preprocessed as
     the application wants it. Global average pooling and one dense layer make the embedding.

@@ -4,8 +4,8 @@ from functools import partial
 
 from model.estimator import estimator, tf
 from model.model_fn import model_fn
+from model.pretrained import LayerValues
 from model.training.determinism import session_config
-from model.training.pretrained import LayerValues
 from src.experiment.experiment import Experiment
 from src.params.schema import Params
 from src.registry import NETWORKS, look_up

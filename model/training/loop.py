@@ -29,12 +29,12 @@ from model.input_fn import (
     train_input_fn,
 )
 from model.model_fn import serving_input_fn
+from model.pretrained import LayerValues
 from model.split_metrics import defined
 from model.training.build import build_estimator, describe_network
 from model.training.checkpoints import fault_of
 from model.training.disk import names_disk_errors
 from model.training.embedding import embed
-from model.training.pretrained import LayerValues
 from src.data.extra_classes import with_extra_classes
 from src.data.split import Split
 from src.experiment.experiment import Experiment

@@ -25,8 +25,8 @@ from src.system.progress import phase
 from src.system.signals import Stopped
 
 if TYPE_CHECKING:
+    from model.pretrained import LayerValues
     from model.training.evaluation import Evaluation
-    from model.training.pretrained import LayerValues
 
 
 def run(
@@ -140,8 +140,8 @@ class _Run:
         """
         weights = find_weights(self.params.weights, self.data_dir)
         with self._quiet_console(), phase("starting TensorFlow"):
+            from model.pretrained import read_weights
             from model.training.build import describe_network
-            from model.training.pretrained import read_weights
 
             try:
                 describe_network(self.params, image_shape)
