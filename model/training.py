@@ -30,6 +30,7 @@ from model.hooks import (
 from model.input_fn import (
     PREDICT_BATCH_SIZE,
     eval_input_fn,
+    names_bad_images,
     predict_input_fn,
     train_input_fn,
 )
@@ -88,6 +89,7 @@ def build_estimator(
 
 
 @names_disk_errors
+@names_bad_images()
 def train_and_evaluate(
     experiment: Experiment,
     params: Params,
@@ -365,6 +367,7 @@ class Evaluation(NamedTuple):
 
 
 @names_disk_errors
+@names_bad_images()
 def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]) -> Evaluation:
     """Evaluate the best checkpoint on every split, beside two embeddings that nobody has trained.
 
@@ -439,6 +442,7 @@ def _baseline(
     }
 
 
+@names_bad_images()
 def embed(
     experiment: Experiment, params: Params, split: Split, checkpoint: Path | None = None
 ) -> NDArray[np.float32]:
