@@ -1,7 +1,9 @@
 """Batches of images and labels for the Estimator, gathered from a split by index."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import groupby, islice
 
 import numpy as np
@@ -11,6 +13,7 @@ from model.augment import augment
 from model.estimator import tf
 from src.data.sampling import ShuffledBatches, batches_in_order
 from src.data.split import Split
+from src.errors import UserError
 from src.mining.batches import training_batches
 from src.mining.triplets import TripletBatches
 from src.params.schema import Augment, Params
@@ -21,6 +24,23 @@ PREDICT_BATCH_SIZE = 256
 # Pixels that Python hands over at a time, where a batch is not already more of them. To call it
 # for every batch costs a step of the default network 8 % of its time.
 _CHUNK_BYTES = 1 << 20
+
+# What TensorFlow says of an error that was raised in Python, in the midst of a traceback.
+_USER_ERROR = re.compile(
+    rf"^(?:{re.escape(UserError.__module__)}\.)?{UserError.__name__}: (.+)$", re.MULTILINE
+)
+
+
+@contextmanager
+def names_bad_images() -> Iterator[None]:
+    """Raise the `UserError` of images that cannot be read, which TensorFlow makes its own of."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        match = _USER_ERROR.search(error.message or "")
+        if match is None:
+            raise
+        raise UserError(match[1]) from None
 
 
 def train_input_fn(

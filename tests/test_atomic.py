@@ -186,6 +186,18 @@ def test_what_a_killed_process_wrote_is_removed(tmp_path, number):
     assert path.read_bytes() == b"new" and temporary not in names(tmp_path)
 
 
+def test_a_link_of_the_name_of_a_leftover_is_not_followed(tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    other.write_text("whole")
+    opened = []
+    monkeypatch.setattr(atomic, "try_flock", lambda descriptor: opened.append(descriptor) or True)
+    link = tmp_path / f".file.{atomic._machine()}-123.tmp"
+    link.symlink_to(other)
+    write(tmp_path / "file")
+    assert len(opened) == 1  # its own
+    assert link.is_symlink() and other.read_text() == "whole"
+
+
 def test_files_of_another_machine_are_removed_after_a_day(tmp_path):
     """Its locks may not be seen here. Those of earlier versions had a number alone."""
     path = tmp_path / "metrics.json"

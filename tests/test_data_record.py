@@ -660,3 +660,18 @@ def test_the_record_does_not_depend_on_the_order_of_the_file_system(recorded, mo
     record, before = record_of(data), recorded.first.record
     assert record.paths == before.paths
     np.testing.assert_array_equal(record.splits, before.splits)
+
+
+@pytest.mark.parametrize("magic", [b"\x93NUMPY", b"\x93NUMPZ"])
+def test_a_member_that_is_no_array(recorded, magic):
+    """NumPy gives the bytes of a member as they are if it does not begin as an array does."""
+    path = recorded.experiment.data_record_path
+    with zipfile.ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, magic + content[6:] if name == "facts.npy" else content)
+    if magic == b"\x93NUMPY":
+        assert read_record(path) is not None
+    else:
+        check_damaged(recorded)

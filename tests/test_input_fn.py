@@ -7,9 +7,10 @@ import pytest
 
 from model import input_fn
 from model.estimator import tf
-from model.input_fn import eval_input_fn, predict_input_fn, train_input_fn
+from model.input_fn import eval_input_fn, names_bad_images, predict_input_fn, train_input_fn
 from src.data.sampling import BalancedBatches, ShuffledBatches
 from src.data.split import Split
+from src.errors import UserError
 from src.mining.batches import training_batches
 from src.params.schema import Augment, Params
 
@@ -117,6 +118,35 @@ def test_the_sampler_is_the_one_that_the_params_ask_for():
         train_input_fn(SPLIT, Params(classes_per_batch=2, examples_per_class=3), 0), 8
     ):
         assert sorted(np.unique(labels, return_counts=True)[1]) == [3, 3]
+
+
+class Unreadable:
+    """Images of which those after the first few raise an error."""
+
+    dtype, ndim, shape = np.dtype(np.uint8), 4, (9, 2, 2, 1)
+
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 9
+
+    def __getitem__(self, rows):
+        raise self.error
+
+
+@pytest.mark.parametrize("message", ["x/a.png: gone; accepted: [what] {was} there", "ü: \\x1b"])
+def test_what_is_wrong_with_an_image_is_said_as_such(message):
+    split = Split(Unreadable(UserError(message)), np.zeros(9, np.int32), ("a",))
+    with pytest.raises(UserError) as caught, names_bad_images():
+        take(predict_input_fn(split, 4))
+    assert str(caught.value) == message and caught.value.__suppress_context__
+
+
+def test_a_bug_in_reading_images_stays_one():
+    split = Split(Unreadable(ValueError("a bug")), np.zeros(9, np.int32), ("a",))
+    with pytest.raises(tf.errors.OpError, match="a bug"), names_bad_images():
+        take(predict_input_fn(split, 4))
 
 
 def test_the_images_are_not_in_the_graph():

@@ -115,6 +115,13 @@ def test_a_dead_process_has_no_lock(tmp_path, number):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_dead_process_that_is_still_listed_writes_nothing(tmp_path):
+    with Holder(tmp_path) as process:
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # and so it stays in the list
+        assert lock.has_writer(tmp_path) is False
+
+
 def test_a_process_of_the_same_number_is_not_taken_for_the_dead_one(tmp_path):
     record = {"pid": os.getppid(), "host": socket.gethostname(), "process_started": "long ago"}
     (tmp_path / LOCK_FILE).write_text(json.dumps(record))

@@ -14,6 +14,7 @@ from src.errors import UserError
 from src.experiment.experiment import Best, Experiment
 from src.params.schema import Params, save_params
 from src.projector.view import Viewer
+from src.system.cache import digest, load_arrays, save_arrays
 
 
 def make_split(labels, places, names="abcdefgh", paths=None):
@@ -35,7 +36,7 @@ def experiment(tmp_path, monkeypatch):
     experiment = Experiment(tmp_path / "x")
     add_checkpoint(experiment.model_dir, 7)
     (experiment.model_dir / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-7"\n')
-    save_params(experiment.trained_params_path, Params())
+    save_params(experiment.trained_params_path, Params(embedding_size=3))
     return experiment
 
 
@@ -46,7 +47,7 @@ def add_checkpoint(folder, step):
 
 
 def viewer_of(experiment, embed=embed, **splits):
-    return Viewer(experiment, Params(), splits, embed)
+    return Viewer(experiment, Params(embedding_size=3), splits, embed)
 
 
 TRAIN = make_split([0, 0, 0, 1, 1, 2], [10, 11, 12, 50, 51, 90])
@@ -310,6 +311,51 @@ class TestLayouts:
         assert [str(warning.message) for warning in recwarn] == []
 
 
+@pytest.mark.parametrize("what", ["embeddings", "tsne", "pca", "neighbors"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda array: array[:-1],
+        lambda array: array[:, :1],
+        lambda array: array.astype(str),
+        lambda array: array.ravel()[0],
+        lambda array: np.full_like(array, 1e6, shape=(4, 2, 2)),
+    ],
+    ids=["fewer rows", "fewer columns", "text", "a number", "another rank"],
+)
+def test_a_cache_that_another_program_has_made_is_not_used(experiment, what, change):
+    test = make_split([0, 1, 0, 1], [1, 2, 3, 4])
+
+    def view():
+        return viewer_of(experiment, train=TRAIN, test=test).views(["test"], 99)["test"]
+
+    expected = view()
+    path = experiment.cache_dir / f"test_step_7_{what}.npz"
+    kept = load_arrays(path)
+    save_arrays(path, {**kept, "array": change(kept["array"])})
+    again = view()
+    np.testing.assert_array_equal(again.embeddings, expected.embeddings)
+    for layout, points in expected.layouts.items():
+        np.testing.assert_array_equal(again.layouts[layout], points)
+    assert {name: list(map(str, column)) for name, column in again.columns.items()} == {
+        name: list(map(str, column)) for name, column in expected.columns.items()
+    }
+
+
+def test_a_class_that_there_is_not_is_not_taken_from_the_cache(experiment):
+    def view():
+        test = make_split([0, 1, 0, 1], [1, 2, 3, 4])
+        return viewer_of(experiment, train=TRAIN, test=test).views(["test"], 99)["test"]
+
+    expected = view()
+    path = experiment.cache_dir / "test_step_7_neighbors.npz"
+    for label in (8, -2, 0.5, np.nan):
+        kept = load_arrays(path)
+        kept["array"][0, 0] = label
+        save_arrays(path, kept)
+        assert view().columns["outcome"].tolist() == expected.columns["outcome"].tolist()
+
+
 class TestFigures:
     @pytest.fixture
     def viewer(self, experiment, monkeypatch):
@@ -362,6 +408,18 @@ class TestFigures:
         assert changed.read_text() == name
         viewer.figures(view)
         assert len(viewer.drawn) == 2
+
+    def test_a_list_that_leads_out_of_the_folder_is_made_anew(self, viewer, experiment):
+        view = viewer.views(["test"], 99)["test"]
+        expected = viewer.figures(view)
+        secret = experiment.model_dir.parent / "secret"
+        secret.write_text("secret")
+        [path] = experiment.cache_dir.glob("*_figures.npz")
+        key = load_arrays(path)["key"]
+        for name in (str(secret), "../../secret"):
+            array = np.array([[name, digest([b"secret"])]])
+            save_arrays(path, {"array": array, "key": key})
+            assert viewer.figures(view) == expected
 
     def test_another_name_of_a_class_or_a_file_is_drawn(self, viewer, experiment):
         view = viewer.views(["test"], 99)["test"]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from model.hooks.checkpoints import FitsNetwork
 from model.input_fn import (
     PREDICT_BATCH_SIZE,
+    names_bad_images,
     predict_input_fn,
 )
 from model.training.build import build_estimator
@@ -19,6 +20,7 @@ from src.params.schema import Params
 from src.system.progress import progress_bar
 
 
+@names_bad_images()
 def embed(
     experiment: Experiment, params: Params, split: Split, checkpoint: Path | None = None
 ) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from model.hooks.report import KeepEmbeddings
 from model.hooks.summaries import write_scalars
 from model.input_fn import (
     eval_input_fn,
+    names_bad_images,
 )
 from model.split_metrics import defined
 from model.training.build import build_estimator
@@ -44,6 +45,7 @@ class Evaluation(NamedTuple):
 
 
 @names_disk_errors
+@names_bad_images()
 def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]) -> Evaluation:
     """Evaluate the best checkpoint on every split, beside two embeddings that nobody has trained.
 

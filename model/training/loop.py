@@ -26,6 +26,7 @@ from model.hooks.stopping import (
 )
 from model.input_fn import (
     eval_input_fn,
+    names_bad_images,
     train_input_fn,
 )
 from model.model_fn import serving_input_fn
@@ -48,6 +49,7 @@ logger = logging.getLogger(__name__)
 
 
 @names_disk_errors
+@names_bad_images()
 def train_and_evaluate(
     experiment: Experiment,
     params: Params,

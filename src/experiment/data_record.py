@@ -265,7 +265,7 @@ def read_record(path: Path) -> DataRecord | None:
             if sum(member.file_size for member in file.infolist()) > MAX_BYTES:
                 raise ValueError("too large")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return _record(dict(file))
+            return _record({name: np.asarray(file[name]) for name in file.files})
     except _DAMAGED:
         raise UserError(
             f"{path}: damaged; accepted: the file that train.py writes (without it, a change of "

@@ -196,10 +196,10 @@ class Viewer:
             written = write_figures(figures_dir, data)
             return np.array([[file.name, digest([file.read_bytes()])] for file in written])
 
-        drawn = cached(path, key, draw)
+        drawn = cached(path, key, draw, _could_be_drawn)
         if not all(_holds(figures_dir / name, content) for name, content in drawn):
             path.unlink(missing_ok=True)  # a file was removed or changed since
-            drawn = cached(path, key, draw)
+            drawn = cached(path, key, draw, _could_be_drawn)
         return [figures_dir / name for name, _ in drawn]
 
     def _untrained(self, view: View) -> NDArray[np.float32] | None:
@@ -235,7 +235,13 @@ class Viewer:
             "tensorflow": version("tensorflow"),
         }
         path = self._cache_path(name, checkpoint, "embeddings")
-        embeddings = cached(path, key, lambda: self.embed(split, checkpoint))
+        shape = (len(split), self.params.embedding_size)
+        embeddings = cached(
+            path,
+            key,
+            lambda: self.embed(split, checkpoint),
+            lambda kept: kept.shape == shape and kept.dtype == np.float32,
+        )
         check_embeddings(self.experiment.projector_dir(name), embeddings, split)
         self._kept[name, str(checkpoint)] = embeddings
         return embeddings
@@ -283,7 +289,12 @@ class Viewer:
         }
         title = TITLES[layout]
         try:
-            found = cached(self._cache_path(name, checkpoint, layout), key, compute[layout])
+            found = cached(
+                self._cache_path(name, checkpoint, layout),
+                key,
+                compute[layout],
+                lambda kept: kept.shape == (len(embeddings), 2) and kept.dtype.kind == "f",
+            )
         except UserError:  # of the cache's file
             raise
         except Exception as error:  # of whatever kind the libraries raise for odd numbers
@@ -321,7 +332,15 @@ class Viewer:
             found[:, 3] = errors_nearby(points, predicted >= 0, predicted != labels)
             return found
 
-        found = cached(self._cache_path(cache_name, checkpoint, "neighbors"), key, look)
+        def could_be_found(kept: NDArray[Any]) -> bool:
+            return (
+                kept.shape == (len(indices), 4)
+                and kept.dtype == np.float64
+                and bool(np.isin(kept[:, 0], np.arange(-1, len(split.class_names))).all())
+            )
+
+        path = self._cache_path(cache_name, checkpoint, "neighbors")
+        found = cached(path, key, look, could_be_found)
         compared_with = np.full(len(indices), name, object)
         for gallery, rows, _ in comparisons:
             compared_with[rows] = gallery
@@ -408,6 +427,13 @@ def _read_with_a_bar(images: Images) -> Iterator[NDArray[np.uint8]]:
         for piece in in_pieces(images):
             yield piece
             bar.update(len(piece))
+
+
+def _could_be_drawn(kept: NDArray[Any]) -> bool:
+    """Return whether an array has the names of some files in a folder, and their digests."""
+    if kept.ndim != 2 or kept.shape[1] != 2 or len(kept) == 0 or kept.dtype.kind != "U":
+        return False
+    return all(name == Path(name).name for name in kept[:, 0].tolist())
 
 
 def _holds(path: Path, content: str) -> bool:

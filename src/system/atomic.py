@@ -134,7 +134,9 @@ def _remove_leftover(leftover: Path, now: float, is_of_this_machine: bool) -> No
     A lock of this machine is decisive. That a file is not locked says nothing of other machines:
     their locks may not be seen here.
     """
-    descriptor = os.open(leftover, os.O_RDWR | getattr(os, "O_NONBLOCK", 0))
+    # A link is not followed, a pipe not waited for.
+    flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(leftover, flags)
     try:
         is_old = now - os.fstat(descriptor).st_mtime > _ABANDONED_AFTER
         is_free = try_flock(descriptor)

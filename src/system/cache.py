@@ -14,7 +14,10 @@ from src.system.regular_file import open_regular
 
 
 def cached(
-    path: Path, key: Mapping[str, object], compute: Callable[[], NDArray[Any]]
+    path: Path,
+    key: Mapping[str, object],
+    compute: Callable[[], NDArray[Any]],
+    could_be: Callable[[NDArray[Any]], bool] = lambda _: True,
 ) -> NDArray[Any]:
     """Return the array in `path` if it was computed from `key`, else compute and keep it.
 
@@ -23,10 +26,13 @@ def cached(
             key is written anew.
         key: all that the array depends on, as JSON can hold it.
         compute: returns the array, of numbers or text.
+        could_be: returns whether `compute` could return such an array: of what another program has
+            written, neither key nor checksum says so.
     """
     text = np.array(json.dumps(key, sort_keys=True))
-    kept = load_arrays(path)
-    if kept is not None and kept.keys() == {"array", "key"} and np.array_equal(kept["key"], text):
+    kept = load_arrays(path) or {}
+    is_whole = kept.keys() == {"array", "key"}
+    if is_whole and np.array_equal(kept["key"], text) and could_be(kept["array"]):
         return kept["array"]
     array = compute()
     save_arrays(path, {"array": array, "key": text})

@@ -201,14 +201,18 @@ def _may_live(record: _Record) -> bool:
 
 
 def _process_started(pid: int) -> str | None:
-    """Return when a process of this machine was started; None where the system does not say."""
+    """Return when a process of this machine was started; None where the system does not say.
+
+    Nor does it of one that has ended and is listed until its parent takes note.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return None
     # The second field is the program's name in parentheses, which may hold spaces and parentheses.
-    return f"{stat.rpartition(')')[2].split()[19]} ticks after boot {boot}"
+    state, *fields = stat.rpartition(")")[2].split()
+    return None if state in "ZX" else f"{fields[18]} ticks after boot {boot}"
 
 
 def _in_use(path: Path, record: _Record | None, remedy: str = "") -> InUse:
