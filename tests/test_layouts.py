@@ -113,6 +113,18 @@ def test_approximate_neighbours_and_the_grid_do_as_well(few_iterations, monkeypa
     assert recall_at_1(layouts.tsne(points, seed=0), labels) == 1
 
 
+def test_the_first_neighbour_that_umap_gets_is_the_point_itself_at_distance_0():
+    """A distance of rounding would count as that to the nearest other point, UMAP's rho."""
+    points = 100 + clusters(60)[0]
+    points[7] = points[3]
+    neighbors, distances = layouts._exact_neighbors(points, 5)
+    assert neighbors.shape == distances.shape == (60, 5)
+    assert neighbors[:, 0].tolist() == list(range(60))
+    assert (distances[:, 0] == 0).all()
+    assert (neighbors[7, 1], distances[7, 1], neighbors[3, 1], distances[3, 1]) == (3, 0, 7, 0)
+    assert (distances[7, 2:] > 0).all()
+
+
 def test_settings_name_the_versions():
     assert "openTSNE" in layouts.settings("tsne")
     assert layouts.settings("tsne")["perplexity"] == 30

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from src.embeddings.neighborhood import NUM_NEARBY, errors_nearby, nearest_columns, neighbors
-from src.embeddings.retrieval import NUM_VOTES, visit_distances
+from src.embeddings.neighborhood import NUM_NEARBY, errors_nearby, neighbors
+from src.embeddings.search import NUM_VOTES, visit_distances
 
 
 def make_points(size, num_classes, seed, dimensions=5):
@@ -139,18 +139,12 @@ def test_equal_points_do_not_count_themselves(value):
 def test_many_classes_take_one_pass(monkeypatch):
     passes = []
 
-    def counted(queries, gallery, *more):
+    def counted(queries, gallery, visit, **more):
         passes.append((len(queries), len(gallery)))
-        return visit_distances(queries, gallery, *more)
+        return visit_distances(queries, gallery, visit, **more)
 
     monkeypatch.setattr("src.embeddings.neighborhood.visit_distances", counted)
     labels = np.repeat(np.arange(1000), 2).astype(np.int32)
     points = np.random.default_rng(0).normal(size=(2000, 8)).astype(np.float32)
     neighbors(points, labels, points, labels, np.arange(2000))
     assert passes == [(2000, 2000)]
-
-
-def test_of_equal_distances_the_first_columns():
-    distances = np.array([[2, 0, 1, 0, np.inf], [3, 3, 3, 3, 3]], np.float32)
-    assert nearest_columns(distances, 3).tolist() == [[1, 3, 2], [0, 1, 2]]
-    assert nearest_columns(distances, 9).tolist() == [[1, 3, 2, 0, 4], [0, 1, 2, 3, 4]]

@@ -1,35 +1,21 @@
-"""Nearest neighbours, recall and percentiles of distances against float64 loops."""
+"""Recall, rankings and percentiles of distances against float64 loops."""
 
 import numpy as np
 import pytest
 
-from src.embeddings import retrieval
+from src.embeddings import search
 from src.embeddings.retrieval import (
     PERCENTILES,
     nearest_class_means,
-    nearest_neighbors,
     percentiles_of_distances,
     rank_gallery,
     recall_at_1,
 )
+from src.embeddings.search import nearest_neighbors
 
 
 def gaussian(num_examples, size, seed=0):
     return np.random.default_rng(seed).normal(size=(num_examples, size)).astype(np.float32)
-
-
-def reference_neighbors(queries, gallery=None):
-    """Return each query's nearest by a loop over all pairs; of several, the first."""
-    points = queries if gallery is None else gallery
-    nearest = []
-    for q, query in enumerate(queries.astype(np.float64)):
-        best, best_distance = None, np.inf
-        for g, point in enumerate(points.astype(np.float64)):
-            distance = np.sqrt(np.sum((query - point) ** 2))
-            if distance < best_distance and not (gallery is None and q == g):
-                best, best_distance = g, distance
-        nearest.append(best)
-    return nearest
 
 
 def reference_distances(embeddings):
@@ -51,67 +37,6 @@ def reference_percentile(values, percentile):
     below = int(position)
     above = min(below + 1, len(values) - 1)
     return values[below] + (position - below) * (values[above] - values[below])
-
-
-@pytest.mark.parametrize(("num_examples", "size"), [(2, 1), (3, 4), (60, 2), (101, 16)])
-def test_leave_one_out(num_examples, size):
-    points = gaussian(num_examples, size)
-    assert nearest_neighbors(points).tolist() == reference_neighbors(points)
-
-
-@pytest.mark.parametrize(("num_queries", "num_gallery"), [(1, 1), (1, 50), (50, 1), (40, 70)])
-def test_gallery(num_queries, num_gallery):
-    queries, gallery = gaussian(num_queries, 5), gaussian(num_gallery, 5, seed=1)
-    assert nearest_neighbors(queries, gallery).tolist() == reference_neighbors(queries, gallery)
-
-
-def test_norms_count():
-    # The direction of the farther one is the query's own: the inner product would choose it.
-    queries = np.array([[1, 0]], np.float32)
-    gallery = np.array([[9, 0], [0.5, 0.5]], np.float32)
-    assert nearest_neighbors(queries, gallery).tolist() == [1]
-
-
-def test_nobody_is_left_out_of_a_gallery():
-    points = gaussian(20, 3)
-    assert nearest_neighbors(points, points).tolist() == list(range(20))
-
-
-@pytest.mark.parametrize("block_size", [1, 2, 7, 59, 60, 61])
-def test_blocks(monkeypatch, block_size):
-    points, gallery = gaussian(60, 4), gaussian(25, 4, seed=1)
-    monkeypatch.setattr(retrieval, "BLOCK_SIZE", block_size)
-    assert nearest_neighbors(points).tolist() == reference_neighbors(points)
-    assert nearest_neighbors(points, gallery).tolist() == reference_neighbors(points, gallery)
-
-
-@pytest.mark.parametrize("block_size", [3, 1024])
-def test_of_equally_near_ones_the_first(monkeypatch, block_size):
-    # Whole numbers, so that equal distances are equal in float32 too.
-    monkeypatch.setattr(retrieval, "BLOCK_SIZE", block_size)
-    points = np.random.default_rng(0).integers(-2, 3, size=(80, 2)).astype(np.float32)
-    assert nearest_neighbors(points).tolist() == reference_neighbors(points)
-
-
-def test_all_embeddings_equal():
-    points = np.full((4, 3), 0.5, np.float32)
-    assert nearest_neighbors(points).tolist() == [1, 0, 0, 0]
-
-
-@pytest.mark.parametrize("spread", [1, 1e-2, 1e-4])
-def test_embeddings_close_together_far_from_the_origin(spread):
-    # On the way to a collapse, all embeddings lie in one place, which need not be the origin.
-    points = (3 + spread * gaussian(100, 8).astype(np.float64)).astype(np.float32)
-    assert nearest_neighbors(points).tolist() == reference_neighbors(points)
-
-
-def test_arguments_are_left_as_they_are():
-    points, gallery = gaussian(10, 3), gaussian(10, 3, seed=1)
-    copies = points.copy(), gallery.copy()
-    nearest_neighbors(points, gallery)
-    nearest_neighbors(points)
-    np.testing.assert_array_equal(points, copies[0])
-    np.testing.assert_array_equal(gallery, copies[1])
 
 
 def test_recall_by_hand():
@@ -278,8 +203,8 @@ def test_ranking_of_a_gallery_that_holds_the_queries():
 def test_ranking_in_blocks_and_chunks(monkeypatch, block_size, chunk_pairs):
     points, labels = tied(90, 6)
     expected = rank_gallery(points, labels, count_pairs=True)
-    monkeypatch.setattr(retrieval, "BLOCK_SIZE", block_size)
-    monkeypatch.setattr(retrieval, "_CHUNK_PAIRS", chunk_pairs)
+    monkeypatch.setattr(search, "BLOCK_SIZE", block_size)
+    monkeypatch.setattr(search, "_CHUNK_PAIRS", chunk_pairs)
     found = rank_gallery(points, labels, count_pairs=True)
     for before, after in zip(expected[:-1], found[:-1], strict=True):
         np.testing.assert_allclose(after, before, rtol=1e-12)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.data.split import stratified_indices
-from src.embeddings.retrieval import comparable
+from src.embeddings.search import comparable
 from src.params.metric_names import CLUSTERING, MAX_CLASSES
 
 # Lloyd's algorithm from k-means++ seeds, the best of so many runs; each ends where nothing moves

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from src.embeddings.search import k_nearest_neighbors
 from src.system.progress import phase, progress_bar
 
 PERPLEXITY = 30
@@ -118,19 +119,12 @@ def tsne(
     # Else its threads wait for each other in busy loops: on a shared machine three times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from openTSNE import TSNEEmbedding
-    from openTSNE.affinity import PerplexityBasedNN
 
     num_threads = os.cpu_count() or 1
     rng = np.random.default_rng(seed)
     with _quiet(), progress_bar(description, EXAGGERATED_ITERATIONS + ITERATIONS) as bar:
         bar.set_description(f"{description}: neighbours")
-        affinities = PerplexityBasedNN(
-            embeddings,
-            perplexity=min(PERPLEXITY, (size - 1) / 3),
-            method="exact" if size <= MAX_EXACT_NEIGHBORS else "annoy",
-            n_jobs=num_threads,
-            random_state=seed,
-        )
+        affinities = _affinities(embeddings, seed, num_threads)
         bar.set_description(description)
         # The start is made small, for the points to pass each other, and without coincidences.
         scale = 1e-4 / max(_spread(start), 1e-12)
@@ -160,6 +154,20 @@ def tsne(
                 callbacks_every_iters=every,
             )
     return np.asarray(layout, np.float32)
+
+
+def _affinities(embeddings: NDArray[np.float32], seed: int, num_threads: int) -> Any:
+    """Return what t-SNE keeps: how near each point's neighbours are, as probabilities."""
+    from openTSNE.affinity import PerplexityBasedNN
+    from openTSNE.nearest_neighbors import Annoy, PrecomputedNeighbors
+
+    perplexity = min(PERPLEXITY, (len(embeddings) - 1) / 3)
+    count = int(3 * perplexity)
+    if len(embeddings) <= MAX_EXACT_NEIGHBORS:
+        index = PrecomputedNeighbors(*k_nearest_neighbors(embeddings, count=count))
+    else:
+        index = Annoy(embeddings, count, n_jobs=num_threads, random_state=seed)
+    return PerplexityBasedNN(perplexity=perplexity, knn_index=index, n_jobs=num_threads)
 
 
 def umap(
@@ -212,11 +220,9 @@ def _exact_neighbors(
     """
     if len(embeddings) > MAX_EXACT_NEIGHBORS:
         return None, None
-    from sklearn.neighbors import NearestNeighbors
-
-    search = NearestNeighbors(n_neighbors=num_neighbors, algorithm="brute").fit(embeddings)
-    distances, neighbors = search.kneighbors(embeddings)
-    return neighbors, distances.astype(np.float32)
+    others, distances = k_nearest_neighbors(embeddings, count=num_neighbors - 1)
+    neighbors = np.column_stack([np.arange(len(embeddings)), others])
+    return neighbors, np.pad(distances, ((0, 0), (1, 0))).astype(np.float32)
 
 
 def _import_umap() -> Any:

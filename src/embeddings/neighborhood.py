@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.embeddings.pairs import paired_distances
-from src.embeddings.retrieval import NUM_VOTES, visit_distances
+from src.embeddings.search import NUM_VOTES, majority, nearest_columns, visit_distances
 from src.system.progress import progress_bar
 
 NUM_NEARBY = 50
@@ -52,18 +52,17 @@ def neighbors(
     nearest_own, nearest_other = np.full((2, size), -1, np.intp)
 
     def visit(rows: NDArray[np.intp], distances: NDArray[np.float32]) -> None:
-        nearest = nearest_columns(distances, NUM_VOTES)
-        voted[rows] = _vote(gallery_labels[nearest], np.isfinite(_at(distances, nearest)))
+        voted[rows] = majority(gallery_labels[nearest_columns(distances, NUM_VOTES)])
         is_own = query_labels[rows, None] == gallery_labels
         for found, excluded in ((nearest_own, ~is_own), (nearest_other, is_own)):
             candidates = np.where(excluded, np.float32(np.inf), distances)
             first = candidates.argmin(axis=1)
-            exists = np.isfinite(_at(candidates, first[:, None]))[:, 0]
+            exists = np.isfinite(candidates[np.arange(len(rows)), first])
             found[rows[exists]] = first[exists]
         bar.update(len(rows))
 
     with progress_bar("neighbours", size, "images") as bar:
-        visit_distances(queries, gallery, own, np.arange(size), visit)
+        visit_distances(queries, gallery, visit, own=own)
     own_distance, other_distance = np.full((2, size), np.nan)
     for distance, found in ((own_distance, nearest_own), (other_distance, nearest_other)):
         exists = found >= 0
@@ -88,60 +87,16 @@ def errors_nearby(
     """
     size = len(points)
     shares = np.full(size, np.nan)
-    count = min(NUM_NEARBY, size - 1)
-    if count < 1:
-        return shares
-    weights = 1 / np.arange(1, count + 1)
     counts_as_wrong = is_judged & is_wrong
 
     def visit(rows: NDArray[np.intp], distances: NDArray[np.float32]) -> None:
-        nearest = nearest_columns(distances, count)
+        nearest = nearest_columns(distances, NUM_NEARBY)
+        weights = 1 / np.arange(1, nearest.shape[1] + 1)
         judged = is_judged[nearest] @ weights
         wrong = counts_as_wrong[nearest] @ weights
         shares[rows] = np.divide(wrong, judged, out=np.full(len(rows), np.nan), where=judged > 0)
         bar.update(len(rows))
 
     with progress_bar("errors nearby", size, "images") as bar:
-        visit_distances(points, points, np.arange(size), np.arange(size), visit)
+        visit_distances(points, points, visit, own=np.arange(size))
     return shares
-
-
-def nearest_columns(distances: NDArray[np.float32], count: int) -> NDArray[np.intp]:
-    """Return the columns of each row's smallest distances, the smallest first.
-
-    Args:
-        distances: float32 [r, G], at least 0.
-        count: how many, K; fewer if there are fewer columns.
-
-    Returns:
-        int [r, K]; of equal distances the first columns.
-    """
-    count = min(count, distances.shape[1])
-    # A float32 of at least 0 is ordered as its bits are: distance and column make one number.
-    keys = distances.view(np.int32).astype(np.int64)
-    keys <<= 32
-    keys |= np.arange(distances.shape[1])
-    if count < distances.shape[1]:
-        keys.partition(count - 1, axis=1)
-    return np.sort(keys[:, :count], axis=1) & 0xFFFFFFFF
-
-
-def _at(rows: NDArray[np.float32], columns: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Return the values of each row at its columns, [r, K]."""
-    return np.take_along_axis(rows, columns, axis=1)
-
-
-def _vote(labels: NDArray[np.int32], counts: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return the most frequent label of each row, of several the first.
-
-    Args:
-        labels: int32 [r, K], at least 0.
-        counts: bool [r, K], which of them count; all but the query itself.
-
-    Returns:
-        int32 [r]; without meaning if none counts.
-    """
-    agrees = (labels[:, :, None] == labels[:, None, :]) & counts[:, None, :]
-    votes = np.where(counts, agrees.sum(axis=2), -1)  # [r, K]
-    elected: NDArray[np.int32] = labels[np.arange(len(votes)), votes.argmax(axis=1)]
-    return elected

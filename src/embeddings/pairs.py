@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from src.embeddings.retrieval import BLOCK_SIZE
+from src.embeddings.search import BLOCK_SIZE
 from src.system.progress import progress_bar
 
 # Bins that distances are counted in, from 0 to the largest that may be; then as many are put

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from src.data.shown import shown_indices
 from src.data.split import Split
 from src.embeddings.pairs import Pairs, scan_pairs
-from src.embeddings.retrieval import nearest_neighbors
+from src.embeddings.search import nearest_neighbors
 from src.experiment.curves import Curve
 from src.params.schema import Params
 from src.printable import printable

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from src.drawing.scatter import draw_classes
 from src.drawing.style import new_figure
 from src.embeddings.layouts import pca
-from src.embeddings.retrieval import nearest_neighbors
+from src.embeddings.search import nearest_neighbors
 from src.figures import FigureData, Picture
 
 

@@ -16,7 +16,7 @@ from src.data.split import Split
 from src.drawing.page import animations
 from src.embeddings import layouts
 from src.embeddings.neighborhood import NUM_NEARBY, errors_nearby, neighbors
-from src.embeddings.retrieval import NUM_VOTES
+from src.embeddings.search import NUM_VOTES
 from src.errors import UserError
 from src.experiment.curves import read_curves
 from src.experiment.experiment import Experiment

@@ -1,0 +1,215 @@
+"""Nearest neighbours by Euclidean distance: exact, over all pairs, in blocks, in bounded memory.
+
+Squared distances are computed in float64 and compared as float32. Distances that differ by less
+than a rounding of it are equal; of equally near examples the first is the nearest. Equal embeddings
+are exactly 0 apart.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+# Rows of a block of the distance matrix, which one matrix product fills: 64 x 60 000 are 31 MB.
+BLOCK_SIZE = 64
+
+# Each thread has a block.
+_MAX_THREADS = 8
+
+# Distances that a thread visits at once: as sort keys 2 MiB, which the L2 cache still serves.
+_CHUNK_PAIRS = 1 << 18
+
+# Squared distances below this share of |x|^2 + |y|^2 are rounding: the two vectors are equal.
+_ROUNDING = 1e-13
+
+# The neighbours that vote in k-NN.
+NUM_VOTES = 5
+
+
+def nearest_neighbors(
+    queries: NDArray[np.float32], gallery: NDArray[np.float32] | None = None
+) -> NDArray[np.intp]:
+    """Find each query's nearest neighbour.
+
+    Args:
+        queries: float32 [Q, D].
+        gallery: float32 [G, D]; None for the queries themselves, each without itself.
+
+    Returns:
+        int [Q], positions in the gallery; 0 if there is no neighbour.
+    """
+    points, own = (queries, np.arange(len(queries))) if gallery is None else (gallery, None)
+    nearest = np.zeros(len(queries), np.intp)
+
+    def find(rows: NDArray[np.intp], distances: NDArray[np.float32]) -> None:
+        nearest[rows] = distances.argmin(axis=1)
+
+    visit_distances(queries, points, find, own=own)
+    return nearest
+
+
+def k_nearest_neighbors(
+    queries: NDArray[np.float32], gallery: NDArray[np.float32] | None = None, *, count: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Find each query's K nearest neighbours and their distances, the nearest first.
+
+    Args:
+        queries: float32 [Q, D], finite.
+        gallery: float32 [G, D], finite; None for the queries themselves, each without itself.
+        count: K, or more: K is at most the number of neighbours.
+
+    Returns:
+        Positions in the gallery, int [Q, K], and Euclidean distances, float64 [Q, K].
+    """
+    points, own = (queries, np.arange(len(queries))) if gallery is None else (gallery, None)
+    shape = len(queries), max(0, min(count, len(points) - (own is not None)))
+    nearest, nearest_distances = np.empty(shape, np.intp), np.empty(shape)
+
+    def find(rows: NDArray[np.intp], distances: NDArray[np.float32]) -> None:
+        nearest[rows] = found = nearest_columns(distances, count)
+        differences = queries[rows, None].astype(np.float64) - points[found]  # [r, K, D]
+        nearest_distances[rows] = np.sqrt(np.einsum("rkd,rkd->rk", differences, differences))
+
+    visit_distances(queries, points, find, own=own)
+    return nearest, nearest_distances
+
+
+def visit_distances(
+    queries: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    visit: Callable[[NDArray[np.intp], NDArray[np.float32]], None],
+    *,
+    own: NDArray[np.intp] | None = None,
+    order: NDArray[np.intp] | None = None,
+) -> None:
+    """Call `visit(rows, distances)` for all queries, some at a time, from several threads.
+
+    If the gallery is empty, or holds nothing but the query itself, `visit` is never called.
+
+    Args:
+        queries: float32 [Q, D].
+        gallery: float32 [G, D].
+        visit: gets positions of queries, int [r], and their squared distances to all of the
+            gallery, float32 [r, G], in [0, 4) by the scale of `comparable`.
+        own: int [Q], the position of each query in the gallery: its distance to itself is infinite.
+            None if the gallery does not hold the queries.
+        order: int [Q], the order in which the queries are visited; None for their own.
+    """
+    if len(queries) == 0 or len(gallery) <= (own is not None):
+        return
+    order = np.arange(len(queries)) if order is None else order
+    distances = _SquaredDistances(queries, gallery, own)
+    chunk_size = max(1, _CHUNK_PAIRS // len(gallery))
+    num_threads = min(os.cpu_count() or 1, _MAX_THREADS)
+
+    def visit_every(thread: int) -> None:
+        """Visit every `num_threads`-th block of the queries."""
+        block = np.empty((min(BLOCK_SIZE, len(order)), len(gallery)))
+        for first in range(thread * BLOCK_SIZE, len(order), num_threads * BLOCK_SIZE):
+            of_block = order[first : first + BLOCK_SIZE]
+            distances.fill(of_block, block[: len(of_block)])
+            for start in range(0, len(of_block), chunk_size):
+                rows = of_block[start : start + chunk_size]
+                visit(rows, distances.as_compared(rows, block[start : start + len(rows)]))
+
+    # One thread for each product: BLAS's own wait for each other by spinning, at the cost of ours.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(num_threads) as threads:
+        list(threads.map(visit_every, range(num_threads)))
+
+
+class _SquaredDistances:
+    """Computes squared distances of some of the queries to all of the gallery."""
+
+    def __init__(
+        self,
+        queries: NDArray[np.float32],
+        gallery: NDArray[np.float32],
+        own: NDArray[np.intp] | None,
+    ) -> None:
+        """Take the arguments of `visit_distances`."""
+        self._queries, gallery64 = comparable(queries, gallery)
+        self._query_norms = np.einsum("qd,qd->q", self._queries, self._queries)
+        gallery_norms = np.einsum("gd,gd->g", gallery64, gallery64)
+        # |q - g|^2 = -2 q.g + |q|^2 + |g|^2, as one product of matrices
+        ones = np.ones(len(gallery64))
+        self._columns = np.column_stack([gallery64, ones, gallery_norms]).T  # [D + 2, G]
+        self._rounding = (_ROUNDING * gallery_norms).astype(np.float32)
+        self._own = own
+
+    def fill(self, rows: NDArray[np.intp], block: NDArray[np.float64]) -> None:
+        """Write the squared distances of the queries `rows`, int [r], to `block`, [r, G]."""
+        ones = np.ones(len(rows))
+        left = np.column_stack([-2 * self._queries[rows], self._query_norms[rows], ones])
+        np.matmul(left, self._columns, out=block)
+
+    def as_compared(
+        self, rows: NDArray[np.intp], exact: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """Return the distances that `fill` wrote, [r, G], with rounding and own ones replaced."""
+        distances = exact.astype(np.float32)
+        if self._own is not None:
+            distances[np.arange(len(rows)), self._own[rows]] = np.inf
+        # No vector is longer than 1. Smaller distances are rare, and testing each one is slow.
+        if distances.min() <= 2 * _ROUNDING:
+            rounding = (_ROUNDING * self._query_norms[rows]).astype(np.float32)
+            distances[distances <= rounding[:, None] + self._rounding] = 0
+        return distances
+
+
+def comparable(
+    queries: NDArray[np.float32], gallery: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return both in float64, moved and scaled alike such that no vector is longer than 1.
+
+    The order of the distances stays. Moved to their mean, the vectors are as short as the distances
+    between them; otherwise rounding would lose the distances if all vectors lie together far from
+    the origin. The scale is a power of two, which rounds nothing, and keeps distances from
+    overflowing. Values that are not finite become 0 or the largest float32.
+
+    Args:
+        queries: float32 [Q, D].
+        gallery: float32 [G, D], G > 0, whose mean is taken.
+
+    Returns:
+        float64 [Q, D] and [G, D].
+    """
+    origin = np.nan_to_num(gallery).mean(axis=0, dtype=np.float64)
+    queries64, gallery64 = (
+        np.nan_to_num(x).astype(np.float64) - origin for x in (queries, gallery)
+    )
+    longest = max(float(np.linalg.norm(x, axis=1).max(initial=0)) for x in (queries64, gallery64))
+    scale = 2.0 ** -np.frexp(longest)[1]
+    return queries64 * scale, gallery64 * scale
+
+
+def nearest_columns(distances: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """Return the columns of each row's smallest distances, the smallest first.
+
+    They are found by partition, and only they are sorted: O(G + K log K) for a row.
+
+    Args:
+        distances: float32 [r, G], at least 0; infinite in the same number of columns of each row.
+        count: K, or more: K is at most the number of finite distances in a row.
+
+    Returns:
+        int [r, K]; of equal distances the first columns.
+    """
+    count = min(count, int(np.isfinite(distances[0]).sum()))
+    # A float32 of at least 0 is ordered as its bits are. Distance and column make one integer,
+    # which NumPy partitions and sorts with vector instructions.
+    keys = distances.view(np.int32).astype(np.int64)
+    keys <<= 32
+    keys |= np.arange(distances.shape[1])
+    if count < distances.shape[1]:
+        keys.partition(count - 1, axis=1)
+    return np.sort(keys[:, :count], axis=1) & 0xFFFFFFFF
+
+
+def majority(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return the most frequent label of each row, [r, K] -> [r]; of several the first."""
+    votes = (labels[:, :, None] == labels[:, None, :]).sum(axis=2)  # [r, K]
+    elected: NDArray[np.int32] = labels[np.arange(len(votes)), votes.argmax(axis=1)]
+    return elected
