@@ -16,6 +16,7 @@ from src.comparison_formats import for_console
 from src.errors import SweepFailed, UserError
 from src.jobs import TO_RUN, Job, run_jobs
 from src.lock import one_writer
+from src.printable import printable
 from src.results import read_result
 from src.sweep import Child, check_data, check_unchanged, parse_param, plan, write_params
 
@@ -104,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for child in to_run:
             with one_writer(child.experiment.model_dir):
                 for line in child.experiment.overwrite():
-                    print(f"warning: {line}", flush=True)
+                    print(f"warning: {printable(line)}", flush=True)
     for child in to_run:
         write_params(child)
     outcome = run_jobs(jobs, at_once=args.jobs, num_done=num_ended)

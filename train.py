@@ -18,6 +18,7 @@ from src.facts import check_facts, check_training, describe
 from src.holdout import hold_out
 from src.lock import one_writer
 from src.params import Params, load_params
+from src.printable import printable
 from src.progress import phase
 from src.split import Split
 from src.stopping import Stopped
@@ -188,7 +189,7 @@ def _repair_checkpoints(experiment: Experiment, *, verbose: bool) -> None:
 def _warn(lines: Iterable[str]) -> None:
     """Print a warning for each line."""
     for line in lines:
-        print(f"warning: {line}", flush=True)
+        print(f"warning: {printable(line)}", flush=True)
 
 
 if __name__ == "__main__":

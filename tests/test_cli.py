@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import train
 from src.cli import experiment_parser, positive_int, program_parser, whole_number
 
 ROOT = Path(__file__).parent.parent
@@ -493,3 +494,8 @@ def test_numbers_in_a_range(text, fits):
     else:
         with pytest.raises(ArgumentTypeError, match="65536; accepted: a whole number from 0 to 65"):
             read(text)
+
+
+def test_a_warning_is_one_line_whatever_it_names(capsys):
+    train._warn(["da\x1b[2Jta/\u202epics: odd\nerror: x"])
+    assert capsys.readouterr().out == ("warning: da\\x1b[2Jta/\\u202epics: odd\\nerror: x\n")
