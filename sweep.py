@@ -14,6 +14,7 @@ from src.comparing.comparison import compare
 from src.comparing.formats import for_console
 from src.comparing.results import read_result
 from src.errors import SweepFailed, UserError
+from src.printable import printable
 from src.sweeping.local import TO_RUN, Job, run_jobs
 from src.sweeping.plan import Child, check_data, check_unchanged, parse_param, plan, write_params
 from src.system.cli import add_data_dir, add_keep_splits, positive_int, program_parser, run
@@ -104,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for child in to_run:
             with one_writer(child.experiment.model_dir):
                 for line in child.experiment.overwrite():
-                    print(f"warning: {line}", flush=True)
+                    print(f"warning: {printable(line)}", flush=True)
     for child in to_run:
         write_params(child)
     outcome = run_jobs(jobs, at_once=args.jobs, num_done=num_ended)

@@ -24,6 +24,7 @@ from src.errors import UserError
 from src.experiment.data_record import load_recorded
 from src.experiment.experiment import Experiment
 from src.params.schema import Params
+from src.printable import printable
 from src.projector.files import MAX_POINTS, TITLES, write_evolution, write_projector
 from src.projector.sprite import MAX_SHEET_SIDE
 from src.projector.tensorboard import tensorboard, wait_for_interrupt
@@ -111,7 +112,7 @@ def _load(
             params, data_dir, experiment, begins=False, keeps_splits=keeps_splits
         )
     for warning in loaded.warnings:
-        print(f"warning: {warning}")
+        print(f"warning: {printable(warning)}")
     splits = hold_out(loaded.data.splits, params, experiment.params_path)
     return {name: split for name, split in splits.items() if name in {*names, "train"}}
 

@@ -493,3 +493,10 @@ def test_numbers_in_a_range(text, fits):
     else:
         with pytest.raises(ArgumentTypeError, match="65536; accepted: a whole number from 0 to 65"):
             read(text)
+
+
+def test_a_warning_is_one_line_whatever_it_names(capsys):
+    from model.training import run
+
+    run._warn(["da\x1b[2Jta/\u202epics: odd\nerror: x"])
+    assert capsys.readouterr().out == ("warning: da\\x1b[2Jta/\\u202epics: odd\\nerror: x\n")

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.data.loading import load_data, load_splits
 from src.data import loading as data_module
+from src.data.loading import load_data, load_splits
 from src.data.split import SPLITS, Dataset, Split
 from src.errors import UserError
 from src.params.schema import Params

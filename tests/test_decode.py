@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 from raw_pictures import chunk, directory, exif, jpeg_segment, png, tiff
 
-from src.data.decode import MAX_SIDE, BadImage, decode, is_passed_over
 from src.data import decode as decode_module
+from src.data.decode import MAX_SIDE, BadImage, decode, is_passed_over
 
 
 def picture(tmp_path, image, name="x.png", **options):

@@ -89,3 +89,11 @@ def test_every_phase_of_a_view_has_its_name(tmp_path, monkeypatch):
         *("tinting", "writing metadata.tsv", "writing bookmarks.json", "pairs", "picture"),
     ):
         assert name in terminal.getvalue(), name
+
+
+def test_a_name_from_outside_controls_no_terminal(monkeypatch):
+    terminal = on_terminal(monkeypatch)
+    with progress_bar("decode a\x1b[2J\u202eb", 2, "pictures") as bar:
+        bar.update(1)
+    assert "decode a\\x1b[2J\\u202eb: " in terminal.getvalue()
+    assert "\u202e" not in terminal.getvalue() and "\x1b[2J" not in terminal.getvalue()

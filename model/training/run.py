@@ -19,6 +19,7 @@ from src.experiment.experiment import Experiment
 from src.experiment.facts import check_facts, check_training, describe
 from src.experiment.table import format_splits, queries_notes
 from src.params.schema import Params
+from src.printable import printable
 from src.system.cli import quiet_console
 from src.system.lock import one_writer
 from src.system.progress import phase
@@ -239,4 +240,4 @@ class _Run:
 def _warn(lines: Iterable[str]) -> None:
     """Print a warning for each line."""
     for line in lines:
-        print(f"warning: {line}", flush=True)
+        print(f"warning: {printable(line)}", flush=True)

@@ -326,7 +326,7 @@ class _Restore:
             self._has_warned = True
             logger.warning(
                 "warning: %s: damaged; %s, and whatever else is, is decoded again",
-                self._cache_path,
+                printable(str(self._cache_path)),
                 path,
             )
         with contextlib.suppress(OSError):  # a cache that is only read
@@ -345,7 +345,9 @@ def _build_in_turn(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint
     """Build the cache, or wait for another process that does."""
 
     def say(holder: str) -> None:
-        logger.warning("%s: being made by another run; waiting for %s", cache_path, holder)
+        logger.warning(
+            "%s: being made by another run; waiting for %s", printable(str(cache_path)), holder
+        )
 
     cache_path.parent.mkdir(parents=True, exist_ok=True)
     with in_turn(cache_path.with_suffix(".lock"), say):

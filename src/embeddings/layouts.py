@@ -65,7 +65,12 @@ def settings(name: str) -> dict[str, object]:
         iterations = [EXAGGERATED_ITERATIONS, ITERATIONS, EXAGGERATION]
         return {**versions, **limits, "perplexity": PERPLEXITY, "iterations": iterations}
     if name == "umap":
-        return {**versions, "num_neighbors": NUM_NEIGHBORS, "epochs": UMAP_EPOCHS}
+        return {
+            **versions,
+            "num_neighbors": NUM_NEIGHBORS,
+            "epochs": UMAP_EPOCHS,
+            "itself": "first",
+        }
     return versions
 
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from src.printable import printable
+
 DELAY = 0.5
 """Seconds until something is shown: what is quick is not worth a flash."""
 
@@ -28,7 +30,7 @@ def progress_bar(
         seen: how many of them an earlier run has done.
     """
     return tqdm(
-        desc=description,
+        desc=printable(description),
         total=total,
         initial=seen,
         unit=f" {unit}",
