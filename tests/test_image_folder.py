@@ -322,9 +322,9 @@ def test_bad_pictures_are_named_and_skipped(folder):
     reasons = spoil(folder)
     data = load_data(params(on_bad_image="skip"), folder.parent)
     splits = data.splits
-    (line,) = (line for line in data.warnings if "skipped" in line)
-    assert line.startswith(f"{folder}: 9 of 39 pictures skipped:\n")
-    assert all(f"{folder / name}: " in line for name in reasons)
+    assert f"{folder}: 9 of 39 pictures skipped" in data.warnings
+    for name in reasons:
+        assert any(line.startswith(f"{folder / name}: ") for line in data.warnings)
     assert sum(len(split) for split in splits.values()) == 30
     for split in splits.values():
         assert [split.class_names[label] for label in split.labels] == colour_names(split)

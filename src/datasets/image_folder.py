@@ -127,7 +127,7 @@ def _cache_path(data_dir: Path, folder: Path, params: "Params") -> Path:
 def _bad_pictures(
     folder: Path, listing: Listing, cache: ImageCache, on_bad_image: str
 ) -> list[str]:
-    """Return a warning that names the bad pictures, or raise an error that does."""
+    """Return warnings that name the bad pictures, or raise an error that does."""
     if not cache.bad:
         return []
     lines = [
@@ -143,5 +143,4 @@ def _bad_pictures(
             "the bad ones out"
         )
         raise UserError("\n".join(lines))
-    indented = "\n  ".join(lines)
-    return [f"{folder}: {count} skipped:\n  {indented}"]
+    return [f"{folder}: {count} skipped", *lines]
