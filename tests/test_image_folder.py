@@ -360,7 +360,10 @@ def test_paths_of_a_csv_are_not_trusted(folder, path):
     write_picture(folder.parent / "outside.png")
     write_csv(folder, [(f"red/{n}.png", "ab"[n % 2]) for n in range(10)] + [(path, "a")])
     text = message(folder, image_csv="list.csv")
-    assert text.startswith(f"{folder / path}: ") and "1 of 11 pictures are bad" in text
+    assert (
+        text.startswith(f"{folder / path} (line 12 of the CSV file): ")
+        and "1 of 11 pictures are bad" in text
+    )
     split = load(folder.parent, "test", params(image_csv="list.csv", on_bad_image="skip"))
     assert len(split) == 2
 
