@@ -188,7 +188,8 @@ def _write_projector(experiment: Experiment, view: View, whole: Split) -> None:
         layouts=view.layouts,
     )
     num_points, num_dimensions = view.embeddings.shape
-    said = [f"{num_points} points of {num_dimensions} dimensions", *_judgements(view)]
+    noun = "dimension" if num_dimensions == 1 else "dimensions"
+    said = [f"{num_points} points of {num_dimensions} {noun}", *_judgements(view)]
     print(f"{written.directory}: {'; '.join(said)}")
     titles = [TITLES[layout] for layout in view.layouts]
     if titles:

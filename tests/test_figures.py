@@ -500,6 +500,13 @@ def test_before_and_after():
         assert f"{share:.0%} of the variance" in axes.get_xlabel()
 
 
+def test_before_and_after_where_each_image_is_alone_in_its_class():
+    picture = draw("before_after", data_of(size=5, num_classes=5))
+    assert all("recall@1 -" in axes.get_title() for axes in picture.figure.axes)
+    assert "not defined: each image is the only one of its class" in picture.caption
+    assert "5 more" not in picture.caption
+
+
 class TestCurves:
     def test_the_points(self):
         of_loss, of_fraction = draw("curves", data_of()).figure.axes

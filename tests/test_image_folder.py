@@ -304,6 +304,14 @@ def spoil(folder):
     }
 
 
+def test_bad_pictures_of_a_list_have_their_lines(folder):
+    rows = ["path,label", "red/0.png,a", "", "absent.png,b", "../outside.png,b"]
+    (folder / "list.csv").write_text("\n".join(rows))
+    text = message(folder, image_csv="list.csv", on_bad_image="error")
+    assert "absent.png (line 4 of the CSV file): missing" in text
+    assert "outside.png (line 5 of the CSV file): outside of the folder of pictures" in text
+
+
 def test_bad_pictures_are_all_named_in_one_error(folder):
     reasons = spoil(folder)
     text = message(folder, on_bad_image="error")
@@ -352,7 +360,10 @@ def test_paths_of_a_csv_are_not_trusted(folder, path):
     write_picture(folder.parent / "outside.png")
     write_csv(folder, [(f"red/{n}.png", "ab"[n % 2]) for n in range(10)] + [(path, "a")])
     text = message(folder, image_csv="list.csv")
-    assert text.startswith(f"{folder / path}: ") and "1 of 11 pictures are bad" in text
+    assert (
+        text.startswith(f"{folder / path} (line 12 of the CSV file): ")
+        and "1 of 11 pictures are bad" in text
+    )
     split = load(folder.parent, "test", params(image_csv="list.csv", on_bad_image="skip"))
     assert len(split) == 2
 

@@ -1,6 +1,8 @@
 """Progress bars: with their name on a terminal, and nothing elsewhere."""
 
 import io
+import os
+import pty
 import sys
 import time
 
@@ -48,6 +50,23 @@ def test_without_a_number_of_steps_the_name_stands_there(monkeypatch):
             assert time.monotonic() < deadline
             time.sleep(0.01)
     assert terminal.getvalue().endswith("\r")
+
+
+def test_on_a_terminal_that_does_not_know_its_size(monkeypatch):
+    monkeypatch.setattr("src.progress.DELAY", 0.0)
+    reader, writer = pty.openpty()
+    with os.fdopen(reader, "rb", buffering=0) as shown, os.fdopen(writer, "w") as terminal:
+        assert os.get_terminal_size(writer) == (0, 0)
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with progress_bar("neighbours", 10, "images") as bar:
+            bar.update(4)
+            bar.refresh()
+        with phase("starting TensorFlow"):
+            time.sleep(0.8)
+        monkeypatch.undo()
+        text = shown.read(100_000)
+    assert b"neighbours:  40%" in text
+    assert b"starting TensorFlow ..." in text
 
 
 def test_what_is_quick_does_not_flash(monkeypatch):

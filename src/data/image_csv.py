@@ -66,6 +66,7 @@ def read_csv(folder: Path, path: Path) -> Listing:
     for split in dict.fromkeys(listing.splits):
         listing.origins[split] = printable(path.name)
     warn_of_names(listing, path, given)
+    listing.lines = lines
     return listing
 
 

@@ -45,6 +45,7 @@ class Listing:
         splits: the split of each; what is in none of its own is in `train`.
         origins: where each split that the data set has itself is from, in a few words.
         warnings: what a user should know of how it was understood, a line each.
+        lines: of a CSV file, the line that names each path.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -52,6 +53,7 @@ class Listing:
     splits: list[str] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    lines: dict[str, int] = field(default_factory=dict)
 
     def add(self, path: str, class_name: str, split: str) -> None:
         """Add a picture."""

@@ -130,10 +130,11 @@ def _bad_pictures(
     """Return warnings that name the bad pictures, or raise an error that does."""
     if not cache.bad:
         return []
-    lines = [
-        f"{folder / printable(listing.paths[row])}: {reason}"
-        for row, reason in sorted(cache.bad.items())[:_MAX_NAMED]
-    ]
+    lines = []
+    for row, reason in sorted(cache.bad.items())[:_MAX_NAMED]:
+        path = listing.paths[row]
+        line = f" (line {listing.lines[path]} of the CSV file)" if listing.lines else ""
+        lines.append(f"{folder / printable(path)}{line}: {reason}")
     if len(cache.bad) > _MAX_NAMED:
         lines.append(f"... and {len(cache.bad) - _MAX_NAMED} more, see {cache.manifest_path}")
     count = f"{len(cache.bad)} of {len(listing.paths)} pictures"

@@ -98,6 +98,8 @@ class FigureData:
     def unanswerable(self) -> str:
         """A sentence about the images that no neighbour can be right for; "" if there are none."""
         number = int((~self.is_answerable).sum())
+        if number == len(self.split):
+            return " Here it is not defined: each image is the only one of its class."
         if number < 2:
             return f" {number} more is the only one of its class, and left out." if number else ""
         return f" {number} more are the only ones of their classes, and left out."

@@ -3,10 +3,12 @@
 Where standard error is no terminal, nothing.
 """
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, TextIO
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -37,9 +39,9 @@ def progress_bar(
         unit_scale=True,
         disable=None,  # where stderr is not a terminal
         leave=False,
-        dynamic_ncols=True,
         delay=DELAY,
         file=sys.stderr,
+        **_shape(sys.stderr),
     )
 
 
@@ -62,11 +64,24 @@ def phase(name: str) -> Iterator[None]:
         thread.join()
 
 
-def _show(name: str, has_ended: threading.Event, console: object) -> None:
+def _show(name: str, has_ended: threading.Event, console: TextIO) -> None:
     if DELAY and has_ended.wait(DELAY):
         return
-    bar = tqdm(bar_format=f"{name} ... {{elapsed}}", leave=False, dynamic_ncols=True, file=console)
+    bar_format = f"{name} ... {{elapsed}}"
+    bar = tqdm(bar_format=bar_format, leave=False, file=console, **_shape(console))
     bar.start_t -= DELAY
     while not has_ended.wait(_REFRESH_EVERY_SECONDS):
         bar.refresh()
     bar.close()
+
+
+def _shape(console: TextIO) -> dict[str, Any]:
+    """Return how large tqdm takes the terminal to be: as it is or, if it says 0 x 0, as most are.
+
+    So small are those of containers, `script` and serial lines; tqdm would show nothing there.
+    """
+    try:
+        is_known = all(os.get_terminal_size(console.fileno()))
+    except OSError:
+        is_known = True  # no terminal
+    return {"dynamic_ncols": True} if is_known else {"ncols": 80, "nrows": 24}
