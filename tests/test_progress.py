@@ -53,7 +53,7 @@ def test_without_a_number_of_steps_the_name_stands_there(monkeypatch):
 
 
 def test_on_a_terminal_that_does_not_know_its_size(monkeypatch):
-    monkeypatch.setattr("src.progress.DELAY", 0.0)
+    monkeypatch.setattr("src.system.progress.DELAY", 0.0)
     reader, writer = pty.openpty()
     with os.fdopen(reader, "rb", buffering=0) as shown, os.fdopen(writer, "w") as terminal:
         assert os.get_terminal_size(writer) == (0, 0)
