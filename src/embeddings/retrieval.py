@@ -32,9 +32,6 @@ _ROUNDING = 1e-13
 # The neighbours that vote in k-NN.
 NUM_VOTES = 5
 
-# Of the distances between examples: a few near pairs, the typical pair, a few far pairs.
-PERCENTILES = (5, 50, 95)
-
 
 class Ranking(NamedTuple):
     """What the ranking of the gallery says of each query.
@@ -272,43 +269,6 @@ def comparable(
     longest = max(float(np.linalg.norm(x, axis=1).max(initial=0)) for x in (queries64, gallery64))
     scale = 2.0 ** -np.frexp(longest)[1]
     return queries64 * scale, gallery64 * scale
-
-
-def percentiles_of_distances(
-    embeddings: NDArray[np.float32], distance: str, max_pairs: int = 200_000
-) -> NDArray[np.float32]:
-    """Return percentiles of the distances between different examples.
-
-    Args:
-        embeddings: float32 [N, D].
-        distance: see `src.embeddings.pairs.paired_distances`.
-        max_pairs: where there are more pairs, this many are drawn, always the same ones.
-
-    Returns:
-        float32, one for each of `PERCENTILES`; NaN where there is no pair.
-    """
-    size, num_dimensions = embeddings.shape
-    if size < 2:
-        return np.full(len(PERCENTILES), np.nan, np.float32)
-    if size * (size - 1) // 2 <= max_pairs:
-        first, second = np.triu_indices(size, k=1)
-    else:
-        rng = np.random.default_rng(0)
-        first = rng.integers(size, size=max_pairs)
-        second = (first + rng.integers(1, size, size=max_pairs)) % size
-    if distance == "cosine":
-        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        embeddings = embeddings / np.maximum(norms, np.finfo(np.float32).tiny)
-    square_distances = np.empty(len(first), np.float32)
-    for start in range(0, len(first), BLOCK_SIZE):
-        block = slice(start, start + BLOCK_SIZE)
-        differences = embeddings[first[block]] - embeddings[second[block]]  # [<= BLOCK_SIZE, D]
-        square_distances[block] = np.einsum("pd,pd->p", differences, differences)
-    if distance == "euclidean":
-        square_distances = np.sqrt(square_distances)
-    scale = {"mean_squared": num_dimensions, "cosine": 2}.get(distance, 1)
-    percentiles: NDArray[np.float64] = np.percentile(square_distances, PERCENTILES) / scale
-    return percentiles.astype(np.float32)
 
 
 def _vote(neighbor_classes: NDArray[np.int32]) -> NDArray[np.int32]:
