@@ -36,7 +36,7 @@ class Rows(NamedTuple):
 
     distances: NDArray[np.float32]
     same: NDArray[np.bool_]
-    anchors: NDArray[np.intp]
+    anchors: NDArray[np.integer]
 
 
 class Slopes(NamedTuple):
@@ -95,7 +95,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def sort_rows(
-    distances: NDArray[np.float32], flag: NDArray[np.bool_], anchors: NDArray[np.intp]
+    distances: NDArray[np.float32], flag: NDArray[np.bool_], anchors: NDArray[np.integer]
 ) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
     """Sort each anchor's row by distance; of equal ones those with the flag come last.
 
