@@ -60,6 +60,7 @@ def batch_hard_triplet_loss(
         1.750
         >>> tape.gradient(loss, embeddings).numpy().ravel().tolist()
         [-0.25, 1.25, -1.25, 0.25]
+    """
     return batch_hard(labels, embeddings, margin=margin, distance=_distance(squared)).loss
 
 

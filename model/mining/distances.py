@@ -1,5 +1,7 @@
 """The distances of `src/distance.py`, in TensorFlow."""
 
+import numpy as np
+
 from model.estimator import tf
 from src.distance import DISTANCES
 
@@ -18,9 +20,8 @@ def comparable(embeddings: tf.Tensor, distance: str) -> tf.Tensor:
         return embeddings
     vectors = tf.cast(embeddings, tf.float64)
     squared = tf.reduce_sum(tf.square(vectors), axis=1, keepdims=True)
-    is_zero = tf.equal(squared, 0.0)
-    # The gradient of the square root at 0 is infinite.
-    return vectors / tf.where(is_zero, float("inf"), tf.sqrt(tf.where(is_zero, 1.0, squared)))
+    is_nonzero = tf.not_equal(squared, 0.0)  # NaN is; at 0 the root's gradient is infinite
+    return vectors / tf.where(is_nonzero, tf.sqrt(tf.where(is_nonzero, squared, 1.0)), np.inf)
 
 
 def from_squared(squared: tf.Tensor, distance: str, num_dimensions: int) -> tf.Tensor:
@@ -66,7 +67,7 @@ def paired_distances(x: tf.Tensor, y: tf.Tensor, distance: str) -> tf.Tensor:
     """
     differences = comparable(x, distance) - comparable(y, distance)
     squared = tf.reduce_sum(tf.square(differences), axis=1)
-    is_zero = tf.equal(squared, 0.0)
-    distances = from_squared(tf.where(is_zero, 1.0, squared), distance, x.shape[1])
-    distances = tf.where(is_zero, 0.0, distances)
-    return tf.where(distances < tf.float32.max, distances, float("nan"))
+    is_nonzero = tf.not_equal(squared, 0.0)  # NaN is; at 0 the root's gradient is infinite
+    distances = from_squared(tf.where(is_nonzero, squared, 1.0), distance, x.shape[1])
+    distances = tf.where(is_nonzero, distances, 0.0)
+    return tf.where(distances < tf.float32.max, distances, np.nan)
