@@ -11,7 +11,7 @@ from model.learning_rate import learning_rate
 from model.mining.loss import TripletLoss
 from model.pretrained import InitialWeights, LayerValues
 from model.split_metrics import SPLIT_METRICS, SplitMetrics
-from src.embeddings.retrieval import PERCENTILES, percentiles_of_distances
+from src.mining.distances import PERCENTILES, percentiles_of_distances
 from src.params.schema import Params
 from src.registry import NETWORKS, TRIPLET_STRATEGIES, look_up
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from model.estimator import tf
 from model.mining.loss import TripletLoss
 from src.embeddings.metrics import Embedded, Metrics, metrics_within
-from src.embeddings.retrieval import PERCENTILES, Ranking, percentiles_of_distances
+from src.embeddings.retrieval import Ranking
+from src.mining.distances import PERCENTILES, percentiles_of_distances
 from src.params.metric_names import WITHIN, WITHIN_COUNTS
 
 COUNTS = ("num_valid_triplets", *WITHIN_COUNTS)
@@ -107,7 +108,7 @@ class SplitMetrics:
             [
                 embeddings,
                 labels,
-                triplets.loss,
+                triplets.loss_sum,
                 triplets.num_averaged_triplets,
                 tf.stack(num_positive),
                 tf.stack(num_valid),
@@ -131,7 +132,7 @@ class SplitMetrics:
         self,
         embeddings: NDArray[np.float32],
         labels: NDArray[np.int32],
-        loss: np.float32,
+        loss_sum: np.float64,
         num_averaged: np.int64,
         num_positive: NDArray[np.int64],
         num_valid: NDArray[np.int64],
@@ -142,7 +143,7 @@ class SplitMetrics:
         sum_of_returned = num_batches * self.loss
         self._embeddings.append(embeddings)
         self._labels.append(labels)
-        self._loss_sum += float(loss) * int(num_averaged)
+        self._loss_sum += float(loss_sum)
         self._num_averaged += int(num_averaged)
         self._num_positive += num_positive
         self._num_valid += num_valid

@@ -21,15 +21,46 @@ def batch_all_triplet_loss(
 
     Returns:
         The loss and fraction_positive, float32 scalars; see `batch_all`.
+
+    Example:
+        >>> from model.triplet_loss import batch_all_triplet_loss
+        >>> import tensorflow as tf
+        >>> labels = tf.constant([0, 0, 1, 1])
+        >>> embeddings = tf.constant([[0.0], [1.0], [3.0], [5.0]])
+        >>> loss, fraction_positive = batch_all_triplet_loss(labels, embeddings, margin=3.0)
+        >>> print(f"{float(loss):.3f}, {float(fraction_positive):.3f}")  # of 8 triplets 5
+        1.800, 0.625
     """
     triplets = batch_all(labels, embeddings, margin=margin, distance=_distance(squared))
     return triplets.loss, triplets.fraction_positive
 
 
 def batch_hard_triplet_loss(
-    labels: tf.Tensor, embeddings: tf.Tensor, margin: float, squared: bool = False
+    labels: tf.Tensor, embeddings: tf.Tensor, margin: float | str, squared: bool = False
 ) -> tf.Tensor:
-    """Return the batch-hard loss, a float32 scalar; arguments as above, see `batch_hard`."""
+    """Return the batch-hard loss.
+
+    Args:
+        labels: integer [B] or [B, 1].
+        embeddings: float32 [B, D].
+        margin: > 0, in units of the distance; or "soft".
+        squared: squared Euclidean distances instead of Euclidean.
+
+    Returns:
+        The loss, a float32 scalar; see `batch_hard`.
+
+    Example:
+        >>> from model.triplet_loss import batch_hard_triplet_loss
+        >>> import tensorflow as tf
+        >>> labels = tf.constant([0, 0, 1, 1])
+        >>> embeddings = tf.Variable([[0.0], [1.0], [3.0], [5.0]])
+        >>> with tf.GradientTape() as tape:
+        ...     loss = batch_hard_triplet_loss(labels, embeddings, margin=3.0)
+        >>> print(f"{float(loss):.3f}")
+        1.750
+        >>> tape.gradient(loss, embeddings).numpy().ravel().tolist()
+        [-0.25, 1.25, -1.25, 0.25]
+    """
     return batch_hard(labels, embeddings, margin=margin, distance=_distance(squared)).loss
 
 

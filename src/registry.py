@@ -24,7 +24,8 @@ NETWORKS = {
     "naive_cnn": "model.networks.naive_cnn:build",
 }
 
-# strategy(labels, embeddings, *, margin, distance) -> model.mining.loss.TripletLoss
+# strategy(labels, embeddings, *, margin, distance, anchors=None) -> model.mining.loss.TripletLoss;
+# see model/triplet_strategies/__init__.py
 TRIPLET_STRATEGIES = {
     "batch_all": "model.triplet_strategies.batch_all:batch_all",
     "batch_hard": "model.triplet_strategies.batch_hard:batch_hard",

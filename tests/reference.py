@@ -1,6 +1,6 @@
 """The losses as NumPy loops over (a, p, n), written from their definitions, in float64."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -49,9 +49,12 @@ def distance_gradient(x: np.ndarray, y: np.ndarray, name: str) -> np.ndarray:
     return (x - y) / d if d > 0 else np.zeros_like(x)
 
 
-def valid_triplets(labels: np.ndarray) -> Iterator[tuple[int, int, int]]:
+def valid_triplets(
+    labels: np.ndarray, anchors: Iterable[int] | None = None
+) -> Iterator[tuple[int, int, int]]:
+    """Those of the `anchors`, places in the batch; None for all."""
     size = len(labels)
-    for a in range(size):
+    for a in range(size) if anchors is None else anchors:
         for p in range(size):
             for n in range(size):
                 if a != p and labels[a] == labels[p] and labels[n] != labels[a]:
@@ -96,23 +99,33 @@ def _hinge(margin: float) -> tuple[Callable[[float], float], Callable[[float], f
 
 
 def batch_all(
-    labels: np.ndarray, embeddings: np.ndarray, *, margin: float, distance: str
+    labels: np.ndarray,
+    embeddings: np.ndarray,
+    *,
+    margin: float,
+    distance: str,
+    anchors: Iterable[int] | None = None,
 ) -> Reference:
     """Every valid triplet; the mean over those with a loss > 0."""
     batch = Batch(embeddings, distance)
-    triplets = list(valid_triplets(labels))
+    triplets = list(valid_triplets(labels, anchors))
     num_positive = sum(batch.difference(t) + margin > 0 for t in triplets)
     loss, gradient = batch.mean(triplets, *_hinge(margin), num_positive)
     return Reference(loss, num_positive, num_positive, len(triplets), gradient)
 
 
 def batch_hard(
-    labels: np.ndarray, embeddings: np.ndarray, *, margin: float | str, distance: str
+    labels: np.ndarray,
+    embeddings: np.ndarray,
+    *,
+    margin: float | str,
+    distance: str,
+    anchors: Iterable[int] | None = None,
 ) -> Reference:
     """Each anchor's farthest positive and nearest negative; the mean over anchors with both."""
     batch = Batch(embeddings, distance)
     hardest: dict[int, tuple[int, int, int]] = {}
-    for a, p, n in valid_triplets(labels):
+    for a, p, n in valid_triplets(labels, anchors):
         _, p_so_far, n_so_far = hardest.get(a, (a, p, n))
         if batch.d[a][p] > batch.d[a][p_so_far]:
             p_so_far = p
@@ -135,12 +148,17 @@ def batch_hard(
 
 
 def batch_semihard(
-    labels: np.ndarray, embeddings: np.ndarray, *, margin: float, distance: str
+    labels: np.ndarray,
+    embeddings: np.ndarray,
+    *,
+    margin: float,
+    distance: str,
+    anchors: Iterable[int] | None = None,
 ) -> Reference:
     """For each (a, p) the nearest negative farther than p, else the farthest; mean over (a, p)."""
     batch = Batch(embeddings, distance)
     triplets = []
-    for a, p in sorted({(a, p) for a, p, _ in valid_triplets(labels)}):
+    for a, p in sorted({(a, p) for a, p, _ in valid_triplets(labels, anchors)}):
         negatives = [n for n in range(len(labels)) if labels[n] != labels[a]]
         farther = [n for n in negatives if batch.d[a][n] > batch.d[a][p]]
         if farther:

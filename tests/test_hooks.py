@@ -14,9 +14,9 @@ from model.hooks.alarms import CollapseAlarm, DivergenceGuard, FiniteCheckpoints
 from model.hooks.progress import ProgressBar, ProgressFile
 from model.hooks.report import EvaluationReport
 from model.split_metrics import COUNTS, NAMES
-from src.embeddings.retrieval import PERCENTILES, percentiles_of_distances
 from src.errors import TrainingDiverged
 from src.experiment.experiment import Experiment
+from src.mining.distances import PERCENTILES, percentiles_of_distances
 from src.registry import TRIPLET_STRATEGIES, look_up
 
 LOG2 = math.log(2)

@@ -5,9 +5,7 @@ import pytest
 
 from src.embeddings import search
 from src.embeddings.retrieval import (
-    PERCENTILES,
     nearest_class_means,
-    percentiles_of_distances,
     rank_gallery,
     recall_at_1,
 )
@@ -16,27 +14,6 @@ from src.embeddings.search import nearest_neighbors
 
 def gaussian(num_examples, size, seed=0):
     return np.random.default_rng(seed).normal(size=(num_examples, size)).astype(np.float32)
-
-
-def reference_distances(embeddings):
-    """Return the distances of all pairs of different examples."""
-    points = embeddings.astype(np.float64)
-    return np.array(
-        [
-            np.sqrt(np.sum((points[i] - points[j]) ** 2))
-            for i in range(len(points))
-            for j in range(i + 1, len(points))
-        ]
-    )
-
-
-def reference_percentile(values, percentile):
-    """Return a percentile, between two of the sorted values in proportion."""
-    values = sorted(values)
-    position = percentile / 100 * (len(values) - 1)
-    below = int(position)
-    above = min(below + 1, len(values) - 1)
-    return values[below] + (position - below) * (values[above] - values[below])
 
 
 def test_recall_by_hand():
@@ -77,66 +54,6 @@ def test_recall_of_nothing():
     assert recall_at_1(one, label, none, no_label) is None
     assert recall_at_1(one, label, one, label + 1) is None
     assert recall_at_1(one, label, one, label) == 1
-
-
-@pytest.mark.parametrize("num_examples", [2, 3, 4, 30])
-def test_percentiles_of_all_pairs(num_examples):
-    embeddings = gaussian(num_examples, 5)
-    distances = reference_distances(embeddings)
-    for name, values in (("euclidean", distances), ("squared_euclidean", distances**2)):
-        expected = [reference_percentile(values, percentile) for percentile in (5, 50, 95)]
-        actual = percentiles_of_distances(embeddings, name)
-        np.testing.assert_allclose(actual, expected, rtol=1e-5)
-
-
-def test_percentiles_by_hand():
-    # 0, 1, 3 on a line: distances 1, 2, 3.
-    embeddings = np.array([[0], [1], [3]], np.float32)
-    actual = percentiles_of_distances(embeddings, "euclidean")
-    np.testing.assert_allclose(actual, [1 + 0.1, 2, 3 - 0.1], rtol=1e-6)
-    actual = percentiles_of_distances(embeddings, "squared_euclidean")
-    np.testing.assert_allclose(actual, [1 + 0.1 * 3, 4, 9 - 0.1 * 5], rtol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["euclidean", "squared_euclidean", "mean_squared", "cosine"])
-def test_percentiles_of_drawn_pairs_are_close_to_those_of_all(name):
-    embeddings = gaussian(200, 3)  # 19 900 pairs
-    every_pair = percentiles_of_distances(embeddings, name)
-    drawn = percentiles_of_distances(embeddings, name, max_pairs=10_000)
-    assert not np.array_equal(drawn, every_pair)
-    np.testing.assert_allclose(drawn, every_pair, rtol=0.08)
-    again = percentiles_of_distances(embeddings, name, max_pairs=10_000)
-    np.testing.assert_array_equal(drawn, again)
-
-
-def test_the_limit_on_pairs_is_a_limit():
-    embeddings = gaussian(20, 3)  # 190 pairs
-    every_pair = percentiles_of_distances(embeddings, "euclidean")
-    at_limit = percentiles_of_distances(embeddings, "euclidean", max_pairs=190)
-    below = percentiles_of_distances(embeddings, "euclidean", max_pairs=189)
-    np.testing.assert_array_equal(at_limit, every_pair)
-    assert not np.array_equal(below, every_pair)
-
-
-def test_drawn_pairs_are_of_different_examples():
-    # Corners of a simplex: all distances are 1, but an example's to itself.
-    embeddings = np.eye(40, dtype=np.float32) * np.float32(np.sqrt(0.5))
-    for max_pairs in (779, 780):
-        actual = percentiles_of_distances(embeddings, "euclidean", max_pairs=max_pairs)
-        np.testing.assert_allclose(actual, [1, 1, 1], rtol=1e-6)
-
-
-@pytest.mark.parametrize("num_examples", [0, 1])
-def test_percentiles_without_a_pair(num_examples):
-    actual = percentiles_of_distances(gaussian(num_examples, 3), "euclidean")
-    assert np.isnan(actual).all() and actual.shape == (3,)
-
-
-def test_one_value_for_each_percentile():
-    assert PERCENTILES == (5, 50, 95)
-    for num_examples in (1, 5):
-        actual = percentiles_of_distances(gaussian(num_examples, 3), "squared_euclidean")
-        assert actual.shape == (3,) and actual.dtype == np.float32
 
 
 def reference_ranking(queries, query_labels, gallery=None, gallery_labels=None, own=None):

@@ -1,16 +1,25 @@
 """Every strategy against its definition as a NumPy loop, eagerly and in a v1 graph."""
 
+import doctest
 from contextlib import contextmanager
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import reference
 
+from model import triplet_loss
 from model.estimator import tf
-from model.mining import distances
+from model.mining import rectangle
+from model.mining.loss import TripletLoss
 from model.triplet_loss import batch_all_triplet_loss, batch_hard_triplet_loss
-from src.registry import SOFT_MARGIN_STRATEGIES, TRIPLET_STRATEGIES, look_up
+from src.registry import (
+    OFFLINE_STRATEGIES,
+    SOFT_MARGIN_STRATEGIES,
+    TRIPLET_STRATEGIES,
+    look_up,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -66,32 +75,45 @@ def batch_of(name, batch):
     return labels[examples], embeddings[examples]
 
 
+class Found(NamedTuple):
+    """What a strategy makes of a batch, the means that follow, and the gradient of the loss."""
+
+    triplets: TripletLoss
+    loss: np.ndarray
+    fraction: np.ndarray
+    gradient: np.ndarray
+
+    @property
+    def counts(self):
+        return tuple(self.triplets[1:])
+
+
 @cache
 def loss_and_gradient_of(name, margin, distance, way):
     """The same function for the same arguments, so that a graph is built once."""
 
     def loss_and_gradient(labels, embeddings):
-        with weighed_by(way), tf.GradientTape() as tape:
+        with found_by(way), tf.GradientTape() as tape:
             tape.watch(embeddings)
             triplets = look_up(TRIPLET_STRATEGIES, name)(
                 labels, embeddings, margin=margin, distance=distance
             )
-        return triplets, triplets.fraction_positive, tape.gradient(triplets.loss, embeddings)
+            loss = triplets.loss
+        return Found(triplets, loss, triplets.fraction_positive, tape.gradient(loss, embeddings))
 
     return loss_and_gradient
 
 
 @contextmanager
-def weighed_by(way):
-    """Have batches of any shape weighed in one way."""
-    limit = {"sorting": -1, "enumerating": 10**6, None: distances._MAX_POSITIVES_TO_ENUMERATE}[way]
+def found_by(way):
+    """Have the slopes of batches of any shape found in one way."""
+    limit = {"sorting": -1, "enumerating": 10**6, None: rectangle._MAX_POSITIVES_TO_ENUMERATE}[way]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distances, "_MAX_POSITIVES_TO_ENUMERATE", limit)
+        patch.setattr(rectangle, "_MAX_POSITIVES_TO_ENUMERATE", limit)
         yield
 
 
 def evaluate(run, name, labels, embeddings, margin, distance="euclidean", way=None):
-    """The strategy's TripletLoss, its fraction_positive, and the gradient of its loss."""
     return run(loss_and_gradient_of(name, margin, distance, way), labels, embeddings)
 
 
@@ -108,10 +130,11 @@ def evaluate(run, name, labels, embeddings, margin, distance="euclidean", way=No
 def test_agrees_with_the_loop(run, name, margin, way, distance, batch):
     labels, embeddings = batch_of(name, batch)
     expected = getattr(reference, name)(labels, embeddings, margin=margin, distance=distance)
-    triplets, fraction, gradient = evaluate(run, name, labels, embeddings, margin, distance, way)
+    found = evaluate(run, name, labels, embeddings, margin, distance, way)
+    triplets, loss, fraction, gradient = found
 
     farthest = np.max(reference.Batch(embeddings, distance).d)  # distances are float32
-    assert triplets.loss == pytest.approx(expected.loss, rel=1e-5, abs=2e-7 * farthest)
+    assert loss == pytest.approx(expected.loss, rel=1e-5, abs=2e-7 * farthest)
     if not (distance == "cosine" and batch in ("on a line", "all embeddings zero")):
         # There cosines tie within rounding, so that which triplets count is anyone's guess.
         assert triplets.num_averaged_triplets == expected.num_averaged_triplets
@@ -129,8 +152,8 @@ def test_agrees_with_the_loop(run, name, margin, way, distance, batch):
 @pytest.mark.parametrize("batch", WITHOUT_TRIPLETS)
 @pytest.mark.parametrize(("name", "margin"), STRATEGIES_AND_MARGINS)
 def test_no_triplet_means_loss_0_and_gradient_0(run, name, margin, batch):
-    triplets, fraction, gradient = evaluate(run, name, *batch_of(name, batch), margin)
-    assert (*triplets, fraction) == (0, 0, 0, 0, 0)
+    triplets, loss, fraction, gradient = evaluate(run, name, *batch_of(name, batch), margin)
+    assert (*triplets, loss, fraction) == (0, 0, 0, 0, 0, 0)
     assert (gradient == 0).all()
 
 
@@ -148,17 +171,21 @@ def test_other_numbers_of_labels_are_refused(run, name):
         evaluate(run, name, np.arange(5), normal(6), 1.0)
 
 
+@pytest.mark.parametrize("distance", ["squared_euclidean", "euclidean"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
-def test_embeddings_that_are_not_finite_give_a_loss_that_is_not(run, name, value, way):
+def test_embeddings_that_are_not_finite_give_a_loss_that_is_not(run, name, value, way, distance):
     """And not 0, by which a diverged training would look like a perfect one."""
     labels, embeddings = batch_of(name, "shuffled")
     embeddings = embeddings.copy()
     embeddings[3] = value
-    triplets, _, gradient = evaluate(run, name, labels, embeddings, 1.0, "squared_euclidean", way)
-    assert not np.isfinite(triplets.loss)
-    assert name == "offline" or not np.isfinite(gradient).any()
+    found = evaluate(run, name, labels, embeddings, 1.0, distance, way)
+    if name == "offline":  # 1e30 is a Euclidean distance that float32 holds
+        assert not np.isfinite(found.loss) or (value == 1e30 and distance == "euclidean")
+    else:
+        assert not np.isfinite(found.loss)
+        assert not np.isfinite(found.gradient).any()
 
 
 @pytest.mark.parametrize("num_classes", [2, 10, 40])
@@ -166,23 +193,112 @@ def test_embeddings_that_are_not_finite_give_a_loss_that_is_not(run, name, value
 @pytest.mark.parametrize("name", IN_TWO_WAYS)
 def test_both_ways_agree(run, name, distance, num_classes):
     labels, embeddings = RNG.integers(0, num_classes, 160), normal(160, 16)
-    (triplets, _, gradient), (others, _, other_gradient) = (
-        evaluate(run, name, labels, embeddings, 0.5, distance, way) for way in WAYS
-    )
-    assert triplets.loss == pytest.approx(others.loss, rel=1e-6)
-    assert triplets[1:] == others[1:]
-    scale = np.abs(gradient).max()
-    np.testing.assert_allclose(gradient, other_gradient, rtol=1e-5, atol=1e-6 * scale)
+    one, other = (evaluate(run, name, labels, embeddings, 0.5, distance, way) for way in WAYS)
+    assert one.loss == pytest.approx(other.loss, rel=1e-6)
+    assert one.counts == other.counts
+    scale = np.abs(one.gradient).max()
+    np.testing.assert_allclose(one.gradient, other.gradient, rtol=1e-5, atol=1e-6 * scale)
 
 
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
 def test_a_step_against_the_gradient_lowers_the_loss(run, name):
     labels, embeddings = batch_of(name, "shuffled")
-    before, _, gradient = evaluate(run, name, labels, embeddings, 1.0)
+    before, _, _, gradient = evaluate(run, name, labels, embeddings, 1.0)
     step = (embeddings - 0.05 * gradient / np.linalg.norm(gradient)).astype(np.float32)
-    after, _, _ = evaluate(run, name, labels, step, 1.0)
+    after = evaluate(run, name, labels, step, 1.0).triplets
     # Batch-all's mean is over a set that changes: compare the sums.
-    assert after.loss * after.num_averaged_triplets < before.loss * before.num_averaged_triplets
+    assert after.loss_sum < before.loss_sum
+
+
+IN_BATCH = [name for name in TRIPLET_STRATEGIES if name not in OFFLINE_STRATEGIES]
+IN_EVERY_WAY = [
+    (name, margin, way)
+    for name in IN_BATCH
+    for margin in (0.5, *(["soft"] if name in SOFT_MARGIN_STRATEGIES else []))
+    for way in (WAYS if name in IN_TWO_WAYS else [None])
+]
+# Of 30 candidates; each is an anchor once.
+PARTS = np.split(RNG.permutation(30), [3, 4, 17])
+
+
+@cache
+def sum_and_gradient_of(name, margin, distance, way):
+    """A strategy's loss_sum, counts, and the gradient of the sum, of some anchors or of all."""
+
+    def sum_and_gradient(labels, embeddings, *anchors):
+        some = {"anchors": anchors[0]} if anchors else {}
+        with found_by(way), tf.GradientTape() as tape:
+            tape.watch(embeddings)
+            triplets = look_up(TRIPLET_STRATEGIES, name)(
+                labels, embeddings, margin=margin, distance=distance, **some
+            )
+        return triplets, tape.gradient(triplets.loss_sum, embeddings)
+
+    return sum_and_gradient
+
+
+def assert_parts_are_the_whole(parts, gradients, whole, gradient):
+    total = TripletLoss(*map(sum, zip(*parts, strict=True)))
+    assert total.loss_sum == pytest.approx(whole.loss_sum, rel=1e-6)
+    assert total[1:] == whole[1:]
+    assert whole.num_positive_triplets > 0
+    error = np.linalg.norm(np.sum(gradients, axis=0, dtype=np.float64) - gradient)
+    assert error <= 1e-6 * np.linalg.norm(gradient)
+
+
+@pytest.mark.parametrize("distance", reference.DISTANCES)
+@pytest.mark.parametrize(("name", "margin", "way"), IN_EVERY_WAY)
+def test_parts_of_the_anchors_add_up_to_the_whole(run, name, margin, way, distance):
+    labels, embeddings = RNG.integers(0, 6, 30), normal(30)
+    function = sum_and_gradient_of(name, margin, distance, way)
+    whole, gradient = run(function, labels, embeddings)
+    found = [run(function, labels, embeddings, anchors) for anchors in PARTS]
+    parts, gradients = zip(*found, strict=True)
+    assert_parts_are_the_whole(parts, gradients, whole, gradient)
+
+
+@pytest.mark.parametrize("distance", reference.DISTANCES)
+def test_parts_of_offline_triplets_add_up_to_the_whole(run, distance):
+    examples = reference.as_batch_of("offline", RNG.integers(0, 6, 30))
+    labels, embeddings = RNG.integers(0, 2, 30)[examples], normal(30)[examples]
+    function = sum_and_gradient_of("offline", 0.5, distance, None)
+    whole, gradient = run(function, labels, embeddings)
+    parts, gradients = [], []
+    for some in PARTS:
+        rows = np.concatenate([some, 30 + some, 60 + some])
+        part, of_part = run(function, labels[rows], embeddings[rows])
+        parts.append(part)
+        gradients.append(np.zeros_like(embeddings))
+        gradients[-1][rows] = of_part
+    assert_parts_are_the_whole(parts, gradients, whole, gradient)
+
+
+@pytest.mark.parametrize("anchors", [[2], [5, 0, 11, 7], [*range(20)]])
+@pytest.mark.parametrize("distance", reference.DISTANCES)
+@pytest.mark.parametrize(("name", "margin", "way"), IN_EVERY_WAY)
+def test_some_anchors_agree_with_the_loop(run, name, margin, way, distance, anchors):
+    """Candidates that are no anchors are positives and negatives, and get a gradient."""
+    labels, embeddings = BATCHES["shuffled"]
+    expected = getattr(reference, name)(
+        labels, embeddings, margin=margin, distance=distance, anchors=anchors
+    )
+    function = sum_and_gradient_of(name, margin, distance, way)
+    triplets, gradient = run(function, labels, embeddings, np.array(anchors, np.int32))
+    assert triplets.loss_sum == pytest.approx(
+        expected.loss * expected.num_averaged_triplets, rel=1e-5
+    )
+    assert tuple(triplets[1:]) == tuple(expected[1:4])
+    gradient = gradient / max(expected.num_averaged_triplets, 1)
+    scale = np.abs(expected.gradient).max()
+    np.testing.assert_allclose(gradient, expected.gradient, rtol=1e-5, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize(("name", "margin", "way"), IN_EVERY_WAY)
+def test_no_anchor_has_no_loss(run, name, margin, way):
+    function = sum_and_gradient_of(name, margin, "euclidean", way)
+    triplets, gradient = run(function, *BATCHES["shuffled"], np.zeros(0, np.int64))
+    assert tuple(triplets) == (0, 0, 0, 0)
+    assert (gradient == 0).all()
 
 
 # Four points on a line, worked by hand. Label 0 at 0 and 1, label 1 at 3 and 5; margin 3.
@@ -200,8 +316,9 @@ POINTS = np.array([[0], [1], [3], [5]], np.float32)
 
 
 def test_batch_all_by_hand(run):
-    triplets, fraction, gradient = evaluate(run, "batch_all", LABELS, POINTS, 3.0)
-    assert triplets.loss == pytest.approx((1 + 2 + 2 + 3 + 1) / 5)
+    triplets, loss, fraction, gradient = evaluate(run, "batch_all", LABELS, POINTS, 3.0)
+    assert triplets.loss_sum == pytest.approx(1 + 2 + 2 + 3 + 1)
+    assert loss == pytest.approx((1 + 2 + 2 + 3 + 1) / 5)
     assert fraction == pytest.approx(5 / 8)
     # In the five positive triplets, d(0,1) stands +1 +1, d(3,5) +1 +1 +1, d(0,3) -1 -1,
     # d(1,3) -1 -1, d(1,5) -1; a point's gradient is the sum of the signs of its distances.
@@ -210,8 +327,8 @@ def test_batch_all_by_hand(run):
 
 
 def test_batch_hard_by_hand(run):
-    triplets, fraction, gradient = evaluate(run, "batch_hard", LABELS, POINTS, 3.0)
-    assert triplets.loss == pytest.approx((1 + 2 + 3 + 1) / 4)
+    _, loss, fraction, gradient = evaluate(run, "batch_hard", LABELS, POINTS, 3.0)
+    assert loss == pytest.approx((1 + 2 + 3 + 1) / 4)
     assert fraction == 1
     # d(0,1) +1 +1, d(3,5) +1 +1, d(0,3) -1, d(1,3) -1 -1, d(1,5) -1
     by_point = [-2 + 1, +2 + 2 + 1, -2 - 1 - 2, +2 - 1]
@@ -219,13 +336,13 @@ def test_batch_hard_by_hand(run):
 
 
 def test_batch_semihard_by_hand(run):
-    triplets, fraction, gradient = evaluate(run, "batch_semihard", LABELS, POINTS, 3.0)
+    _, loss, fraction, gradient = evaluate(run, "batch_semihard", LABELS, POINTS, 3.0)
     # a  p   nearest negative farther than p   loss
     # 0  1   3                                 1 - 3 + 3 = 1
     # 1  0   3                                 1 - 2 + 3 = 2
     # 3  5   0, for 1 is as far as p           2 - 3 + 3 = 2
     # 5  3   1                                 2 - 4 + 3 = 1
-    assert triplets.loss == pytest.approx((1 + 2 + 2 + 1) / 4)
+    assert loss == pytest.approx((1 + 2 + 2 + 1) / 4)
     assert fraction == 1
     # d(0,1) +1 +1, d(3,5) +1 +1, d(0,3) -1 -1, d(1,3) -1, d(1,5) -1
     by_point = [-2 + 2, +2 + 1 + 1, -2 - 2 - 1, +2 - 1]
@@ -234,10 +351,10 @@ def test_batch_semihard_by_hand(run):
 
 def test_batch_semihard_takes_the_farthest_negative_where_none_is_farther(run):
     labels, points = np.array([0, 0, 1, 1]), np.array([[0], [9], [1], [2]], np.float32)
-    triplets, _, _ = evaluate(run, "batch_semihard", labels, points, 1.0)
+    triplets, loss, _, _ = evaluate(run, "batch_semihard", labels, points, 1.0)
     # (0, 9): farthest negative 2, 9 - 2 + 1; (9, 0): farthest 1, 9 - 8 + 1;
     # (1, 2): 9 at distance 8, for 0 is as far as p: 0; (2, 1): 0 at distance 2: 1 - 2 + 1 = 0
-    assert triplets.loss == pytest.approx((8 + 2 + 0 + 0) / 4)
+    assert loss == pytest.approx((8 + 2 + 0 + 0) / 4)
     assert triplets.num_positive_triplets == 2
 
 
@@ -245,9 +362,9 @@ def test_offline_by_hand(run):
     """The triplets (0, 1, 3), (1, 0, 5), (3, 5, 1), and two rows that are none by their labels."""
     labels = np.array([0, 0, 1, 0, 0] + [0, 0, 1, 1, 0] + [1, 1, 0, 1, 0])
     points = np.array([0, 1, 3, 0, 0] + [1, 0, 5, 3, 1] + [3, 5, 1, 3, 1], np.float32)[:, None]
-    triplets, fraction, gradient = evaluate(run, "offline", labels, points, 2.5)
+    triplets, loss, fraction, gradient = evaluate(run, "offline", labels, points, 2.5)
     # 1 - 3 + 2.5, 1 - 4 + 2.5 which is not positive but counts, 2 - 2 + 2.5
-    assert triplets.loss == pytest.approx((0.5 + 0 + 2.5) / 3)
+    assert loss == pytest.approx((0.5 + 0 + 2.5) / 3)
     assert fraction == pytest.approx(2 / 3)
     assert triplets.num_averaged_triplets == triplets.num_valid_triplets == 3
     # Of (0, 1, 3): the anchor -1 + 1, the positive +1, the negative -1
@@ -262,18 +379,18 @@ def test_offline_refuses_a_batch_that_is_not_of_thirds(run):
 
 
 def test_soft_margin_by_hand(run):
-    triplets, fraction, _ = evaluate(run, "batch_hard", LABELS, POINTS, "soft")
+    _, loss, fraction, _ = evaluate(run, "batch_hard", LABELS, POINTS, "soft")
     # d(a,p) - d(a,n) of the hardest: 1 - 3, 1 - 2, 2 - 2, 2 - 4
     expected = [np.log(1 + np.exp(x)) for x in (-2, -1, 0, -2)]
-    assert triplets.loss == pytest.approx(np.mean(expected), rel=1e-6)
+    assert loss == pytest.approx(np.mean(expected), rel=1e-6)
     assert fraction == 1 / 4
 
 
 def test_batch_hard_leaves_out_anchors_without_a_positive(run):
     labels, points = np.array([0, 0, 1]), np.array([[0], [1], [1.5]], np.float32)
     # Anchor 0: 1 - 1.5 + 1; anchor 1: 1 - 0.5 + 1; anchor 2 has no positive.
-    triplets, _, gradient = evaluate(run, "batch_hard", labels, points, 1.0)
-    assert triplets.loss == pytest.approx((0.5 + 1.5) / 2)
+    triplets, loss, _, gradient = evaluate(run, "batch_hard", labels, points, 1.0)
+    assert loss == pytest.approx((0.5 + 1.5) / 2)
     assert triplets.num_valid_triplets == 2
     np.testing.assert_allclose(gradient[:, 0], [(-2 + 1) / 2, (2 + 1) / 2, (-1 - 1) / 2], rtol=1e-6)
 
@@ -281,7 +398,7 @@ def test_batch_hard_leaves_out_anchors_without_a_positive(run):
 def test_batch_hard_gradient_with_ties_lies_between_the_tied_examples(run):
     """Negatives at -1 and +1 are equally near: moving the anchor either way gains nothing."""
     labels, points = np.array([0, 0, 1, 1]), np.array([[0], [0.5], [1], [-1]], np.float32)
-    _, _, gradient = evaluate(run, "batch_hard", labels, points, 1.0)
+    gradient = evaluate(run, "batch_hard", labels, points, 1.0).gradient
     assert np.isfinite(gradient).all()
     assert abs(gradient.sum()) < 1e-6  # distances do not change when all points move alike
 
@@ -307,6 +424,15 @@ def test_the_well_known_names_are_faces_of_the_strategies(run, squared):
         embeddings,
     )
     assert loss == pytest.approx(expected.loss, rel=1e-5)
+
+
+def test_the_examples_of_the_public_losses_run():
+    for name, function in vars(triplet_loss).items():
+        if name.endswith("_triplet_loss"):
+            finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
+            (example,) = finder.find(function, name, globs={})
+            found = runner.run(example)
+            assert found.attempted > 2 and found.failed == 0, name
 
 
 def test_batch_all_holds_at_a_size_whose_cube_would_not_fit_a_test():

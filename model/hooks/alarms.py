@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from model.estimator import tf
 from model.hooks.summaries import _write_scalar
+from src.distance import DISTANCES
 from src.errors import TrainingDiverged
 
 # A look finds collapse where the lengths between embeddings are below both shares, and the loss
@@ -55,14 +56,14 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
 
         Args:
             margin: > 0, in units of the distance, or "soft".
-            distance: see `src.embeddings.pairs.paired_distances`.
+            distance: a key of `src.distance.DISTANCES`.
             every_steps: the steps from one look to the next.
             model_dir: where the summary goes; None for none.
             stop: also end the run.
         """
         self._margin = margin
         self._loss_at_collapse = math.log(2) if margin == "soft" else float(margin)
-        self._power = 1 if distance == "euclidean" else 2
+        self._power = DISTANCES[distance].power
         self._every_steps = every_steps
         self._model_dir = model_dir
         self._stop = stop

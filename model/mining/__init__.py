@@ -1,1 +1,1 @@
-"""Distances within a batch, and from their slopes the loss and its gradient."""
+"""Distances of anchors to candidates, and from their slopes the loss and its gradient."""

@@ -5,24 +5,29 @@ from functools import partial
 import numpy as np
 
 from model.estimator import tf
-from model.mining.distances import BatchDistances, Weights
 from model.mining.loss import TripletLoss
-from src.mining.rows import Rows, sort_rows, unsort_rows
-from src.mining.rows import Weights as RowWeights
+from model.mining.rectangle import Rectangle
+from src.mining.rows import Rows, Slopes, sort_rows, unsort_rows
 
 
 def batch_all(
-    labels: tf.Tensor, embeddings: tf.Tensor, *, margin: float, distance: str
+    labels: tf.Tensor,
+    embeddings: tf.Tensor,
+    *,
+    margin: float,
+    distance: str,
+    anchors: tf.Tensor | None = None,
 ) -> TripletLoss:
     """Return the mean of max(d(a,p) - d(a,n) + margin, 0) over the positive triplets.
 
-    In O(B^2 log B) time and O(B^2) memory.
+    In O(AC log C) time and O(AC) memory.
 
     Args:
-        labels: integer [B] or [B, 1].
-        embeddings: float32 [B, D], not necessarily of length 1.
+        labels: integer [C] or [C, 1].
+        embeddings: float32 [C, D], not necessarily of length 1.
         margin: > 0, in units of the distance.
-        distance: see `src.embeddings.pairs.paired_distances`.
+        distance: a key of `src.distance.DISTANCES`.
+        anchors: integer [A], which of the C examples are anchors; None for all.
 
     Returns:
         The loss, a mean over the valid triplets whose loss is > 0; the counts run over all valid
@@ -32,40 +37,40 @@ def batch_all(
         arXiv:1703.07737, section 2, "batch all", in the variant L_BA!=0 that leaves out triplets
         of loss 0.
     """
-    batch = BatchDistances(labels, embeddings, distance)
+    rectangle = Rectangle(labels, embeddings, distance, anchors)
     found = tf.cond(
-        batch.has_few_pairs,
-        lambda: weigh_pairs(batch, margin),
-        lambda: batch.weigh_rows(partial(weigh_rows, margin=margin)),
+        rectangle.has_few_pairs,
+        lambda: enumerate_pairs(rectangle, margin),
+        lambda: rectangle.find_by_rows(partial(sort, margin=margin)),
     )
-    return batch.loss(
+    return rectangle.loss(
         found,
         num_averaged_triplets=found.num_positive_triplets,
-        num_valid_triplets=batch.num_triplets,
+        num_valid_triplets=rectangle.num_triplets,
     )
 
 
-def weigh_pairs(batch: BatchDistances, margin: float) -> Weights:
+def enumerate_pairs(rectangle: Rectangle, margin: float) -> Slopes:
     """Count the positive triplets, comparing each pair's threshold with its anchor's negatives."""
-    pairs = batch.positive_pairs()  # [N, 2]
-    anchors = pairs[:, 0]
-    negatives = tf.where(batch.same, np.float32(np.inf), batch.distances)  # [B, B]
-    thresholds = tf.gather_nd(batch.distances, pairs) + margin  # [N]
-    is_positive = tf.cast(tf.gather(negatives, anchors) < thresholds[:, None], tf.float32)  # [N, B]
-    # A positive triplet adds 1 to its positive's weight and takes 1 from its negative's.
+    pairs = rectangle.positive_pairs()  # [N, 2]
+    rows = pairs[:, 0]
+    negatives = tf.where(rectangle.same, np.float32(np.inf), rectangle.distances)  # [A, C]
+    thresholds = tf.gather_nd(rectangle.distances, pairs) + margin  # [N]
+    is_positive = tf.cast(tf.gather(negatives, rows) < thresholds[:, None], tf.float32)  # [N, C]
+    # A positive triplet adds 1 to its positive's slope and takes 1 from its negative's.
     counts = tf.reduce_sum(is_positive, axis=1)
-    shape = tf.shape(batch.distances, out_type=tf.int64)
-    by_negative = tf.math.segment_sum(is_positive, anchors)  # up to the last anchor of a pair
+    shape = tf.shape(rectangle.distances, out_type=tf.int64)
+    by_negative = tf.math.segment_sum(is_positive, rows)  # up to the last row with a pair
     num_missing = shape[0] - tf.shape(by_negative, out_type=tf.int64)[0]
-    weights = tf.scatter_nd(pairs, counts, shape) - tf.pad(by_negative, [[0, num_missing], [0, 0]])
+    slopes = tf.scatter_nd(pairs, counts, shape) - tf.pad(by_negative, [[0, num_missing], [0, 0]])
     num_positive = tf.reduce_sum(tf.cast(counts, tf.float64))
     # In float64, for the sum of the losses is small beside that of the distances.
-    weighted = tf.cast(weights, tf.float64) * tf.cast(batch.distances, tf.float64)
+    weighted = tf.cast(slopes, tf.float64) * tf.cast(rectangle.distances, tf.float64)
     loss_sum = tf.reduce_sum(weighted) + margin * num_positive
-    return Weights(weights, loss_sum, tf.cast(num_positive, tf.int64))
+    return Slopes(slopes, loss_sum, tf.cast(num_positive, tf.int64))
 
 
-def weigh_rows(rows: Rows, *, margin: float) -> RowWeights:
+def sort(rows: Rows, *, margin: float) -> Slopes:
     """Count, for each distance, the positive triplets: those with d(a,n) < d(a,p) + margin."""
     distances, same, anchors = rows
     # Sort the positives by d + margin among the negatives by d: a triplet is positive where its
@@ -76,11 +81,11 @@ def weigh_rows(rows: Rows, *, margin: float) -> RowWeights:
     is_negative, places = sort_rows(thresholds, ~same, anchors)
     num_negatives = np.cumsum(is_negative, axis=1, dtype=np.int32)  # up to each place
     num_positives = np.arange(1, same.shape[1], dtype=np.int32) - num_negatives
-    # A positive triplet adds 1 to its positive's weight and takes 1 from its negative's.
+    # A positive triplet adds 1 to its positive's slope and takes 1 from its negative's.
     counts = num_positives - num_positives[:, -1:]
     np.copyto(counts, num_negatives, where=~is_negative)
-    weights = unsort_rows(counts, places)
+    slopes = unsort_rows(counts, places)
     num_positive = int(np.abs(counts).sum(axis=1, dtype=np.int32).sum(dtype=np.int64)) // 2
     # In float64, for the sum of the losses is small beside that of the distances.
-    distance_sum = float(np.einsum("ij,ij->", weights, distances, dtype=np.float64))
-    return RowWeights(weights, distance_sum + margin * num_positive, num_positive)
+    distance_sum = float(np.einsum("ij,ij->", slopes, distances, dtype=np.float64))
+    return Slopes(slopes, distance_sum + margin * num_positive, num_positive)

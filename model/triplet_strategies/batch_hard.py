@@ -3,39 +3,45 @@
 import numpy as np
 
 from model.estimator import tf
-from model.mining.distances import BatchDistances, Weights
 from model.mining.loss import TripletLoss
+from model.mining.rectangle import Rectangle
+from src.mining.rows import Slopes
 
 
 def batch_hard(
-    labels: tf.Tensor, embeddings: tf.Tensor, *, margin: float | str, distance: str
+    labels: tf.Tensor,
+    embeddings: tf.Tensor,
+    *,
+    margin: float | str,
+    distance: str,
+    anchors: tf.Tensor | None = None,
 ) -> TripletLoss:
     """Return the mean over anchors of max(max_p d(a,p) - min_n d(a,n) + margin, 0).
 
-    In O(B^2) time and memory.
+    In O(AC) time and memory.
 
     Args:
-        labels: integer [B] or [B, 1].
-        embeddings: float32 [B, D], not necessarily of length 1.
+        labels: integer [C] or [C, 1].
+        embeddings: float32 [C, D], not necessarily of length 1.
         margin: > 0, in units of the distance; or "soft", for softplus(max_p d(a,p) - min_n d(a,n)),
             which pulls on however well separated an anchor is.
-        distance: see `src.embeddings.pairs.paired_distances`.
+        distance: a key of `src.distance.DISTANCES`.
+        anchors: integer [A], which of the C examples are anchors; None for all.
 
     Returns:
-        The loss, a mean over the anchors that have both a positive and a negative in the batch;
-        others are left out (docs/decisions/0003-batch-hard-anchors.md). The counts run over those
+        The loss, a mean over the anchors that have both a positive and a negative; others are left
+        out (docs/decisions/0003-batch-hard-anchors.md). The counts run over those
         anchors' hardest triplets, one each; under a soft margin a triplet counts as positive where
         its negative is not farther than its positive.
 
     Source:
         arXiv:1703.07737, section 2, the equation of L_BH, and "soft-margin" below it.
     """
-    batch = BatchDistances(labels, embeddings, distance)
-    anchors = tf.range(tf.size(batch.labels, out_type=tf.int64))
-    none = tf.fill(tf.shape(anchors), -1.0)
-    positives = tf.linalg.set_diag(tf.where(batch.same, batch.distances, -1.0), none)  # [B, B]
-    negatives = tf.where(batch.same, np.float32(np.inf), batch.distances)  # [B, B]
-    farthest, nearest = tf.argmax(positives, axis=1), tf.argmin(negatives, axis=1)  # each [B]
+    rectangle = Rectangle(labels, embeddings, distance, anchors)
+    same, distances = rectangle.same, rectangle.distances  # [A, C]
+    positives = rectangle.with_own(tf.where(same, distances, -1.0), -1.0)
+    negatives = tf.where(same, np.float32(np.inf), distances)
+    farthest, nearest = tf.argmax(positives, axis=1), tf.argmin(negatives, axis=1)  # each [A]
     to_positive = tf.gather(positives, farthest, batch_dims=1)
     to_negative = tf.gather(negatives, nearest, batch_dims=1)
     has_triplet = tf.logical_and(to_positive >= 0, to_negative < np.inf)
@@ -49,9 +55,10 @@ def batch_hard(
         slopes = tf.cast(is_positive, tf.float32)
     is_triplet = tf.cast(has_triplet, tf.float32)
     num_triplets = tf.math.count_nonzero(has_triplet)
-    return batch.loss(
-        Weights(
-            batch.weights_of(anchors, farthest, nearest, slopes * is_triplet),
+    rows = tf.range(tf.size(farthest, tf.int64))
+    return rectangle.loss(
+        Slopes(
+            rectangle.slopes_of(rows, farthest, nearest, slopes * is_triplet),
             loss_sum=tf.reduce_sum(tf.cast(losses * is_triplet, tf.float64)),
             num_positive_triplets=tf.math.count_nonzero(tf.logical_and(is_positive, has_triplet)),
         ),

@@ -5,76 +5,80 @@ from functools import partial
 import numpy as np
 
 from model.estimator import tf
-from model.mining.distances import BatchDistances, Weights
 from model.mining.loss import TripletLoss
-from src.mining.rows import Rows, sort_rows
-from src.mining.rows import Weights as RowWeights
+from model.mining.rectangle import Rectangle
+from src.mining.rows import Rows, Slopes, sort_rows
 
 
 def batch_semihard(
-    labels: tf.Tensor, embeddings: tf.Tensor, *, margin: float, distance: str
+    labels: tf.Tensor,
+    embeddings: tf.Tensor,
+    *,
+    margin: float,
+    distance: str,
+    anchors: tf.Tensor | None = None,
 ) -> TripletLoss:
     """Return the mean of max(d(a,p) - d(a,n) + margin, 0) over all anchors and positives.
 
-    The negative n of (a, p) is the nearest one with d(a,n) > d(a,p); where there is none, the
-    farthest negative. In O(B^2 log B) time and O(B^2) memory.
+    The negative n of (a, p) is the nearest one with d(a,n) > d(a,p); if there is none, the farthest
+    negative. In O(AC log C) time and O(AC) memory.
 
     Args:
-        labels: integer [B] or [B, 1].
-        embeddings: float32 [B, D]. FaceNet's have length 1.
+        labels: integer [C] or [C, 1].
+        embeddings: float32 [C, D]. FaceNet's have length 1.
         margin: > 0, in units of the distance.
-        distance: see `src.embeddings.pairs.paired_distances`. FaceNet's is `squared_euclidean`.
+        distance: a key of `src.distance.DISTANCES`. FaceNet's is `squared_euclidean`.
+        anchors: integer [A], which of the C examples are anchors; None for all.
 
     Returns:
-        The loss, a mean over the pairs (a, p) that have a negative in the batch, also those of
+        The loss, a mean over the pairs (a, p) that have a negative, also those of
         loss 0; the counts run over those pairs, one triplet each.
 
     Source:
         arXiv:1503.03832, section 3.2; with the farthest negative in place of none as in
         `triplet_semihard_loss` of TensorFlow 1 and TensorFlow Addons.
     """
-    batch = BatchDistances(labels, embeddings, distance)
+    rectangle = Rectangle(labels, embeddings, distance, anchors)
     found = tf.cond(
-        batch.has_few_pairs,
-        lambda: weigh_pairs(batch, margin),
-        lambda: batch.weigh_rows(partial(weigh_rows, margin=margin)),
+        rectangle.has_few_pairs,
+        lambda: enumerate_pairs(rectangle, margin),
+        lambda: rectangle.find_by_rows(partial(sort, margin=margin)),
     )
-    has_negatives = tf.size(batch.class_sizes) > 1
-    num_triplets = tf.where(has_negatives, batch.num_pairs, np.int64(0))
-    return batch.loss(found, num_averaged_triplets=num_triplets, num_valid_triplets=num_triplets)
+    count = tf.where(rectangle.has_negatives, rectangle.num_pairs, np.int64(0))
+    return rectangle.loss(found, num_averaged_triplets=count, num_valid_triplets=count)
 
 
-def weigh_pairs(batch: BatchDistances, margin: float) -> Weights:
-    """Choose each pair's negative, looking at all of its anchor's."""
-    pairs = batch.positive_pairs()  # [N, 2]
-    anchors, positives = pairs[:, 0], pairs[:, 1]
-    to_positive = tf.gather_nd(batch.distances, pairs)
+def enumerate_pairs(rectangle: Rectangle, margin: float) -> Slopes:
+    """Choose each pair's negative among all of its anchor's."""
+    pairs = rectangle.positive_pairs()  # [N, 2]
+    rows, positives = pairs[:, 0], pairs[:, 1]
+    to_positive = tf.gather_nd(rectangle.distances, pairs)
     infinity = np.float32(np.inf)
-    negatives = tf.gather(tf.where(batch.same, infinity, batch.distances), anchors)  # [N, B]
+    negatives = tf.gather(tf.where(rectangle.same, infinity, rectangle.distances), rows)  # [N, C]
     farther = tf.where(negatives > to_positive[:, None], negatives, infinity)
     nearest = tf.argmin(farther, axis=1)  # [N]
     has_farther = tf.gather(farther, nearest, batch_dims=1) < infinity
-    farthest = tf.argmax(tf.where(batch.same, -1.0, batch.distances), axis=1)  # [B]
-    chosen = tf.where(has_farther, nearest, tf.gather(farthest, anchors))
-    to_chosen = tf.gather_nd(batch.distances, tf.stack([anchors, chosen], axis=1))
+    farthest = tf.argmax(tf.where(rectangle.same, -1.0, rectangle.distances), axis=1)  # [A]
+    chosen = tf.where(has_farther, nearest, tf.gather(farthest, rows))
+    to_chosen = tf.gather_nd(rectangle.distances, tf.stack([rows, chosen], axis=1))
 
-    # In a batch of one class there is none to choose.
-    has_negative = tf.cast(tf.size(batch.class_sizes) > 1, tf.float32)
-    losses = tf.nn.relu((to_positive + margin) - to_chosen) * has_negative  # [N]
+    # Of one class there is none to choose.
+    has_negatives = tf.cast(rectangle.has_negatives, tf.float32)
+    losses = tf.nn.relu((to_positive + margin) - to_chosen) * has_negatives  # [N]
     is_active = losses > 0
-    return Weights(
-        batch.weights_of(anchors, positives, chosen, tf.cast(is_active, tf.float32)),
+    return Slopes(
+        rectangle.slopes_of(rows, positives, chosen, tf.cast(is_active, tf.float32)),
         loss_sum=tf.reduce_sum(tf.cast(losses, tf.float64)),
         num_positive_triplets=tf.math.count_nonzero(is_active),
     )
 
 
-def weigh_rows(rows: Rows, *, margin: float) -> RowWeights:
+def sort(rows: Rows, *, margin: float) -> Slopes:
     """Choose each pair's negative, and count, for each distance, the positive triplets."""
     distances, same, anchors = rows
     # Strictly farther: of equal distances the positives come last.
     is_positive, places = sort_rows(distances, same, anchors)
-    ordered = distances.reshape(-1)[places]  # [R, B - 1]
+    ordered = distances.reshape(-1)[places]  # [R, C - 1]
     # The rank of the nearest negative behind each rank, found from the right; where there is
     # none behind, that of the last negative.
     num_ranks = places.shape[1]
@@ -87,11 +91,11 @@ def weigh_rows(rows: Rows, *, margin: float) -> RowWeights:
     losses = (ordered[row, rank] + np.float32(margin)) - ordered[row, negative]
     is_active = losses > 0
 
-    weights = np.zeros(distances.size, np.float32)
-    weights[places[row, rank]] = is_active
-    np.subtract.at(weights, places[row, negative][is_active], np.float32(1))
-    return RowWeights(
-        weights.reshape(distances.shape),
+    slopes = np.zeros(distances.size, np.float32)
+    slopes[places[row, rank]] = is_active
+    np.subtract.at(slopes, places[row, negative][is_active], np.float32(1))
+    return Slopes(
+        slopes.reshape(distances.shape),
         loss_sum=float(losses[is_active].sum(dtype=np.float64)),
         num_positive_triplets=int(np.count_nonzero(is_active)),
     )

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from src.embeddings.pairs import paired_distances
 from src.embeddings.search import NUM_VOTES, majority, nearest_columns, visit_distances
+from src.mining.distances import paired_distances
 from src.system.progress import progress_bar
 
 NUM_NEARBY = 50

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from src.embeddings.search import BLOCK_SIZE
+from src.mining.distances import comparable, from_squared
 from src.system.progress import progress_bar
 
 # Bins that distances are counted in, from 0 to the largest that may be; then as many are put
@@ -38,32 +39,13 @@ class Pairs(NamedTuple):
     farthest_negative: NDArray[np.intp]
 
 
-def paired_distances(
-    x: NDArray[np.float32], y: NDArray[np.float32], distance: str
-) -> NDArray[np.float64]:
-    """Return the distance of each row of `x` to the same row of `y`.
-
-    Args:
-        x: float32 [M, D], or [1, D] for one to all of `y`.
-        y: float32 [M, D].
-        distance: `euclidean`; `squared_euclidean`; `mean_squared`, the mean over the D dimensions
-            of the squared difference; or `cosine`, 1 - cos of the angle between them, which is half
-            the squared Euclidean distance of the vectors scaled to length 1.
-
-    Returns:
-        float64 [M].
-    """
-    differences = _comparable(x, distance) - _comparable(y, distance)
-    return _from_squared(np.einsum("md,md->m", differences, differences), distance, x.shape[1])
-
-
 def scan_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int32], distance: str) -> Pairs:
     """Look at all pairs of different examples, in O(N^2 D) time and O(N) memory.
 
     Args:
         embeddings: float32 [N, D], finite.
         labels: int32 [N].
-        distance: see `src.embeddings.pairs.paired_distances`.
+        distance: a key of `src.distance.DISTANCES`.
 
     Returns:
         What is found.
@@ -71,11 +53,11 @@ def scan_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int32], dista
     size, num_dimensions = embeddings.shape
     # With each class in one piece, an anchor's positives are a slice of its row.
     order = np.argsort(labels, kind="stable")
-    x = _comparable(embeddings, distance)[order]
+    x = comparable(embeddings.astype(np.float64), distance)[order]
     x -= x.mean(axis=0) if size else 0.0  # short vectors, for |x|^2 - 2 x.y + |y|^2 cancels
     squares = np.einsum("nd,nd->n", x, x)
     longest = float(np.sqrt(squares.max(initial=0)))
-    limit = float(_from_squared(np.array([(2 * longest) ** 2]), distance, num_dimensions)[0])
+    limit = float(from_squared(np.array([(2 * longest) ** 2]), distance, num_dimensions)[0])
     bins_per_unit = (_FINE_BINS - 1) / limit if limit > 0 else 1.0
     positive_counts = np.zeros(_FINE_BINS, np.int64)
     negative_counts = np.zeros(_FINE_BINS, np.int64)
@@ -93,7 +75,7 @@ def scan_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int32], dista
             rows = np.arange(first, min(first + BLOCK_SIZE, end))
             squared = squares[rows, None] - 2 * (x[rows] @ x.T) + squares  # [r, N]
             np.maximum(squared, 0, out=squared)
-            distances = _from_squared(squared, distance, num_dimensions)
+            distances = from_squared(squared, distance, num_dimensions)
             bins = (distances * bins_per_unit).astype(np.int32)
             to_self = bins[np.arange(len(rows)), rows]
             positive_counts += np.bincount(bins[:, start:end].ravel(), minlength=_FINE_BINS)
@@ -126,20 +108,3 @@ def scan_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int32], dista
         for counts in (positive_counts, negative_counts)
     )
     return Pairs(edges, positive_counts, negative_counts, *found)
-
-
-def _comparable(embeddings: NDArray[np.float32], distance: str) -> NDArray[np.float64]:
-    """Return vectors whose squared Euclidean distances the distance is a function of."""
-    x = embeddings.astype(np.float64)
-    if distance == "cosine":
-        x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    return x
-
-
-def _from_squared(
-    squared: NDArray[np.float64], distance: str, num_dimensions: int
-) -> NDArray[np.float64]:
-    """Return the distances whose squared Euclidean ones, of `_comparable` vectors, are given."""
-    if distance == "euclidean":
-        return np.sqrt(squared)
-    return squared / {"squared_euclidean": 1, "mean_squared": num_dimensions, "cosine": 2}[distance]

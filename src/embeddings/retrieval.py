@@ -21,9 +21,6 @@ from src.embeddings.search import (
 from src.embeddings.verification import PairCounts
 from src.params.metric_names import RECALL_RANKS
 
-# Of the distances between examples: a few near pairs, the typical pair, a few far pairs.
-PERCENTILES = (5, 50, 95)
-
 
 class Ranking(NamedTuple):
     """What the ranking of the gallery says of each query.
@@ -218,40 +215,3 @@ def nearest_class_means(
             distances[rows, own_classes] = np.where(others > 0, own_distances, np.inf)
         predicted[start : start + BLOCK_SIZE] = classes[distances.argmin(axis=1)]
     return predicted
-
-
-def percentiles_of_distances(
-    embeddings: NDArray[np.float32], distance: str, max_pairs: int = 200_000
-) -> NDArray[np.float32]:
-    """Return percentiles of the distances between different examples.
-
-    Args:
-        embeddings: float32 [N, D].
-        distance: see `src.embeddings.pairs.paired_distances`.
-        max_pairs: where there are more pairs, this many are drawn, always the same ones.
-
-    Returns:
-        float32, one for each of `PERCENTILES`; NaN where there is no pair.
-    """
-    size, num_dimensions = embeddings.shape
-    if size < 2:
-        return np.full(len(PERCENTILES), np.nan, np.float32)
-    if size * (size - 1) // 2 <= max_pairs:
-        first, second = np.triu_indices(size, k=1)
-    else:
-        rng = np.random.default_rng(0)
-        first = rng.integers(size, size=max_pairs)
-        second = (first + rng.integers(1, size, size=max_pairs)) % size
-    if distance == "cosine":
-        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        embeddings = embeddings / np.maximum(norms, np.finfo(np.float32).tiny)
-    square_distances = np.empty(len(first), np.float32)
-    for start in range(0, len(first), BLOCK_SIZE):
-        block = slice(start, start + BLOCK_SIZE)
-        differences = embeddings[first[block]] - embeddings[second[block]]  # [<= BLOCK_SIZE, D]
-        square_distances[block] = np.einsum("pd,pd->p", differences, differences)
-    if distance == "euclidean":
-        square_distances = np.sqrt(square_distances)
-    scale = {"mean_squared": num_dimensions, "cosine": 2}.get(distance, 1)
-    percentiles: NDArray[np.float64] = np.percentile(square_distances, PERCENTILES) / scale
-    return percentiles.astype(np.float32)

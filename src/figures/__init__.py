@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from src.data.shown import shown_indices
 from src.data.split import Split
+from src.distance import DISTANCES
 from src.embeddings.pairs import Pairs, scan_pairs
 from src.embeddings.search import nearest_neighbors
 from src.experiment.curves import Curve
@@ -122,7 +123,7 @@ class FigureData:
     @cached_property
     def nearest_positive(self) -> NDArray[np.intp]:
         """The nearest other of its own class by Euclidean distance, int [N]; -1 where none is."""
-        if self.params.distance_name == "cosine":  # the other distances have the Euclidean order
+        if DISTANCES[self.params.distance_name].compares_directions:
             labels = self.split.labels
             return scan_pairs(self.embeddings, labels, "euclidean").nearest_positive
         return self.pairs.nearest_positive

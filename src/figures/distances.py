@@ -3,17 +3,11 @@
 import numpy as np
 from matplotlib.axes import Axes
 
+from src.distance import DISTANCES
 from src.drawing.style import FAINT, NEGATIVE_COLOR, POSITIVE_COLOR, new_figure
 from src.embeddings.pairs import Pairs
 from src.figures import FigureData, Picture
 from src.params.schema import format_value
-
-DISTANCE_TITLES = {
-    "euclidean": "Euclidean distance",
-    "squared_euclidean": "squared Euclidean distance",
-    "mean_squared": "mean squared difference",
-    "cosine": "cosine distance, 1 - cos",
-}
 
 
 def draw(data: FigureData) -> Picture | None:
@@ -48,7 +42,7 @@ def draw(data: FigureData) -> Picture | None:
     axes.set_xlim(0, pairs.edges[-1])
     median = median_distance(pairs)
     _draw_margin(axes, data.params.margin, median, 1.17 * top)
-    axes.set_xlabel(f"{DISTANCE_TITLES[data.params.distance_name]} of two images' embeddings")
+    axes.set_xlabel(f"{DISTANCES[data.params.distance_name].title} of two images' embeddings")
     axes.set_ylabel("share of the pairs")
     axes.set_title(f"Distances between images of the {data.split_name} split")
     figure.legend(loc="outside lower center", ncols=2)

@@ -14,8 +14,8 @@ from src.drawing.style import (
     display_names,
     new_figure,
 )
-from src.embeddings.pairs import paired_distances
 from src.figures import FigureData, Picture
+from src.mining.distances import paired_distances
 
 _NUM_MISTAKES = 10
 _NUM_NEIGHBORS = 7

@@ -16,8 +16,8 @@ from src.drawing.style import (
     display_names,
     new_figure,
 )
-from src.embeddings.pairs import paired_distances
 from src.figures import FigureData, Picture
+from src.mining.distances import paired_distances
 from src.params.schema import format_value
 
 _NUM_TRIPLETS = 6

@@ -1,9 +1,9 @@
-"""The weights of a batch's distances, found by sorting rows of them in NumPy.
+"""The slopes of a batch's distances, found by sorting rows of them in NumPy.
 
-What a weight is, and what becomes of it, says `model/mining/distances.py`. Everything here is done
-in blocks of rows that fit the processor's cache. To sort rows, what a sort must carry along is
-packed into one integer, for NumPy sorts integers with vector instructions, many times faster than
-TensorFlow's CPU kernels sort floats.
+A distance's slope is the derivative of the loss's sum by it; `model/mining/rectangle.py` makes the
+gradient of slopes. Rows are sorted in blocks that fit the processor's cache. What a sort must carry
+along is packed into one integer, because NumPy sorts integers with vector instructions, many times
+faster than TensorFlow's CPU kernels sort floats.
 """
 
 from collections.abc import Callable
@@ -26,61 +26,66 @@ _PLACE = _FLAG - 1
 
 
 class Rows(NamedTuple):
-    """A block of rows of the batch's distance matrix.
+    """A block of rows of the matrix of distances.
 
     Attributes:
-        distances: float32 [R, B], >= 0, axes anchor and other.
-        same: bool [R, B], whether the other has the anchor's label; so it has itself.
+        distances: float32 [R, C], >= 0, axes anchor and candidate.
+        same: bool [R, C], whether the candidate has the anchor's label; each anchor has its own.
         anchors: int [R], the columns of the anchors themselves.
     """
 
     distances: NDArray[np.float32]
     same: NDArray[np.bool_]
-    anchors: NDArray[np.intp]
+    anchors: NDArray[np.integer]
 
 
-class Weights(NamedTuple):
-    """What a strategy finds in a block of rows, or in all of them.
+class Slopes(NamedTuple):
+    """What a strategy finds in rows of distances, as arrays or as tensors.
 
     Attributes:
-        weights: float32 [R, B], the derivative of `loss_sum` by each distance; 0 for the anchors.
-        loss_sum: the sum of the triplets' losses.
-        num_positive_triplets: how many of the triplets looked at are positive.
+        slopes: float32 [R, C], the derivative of `loss_sum` by each distance; 0 for the distance of
+            an anchor to itself.
+        loss_sum: float64, the sum of the triplets' losses.
+        num_positive_triplets: int64, the number of triplets whose loss is > 0.
     """
 
-    weights: NDArray[np.float32]
-    loss_sum: float
-    num_positive_triplets: int
+    slopes: Any
+    loss_sum: Any
+    num_positive_triplets: Any
 
 
-def weigh_in_blocks(
-    weigh: Callable[[Rows], Weights], distances: NDArray[np.float32], labels: NDArray[np.integer]
-) -> Weights:
-    """Return what `weigh` finds in all rows.
+def find_in_blocks(
+    find: Callable[[Rows], Slopes],
+    distances: NDArray[np.float32],
+    labels: NDArray[np.integer],
+    anchors: NDArray[np.integer],
+) -> Slopes:
+    """Return what `find` finds in all rows.
 
     Args:
-        weigh: finds the weights in a block of rows.
-        distances: float32 [B, B], see `Rows`.
-        labels: integer [B].
+        find: finds the slopes of a block of rows.
+        distances: float32 [A, C], see `Rows`.
+        labels: integer [C], of the candidates.
+        anchors: integer [A], the columns of the anchors themselves.
     """
-    size = len(distances)
-    weights = np.zeros((size, size), np.float32)
-    num_rows = max(1, _BLOCK_PAIRS // max(1, size))
+    num_anchors, num_candidates = distances.shape
+    slopes = np.zeros(distances.shape, np.float32)
+    num_rows = max(1, _BLOCK_PAIRS // max(1, num_candidates))
 
-    def weigh_block(start: int) -> tuple[float, int]:
+    def find_in_block(start: int) -> tuple[float, int]:
         block = slice(start, start + num_rows)
         if not np.isfinite(distances[block].max()):  # there is no loss then
             return 0.0, 0
-        same = labels[block, None] == labels
-        found = weigh(Rows(distances[block], same, np.arange(size)[block]))
-        weights[block] = found.weights
+        own = anchors[block]
+        found = find(Rows(distances[block], labels[own, None] == labels, own))
+        slopes[block] = found.slopes
         return found.loss_sum, found.num_positive_triplets
 
-    starts = range(0, size, num_rows)
+    starts = range(0, num_anchors, num_rows)
     in_turn = map if len(starts) < _NUM_THREADS else _threads().map
-    found = list(in_turn(weigh_block, starts))
+    found = list(in_turn(find_in_block, starts))
     loss_sums, nums_positive = zip(*found, strict=True) if found else ((), ())
-    return Weights(weights, sum(loss_sums), sum(nums_positive))
+    return Slopes(slopes, np.float64(sum(loss_sums)), np.int64(sum(nums_positive)))
 
 
 @cache
@@ -90,7 +95,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def sort_rows(
-    distances: NDArray[np.float32], flag: NDArray[np.bool_], anchors: NDArray[np.intp]
+    distances: NDArray[np.float32], flag: NDArray[np.bool_], anchors: NDArray[np.integer]
 ) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
     """Sort each anchor's row by distance; of equal ones those with the flag come last.
 
@@ -98,12 +103,12 @@ def sort_rows(
     numbers are, and in its lower half the flag and the place.
 
     Args:
-        distances: float32 [R, B], >= 0.
-        flag: bool [R, B].
+        distances: float32 [R, C], >= 0.
+        flag: bool [R, C].
         anchors: int [R], see `Rows`.
 
     Returns:
-        The flags, and the places in the flattened block, in sorted order, [R, B - 1]: without the
+        The flags, and the places in the flattened block, in sorted order, [R, C - 1]: without the
         anchor itself.
     """
     low = flag.astype(np.int32)
@@ -119,7 +124,7 @@ def sort_rows(
 
 
 def unsort_rows(values: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Bring values, [R, B - 1], back to their places, [R, B]; the anchor's own is 0."""
+    """Bring values, [R, C - 1], back to their places, [R, C]; the anchor's own is 0."""
     num_rows, num_others = places.shape
     unsorted = np.zeros(num_rows * (num_others + 1), np.float32)
     unsorted[places] = values.astype(np.float32)

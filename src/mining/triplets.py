@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from src.data.sampling import ShuffledBatches
 from src.errors import UserError
+from src.mining.distances import comparable
 from src.system.atomic import atomic_write
 from src.system.cache import digest
 from src.system.regular_file import open_regular
@@ -132,8 +133,7 @@ def mine_triplets(
             a semi-hard negative also lies within the margin: if any does, the nearest does.
         labels: int32 [N].
         embeddings: float32 [N, D].
-        distance: see `src.embeddings.pairs.paired_distances`. Only its order counts here, which
-            `euclidean`, `squared_euclidean` and `mean_squared` have in common.
+        distance: a key of `src.distance.DISTANCES`. Only its order matters here.
         seed: fixes the pools and what is drawn.
 
     Returns:
@@ -147,9 +147,8 @@ def mine_triplets(
     choose = {"hard": _choose_hard, "semihard": _choose_semihard}[mining]
     rng = np.random.default_rng(seed)
     triplets = random_triplets(labels, rng)
-    x = embeddings.astype(np.float64)  # near vectors would cancel in float32
-    if distance == "cosine":
-        x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    # Near vectors would cancel in float32.
+    x = comparable(embeddings.astype(np.float64), distance)
     num_pools = -(-len(labels) // POOL_SIZES[mining])
     for pool in np.array_split(rng.permutation(len(labels)), num_pools):
         same = labels[pool, None] == labels[pool]

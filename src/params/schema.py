@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from src.distance import DISTANCES
 from src.errors import UserError
 from src.params.applications import APPLICATIONS
 from src.params.messages import (
@@ -332,7 +333,7 @@ class Params(BaseModel):
         description="How much farther than the positive the negative shall be, in units of the "
         'distance; or "soft", the softplus of batch-hard.',
     )
-    distance: Literal["euclidean", "squared_euclidean", "mean_squared", "cosine"] | None = Field(
+    distance: Literal[tuple(DISTANCES)] | None = Field(  # type: ignore[valid-type]
         None,
         description="How far two embeddings are apart: euclidean, squared_euclidean, mean_squared "
         "(over the dimensions) or cosine (1 - cos). Default: by `squared`.",
