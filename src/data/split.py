@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.images import Images, MappedImages
+from src.data.images import Images, joined
 
 SPLITS = ("train", "validation", "test")
 
@@ -40,23 +40,19 @@ class Split:
 
     def take(self, indices: NDArray[np.intp]) -> "Split":
         """Return the examples at `indices`, int [M], in that order; images on disk stay there."""
-        images = self.images
-        taken = images.take(indices) if isinstance(images, MappedImages) else images[indices]
         facts: dict[str, Any] = {n: values[indices] for n, values in self._facts().items()}
-        return replace(self, images=taken, labels=self.labels[indices], **facts)
+        return replace(
+            self, images=self.images.take(indices, axis=0), labels=self.labels[indices], **facts
+        )
 
     def joined(self, other: "Split") -> "Split":
         """Return these examples and, behind them, those of another split of the same dataset."""
-        if isinstance(self.images, MappedImages) and isinstance(other.images, MappedImages):
-            images: Images = self.images.joined(other.images)
-        else:
-            images = np.concatenate([self.images, other.images])
         others = other._facts()
         facts: dict[str, Any] = {
             name: np.concatenate([values, others[name]]) for name, values in self._facts().items()
         }
         labels = np.concatenate([self.labels, other.labels])
-        return replace(self, images=images, labels=labels, **facts)
+        return replace(self, images=joined(self.images, other.images), labels=labels, **facts)
 
     def _facts(self) -> dict[str, NDArray[Any]]:
         """Return what else is known of each image, by the attribute's name."""
