@@ -25,9 +25,11 @@ from src.experiment.experiment import Experiment
 from src.experiment.facts import check_facts, check_training
 from src.params.schema import (
     Params,
+    Role,
     check_params,
     format_value,
     keys_read_by,
+    keys_with,
     load_params,
     read_json_object,
 )
@@ -40,15 +42,9 @@ _MAX_NAME_BYTES = 255  # of a directory, on the file systems that there are
 _MAX_ERRORS = 20  # that are printed
 
 # The keys that say what `load_data` finds, and whether. `seed` deals it out to the splits.
-DATA_KEYS = keys_read_by("dataset") | {
-    *("dataset", "image_size", "validation_fraction", "validation_by"),
-    *("holdout_classes", "on_duplicates"),
-}
+DATA_KEYS = keys_read_by("dataset") | keys_with(Role.FINDS_DATA)
 # The keys that say whether that can be trained on.
-FACT_KEYS = frozenset(
-    {"num_labels", "train_size", "eval_size"}
-    | {"classes_per_batch", "examples_per_class", "extra_classes"}
-)
+FACT_KEYS = keys_with(Role.CHECKS_DATA)
 
 
 @dataclass(frozen=True)
