@@ -42,6 +42,7 @@ from src.experiment.experiment import Experiment
 from src.mining.batches import training_batches
 from src.mining.triplets import TripletsLost, load_triplets, mine_triplets, save_triplets
 from src.params.schema import Params
+from src.seeds import seed_of
 from src.system.atomic import atomic_write
 from src.system.signals import StopRequest
 
@@ -283,7 +284,7 @@ def _mine(
         train.labels,
         embed(experiment, params, train, checkpoint),
         distance=params.distance_name,
-        seed=[params.seed, step, 2],  # 0 and 1 end the seeds of the order and of random triplets
+        seed=seed_of("mined triplets", params.seed, step),
     )
     path = experiment.triplets_path(step)
     save_triplets(path, mined)

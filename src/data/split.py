@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.data.images import Images, joined
+from src.seeds import stream
 
 SPLITS = ("train", "validation", "test")
 
@@ -96,10 +97,10 @@ def stratified_indices(labels: NDArray[np.int32], count: int, seed: int) -> NDAr
     classes, class_sizes = np.unique(labels, return_counts=True)
     num_drawn, remainders = np.divmod(count * class_sizes, len(labels))
     missing = count - num_drawn.sum()
-    ties = np.random.default_rng([seed, len(classes)]).permutation(len(classes))
+    ties = stream("ties between classes", seed, len(classes)).permutation(len(classes))
     num_drawn[np.lexsort((ties, -remainders))[:missing]] += 1
 
-    rng = np.random.default_rng(seed)
+    rng = stream("sample", seed)
     members = np.split(np.argsort(labels, kind="stable"), np.cumsum(class_sizes)[:-1])
     drawn = [rng.permutation(m)[:num] for m, num in zip(members, num_drawn, strict=True)]
     return np.sort(np.concatenate(drawn))
@@ -125,7 +126,8 @@ def class_indices(labels: NDArray[np.int32], count: int, seed: int) -> NDArray[n
         return np.empty(0, np.intp)
     drawn: list[int] = []
     wanted = count
-    others = np.random.default_rng([seed, len(classes)]).permutation(candidates).tolist()
+    rng = stream("order of classes held out", seed, len(classes))
+    others = rng.permutation(candidates).tolist()
     for position in others:
         if len(drawn) < most and class_sizes[position] < 2 * wanted:
             drawn.append(position)
