@@ -14,6 +14,7 @@ from typing import Any
 
 from src.comparing.results import NOTES_ALONE, Result
 from src.errors import UserError
+from src.experiment.status import Status
 from src.params.metric_names import AGAINST_GALLERY, LOWER_IS_BETTER, WITHIN
 from src.params.schema import Params, Role, keys_with
 from src.printable import printable
@@ -347,7 +348,7 @@ def _baselines(row: Row) -> list[Row]:
         if kind == "baselines" and metric:
             found.setdefault(name, {})[metric] = value
     return [
-        replace(row, name=f"{row.name}: {name}", status="baseline", statistics=statistics)
+        replace(row, name=f"{row.name}: {name}", status=Status.BASELINE, statistics=statistics)
         for name, statistics in sorted(found.items())
     ]
 

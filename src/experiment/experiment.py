@@ -17,6 +17,7 @@ from src.errors import UserError
 from src.experiment import run_files, state_files
 from src.experiment.checkpoint_files import checkpoint_name, checkpoint_steps, read_state
 from src.experiment.state_files import Best
+from src.experiment.status import Status
 from src.params.messages import shown
 from src.params.schema import Params, load_params, save_params
 from src.system.atomic import atomic_write
@@ -354,7 +355,7 @@ class Experiment:
         metrics = self.metrics()
         return (
             metrics is not None
-            and metrics["status"] == "finished"
+            and metrics["status"] == Status.FINISHED
             and "splits" in metrics
             and self.latest_step() is not None
             and self.latest_step() == metrics.get("global_step")
@@ -371,7 +372,7 @@ class Experiment:
         metrics = self.metrics() or {}
         seconds: float = metrics.get("seconds", 0.0)
         save_params(self.trained_params_path, params)
-        self.save_metrics({**metrics, "status": "running", "seconds": seconds})
+        self.save_metrics({**metrics, "status": Status.RUNNING, "seconds": seconds})
         return seconds
 
     def note_evaluation(self, metrics: dict[str, float | int | None]) -> None:

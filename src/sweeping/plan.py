@@ -23,6 +23,7 @@ from src.errors import UserError
 from src.experiment.data_record import DataRecord, changes, read_record, record_of
 from src.experiment.experiment import Experiment
 from src.experiment.facts import check_facts, check_training
+from src.experiment.status import Status
 from src.params.schema import (
     Params,
     Role,
@@ -34,7 +35,6 @@ from src.params.schema import (
     read_json_object,
 )
 from src.printable import printable
-from src.sweeping.local import TO_RUN
 from src.system.atomic import atomic_write
 
 MAX_CHILDREN = 10_000
@@ -67,12 +67,13 @@ class Child:
         return self.experiment.model_dir.name
 
     @property
-    def status(self) -> str:
-        """`finished`, `diverged` and `collapsed`, which do not run again; TO_RUN for all else."""
+    def status(self) -> Status:
+        """`finished`, `diverged` or `collapsed`, which do not run again; else `to run`."""
         if self.experiment.is_finished(self.params):
-            return "finished"
+            return Status.FINISHED
         status = (self.experiment.metrics() or {}).get("status")
-        return str(status) if status in ("diverged", "collapsed") else TO_RUN
+        has_ended = status in (Status.DIVERGED, Status.COLLAPSED)
+        return Status(status) if has_ended else Status.TO_RUN
 
 
 def parse_param(text: str) -> tuple[str, list[Any]]:
