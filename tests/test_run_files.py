@@ -10,8 +10,9 @@ from test_experiment import FOREIGN, GENERATED, files, write_checkpoint
 
 from src.comparing.results import read_result
 from src.errors import UserError
+from src.experiment.damaged import set_aside
 from src.experiment.experiment import Best, Experiment, run_files
-from src.experiment.run_files import FILES, FOLDERS, check_own, discard, set_aside
+from src.experiment.run_files import FILES, FOLDERS, check_own, discard
 from src.experiment.status import Status
 from src.params.schema import Params, save_params
 
