@@ -1,5 +1,8 @@
 """One protocol for images: wherever they are, they are indexed, taken and joined alike."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -67,3 +70,11 @@ def test_images_of_a_file_are_taken_and_joined_unread():
 def test_posed_images_are_turned_one_by_one_as_they_are_together():
     posed = PosedImages(RIGHT, ("rot90", "mirror_rot270"))
     np.testing.assert_array_equal(list(posed), posed[:])
+
+
+def test_nothing_asks_of_which_kind_images_are():
+    root = Path(__file__).parent.parent
+    for top in ("src", "model"):
+        for path in (root / top).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"isinstance\([^)]*Images|(?<!tf\.)\bcast\(", text), path
