@@ -14,8 +14,9 @@ from src.comparing.comparison import compare
 from src.comparing.formats import for_console
 from src.comparing.results import read_result
 from src.errors import SweepFailed, UserError
+from src.experiment.status import Status
 from src.printable import printable
-from src.sweeping.local import TO_RUN, Job, run_jobs
+from src.sweeping.local import Job, run_jobs
 from src.sweeping.plan import Child, check_data, check_unchanged, parse_param, plan, write_params
 from src.system.cli import add_data_dir, add_keep_splits, positive_int, program_parser, run
 from src.system.lock import one_writer
@@ -80,8 +81,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_unchanged(children)
     # Whether data have changed, which --keep_splits goes on with, train.py finds itself.
     runs_all = args.overwrite or args.keep_splits
-    statuses = {child.name: TO_RUN if runs_all else child.status for child in children}
-    to_run = [child for child in children if statuses[child.name] == TO_RUN]
+    statuses = {child.name: Status.TO_RUN if runs_all else child.status for child in children}
+    to_run = [child for child in children if statuses[child.name] == Status.TO_RUN]
     options = ["--keep_splits"] if args.keep_splits else []
     jobs = [_job(child, args.data_dir, options) for child in to_run]
     num_ended = len(children) - len(to_run)
@@ -123,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     failed = {
         name: f"{status} in an earlier run, not run again ({args.parent_dir / name})"
         for name, status in statuses.items()
-        if status not in ("finished", TO_RUN)
+        if status not in (Status.FINISHED, Status.TO_RUN)
     } | outcome.failed
     if failed:
         raise SweepFailed(
@@ -160,7 +161,9 @@ def _job(child: Child, data_dir: Path, options: Sequence[str]) -> Job:
 
     def status() -> str:
         found = child.status
-        return found if found in ("finished", TO_RUN) else f"{found}, not run again ({model_dir})"
+        if found in (Status.FINISHED, Status.TO_RUN):
+            return found
+        return f"{found}, not run again ({model_dir})"
 
     return Job(child.experiment, command, model_dir / "train.log", status)
 

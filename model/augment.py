@@ -4,6 +4,7 @@ import math
 
 from model.estimator import tf
 from src.params.schema import Augment
+from src.seeds import augmentation_draw
 
 # How many random displacements there are along each axis.
 _ELASTIC_GRID = 4
@@ -143,16 +144,16 @@ def _random_transforms(images: tf.Tensor, seed: tf.Tensor, params: Augment) -> t
     """Return float32 [B, 8], a transform for each image; what is off stays exactly the identity."""
     height, width = images.shape[1:3]
     batch = tf.shape(images)[0]
-    side = _uniform(seed, 0, [batch], params.crop, 1.0)
+    side = _uniform(seed, "crop side", [batch], params.crop, 1.0)
     # As far from the centre as the cropped part can go without leaving the image.
     room = (1.0 - side)[:, None] * [(width - 1) / 2, (height - 1) / 2]  # [B, 2]
     return affine_transforms(
         (height, width),
         side=side,
-        center=room * _uniform(seed, 1, [batch, 2], -1.0, 1.0),
-        mirrored=_uniform(seed, 2, [batch], 0.0, 1.0) < (0.5 if params.flip else 0.0),
-        angle=math.radians(params.rotation) * _uniform(seed, 3, [batch], -1.0, 1.0),
-        shift=_whole(seed, 4, tf.fill([batch, 2], 2.0 * params.shift + 1.0)) - params.shift,
+        center=room * _uniform(seed, "crop center", [batch, 2], -1.0, 1.0),
+        mirrored=_uniform(seed, "mirrored", [batch], 0.0, 1.0) < (0.5 if params.flip else 0.0),
+        angle=math.radians(params.rotation) * _uniform(seed, "angle", [batch], -1.0, 1.0),
+        shift=_whole(seed, "shift", tf.fill([batch, 2], 2.0 * params.shift + 1.0)) - params.shift,
     )
 
 
@@ -160,7 +161,7 @@ def _random_displacements(images: tf.Tensor, seed: tf.Tensor, pixels: float) -> 
     """Return float32 [B, H, W, 2], smooth, of this standard deviation at the grid's points."""
     height, width = images.shape[1:3]
     shape = [tf.shape(images)[0], _ELASTIC_GRID, _ELASTIC_GRID, 2]
-    grid = pixels * tf.random.stateless_normal(shape, _fold_in(seed, 10))
+    grid = pixels * tf.random.stateless_normal(shape, _fold_in(seed, "displacements"))
     return tf.image.resize(grid, (height, width), method="bicubic")
 
 
@@ -168,20 +169,20 @@ def _random_rectangles(images: tf.Tensor, seed: tf.Tensor, probability: float) -
     """Return bool [B, H, W, 1]: in each image, with this probability, a rectangle is true."""
     height, width = images.shape[1:3]
     batch = tf.shape(images)[0]
-    share = _uniform(seed, 5, [batch], *_ERASED_SHARES)
+    share = _uniform(seed, "erased share", [batch], *_ERASED_SHARES)
     # Between these, the rectangle is neither wider nor higher than the image. In an image so
     # long that none of the paper's aspects is, the nearest one.
     widest, highest = share * (height / width), (height / width) / share
     low, high = (tf.minimum(tf.maximum(a, widest), highest) for a in _ERASED_ASPECTS)
-    mix = _uniform(seed, 6, [batch], 0.0, 1.0)
+    mix = _uniform(seed, "erased aspect", [batch], 0.0, 1.0)
     aspect = tf.exp((1.0 - mix) * tf.math.log(low) + mix * tf.math.log(high))
     area = share * float(height * width)
     rows = tf.clip_by_value(tf.round(tf.sqrt(area * aspect)), 1.0, float(height))
     columns = tf.clip_by_value(tf.round(tf.sqrt(area / aspect)), 1.0, float(width))
-    top = _whole(seed, 7, height - rows + 1.0)
-    left = _whole(seed, 8, width - columns + 1.0)
+    top = _whole(seed, "erased top", height - rows + 1.0)
+    left = _whole(seed, "erased left", width - columns + 1.0)
     # Where nothing is erased, a rectangle without rows.
-    rows = tf.where(_uniform(seed, 9, [batch], 0.0, 1.0) < probability, rows, 0.0)
+    rows = tf.where(_uniform(seed, "is erased", [batch], 0.0, 1.0) < probability, rows, 0.0)
     inside_y = _between(height, top, top + rows)[:, :, None, None]  # [B, H, 1, 1]
     inside_x = _between(width, left, left + columns)[:, None, :, None]  # [B, 1, W, 1]
     return tf.logical_and(inside_y, inside_x)  # [B, H, W, 1]
@@ -193,19 +194,20 @@ def _between(length: int, start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
     return tf.logical_and(positions >= start[:, None], positions < end[:, None])
 
 
-def _whole(seed: tf.Tensor, draw: int, count: tf.Tensor) -> tf.Tensor:
+def _whole(seed: tf.Tensor, draw: str, count: tf.Tensor) -> tf.Tensor:
     """Return whole numbers, uniform in 0 ... `count` - 1, float32 as `count` and of its shape."""
     return tf.floor(count * _uniform(seed, draw, tf.shape(count), 0.0, 1.0))
 
 
 def _uniform(
-    seed: tf.Tensor, draw: int, shape: tf.Tensor | list[tf.Tensor | int], low: float, high: float
+    seed: tf.Tensor, draw: str, shape: tf.Tensor | list[tf.Tensor | int], low: float, high: float
 ) -> tf.Tensor:
     """Return float32 numbers, uniform in [low, high), a function of `seed` and `draw` alone."""
     return tf.random.stateless_uniform(shape, _fold_in(seed, draw), low, high)
 
 
-def _fold_in(seed: tf.Tensor, draw: int) -> tf.Tensor:
+def _fold_in(seed: tf.Tensor, draw: str) -> tf.Tensor:
     """Return the seed of a draw."""
     # int64: among 32-bit seeds, two of a long run's steps would fold to the same one.
-    return tf.random.experimental.stateless_fold_in(seed, tf.constant(draw, tf.int64))
+    number = tf.constant(augmentation_draw(draw), tf.int64)
+    return tf.random.experimental.stateless_fold_in(seed, number)

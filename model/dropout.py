@@ -1,6 +1,7 @@
 """Dropout that a resumed run repeats: a function of the seed and the step, as augmentation is."""
 
 from model.estimator import global_step, keras, tf
+from src.seeds import dropout_draw
 
 
 class Dropout(keras.layers.Layer):
@@ -43,7 +44,7 @@ def dropout(inputs: tf.Tensor, rate: float, seed: tf.Tensor, draw: int) -> tf.Te
     Returns:
         float32 of the shape of `inputs`; a function of the arguments and of nothing else.
     """
-    # -1 - draw: augmentation counts its own draws from 0 up.
-    seed = tf.random.experimental.stateless_fold_in(seed, tf.constant(-1 - draw, tf.int64))
+    number = tf.constant(dropout_draw(draw), tf.int64)
+    seed = tf.random.experimental.stateless_fold_in(seed, number)
     is_kept = tf.random.stateless_uniform(tf.shape(inputs), seed) >= rate
     return tf.where(is_kept, inputs / (1.0 - rate), 0.0)

@@ -1,12 +1,26 @@
 """The file `checkpoint`: names of the directory's own checkpoints, and nothing that leads out."""
 
+import os
+import re
+from pathlib import Path
+
 import pytest
 
 from src.errors import UserError
 from src.experiment.checkpoint_files import (
     CheckpointState,
+    checkpoint_path,
     checkpoint_steps,
+    files_of,
+    has_files,
+    index_of,
+    largest_size,
     read_state,
+    remove_leftovers,
+    remove_others,
+    set_checkpoint_aside,
+    state_or_aside,
+    step_of,
     write_state,
 )
 
@@ -90,3 +104,56 @@ def test_steps_of_files(tmp_path):
     assert checkpoint_steps(tmp_path, "index") == {7}
     assert checkpoint_steps(tmp_path, "(?:index|data-.*)") == {7, 30}
     assert checkpoint_steps(tmp_path / "absent", "index") == set()
+
+
+def make(folder, *names):
+    for name in names:
+        (folder / f"model.ckpt-{name}").write_bytes(b"x" * len(name))
+
+
+def test_paths_and_steps(tmp_path):
+    checkpoint = checkpoint_path(tmp_path, 782)
+    assert checkpoint == tmp_path / "model.ckpt-782" and step_of(checkpoint) == 782
+    assert index_of(checkpoint) == tmp_path / "model.ckpt-782.index"
+
+
+def test_files_of_one_checkpoint_and_of_others(tmp_path):
+    assert not has_files(tmp_path) and largest_size(tmp_path) == 0
+    make(tmp_path, "7.index", "7.meta", "70.index", "8.data-00000-of-00001")
+    assert has_files(tmp_path) and largest_size(tmp_path) == len("8.data-00000-of-00001")
+    seven = checkpoint_path(tmp_path, 7)
+    names = ["model.ckpt-7.index", "model.ckpt-7.meta"]
+    assert sorted(path.name for path in files_of(seven)) == names
+    remove_others(seven)
+    assert sorted(os.listdir(tmp_path)) == names
+    assert set_checkpoint_aside(seven) == tmp_path / "damaged"
+    assert os.listdir(tmp_path) == ["damaged"] and not has_files(tmp_path)
+    assert sorted(os.listdir(tmp_path / "damaged")) == names
+
+
+def test_what_a_kill_leaves_is_removed(tmp_path):
+    make(tmp_path, "7.index", "8.meta.tmp12")
+    (tmp_path / "model.ckpt-9_temp").mkdir()
+    for name in ("checkpoint", "checkpoint.tmp3", "graph.pbtxt", "graph.pbtxt.tmp4"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint", "graph.pbtxt", "model.ckpt-7.index"]
+
+
+def test_a_file_that_cannot_be_read_is_moved_away(tmp_path):
+    assert state_or_aside(tmp_path) is None
+    (tmp_path / "checkpoint").mkdir()
+    assert state_or_aside(tmp_path) == CheckpointState(None, False)
+    assert os.listdir(tmp_path) == ["damaged"] and has_files(tmp_path) is False
+
+
+def test_names_of_checkpoints_are_known_in_one_file():
+    """Elsewhere they stand in docstrings and messages alone, between backticks."""
+    root = Path(__file__).parent.parent
+    files = [path for top in ("src", "model") for path in (root / top).rglob("*.py")]
+    found = {
+        path.relative_to(root).as_posix()
+        for path in files
+        if re.search(r"(?<!`)model\.ckpt", path.read_text(encoding="utf-8"))
+    }
+    assert found == {"src/experiment/checkpoint_files.py"}

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from src.comparing.comparison import METRICS, Statistic, compare, statistic
-from src.comparing.results import DAMAGED, NOT_TRAINED, PARENT, Result
+from src.comparing.results import Result
 from src.errors import UserError
+from src.experiment.status import Status
 from src.params.metric_names import AGAINST_GALLERY, WITHIN
 from src.params.schema import Params
 
@@ -20,7 +21,7 @@ def result(name, status="finished", metrics=None, notes=(), **params):
 
 
 def damaged(name):
-    return Result(Path("experiments") / name, DAMAGED, None, {}, ("damaged",))
+    return Result(Path("experiments") / name, Status.DAMAGED, None, {}, ("damaged",))
 
 
 def names(comparison):
@@ -118,7 +119,7 @@ def test_damaged_params_differ_in_nothing_and_are_there():
 
 
 def test_the_parent_of_a_sweep_is_a_note():
-    parent = Result(Path("experiments"), PARENT, Params(margin=9.0), {}, ("a parent",))
+    parent = Result(Path("experiments"), Status.PARENT, Params(margin=9.0), {}, ("a parent",))
     comparison = compare([parent, result("a"), result("b", seed=1)])
     assert (comparison.params, names(comparison)) == ((), ["*"])
     assert comparison.notes == ("a parent",)
@@ -383,7 +384,7 @@ def test_ties_keep_the_order_of_the_params(reverse):
 
 def test_sorted_by_what_is_not_a_metric():
     results = [
-        result("run_10", status=NOT_TRAINED, margin=1.0),
+        result("run_10", status=Status.NOT_TRAINED, margin=1.0),
         result("run_9", margin=2.0),
         result("run_9b", margin=2.0, seed=1),
     ]

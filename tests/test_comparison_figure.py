@@ -7,7 +7,8 @@ import pytest
 
 from src.comparing.comparison import compare
 from src.comparing.figure import comparison_figure
-from src.comparing.results import DAMAGED, Result
+from src.comparing.results import Result
+from src.experiment.status import Status
 from src.params.schema import Params
 
 
@@ -118,7 +119,7 @@ def test_a_collapsed_run_is_hollow_and_one_without_metrics_is_nowhere():
         result("a", recall=0.5, margin=1.0),
         result("b", "collapsed", recall=0.25, margin=2.0),
         result("c", "diverged", margin=3.0),
-        Result(Path("experiments/d"), DAMAGED, None, {}),
+        Result(Path("experiments/d"), Status.DAMAGED, None, {}),
     ]
     axes = panels(comparison_figure(compare(results), "validation", {}))["recall@1, validation"]
     assert list(ticks(axes)) == ["1", "2"]

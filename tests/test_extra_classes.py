@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from src.data.extra_classes import PosedImages, with_extra_classes
-from src.data.images import MappedImages
+from src.data.extra_classes import with_extra_classes
+from src.data.images import MappedImages, PosedImages
 from src.data.split import Split
 from src.errors import UserError
 from src.experiment.facts import check_facts, check_training

@@ -13,7 +13,16 @@ from pydantic import ValidationError
 from src.errors import UserError
 from src.params.metric_names import BEST_METRICS
 from src.params.reference import SCHEMA_PATH, TABLE_PATH, json_schema, markdown
-from src.params.schema import DURATION_KEYS, Augment, Params, format_value, load_params, save_params
+from src.params.schema import (
+    DURATION_KEYS,
+    Augment,
+    Params,
+    Role,
+    format_value,
+    keys_with,
+    load_params,
+    save_params,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -851,3 +860,27 @@ def test_the_reference_is_up_to_date_and_has_every_key():
     for key, field in [*Params.model_fields.items(), *Augment.model_fields.items()]:
         assert f"| `{key}` | " in text
         assert f" | {field.description} |\n" in text
+
+
+def test_which_keys_matter_is_declared_with_the_keys():
+    free = {
+        *("num_parallel_calls", "image_size", "num_labels", "train_size", "eval_size"),
+        *("save_summary_steps", "keep_checkpoint_max", "live_figures", "image_cache"),
+    }
+    assert keys_with(Role.WITHOUT_EFFECT) == free
+    assert (
+        keys_with(Role.MAY_CHANGE)
+        == DURATION_KEYS
+        == free
+        | {
+            *("num_epochs", "save_checkpoints_steps", "patience_evaluations", "on_duplicates"),
+        }
+    )
+    assert keys_with(Role.FINDS_DATA) == {
+        *("dataset", "image_size", "validation_fraction", "validation_by"),
+        *("holdout_classes", "on_duplicates"),
+    }
+    assert keys_with(Role.CHECKS_DATA) == {
+        *("num_labels", "train_size", "eval_size"),
+        *("classes_per_batch", "examples_per_class", "extra_classes"),
+    }

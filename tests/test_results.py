@@ -14,20 +14,10 @@ from pathlib import Path
 import pytest
 
 from src.comparing.comparison import compare
-from src.comparing.results import (
-    COLLAPSED,
-    DAMAGED,
-    FAILED,
-    NOT_TRAINED,
-    PARENT,
-    PERHAPS_RUNNING,
-    RUNNING,
-    UNREADABLE,
-    read_result,
-    read_results,
-)
+from src.comparing.results import read_result, read_results
 from src.errors import UserError
 from src.experiment.experiment import Experiment
+from src.experiment.status import Status
 from src.params.schema import Params, save_params
 from src.system.lock import LOCK_FILE
 
@@ -87,7 +77,7 @@ def test_changed_params_are_shown_as_json(tmp_path):
 
 def test_not_trained(tmp_path):
     result = read_result(make(tmp_path / "x"))
-    assert (result.status, result.metrics, result.notes) == (NOT_TRAINED, {}, ())
+    assert (result.status, result.metrics, result.notes) == (Status.NOT_TRAINED, {}, ())
 
 
 @pytest.mark.parametrize("status", ["diverged", "collapsed", "stopped", "of a later version"])
@@ -103,7 +93,7 @@ def test_a_training_that_has_died_shows_no_metrics_of_an_earlier_end(tmp_path):
     for file in path.iterdir():
         os.utime(file, (time.time() - 3 * 3600,) * 2)
     result = read_result(path)
-    assert (result.status, result.metrics) == (FAILED, {})
+    assert (result.status, result.metrics) == (Status.FAILED, {})
     assert result.notes == (
         f"{path}: the training has died; train.py goes on where it was: last wrote 3 h ago, "
         "at step 40 of 100",
@@ -113,9 +103,9 @@ def test_a_training_that_has_died_shows_no_metrics_of_an_earlier_end(tmp_path):
 @pytest.mark.parametrize(
     ("record", "status"),
     [
-        ({"pid": 1, "host": "elsewhere"}, PERHAPS_RUNNING),
-        ({"pid": 2**22 + 1, "host": socket.gethostname()}, FAILED),
-        ("", PERHAPS_RUNNING),
+        ({"pid": 1, "host": "elsewhere"}, Status.PERHAPS_RUNNING),
+        ({"pid": 2**22 + 1, "host": socket.gethostname()}, Status.FAILED),
+        ("", Status.PERHAPS_RUNNING),
     ],
 )
 def test_who_holds_the_lock_decides_whether_a_training_goes_on(tmp_path, record, status):
@@ -137,15 +127,15 @@ with one_writer(pathlib.Path({str(path)!r})):
         process.stdout.readline()
         result = read_result(path)
         process.kill()
-    assert (result.status, result.metrics) == (RUNNING, {})
+    assert (result.status, result.metrics) == (Status.RUNNING, {})
     assert result.notes == (f"{path}: training: last wrote 0 s ago",)
-    assert read_result(path).status == FAILED
+    assert read_result(path).status == Status.FAILED
     assert (path / LOCK_FILE).exists()  # nobody was left to remove it
 
 
 def test_collapsed_at_the_end_of_its_training(tmp_path):
     result = read_result(make(tmp_path / "x", metrics={**FINISHED, "collapsed": True}))
-    assert (result.status, result.metrics["test.loss"]) == (COLLAPSED, 0.5)
+    assert (result.status, result.metrics["test.loss"]) == (Status.COLLAPSED, 0.5)
     result = read_result(make(tmp_path / "y", metrics={**FINISHED, "collapsed": False}))
     assert result.status == "finished"
 
@@ -179,7 +169,7 @@ def test_damaged(tmp_path, file, content, expected):
     path = make(tmp_path / "x", metrics=FINISHED)
     (path / file).write_text(content)
     result = read_result(path)
-    assert (result.status, result.params, result.metrics) == (DAMAGED, None, {})
+    assert (result.status, result.params, result.metrics) == (Status.DAMAGED, None, {})
     [note] = result.notes
     assert re.search(expected, note)
 
@@ -193,7 +183,7 @@ def test_a_directory_in_place_of_a_file(tmp_path):
     path = make(tmp_path / "x")
     (path / "metrics.json").mkdir()
     result = read_result(path)
-    assert result.status == DAMAGED
+    assert result.status == Status.DAMAGED
     assert result.notes == (f"{path}/metrics.json: a directory; accepted: a regular file",)
 
 
@@ -203,7 +193,7 @@ def test_a_directory_in_place_of_a_file(tmp_path):
 )
 def test_splits_of_another_form_are_damage(tmp_path, splits):
     metrics = {"status": "finished", "splits": splits}
-    assert read_result(make(tmp_path / "x", metrics=metrics)).status == DAMAGED
+    assert read_result(make(tmp_path / "x", metrics=metrics)).status == Status.DAMAGED
 
 
 def test_what_is_no_number_is_no_metric(tmp_path):
@@ -266,9 +256,9 @@ def test_a_parent_without_a_training_of_its_own(tmp_path):
     make(parent / "margin_2")
     found = {r.model_dir.name: r for r in read_results([tmp_path])}
     assert {name: r.status for name, r in found.items()} == {
-        "margins": PARENT,
+        "margins": Status.PARENT,
         "margin_1": "finished",
-        "margin_2": NOT_TRAINED,
+        "margin_2": Status.NOT_TRAINED,
     }
     assert found["margins"].notes == (f"{parent}: not trained itself; 2 experiments are below it",)
 
@@ -276,7 +266,7 @@ def test_a_parent_without_a_training_of_its_own(tmp_path):
 def test_a_parent_that_is_trained_is_an_experiment(tmp_path):
     parent = make(tmp_path / "margins", metrics=FINISHED)
     make(parent / "margin_1")
-    assert [r.status for r in read_results([parent])] == ["finished", NOT_TRAINED]
+    assert [r.status for r in read_results([parent])] == ["finished", Status.NOT_TRAINED]
 
 
 def test_parents_count_those_at_any_depth(tmp_path):
@@ -284,8 +274,8 @@ def test_parents_count_those_at_any_depth(tmp_path):
         make(tmp_path / name)
     found = {r.model_dir.name: r for r in read_results([tmp_path])}
     assert {name: r.status for name, r in found.items()} == {
-        **dict.fromkeys("ab", PARENT),
-        **dict.fromkeys("cde", NOT_TRAINED),
+        **dict.fromkeys("ab", Status.PARENT),
+        **dict.fromkeys("cde", Status.NOT_TRAINED),
     }
     assert "3 experiments are below it" in found["a"].notes[0]
     assert "2 experiments are below it" in found["b"].notes[0]
@@ -323,7 +313,12 @@ def test_directories_that_cannot_be_read_are_named(tmp_path, shut):
     (tmp_path / "z" / "deeper").mkdir()
     (tmp_path / "x\x1b[31m").mkdir()
     found = read_results([tmp_path, tmp_path / "z"])  # named once, also if it is met twice
-    assert [r.status for r in found] == [NOT_TRAINED, NOT_TRAINED, UNREADABLE, UNREADABLE]
+    assert [r.status for r in found] == [
+        Status.NOT_TRAINED,
+        Status.NOT_TRAINED,
+        Status.UNREADABLE,
+        Status.UNREADABLE,
+    ]
     assert [r.notes for r in found[2:]] == [
         (f"{tmp_path}/x\\x1b[31m: Permission denied",),
         (f"{tmp_path}/z/deeper: Permission denied",),

@@ -8,10 +8,12 @@ import subprocess
 import pytest
 from test_experiment import FOREIGN, GENERATED, files, write_checkpoint
 
-from src.comparing.results import NOT_TRAINED, read_result
+from src.comparing.results import read_result
 from src.errors import UserError
+from src.experiment.damaged import set_aside
 from src.experiment.experiment import Best, Experiment, run_files
-from src.experiment.run_files import FILES, FOLDERS, check_own, discard, set_aside
+from src.experiment.run_files import FILES, FOLDERS, check_own, discard
+from src.experiment.status import Status
 from src.params.schema import Params, save_params
 
 MUTATIONS = ("mkdir", "rename", "replace", "unlink", "remove", "rmdir", "link", "symlink", "open")
@@ -44,7 +46,7 @@ def assert_nothing_counts(experiment):
     assert experiment.metrics() is None and experiment.progress() is None
     assert experiment.checkpoints() == {} and not experiment.has_checkpoints()
     assert not experiment.is_finished(Params()) and not experiment.stopped_early(Params())
-    assert read_result(experiment.model_dir).status == NOT_TRAINED
+    assert read_result(experiment.model_dir).status == Status.NOT_TRAINED
     experiment.check_resumable(Params(margin=9.0))
     with pytest.raises(UserError, match="no checkpoint found"):
         experiment.trained_params()

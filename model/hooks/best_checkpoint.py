@@ -11,6 +11,7 @@ from tqdm import tqdm
 from model.estimator import estimator
 from model.hooks.stopping import StopAfterEvaluation
 from model.split_metrics import defined
+from src.experiment.checkpoint_files import files_of, remove_others
 from src.experiment.experiment import Best, Experiment
 from src.experiment.table import format_number
 from src.params.metric_names import LOWER_IS_BETTER
@@ -102,12 +103,10 @@ class BestCheckpoint(estimator.Exporter):
         """Copy the checkpoint's files; the file that names it changes once they are there."""
         folder = self._experiment.best_dir
         folder.mkdir(exist_ok=True)
-        for path in checkpoint.parent.glob(f"{checkpoint.name}.*"):
+        for path in files_of(checkpoint):
             shutil.copyfile(path, folder / path.name)
         self._experiment.save_best(best)
-        for path in folder.glob("model.ckpt-*"):
-            if path.stem != checkpoint.name:
-                path.unlink()
+        remove_others(folder / checkpoint.name)
 
 
 def _wins_tie(value: float | None, loss: float | None, best: Best) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from model.estimator import tf
 from src.errors import UserError
+from src.experiment.checkpoint_files import checkpoint_path, files_of
 from src.experiment.experiment import Experiment
 from src.system.atomic import atomic_write, disk_error, free_bytes
 
@@ -27,7 +28,7 @@ class KeepUntrained(tf.compat.v1.train.CheckpointSaverListener):
     def after_save(self, session: Any, global_step_value: int) -> None:
         """Copy."""
         if global_step_value == 0:
-            paths = self._model_dir.glob("model.ckpt-0.*")
+            paths = files_of(checkpoint_path(self._model_dir, 0))
             # The index last: a checkpoint without one is none.
             for path in sorted(paths, key=lambda path: path.suffix == ".index"):
                 with atomic_write(self._copy.parent / path.name) as copy, open(path, "rb") as file:

@@ -1,24 +1,24 @@
 """Checkpoints that a run can go on from: whole, and of the network that the params make."""
 
-import shutil
-from contextlib import suppress
 from pathlib import Path
 
 from model.estimator import tf
 from src.errors import UserError
 from src.experiment.checkpoint_files import (
-    CheckpointState,
     checkpoint_name,
+    checkpoint_path,
     checkpoint_steps,
-    read_state,
+    files_of,
+    index_of,
+    remove_leftovers,
+    set_checkpoint_aside,
+    state_or_aside,
+    state_path,
     write_state,
 )
+from src.experiment.damaged import set_aside
 from src.experiment.experiment import Experiment
-from src.experiment.run_files import set_aside
 from src.printable import printable
-
-# What TensorFlow leaves when it is killed while it writes.
-_LEFTOVERS = ("model.ckpt-*_temp", "model.ckpt-*.tmp*", "checkpoint.tmp*", "graph.pbtxt.tmp*")
 
 
 def fault_of(checkpoint: Path) -> str | None:
@@ -30,9 +30,10 @@ def fault_of(checkpoint: Path) -> str | None:
     Args:
         checkpoint: the path less the endings of its files, `model.ckpt-782`.
     """
-    files = list(checkpoint.parent.glob(f"{checkpoint.name}.*"))
-    if checkpoint.with_name(f"{checkpoint.name}.index") not in files:
-        return f"{checkpoint.name}.index is missing"
+    files = files_of(checkpoint)
+    index = index_of(checkpoint)
+    if index not in files:
+        return f"{index.name} is missing"
     for path in files:
         if not path.is_file():  # a pipe would be waited for
             return f"{printable(path.name)} is no regular file"
@@ -78,12 +79,12 @@ def repair(model_dir: Path) -> list[str]:
     """
     remove_leftovers(model_dir)
     found = _set_extras_aside(Experiment(model_dir))
-    path, state = model_dir / "checkpoint", _read_state(model_dir)
+    path, state = state_path(model_dir), state_or_aside(model_dir)
     steps = sorted(checkpoint_steps(model_dir, "(?:index|data-.*)"))
     latest = state.latest_step if state else None
     if state is None and not steps:
         return found
-    if state and state.is_plain and fault_of(model_dir / checkpoint_name(latest)) is None:
+    if state and state.is_plain and fault_of(checkpoint_path(model_dir, latest)) is None:
         return found
     if latest is None:
         fault = "damaged" if state else "missing"
@@ -96,12 +97,13 @@ def repair(model_dir: Path) -> list[str]:
     for step in reversed(steps):
         if latest in steps and step > latest:
             continue  # of a run that was rolled back
-        checkpoint = model_dir / checkpoint_name(step)
+        checkpoint = checkpoint_path(model_dir, step)
         fault = fault_of(checkpoint)
         if fault is None:
             whole = step
             break
-        found.append(f"{checkpoint}: damaged: {fault}; set aside in {_set_aside(checkpoint)}")
+        folder = set_checkpoint_aside(checkpoint)
+        found.append(f"{checkpoint}: damaged: {fault}; set aside in {folder}")
     write_state(model_dir, [step for step in steps if whole is not None and step <= whole])
     found.append(
         f"{model_dir}: no whole checkpoint is left; starting afresh"
@@ -109,37 +111,6 @@ def repair(model_dir: Path) -> list[str]:
         else f"{model_dir}: going on from {checkpoint_name(whole)}"
     )
     return found
-
-
-def remove_leftovers(model_dir: Path) -> None:
-    """Remove what TensorFlow left of files that it did not come to complete."""
-    for pattern in _LEFTOVERS:
-        for path in model_dir.glob(pattern):
-            with suppress(OSError):  # they do no harm
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
-
-
-def _read_state(model_dir: Path) -> CheckpointState | None:
-    """Return what the file `checkpoint` says; of one that cannot be read, nothing."""
-    try:
-        return read_state(model_dir)
-    except UserError:
-        set_aside(model_dir / "checkpoint")
-        return CheckpointState(latest_step=None, is_plain=False)
-
-
-def _set_aside(checkpoint: Path) -> Path:
-    """Move the files of a checkpoint to a folder of their own, and return that."""
-    for path in checkpoint.parent.glob(f"{checkpoint.name}.*"):
-        folder = set_aside(path)
-    return folder
-
-
-def _has_index(checkpoint: Path) -> bool:
-    return checkpoint.with_name(f"{checkpoint.name}.index").exists()
 
 
 def _set_extras_aside(experiment: Experiment) -> list[str]:
@@ -151,7 +122,7 @@ def _set_extras_aside(experiment: Experiment) -> list[str]:
     ):
         if checkpoint is None:
             continue
-        if checkpoint == experiment.untrained_checkpoint and not _has_index(checkpoint):
+        if checkpoint == experiment.untrained_checkpoint and not index_of(checkpoint).exists():
             continue  # there is none, or a run was killed while it wrote it and writes it again
         if fault := fault_of(checkpoint):
             folder = set_aside(checkpoint.parent) / checkpoint.parent.name

@@ -6,13 +6,13 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from model.estimator import tf
-from model.training.checkpoints import remove_leftovers
+from src.experiment.checkpoint_files import largest_size, remove_leftovers
 from src.experiment.experiment import Experiment
 from src.system.atomic import disk_error
 
@@ -61,7 +61,7 @@ def disk_errors(model_dir: Path) -> Iterator[None]:
     else:
         return
     remove_leftovers(model_dir)
-    raise disk_error(path, number, needed=checkpoint_bytes(model_dir), what="a checkpoint")
+    raise disk_error(path, number, needed=largest_size(model_dir), what="a checkpoint")
 
 
 @contextmanager
@@ -83,12 +83,3 @@ def _silent_event_writers() -> Iterator[None]:
     finally:
         threading.excepthook = excepthook_before
         logger.removeFilter(is_other)
-
-
-def checkpoint_bytes(model_dir: Path) -> int:
-    """Return what the largest checkpoint takes; 0 where there is none."""
-    sizes: dict[str, int] = {}
-    for path in model_dir.glob("model.ckpt-*.*"):
-        with suppress(FileNotFoundError):  # rotation has removed it meanwhile
-            sizes[path.stem] = sizes.get(path.stem, 0) + path.lstat().st_size
-    return max(sizes.values(), default=0)

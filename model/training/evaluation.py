@@ -24,6 +24,7 @@ from src.data.holdout import UNSEEN
 from src.data.split import Split
 from src.embeddings.baselines import raw_pixels, remembered
 from src.embeddings.metrics import Embedded, Metrics, metrics_against_gallery, metrics_within
+from src.experiment.checkpoint_files import index_of
 from src.experiment.experiment import Experiment
 from src.params.metric_names import AGAINST_GALLERY
 from src.params.schema import Params
@@ -95,7 +96,7 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
 
     reported = {name: splits[name] for name in ("train", "test", UNSEEN) if name in splits}
     untrained = experiment.untrained_checkpoint
-    if untrained.with_name(f"{untrained.name}.index").exists():
+    if index_of(untrained).exists():
         found.baselines["untrained"] = _baseline(
             reported, lambda split: embed(experiment, params, split, untrained)
         )

@@ -38,10 +38,12 @@ from model.training.disk import names_disk_errors
 from model.training.embedding import embed
 from src.data.extra_classes import with_extra_classes
 from src.data.split import Split
+from src.experiment.checkpoint_files import checkpoint_path
 from src.experiment.experiment import Experiment
 from src.mining.batches import training_batches
 from src.mining.triplets import TripletsLost, load_triplets, mine_triplets, save_triplets
 from src.params.schema import Params
+from src.seeds import seed_of
 from src.system.atomic import atomic_write
 from src.system.signals import StopRequest
 
@@ -193,7 +195,7 @@ def _segments(
         if mined_step == 0:
             mined = None  # nothing is learned yet that triplets could be chosen by
         elif first_step == mined_step or data_have_changed:
-            checkpoint = experiment.model_dir / f"model.ckpt-{first_step}"
+            checkpoint = checkpoint_path(experiment.model_dir, first_step)
             mined = _mine(experiment, params, train, mined_step, checkpoint)
         else:
             mined = _mined(experiment, params, train, mined_step)
@@ -223,7 +225,7 @@ def _evaluate_missed(
         periods.append(params.remine_epochs * steps_per_epoch)
     if all(step % period for period in periods):
         return
-    checkpoint = str(experiment.model_dir / f"model.ckpt-{step}")
+    checkpoint = str(checkpoint_path(experiment.model_dir, step))
     results = trained.evaluate(
         eval_spec.input_fn,
         hooks=[FitsNetwork(experiment.model_dir), *eval_spec.hooks],
@@ -283,7 +285,7 @@ def _mine(
         train.labels,
         embed(experiment, params, train, checkpoint),
         distance=params.distance_name,
-        seed=[params.seed, step, 2],  # 0 and 1 end the seeds of the order and of random triplets
+        seed=seed_of("mined triplets", params.seed, step),
     )
     path = experiment.triplets_path(step)
     save_triplets(path, mined)

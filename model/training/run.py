@@ -17,6 +17,7 @@ from src.errors import TrainingDiverged, UserError
 from src.experiment.data_record import Loaded, load_recorded, save_record
 from src.experiment.experiment import Experiment
 from src.experiment.facts import check_facts, check_training, describe
+from src.experiment.status import Status
 from src.experiment.table import format_splits, queries_notes
 from src.params.schema import Params
 from src.printable import printable
@@ -172,7 +173,7 @@ class _Run:
                 data_have_changed=bool(loaded.changes),
             )
         except TrainingDiverged as error:
-            self._save("diverged", splits={})
+            self._save(Status.DIVERGED, splits={})
             hparams.write_end(experiment.model_dir, succeeded=False)
             kept = f"kept: the checkpoint of step {experiment.latest_step()}"
             raise TrainingDiverged(f"{experiment.model_dir}: {error}; {kept}") from None
@@ -185,7 +186,7 @@ class _Run:
     def _report(self, splits: dict[str, Split], results: "Evaluation", *, collapsed: bool) -> None:
         """Write `metrics.json`, and print the table of metrics."""
         experiment, params = self.experiment, self.params
-        status = "collapsed" if collapsed and params.stop_on_collapse else "finished"
+        status = Status.COLLAPSED if collapsed and params.stop_on_collapse else Status.FINISHED
         self._save(
             status,
             collapsed=collapsed,
@@ -204,12 +205,12 @@ class _Run:
         print(format_splits(results.splits, results.baselines))
         print("\n".join(queries_notes(results.splits)))
         print(f"wrote {experiment.metrics_path}")
-        if status == "collapsed":
+        if status == Status.COLLAPSED:
             raise TrainingDiverged(
                 f"{experiment.model_dir}: stopped, for the embeddings have collapsed"
             )
 
-    def _save(self, status: str, **results: Any) -> None:
+    def _save(self, status: Status, **results: Any) -> None:
         """Write `metrics.json`: how the run ended, and what it found."""
         experiment, best = self.experiment, self.experiment.best()
         seconds = self.seconds_before + time.perf_counter() - self.started
@@ -231,7 +232,7 @@ class _Run:
         try:
             yield
         except Stopped:
-            self._save("stopped", splits=self.experiment.latest_evaluation())
+            self._save(Status.STOPPED, splits=self.experiment.latest_evaluation())
             step = self.experiment.latest_step() or 0
             print(f"stopped at step {step}; the same command goes on from there")
             raise

@@ -14,8 +14,9 @@ from typing import Any
 
 from src.comparing.results import NOTES_ALONE, Result
 from src.errors import UserError
+from src.experiment.status import Status
 from src.params.metric_names import AGAINST_GALLERY, LOWER_IS_BETTER, WITHIN
-from src.params.schema import Params
+from src.params.schema import Params, Role, keys_with
 from src.printable import printable
 from src.registry import did_you_mean
 
@@ -70,12 +71,8 @@ METRICS = (
 _NOT_SPLITS = {"baselines", "best"}
 _OTHERS = Metric("", "", None, False)
 
-# Keys of params.json that leave what is learned as it is: no column for them, here or in
-# TensorBoard's tab HPARAMS, and no row.
-WITHOUT_EFFECT = frozenset(
-    {"save_summary_steps", "keep_checkpoint_max", "num_parallel_calls", "live_figures"}
-    | {"image_cache", "image_size", "num_labels", "train_size", "eval_size"}
-)
+WITHOUT_EFFECT = keys_with(Role.WITHOUT_EFFECT)
+"""Keys without a column, here or in TensorBoard's tab HPARAMS, and without a row."""
 
 Value = str | int | float | bool | None | list[Any]
 
@@ -351,7 +348,7 @@ def _baselines(row: Row) -> list[Row]:
         if kind == "baselines" and metric:
             found.setdefault(name, {})[metric] = value
     return [
-        replace(row, name=f"{row.name}: {name}", status="baseline", statistics=statistics)
+        replace(row, name=f"{row.name}: {name}", status=Status.BASELINE, statistics=statistics)
         for name, statistics in sorted(found.items())
     ]
 

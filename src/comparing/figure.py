@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from src.comparing.comparison import Comparison, Row
 from src.comparing.formats import shown
 from src.experiment.curves import Curve
+from src.experiment.status import Status
 from src.params.schema import format_value
 
 CURVE_TAGS = ("loss", "fraction_positive", "recall_at_1_within", "map_at_r_within")
@@ -77,7 +78,7 @@ def comparison_figure(
 
 def _is_drawn(row: Row, curves: Mapping[Path, Mapping[str, Curve]]) -> bool:
     """Return whether there is anything to draw of a row."""
-    has_params = row.results[0].params is not None and row.status != "baseline"
+    has_params = row.results[0].params is not None and row.status != Status.BASELINE
     has_metrics = any("." in path for path in row.statistics)
     has_curves = any(curves.get(result.model_dir) for result in row.results)
     return has_params and (has_metrics or has_curves)
@@ -127,7 +128,7 @@ def _draw_margins(
     """Draw a panel for each title; of its metrics, the first as a line, the second dashed."""
     with_metrics = [row for one in series for row in one.rows if row.statistics]
     positions = _positions([_margin(row) for row in with_metrics])
-    some_hollow = any(row.status != "finished" for row in with_metrics)
+    some_hollow = any(row.status != Status.FINISHED for row in with_metrics)
     for axes, (title, paths) in zip(all_axes, panels, strict=True):
         for path, style in zip(paths, ("-", "--"), strict=False):
             for one in series:
@@ -175,7 +176,7 @@ def _draw_margin_line(
             yerr=found.deviation or 0,
             color=series.color,
             marker="o",
-            markerfacecolor=series.color if row.status == "finished" else "white",
+            markerfacecolor=series.color if row.status == Status.FINISHED else "white",
             capsize=3,
         )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from src.comparing.comparison import Column, Comparison, Row, Statistic
+from src.experiment.status import Status
 from src.params.schema import format_value
 from src.printable import printable
 
@@ -195,7 +196,7 @@ def _text_columns(comparison: Comparison, plus_minus: str) -> list[_TextColumn]:
         columns.append(_TextColumn(key, "", cells, is_number))
     if _has_several(comparison):
         columns.append(_TextColumn("n", "", [str(len(row.results)) for row in rows], True))
-    if any(row.status != "finished" for row in rows):
+    if any(row.status != Status.FINISHED for row in rows):
         columns.append(_TextColumn("status", "", [shown(row.status) for row in rows], False))
     for column in comparison.columns:
         split, _, key = map(shown, column.path.rpartition("."))

@@ -16,22 +16,15 @@ from typing import Any
 
 from src.errors import UserError
 from src.experiment.experiment import Experiment
+from src.experiment.status import Status
 from src.params.schema import Params, format_value, load_params
 from src.printable import printable
 from src.system.lock import has_writer
 
-# A status is that of `metrics.json`, or one of these. Of a training of another machine the files
-# cannot tell whether it goes on or was killed: `running?`.
-NOT_TRAINED = "not trained"
-PARENT = "parent"
-DAMAGED = "damaged"
-COLLAPSED = "collapsed"
-RUNNING = "running"
-PERHAPS_RUNNING = "running?"
-FAILED = "failed"
-UNREADABLE = "unreadable"
+# What a training that has not ended is, by whether a process writes there: None if not known.
+_STATES = {True: Status.RUNNING, False: Status.FAILED, None: Status.PERHAPS_RUNNING}
 
-NOTES_ALONE = frozenset({PARENT, UNREADABLE})
+NOTES_ALONE = frozenset({Status.PARENT, Status.UNREADABLE})
 """No experiments: what is said of them is a note, and no row."""
 
 
@@ -41,9 +34,8 @@ class Result:
 
     Attributes:
         model_dir: its directory.
-        status: `finished`, `diverged`, ... as in `metrics.json`; `not trained`, `parent`,
-            `running`, `running?`, `failed` or `damaged`; `collapsed` also where the training
-            went on to its end; `unreadable` of a directory whose content is not known.
+        status: a `Status`, or the word of `metrics.json` if that is another; `collapsed` also if
+            the training went on to its end; `unreadable` of a directory that cannot be read.
         params: those that its metrics belong to; None where they cannot be read.
         metrics: every number of `metrics.json` by its path: `train.loss`, `seconds`. What is null
             there, a metric over nothing, is absent. Empty unless a training has come to an end:
@@ -90,12 +82,12 @@ def read_results(directories: Iterable[Path]) -> list[Result]:
     results = []
     for resolved, path in sorted(paths.items()):
         result = read_result(path)
-        if result.status == NOT_TRAINED and resolved in num_below:
+        if result.status == Status.NOT_TRAINED and resolved in num_below:
             note = f"{path}: not trained itself; {num_below[resolved]} experiments are below it"
-            result = replace(result, status=PARENT, notes=(note,))
+            result = replace(result, status=Status.PARENT, notes=(note,))
         results.append(result)
     return results + [
-        Result(Path(error.filename), UNREADABLE, None, {}, (_not_read(error),))
+        Result(Path(error.filename), Status.UNREADABLE, None, {}, (_not_read(error),))
         for _, error in sorted(unreadable.items())
     ]
 
@@ -110,11 +102,11 @@ def read_result(model_dir: Path) -> Result:
         if content is not None and experiment.trained_params_path.exists():
             trained = load_params(experiment.trained_params_path)
     except UserError as error:
-        return Result(model_dir, DAMAGED, None, {}, tuple(str(error).split("\n")))
+        return Result(model_dir, Status.DAMAGED, None, {}, tuple(str(error).split("\n")))
     except OSError as error:
-        return Result(model_dir, DAMAGED, None, {}, (_not_read(error),))
+        return Result(model_dir, Status.DAMAGED, None, {}, (_not_read(error),))
     if content is None:
-        return Result(model_dir, NOT_TRAINED, params, {})
+        return Result(model_dir, Status.NOT_TRAINED, params, {})
 
     notes = []
     if params != trained:
@@ -127,13 +119,12 @@ def read_result(model_dir: Path) -> Result:
         ]
     status = str(content["status"])
     splits = content.pop("splits", {})
-    if status == "running":
-        writes = has_writer(model_dir)
-        status = {True: RUNNING, False: FAILED, None: PERHAPS_RUNNING}[writes]
-        notes.append(_last_write(experiment, status))
-        return Result(model_dir, status, trained, {}, tuple(notes))
-    if status == "finished" and content.get("collapsed"):
-        status = COLLAPSED
+    if status == Status.RUNNING:
+        state = _STATES[has_writer(model_dir)]
+        notes.append(_last_write(experiment, state))
+        return Result(model_dir, state, trained, {}, tuple(notes))
+    if status == Status.FINISHED and content.get("collapsed"):
+        status = Status.COLLAPSED
     metrics = _numbers(content) | _numbers(splits)
     return Result(model_dir, status, trained, metrics, tuple(notes))
 
@@ -157,7 +148,7 @@ def _not_read(error: OSError) -> str:
     return f"{printable(str(error.filename))}: {error.strerror}"
 
 
-def _last_write(experiment: Experiment, status: str) -> str:
+def _last_write(experiment: Experiment, status: Status) -> str:
     """Return the note of a training that has not come to an end."""
     latest = 0.0
     with suppress(OSError):
@@ -167,9 +158,9 @@ def _last_write(experiment: Experiment, status: str) -> str:
     progress = experiment.progress() or {}
     at = f", at step {progress['step']} of {progress['max_steps']}" if "step" in progress else ""
     state = {
-        RUNNING: "training",
-        PERHAPS_RUNNING: "training on another machine, or interrupted",
-        FAILED: "the training has died; train.py goes on where it was",
+        Status.RUNNING: "training",
+        Status.PERHAPS_RUNNING: "training on another machine, or interrupted",
+        Status.FAILED: "the training has died; train.py goes on where it was",
     }[status]
     return f"{experiment.model_dir}: {state}: last wrote {_duration(time.time() - latest)} ago{at}"
 

@@ -1,6 +1,7 @@
 """Pictures compared with their digests when they are first read; damaged ones are made anew."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,20 +43,29 @@ class CheckedImages:
         self._digests = digests
         self._restore = restore
         self._verified = digests == 0
+        self._positions = np.arange(len(array))
 
     def __len__(self) -> int:
         return len(self._array)
 
-    def __getitem__(self, rows: NDArray[np.intp] | int) -> NDArray[np.uint8]:
-        """Return the rows at a position or at positions, int [...], as uint8 [..., H, W, C].
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        """Return the rows at a position, a slice, positions or a mask, as uint8 [..., H, W, C].
 
         Raises:
             Exception: whatever `restore` raises.
         """
-        images = np.take(self._array, rows, axis=0)
+        rows = self._positions[key]
+        images: NDArray[np.uint8] = np.take(self._array, rows, axis=0)
         if not np.all(self._verified[rows]):
             self._verify(np.reshape(rows, -1), images.reshape(-1, *self.shape[1:]))
         return images
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return (self[position] for position in range(len(self)))
+
+    def take(self, indices: NDArray[np.intp], axis: Literal[0] = 0) -> MappedImages:
+        """Return the images at `indices`, int [K], in that order, without reading any."""
+        return MappedImages(self, indices)
 
     def _verify(self, rows: NDArray[np.intp], images: NDArray[np.uint8]) -> None:
         """Compare images [K, H, W, C] with the digests of their rows [K]; replace damaged ones."""

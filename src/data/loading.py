@@ -23,9 +23,7 @@ from src.data.split import (
 from src.errors import UserError
 from src.params.schema import Params
 from src.registry import DATASETS, look_up
-
-# The test split stays the same whatever the experiment's `seed`.
-_TEST_SEED = 0
+from src.seeds import TEST_SPLIT_SEED, stream
 
 # Where a smaller share of validation, drawn by image, would have another image of its class there,
 # it is drawn by class: metrics of retrieval are about pairs.
@@ -153,7 +151,7 @@ def _places(
     if "test" not in dataset.splits:
         pool = np.flatnonzero(is_new)
         count = round(params.test_fraction * len(pool))
-        drawn = pool[stratified_indices(labels[pool], count, _TEST_SEED)]
+        drawn = pool[stratified_indices(labels[pool], count, TEST_SPLIT_SEED)]
         place[drawn] = SPLITS.index("test")
         is_new[drawn] = False
     if "validation" in dataset.splits:
@@ -215,7 +213,7 @@ def _draw_beside(
     of_train = labels[old[place[old] == SPLITS.index("train")]]
     joins = np.isin(labels[pool], of_validation)
     unknown = np.unique(labels[pool][~joins & ~np.isin(labels[pool], of_train)])
-    unknown = np.random.default_rng(params.seed).permutation(unknown)
+    unknown = stream("sample", params.seed).permutation(unknown)
     chosen = unknown[: round(params.validation_fraction * len(unknown))]
     return pool[joins | np.isin(labels[pool], chosen)]
 

@@ -4,11 +4,14 @@ Training that stops at step s goes on with the very batches it would have had: t
 to save. Batches are given by their indices into a split.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
+
+from src.seeds import stream
 
 
 class ShuffledBatches:
@@ -29,7 +32,7 @@ class ShuffledBatches:
         """Yield the batches of steps `step`, `step + 1`, ... without end, each int [<= B]."""
         epoch, position = divmod(step, self.steps_per_epoch)
         while True:
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.num_examples)
+            order = stream("order of examples", self.seed, epoch).permutation(self.num_examples)
             for start in range(position * self.batch_size, self.num_examples, self.batch_size):
                 yield order[start : start + self.batch_size]
             epoch, position = epoch + 1, 0
@@ -83,10 +86,14 @@ class BalancedBatches:
         class_sizes = np.unique(labels, return_counts=True)[1]  # [C], ascending labels
         members = np.split(np.argsort(labels, kind="stable"), np.cumsum(class_sizes)[:-1])
         self._examples = [
-            _Deck(indices, examples_per_class, [seed, position])
-            for position, indices in enumerate(members, start=1)
+            _Deck(indices, examples_per_class, partial(stream, "order of a class", seed, position))
+            for position, indices in enumerate(members)
         ]
-        self._classes = _Deck(np.arange(len(members)), classes_per_batch, [seed, 0])
+        self._classes = _Deck(
+            np.arange(len(members)),
+            classes_per_batch,
+            partial(stream, "order of the classes", seed),
+        )
         self._turn_sizes = np.minimum(class_sizes, examples_per_class)  # [C]
         self.classes_per_batch = self._classes.hand_size
         # A batch holds P / C of a round's examples on average: N divided by that, rounded up.
@@ -129,11 +136,16 @@ class _Deck:
         hand_size: the items of a hand; all, where there are fewer than were asked for.
     """
 
-    def __init__(self, items: NDArray[np.intp], hand_size: int, seed: list[int]) -> None:
-        """Give the n `items`, int [n], `hand_size` at a time; `seed` is two integers."""
+    def __init__(
+        self,
+        items: NDArray[np.intp],
+        hand_size: int,
+        generator: Callable[[int], np.random.Generator],
+    ) -> None:
+        """Give the n `items`, int [n], `hand_size` at a time; `generator` is that of a round."""
         self.hand_size = min(hand_size, len(items))
         self._items = items
-        self._seed = seed
+        self._generator = generator
         self._rounds_per_order = self.hand_size // gcd(self.hand_size, len(items))
         self._latest = (-1, items)  # the latest round's number and order
 
@@ -162,9 +174,6 @@ class _Deck:
             self._generator(number).shuffle(order[head : size - tail])
         self._latest = (number, order)
         return order
-
-    def _generator(self, number: int) -> np.random.Generator:
-        return np.random.default_rng([*self._seed, number])
 
 
 def batches_in_order(num_examples: int, batch_size: int) -> Iterator[NDArray[np.intp]]:

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.data.split import stratified_indices
+from src.seeds import stream
 
 # Of a class that is shown, at least so many images, or all that it has.
 _MIN_SHOWN = 8
@@ -30,7 +31,7 @@ def shown_indices(labels: NDArray[np.int32], limit: int, seed: int) -> NDArray[n
     shares = sizes * (limit / len(labels))
     if np.median(shares) >= 2:
         return stratified_indices(labels, limit, seed)
-    rng = np.random.default_rng(seed)
+    rng = stream("sample", seed)
     numbers = np.minimum(sizes, np.maximum(_MIN_SHOWN, np.floor(shares))).astype(int)
     drawn = rng.permutation(len(sizes))
     numbers[drawn[np.cumsum(numbers[drawn]) > limit]] = 0

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.images import Images, MappedImages
+from src.data.images import Images, joined
+from src.seeds import stream
 
 SPLITS = ("train", "validation", "test")
 
@@ -40,23 +41,19 @@ class Split:
 
     def take(self, indices: NDArray[np.intp]) -> "Split":
         """Return the examples at `indices`, int [M], in that order; images on disk stay there."""
-        images = self.images
-        taken = images.take(indices) if isinstance(images, MappedImages) else images[indices]
         facts: dict[str, Any] = {n: values[indices] for n, values in self._facts().items()}
-        return replace(self, images=taken, labels=self.labels[indices], **facts)
+        return replace(
+            self, images=self.images.take(indices, axis=0), labels=self.labels[indices], **facts
+        )
 
     def joined(self, other: "Split") -> "Split":
         """Return these examples and, behind them, those of another split of the same dataset."""
-        if isinstance(self.images, MappedImages) and isinstance(other.images, MappedImages):
-            images: Images = self.images.joined(other.images)
-        else:
-            images = np.concatenate([self.images, other.images])
         others = other._facts()
         facts: dict[str, Any] = {
             name: np.concatenate([values, others[name]]) for name, values in self._facts().items()
         }
         labels = np.concatenate([self.labels, other.labels])
-        return replace(self, images=images, labels=labels, **facts)
+        return replace(self, images=joined(self.images, other.images), labels=labels, **facts)
 
     def _facts(self) -> dict[str, NDArray[Any]]:
         """Return what else is known of each image, by the attribute's name."""
@@ -100,10 +97,10 @@ def stratified_indices(labels: NDArray[np.int32], count: int, seed: int) -> NDAr
     classes, class_sizes = np.unique(labels, return_counts=True)
     num_drawn, remainders = np.divmod(count * class_sizes, len(labels))
     missing = count - num_drawn.sum()
-    ties = np.random.default_rng([seed, len(classes)]).permutation(len(classes))
+    ties = stream("ties between classes", seed, len(classes)).permutation(len(classes))
     num_drawn[np.lexsort((ties, -remainders))[:missing]] += 1
 
-    rng = np.random.default_rng(seed)
+    rng = stream("sample", seed)
     members = np.split(np.argsort(labels, kind="stable"), np.cumsum(class_sizes)[:-1])
     drawn = [rng.permutation(m)[:num] for m, num in zip(members, num_drawn, strict=True)]
     return np.sort(np.concatenate(drawn))
@@ -129,7 +126,8 @@ def class_indices(labels: NDArray[np.int32], count: int, seed: int) -> NDArray[n
         return np.empty(0, np.intp)
     drawn: list[int] = []
     wanted = count
-    others = np.random.default_rng([seed, len(classes)]).permutation(candidates).tolist()
+    rng = stream("order of classes held out", seed, len(classes))
+    others = rng.permutation(candidates).tolist()
     for position in others:
         if len(drawn) < most and class_sizes[position] < 2 * wanted:
             drawn.append(position)

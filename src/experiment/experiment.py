@@ -15,8 +15,15 @@ from typing import Any, TypeVar
 
 from src.errors import UserError
 from src.experiment import run_files, state_files
-from src.experiment.checkpoint_files import checkpoint_name, checkpoint_steps, read_state
+from src.experiment.checkpoint_files import (
+    checkpoint_path,
+    checkpoint_steps,
+    has_files,
+    read_state,
+)
+from src.experiment.damaged import set_aside
 from src.experiment.state_files import Best
+from src.experiment.status import Status
 from src.params.messages import shown
 from src.params.schema import Params, load_params, save_params
 from src.system.atomic import atomic_write
@@ -97,7 +104,7 @@ class Experiment:
     @property
     def untrained_checkpoint(self) -> Path:
         """The checkpoint of step 0, kept in a folder of its own: the network before training."""
-        return self.model_dir / "untrained" / checkpoint_name(0)
+        return checkpoint_path(self.model_dir / "untrained", 0)
 
     @property
     def network_path(self) -> Path:
@@ -117,7 +124,7 @@ class Experiment:
     def best_checkpoint(self) -> Path | None:
         """The best checkpoint so far; None before the first evaluation."""
         best = self.best()
-        return self.best_dir / checkpoint_name(best.step) if best else None
+        return checkpoint_path(self.best_dir, best.step) if best else None
 
     def projector_dir(self, split: str) -> Path:
         """Where the projector's files of a split go.
@@ -156,7 +163,7 @@ class Experiment:
         if self.is_discarded:
             return {}
         paths = {
-            step: folder / checkpoint_name(step)
+            step: checkpoint_path(folder, step)
             for folder in (self.untrained_checkpoint.parent, self.best_dir, self.model_dir)
             for step in checkpoint_steps(folder, "index")
         }
@@ -171,14 +178,11 @@ class Experiment:
     def latest_checkpoint(self) -> Path | None:
         """The latest checkpoint, without the endings of its files; None where there is none."""
         step = self.latest_step()
-        return None if step is None else self.model_dir / checkpoint_name(step)
+        return None if step is None else checkpoint_path(self.model_dir, step)
 
     def has_checkpoints(self) -> bool:
         """Return whether there are files of checkpoints, whole or not."""
-        return not self.is_discarded and (
-            os.path.lexists(self.model_dir / "checkpoint")
-            or any(self.model_dir.glob("model.ckpt-*"))
-        )
+        return not self.is_discarded and has_files(self.model_dir)
 
     def evaluated_step(self) -> int | None:
         """Return the step of the checkpoint that is evaluated and shown: the best, or the latest.
@@ -308,7 +312,7 @@ class Experiment:
                 read()
             except UserError as error:
                 fault = str(error).partition("; accepted: ")[0]
-                found.append(f"{fault}; set aside in {run_files.set_aside(path)}; {consequence}")
+                found.append(f"{fault}; set aside in {set_aside(path)}; {consequence}")
         return found
 
     def check_resumable(self, params: Params) -> None:
@@ -354,7 +358,7 @@ class Experiment:
         metrics = self.metrics()
         return (
             metrics is not None
-            and metrics["status"] == "finished"
+            and metrics["status"] == Status.FINISHED
             and "splits" in metrics
             and self.latest_step() is not None
             and self.latest_step() == metrics.get("global_step")
@@ -371,7 +375,7 @@ class Experiment:
         metrics = self.metrics() or {}
         seconds: float = metrics.get("seconds", 0.0)
         save_params(self.trained_params_path, params)
-        self.save_metrics({**metrics, "status": "running", "seconds": seconds})
+        self.save_metrics({**metrics, "status": Status.RUNNING, "seconds": seconds})
         return seconds
 
     def note_evaluation(self, metrics: dict[str, float | int | None]) -> None:

@@ -14,18 +14,20 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from src.errors import UserError
+from src.experiment import checkpoint_files
 from src.printable import printable
 from src.system.atomic import disk_error
 from src.system.regular_file import KINDS
 
 FOLDERS = (
-    *("best", "damaged", "untrained", "export", "projector", "figures", "model.ckpt-*_temp"),
+    *("best", "damaged", "untrained", "export", "projector", "figures"),
     *("eval_train", "eval_validation", "eval_test", "eval_unseen"),
+    *checkpoint_files.FOLDERS,
 )
 FILES = (
     *("trained_params.json", "trained_data.npz", "network.txt", "metrics.json", "progress.json"),
-    *("checkpoint", "checkpoint.tmp*", "graph.pbtxt", "graph.pbtxt.tmp*", "model.ckpt-*"),
     *("triplets-*.npy", "events.out.tfevents.*", "tensorflow.log"),
+    *checkpoint_files.FILES,
 )
 NAMES = (*FOLDERS, *FILES)
 """Patterns of the names; nothing else that lies in the directory is a run's."""
@@ -77,29 +79,6 @@ def discard(model_dir: Path, keep: Collection[str] = ()) -> list[str]:
         with _named(discarding):
             os.rename(discarding, model_dir / f"{_REMOVED}{secrets.token_hex(8)}")
     return remove_discarded(model_dir)
-
-
-def set_aside(path: Path) -> Path:
-    """Move a damaged file or folder of an experiment to its folder `damaged`, and return that.
-
-    Raises:
-        UserError: it cannot be moved.
-    """
-    damaged = path.with_name("damaged")
-    target = damaged / path.name
-    try:
-        damaged.mkdir(exist_ok=True)
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)  # nothing is renamed onto a folder with files
-        elif path.is_dir():
-            target.unlink(missing_ok=True)
-        os.replace(path, target)
-    except OSError as error:
-        raise UserError(
-            f"{path}: damaged, and cannot be moved to {damaged} ({error.strerror}); accepted: "
-            "nothing of this name (remove it)"
-        ) from None
-    return damaged
 
 
 def check_own(model_dir: Path, patterns: Iterable[str] = NAMES) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from src.data.sampling import ShuffledBatches
 from src.errors import UserError
 from src.mining.distances import comparable
+from src.seeds import stream
 from src.system.atomic import atomic_write
 from src.system.cache import digest
 from src.system.regular_file import open_regular
@@ -79,8 +80,7 @@ class TripletBatches:
     def _triplets_of(self, epoch: int) -> NDArray[np.int32]:
         if self._mined is not None:
             return self._mined
-        # The last number tells this stream from that of the anchors' order.
-        return random_triplets(self._labels, np.random.default_rng([self._seed, epoch, 1]))
+        return random_triplets(self._labels, stream("random triplets", self._seed, epoch))
 
 
 def random_triplets(labels: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int32]:

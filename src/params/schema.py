@@ -6,6 +6,7 @@
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -56,13 +57,6 @@ from src.system.regular_file import read_regular
 MAX_BYTES = 2**20
 """Of a params.json; a hundred times what all keys take."""
 
-# Keys that leave what is learned per step as it is: an experiment goes on when only these change.
-DURATION_KEYS = frozenset(
-    {"num_epochs", "save_summary_steps", "save_checkpoints_steps", "keep_checkpoint_max"}
-    | {"patience_evaluations", "image_cache", "live_figures", "on_duplicates"}
-    | {"num_parallel_calls", "image_size", "num_labels", "train_size", "eval_size"}
-)
-
 
 @dataclass(frozen=True)
 class ReadBy:
@@ -77,11 +71,24 @@ class ReadBy:
     choices: tuple[str, ...]
 
 
+class Role(Enum):
+    """Stands beside a key: how a change of it is treated. `keys_with` lists the keys of a role."""
+
+    MAY_CHANGE = "may change on resume: it does not affect what a step learns"
+    WITHOUT_EFFECT = "does not affect what is learned: no column of comparisons and HPARAMS"
+    FINDS_DATA = "decides, as the keys that a dataset reads, which data are found"
+    CHECKS_DATA = "decides whether the data found can be trained on"
+
+
 _OF_IMAGE_FOLDER = ReadBy("dataset", ("image_folder",))
 _OF_NAIVE_CNN = ReadBy("network", ("naive_cnn",))
 _OF_MLP = ReadBy("network", ("mlp",))
 _OF_KERAS_APPLICATION = ReadBy("network", ("keras_application",))
 _OF_OWN_LAYERS = ReadBy("network", ("naive_cnn", "mlp"))
+_MAY_CHANGE = Role.MAY_CHANGE
+_WITHOUT_EFFECT = Role.WITHOUT_EFFECT
+_FINDS_DATA = Role.FINDS_DATA
+_CHECKS_DATA = Role.CHECKS_DATA
 
 
 def _contradiction(key: str, found: str, accepted: str) -> PydanticCustomError:
@@ -175,28 +182,28 @@ class Params(BaseModel):
     )
 
     # What is learned from
-    dataset: Annotated[str, _name_in(DATASETS)] = Field(
+    dataset: Annotated[str, _name_in(DATASETS), _FINDS_DATA] = Field(
         "mnist", json_schema_extra=_choices(DATASETS), description="Where the images come from."
     )
-    validation_fraction: float = Field(
+    validation_fraction: Annotated[float, _FINDS_DATA] = Field(
         1 / 6,
         gt=0,
         lt=1,
         description="Share of the training file held out for validation, stratified by class. "
         "1/6 leaves 50 000 of MNIST's 60 000.",
     )
-    validation_by: Literal["image", "class"] | None = Field(
+    validation_by: Annotated[Literal["image", "class"] | None, _FINDS_DATA] = Field(
         None,
         description="What is held out for validation: images of every class, or all images of some "
         "classes. Default: images, unless most of them would be the only one of their class there.",
     )
-    holdout_classes: list[Class] | None = Field(
+    holdout_classes: Annotated[list[Class] | None, _FINDS_DATA] = Field(
         None,
         min_length=2,
         description="Classes, by name, that are left out of the train, validation and test splits; "
         "all their images are evaluated by themselves, as `unseen`.",
     )
-    on_duplicates: Literal["warn", "error", "drop"] = Field(
+    on_duplicates: Annotated[Literal["warn", "error", "drop"], _MAY_CHANGE, _FINDS_DATA] = Field(
         "warn",
         description="What becomes of images whose pixels are equal in two splits or two classes: "
         "a warning, or an error. With drop one of equal images is kept, wherever they are: that "
@@ -225,7 +232,7 @@ class Params(BaseModel):
         description="Of image_folder: whether files that cannot be read end the run or are named "
         "and left out.",
     )
-    image_cache: Annotated[str | None, _OF_IMAGE_FOLDER] = Field(
+    image_cache: Annotated[str | None, _OF_IMAGE_FOLDER, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
         None,
         description="Of image_folder: the folder in data_dir for the decoded pictures. Default: "
         "`.tripletboard` in image_dir.",
@@ -374,12 +381,16 @@ class Params(BaseModel):
         description="B, the images in a shuffled batch, and in an evaluation's; of offline, the "
         "triplets.",
     )
-    classes_per_batch: int | None = Field(
+    classes_per_batch: Annotated[int | None, _CHECKS_DATA] = Field(
         None, ge=2, description="P: train on batches of P classes with K images each."
     )
-    examples_per_class: int | None = Field(None, ge=2, description="K; goes with P.")
+    examples_per_class: Annotated[int | None, _CHECKS_DATA] = Field(
+        None, ge=2, description="K; goes with P."
+    )
     extra_classes: Annotated[
-        tuple[Annotated[str, _name_in(POSES), Field(strict=True)], ...], Field(strict=False)
+        tuple[Annotated[str, _name_in(POSES), Field(strict=True)], ...],
+        Field(strict=False),
+        _CHECKS_DATA,
     ] = Field(
         (),
         json_schema_extra={"items": {"type": "string", **_choices(POSES)}},
@@ -389,7 +400,7 @@ class Params(BaseModel):
     augment: Augment = Field(
         Augment(), description="Random changes of the training images: shift, rotation, flip, ..."
     )
-    num_epochs: int = Field(
+    num_epochs: Annotated[int, _MAY_CHANGE] = Field(
         20,
         ge=1,
         description="Passes over the training split; of offline, each image once as an anchor.",
@@ -400,10 +411,10 @@ class Params(BaseModel):
     )
 
     # What is kept, and how often
-    save_summary_steps: int = Field(
+    save_summary_steps: Annotated[int, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
         50, ge=1, description="Steps between two points of TensorBoard's training curves."
     )
-    save_checkpoints_steps: int | None = Field(
+    save_checkpoints_steps: Annotated[int | None, _MAY_CHANGE] = Field(
         None,
         ge=1,
         description="Steps between two checkpoints, each followed by an evaluation on the whole "
@@ -412,6 +423,8 @@ class Params(BaseModel):
     live_figures: Annotated[
         tuple[Annotated[str, _name_in(LIVE_FIGURES), Field(strict=True)], ...],
         Field(strict=False),
+        _MAY_CHANGE,
+        _WITHOUT_EFFECT,
     ] = Field(
         (),
         json_schema_extra={"items": {"type": "string", **_choices(LIVE_FIGURES)}},
@@ -419,14 +432,16 @@ class Params(BaseModel):
         'test images: "progress" is PCA beside the loss so far. They come to TensorBoard\'s '
         "images, to `figures/live`, and at the end to an animated GIF.",
     )
-    keep_checkpoint_max: int = Field(5, ge=1, description="How many checkpoints are kept.")
+    keep_checkpoint_max: Annotated[int, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
+        5, ge=1, description="How many checkpoints are kept."
+    )
     best_metric: Annotated[str, _name_in(BEST_METRICS)] = Field(
         "map_at_r_within",
         json_schema_extra=_choices(BEST_METRICS),
         description="By which the best checkpoint is chosen, on the validation split; it is kept "
         "and exported, and the final evaluation is of it.",
     )
-    patience_evaluations: int | None = Field(
+    patience_evaluations: Annotated[int | None, _MAY_CHANGE] = Field(
         None,
         ge=1,
         description="End a training when so many evaluations in a row have not bettered "
@@ -434,22 +449,22 @@ class Params(BaseModel):
     )
 
     # Facts about the data, stated by files of other implementations of this layout
-    image_size: int | None = Field(
+    image_size: Annotated[int | None, _MAY_CHANGE, _WITHOUT_EFFECT, _FINDS_DATA] = Field(
         None,
         ge=1,
         description="Checked against the data: the images' height and width. For image_folder, "
         "those to which pictures are brought.",
     )
-    num_labels: int | None = Field(
+    num_labels: Annotated[int | None, _MAY_CHANGE, _WITHOUT_EFFECT, _CHECKS_DATA] = Field(
         None, ge=1, description="Checked against the data: the number of classes."
     )
-    train_size: int | None = Field(
+    train_size: Annotated[int | None, _MAY_CHANGE, _WITHOUT_EFFECT, _CHECKS_DATA] = Field(
         None, ge=1, description="Checked against the data: the images of the train split."
     )
-    eval_size: int | None = Field(
+    eval_size: Annotated[int | None, _MAY_CHANGE, _WITHOUT_EFFECT, _CHECKS_DATA] = Field(
         None, ge=1, description="Checked against the data: the images of the test split."
     )
-    num_parallel_calls: int | None = Field(
+    num_parallel_calls: Annotated[int | None, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
         None, ge=1, description="Ignored; accepted for compatibility. Batches need no threads."
     )
 
@@ -546,12 +561,12 @@ class Params(BaseModel):
             )
 
     def differences(self, other: "Params") -> list[str]:
-        """Return the keys that make `other` another experiment, sorted; see `DURATION_KEYS`."""
+        """Return the keys that make `other` another experiment, sorted: none that may change."""
         mine, theirs = self.model_dump(), other.model_dump()
         free = DURATION_KEYS
         if self.learning_rate_schedule == "cosine":  # what each step learns depends on the last
             free -= {"num_epochs"}
-        if self.dataset == "image_folder":  # where the size is a choice, not a fact
+        if self.dataset == "image_folder":  # whose image size is a choice, not a fact
             free -= {"image_size"}
         return sorted(key for key in set(mine) - free if mine[key] != theirs[key])
 
@@ -564,6 +579,14 @@ def keys_read_by(key: str) -> frozenset[str]:
         for reader in field.metadata
         if isinstance(reader, ReadBy) and reader.key == key
     )
+
+
+def keys_with(role: Role) -> frozenset[str]:
+    """Return the keys that are declared with a role."""
+    return frozenset(name for name, key in Params.model_fields.items() if role in key.metadata)
+
+
+DURATION_KEYS = keys_with(Role.MAY_CHANGE)
 
 
 def load_params(path: Path) -> Params:

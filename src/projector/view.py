@@ -18,6 +18,7 @@ from src.embeddings import layouts
 from src.embeddings.neighborhood import NUM_NEARBY, errors_nearby, neighbors
 from src.embeddings.search import NUM_VOTES
 from src.errors import UserError
+from src.experiment.checkpoint_files import checkpoint_path, step_of
 from src.experiment.curves import read_curves
 from src.experiment.experiment import Experiment
 from src.figures import FigureData, write_figures
@@ -97,7 +98,7 @@ class Viewer:
         """Return the step and the path of the checkpoint that is evaluated."""
         step = self.experiment.evaluated_step()
         assert step is not None  # there are trained params
-        missing = self.experiment.model_dir / f"model.ckpt-{step}"  # whoever opens it says so
+        missing = checkpoint_path(self.experiment.model_dir, step)  # whoever opens it says so
         return step, self.experiment.checkpoints().get(step, missing)
 
     def _view(self, name: str, step: int, checkpoint: Path, max_points: int) -> View:
@@ -374,8 +375,7 @@ class Viewer:
                 path.unlink()
 
     def _cache_path(self, name: str, checkpoint: Path, what: str) -> Path:
-        step = checkpoint.name.removeprefix("model.ckpt-")
-        return self.experiment.cache_dir / f"{name}_step_{step}_{what}.npz"
+        return self.experiment.cache_dir / f"{name}_step_{step_of(checkpoint)}_{what}.npz"
 
 
 def neighbor_columns(

@@ -21,6 +21,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from src.errors import UserError
 from src.experiment.experiment import Experiment
+from src.experiment.status import Status
 from src.experiment.table import MISSING
 from src.printable import printable
 from src.system.lock import has_writer, one_writer
@@ -31,8 +32,6 @@ _LOOK_EVERY_SECONDS = 0.1
 _TAIL_BYTES = 2**16
 _REASON_LENGTH = 500
 
-TO_RUN = "to run"
-
 
 @dataclass(frozen=True)
 class Job:
@@ -42,13 +41,13 @@ class Job:
         experiment: what it trains; its progress is read there.
         command: the program and its arguments; no shell is involved.
         log_path: takes what it prints, behind what is there.
-        status: how the experiment stands: `TO_RUN`, `finished`, or why it is not run again.
+        status: how the experiment stands: `to run`, `finished`, or why it is not run again.
     """
 
     experiment: Experiment
     command: Sequence[str]
     log_path: Path
-    status: Callable[[], str] = lambda: TO_RUN
+    status: Callable[[], str] = lambda: Status.TO_RUN
 
     @property
     def name(self) -> str:
@@ -117,12 +116,12 @@ class _Running:
         return experiment.progress() if written >= self.started else None
 
     def status(self) -> str:
-        """Return `finished`, why it failed, or `TO_RUN` if another process came before it."""
+        """Return `finished`, why it failed, or `to run` if another process came before it."""
         if self._process.returncode == 0:
-            return "finished"
+            return Status.FINISHED
         if _user(self.job.experiment):
-            return TO_RUN
-        return "finished" if self.job.status() == "finished" else self._reason()
+            return Status.TO_RUN
+        return Status.FINISHED if self.job.status() == Status.FINISHED else self._reason()
 
     def _reason(self) -> str:
         """Return why it failed: what it said last, and where the rest is."""
@@ -158,7 +157,7 @@ class _Elsewhere:
         return self.job.experiment.progress()
 
     def status(self) -> str:
-        """Return how the experiment stands: `TO_RUN` if the training has not come to its end."""
+        """Return how the experiment stands: `to run` if the training has not come to its end."""
         return self.job.status()
 
 
@@ -255,9 +254,9 @@ def run_jobs(jobs: Sequence[Job], *, at_once: int, num_done: int = 0) -> Outcome
             for ended in [one for one in running if one.has_ended()]:
                 running.remove(ended)
                 status = _status(ended)
-                if status == "finished":
+                if status == Status.FINISHED:
                     outcome.finished.append(ended.job.name)
-                elif status == TO_RUN:
+                elif status == Status.TO_RUN:
                     waiting.appendleft(ended.job)
                 elif not received:
                     outcome.failed[ended.job.name] = status

@@ -23,16 +23,18 @@ from src.errors import UserError
 from src.experiment.data_record import DataRecord, changes, read_record, record_of
 from src.experiment.experiment import Experiment
 from src.experiment.facts import check_facts, check_training
+from src.experiment.status import Status
 from src.params.schema import (
     Params,
+    Role,
     check_params,
     format_value,
     keys_read_by,
+    keys_with,
     load_params,
     read_json_object,
 )
 from src.printable import printable
-from src.sweeping.local import TO_RUN
 from src.system.atomic import atomic_write
 
 MAX_CHILDREN = 10_000
@@ -40,15 +42,9 @@ _MAX_NAME_BYTES = 255  # of a directory, on the file systems that there are
 _MAX_ERRORS = 20  # that are printed
 
 # The keys that say what `load_data` finds, and whether. `seed` deals it out to the splits.
-DATA_KEYS = keys_read_by("dataset") | {
-    *("dataset", "image_size", "validation_fraction", "validation_by"),
-    *("holdout_classes", "on_duplicates"),
-}
+DATA_KEYS = keys_read_by("dataset") | keys_with(Role.FINDS_DATA)
 # The keys that say whether that can be trained on.
-FACT_KEYS = frozenset(
-    {"num_labels", "train_size", "eval_size"}
-    | {"classes_per_batch", "examples_per_class", "extra_classes"}
-)
+FACT_KEYS = keys_with(Role.CHECKS_DATA)
 
 
 @dataclass(frozen=True)
@@ -71,12 +67,13 @@ class Child:
         return self.experiment.model_dir.name
 
     @property
-    def status(self) -> str:
-        """`finished`, `diverged` and `collapsed`, which do not run again; TO_RUN for all else."""
+    def status(self) -> Status:
+        """`finished`, `diverged` or `collapsed`, which do not run again; else `to run`."""
         if self.experiment.is_finished(self.params):
-            return "finished"
+            return Status.FINISHED
         status = (self.experiment.metrics() or {}).get("status")
-        return str(status) if status in ("diverged", "collapsed") else TO_RUN
+        has_ended = status in (Status.DIVERGED, Status.COLLAPSED)
+        return Status(status) if has_ended else Status.TO_RUN
 
 
 def parse_param(text: str) -> tuple[str, list[Any]]:
