@@ -170,7 +170,9 @@ def _embed(experiment: Experiment, params: Params, *, verbose: bool) -> Embed:
         with quiet_console(experiment.log_path, verbose=verbose):
             with phase("starting TensorFlow"):
                 from model.training.embedding import embed
+                from model.training.process import settle
 
+            settle()
             return embed(experiment, params, split, checkpoint)
 
     return embed

@@ -193,6 +193,9 @@ def make_pml(case: Case) -> Step:
 def _tensorflow_step(case: Case, loss_fn: Callable[[Any, Any], Any]) -> Step:
     """Return a step of `loss_fn(labels, embeddings)`, a TensorFlow loss."""
     from model.estimator import tf
+    from model.training.process import settle
+
+    settle()  # as programs do
 
     # As in the model, where the batch's size is not known before it comes.
     @tf.function(

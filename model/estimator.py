@@ -4,7 +4,6 @@ Every module of `model/` imports `tf`, `keras` and `estimator` from here, so tha
 is set before TensorFlow is first imported. Why and how: docs/decisions/0001-estimator.md.
 """
 
-import gc
 import importlib
 import importlib.util
 import os
@@ -109,7 +108,3 @@ def _leave_undefined_out_of_curves(api: types.SimpleNamespace) -> None:
 keras = tf.keras
 estimator = tf.estimator if hasattr(tf, "estimator") else _restored_estimator()
 _leave_undefined_out_of_curves(estimator)
-
-# The million objects that stand by now stay for good. Left among the others they would put off
-# Python's full collections, and only these free an evaluation's graph, which refers to itself.
-gc.freeze()

@@ -7,8 +7,6 @@ slopes; the gradient follows from them, and nothing need be differentiated. It f
 TensorFlow, by enumerating, or in NumPy, by sorting rows (`src/mining/rows.py`).
 """
 
-import ctypes
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -27,9 +25,6 @@ _ROUNDING = 1e-14
 # sorting its row; and this is how many numbers are made for it, at 9 bytes each.
 _MAX_POSITIVES_TO_ENUMERATE = 12
 _MAX_NUMBERS_TO_ENUMERATE = 1 << 26
-
-# glibc's malloc.h
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 class Rectangle:
@@ -201,18 +196,3 @@ class Rectangle:
         pulled = self._anchors.into(tf.matmul(by_pair, with_ones))
         pulled += tf.matmul(by_pair, self._anchors.of(with_ones), transpose_a=True)
         return pulled[:, -1:] * points - pulled[:, :-1]
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep the memory of freed arrays instead of handing it back to the kernel.
-
-    Else every step pays for having the pages of its arrays mapped in anew, at B = 256 as much as
-    for its arithmetic. Elsewhere than with glibc nothing is done.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # from what size on an array gets a mapping of its own
-        mallopt(_M_TRIM_THRESHOLD, 256 << 20)  # how much may lie unused
-
-
-_keep_freed_memory()

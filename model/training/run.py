@@ -162,6 +162,9 @@ class _Run:
             from model.training import hparams
             from model.training.evaluation import evaluate
             from model.training.loop import train_and_evaluate
+            from model.training.process import settle
+
+            settle()
 
             hparams.write_start(experiment.model_dir, params)
         try:
