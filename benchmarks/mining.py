@@ -157,12 +157,12 @@ def make_floor(case: Case) -> Step:
     from model.estimator import tf
 
     rng = np.random.default_rng(0)
-    weights = tf.constant(rng.standard_normal((case.size, case.size), np.float32))
+    slopes = tf.constant(rng.standard_normal((case.size, case.size), np.float32))
 
     @tf.custom_gradient
     def loss(distances: tf.Tensor) -> tf.Tensor:
         nearest = tf.sort(distances, axis=1)[:, 0]
-        return tf.reduce_sum(nearest), lambda upstream: upstream * weights
+        return tf.reduce_sum(nearest), lambda upstream: upstream * slopes
 
     return _tensorflow_step(case, lambda labels, embeddings: loss(_plain_distances(embeddings)))
 

@@ -171,21 +171,24 @@ def test_other_numbers_of_labels_are_refused(run, name):
         evaluate(run, name, np.arange(5), normal(6), 1.0)
 
 
-@pytest.mark.parametrize("distance", ["squared_euclidean", "euclidean"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
-def test_embeddings_that_are_not_finite_give_a_loss_that_is_not(run, name, value, way, distance):
+def test_embeddings_that_are_not_finite_give_a_loss_that_is_not(run, name, value, way):
     """And not 0, by which a diverged training would look like a perfect one."""
     labels, embeddings = batch_of(name, "shuffled")
     embeddings = embeddings.copy()
     embeddings[3] = value
-    found = evaluate(run, name, labels, embeddings, 1.0, distance, way)
-    if name == "offline":  # 1e30 is a Euclidean distance that float32 holds
-        assert not np.isfinite(found.loss) or (value == 1e30 and distance == "euclidean")
-    else:
-        assert not np.isfinite(found.loss)
-        assert not np.isfinite(found.gradient).any()
+    found = evaluate(run, name, labels, embeddings, 1.0, "squared_euclidean", way)
+    assert not np.isfinite(found.loss)
+    assert name == "offline" or not np.isfinite(found.gradient).any()
+
+
+@pytest.mark.parametrize("distance", reference.DISTANCES)
+def test_offline_embeddings_that_are_nan_give_a_loss_that_is(run, distance):
+    labels, embeddings = batch_of("offline", "shuffled")
+    embeddings = np.where(labels[:, None] == labels[0], np.float32(np.nan), embeddings)
+    assert np.isnan(evaluate(run, "offline", labels, embeddings, 1.0, distance).loss)
 
 
 @pytest.mark.parametrize("num_classes", [2, 10, 40])
@@ -273,12 +276,12 @@ def test_parts_of_offline_triplets_add_up_to_the_whole(run, distance):
     assert_parts_are_the_whole(parts, gradients, whole, gradient)
 
 
-@pytest.mark.parametrize("anchors", [[2], [5, 0, 11, 7], [*range(20)]])
 @pytest.mark.parametrize("distance", reference.DISTANCES)
 @pytest.mark.parametrize(("name", "margin", "way"), IN_EVERY_WAY)
-def test_some_anchors_agree_with_the_loop(run, name, margin, way, distance, anchors):
+def test_some_anchors_agree_with_the_loop(run, name, margin, way, distance):
     """Candidates that are no anchors are positives and negatives, and get a gradient."""
     labels, embeddings = BATCHES["shuffled"]
+    anchors = [5, 0, 11, 7]
     expected = getattr(reference, name)(
         labels, embeddings, margin=margin, distance=distance, anchors=anchors
     )
