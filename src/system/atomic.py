@@ -105,7 +105,7 @@ def _is_of_writing(path: Path, other: Path) -> bool:
 
 @functools.cache
 def _machine() -> str:
-    """Return a short name of the running system, the same in all containers that share its locks."""
+    """Return a short name of the running system, equal in all containers that share its locks."""
     try:
         identity = Path("/proc/sys/kernel/random/boot_id").read_text()
     except OSError:
