@@ -1,4 +1,4 @@
-"""Compares experiments in one table: `python compare.py experiments/naive_cnn`."""
+"""Compare experiments in one table: `python compare.py experiments/naive_cnn`."""
 
 from src.system.first_moments import end_silently
 

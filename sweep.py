@@ -1,4 +1,4 @@
-"""Trains with many params: `python sweep.py --parent_dir DIR --param margin=0.5,1`."""
+"""Train an experiment with many params: `python sweep.py --parent_dir DIR --param margin=0.5,1`."""
 
 from src.system.first_moments import end_silently
 

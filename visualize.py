@@ -1,4 +1,4 @@
-"""Shows the embeddings of an experiment: `python visualize.py --model_dir experiments/demo`."""
+"""Show the embeddings of an experiment: `python visualize.py --model_dir experiments/demo`."""
 
 from src.system.first_moments import end_silently
 

@@ -91,7 +91,7 @@ def parse_best(content: bytes) -> Best:
     Raises:
         ValueError: it does not have the form that a run writes.
     """
-    return _BEST.validate_json(json.dumps(_parse(content)))  # strict mode takes objects only from JSON
+    return _BEST.validate_json(json.dumps(_parse(content)))  # strict mode: objects only as JSON
 
 
 def parse_progress(content: bytes) -> dict[str, Any]:
