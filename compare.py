@@ -3,7 +3,7 @@
 from src.system.first_moments import end_silently
 
 if __name__ == "__main__":
-    end_silently()  # before anything that takes long to import
+    end_silently()  # before imports that take long
 
 import argparse
 import sys
@@ -93,11 +93,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(for_console(comparison))
     if args.plot:
         _plot(args.plot, comparison, args.split)
-        print(f"wrote {args.plot}", file=sys.stderr)  # standard output is the table's
+        print(f"wrote {args.plot}", file=sys.stderr)  # standard output is for the table
 
 
 def _picture(text: str) -> Path:
-    """Return the path of a picture; argparse reports what is none."""
+    """Return the path of a picture; argparse reports other file types."""
     path = Path(text)
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise argparse.ArgumentTypeError(f"found {text!r}; accepted: a name in .png, .svg or .pdf")
@@ -105,7 +105,7 @@ def _picture(text: str) -> Path:
 
 
 def _plot(path: Path, comparison: Comparison, split: str) -> None:
-    """Draw the comparison. What that needs is slow to import, and imported here only."""
+    """Draw the comparison. Its modules are slow to import, so they are imported only here."""
     from src.comparing.figure import comparison_figure
     from src.experiment.curves import read_curves
 

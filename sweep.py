@@ -3,7 +3,7 @@
 from src.system.first_moments import end_silently
 
 if __name__ == "__main__":
-    end_silently()  # before anything that takes long to import
+    end_silently()  # before imports that take long
 
 import shlex
 import sys
@@ -29,7 +29,7 @@ EXAMPLES = """\
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Make the experiments, train those that are not finished, and compare them all."""
+    """Create the experiments, train the unfinished ones, and compare all of them."""
     parser = program_parser(
         "Train an experiment with every combination of some params, each in a directory of its own "
         "below it. Finished ones are not run again: the same command goes on after an interrupt.",
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     children = plan(args.parent_dir, dict(swept), args.seeds)
     if not args.overwrite:
         check_unchanged(children)
-    # Whether data have changed, which --keep_splits goes on with, train.py finds itself.
+    # train.py itself checks whether the data have changed; --keep_splits accepts changed data.
     runs_all = args.overwrite or args.keep_splits
     statuses = {child.name: Status.TO_RUN if runs_all else child.status for child in children}
     to_run = [child for child in children if statuses[child.name] == Status.TO_RUN]
@@ -99,9 +99,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
 
     if args.overwrite:
-        _check_not_training(to_run)  # now, for to look at the data may take long
+        _check_not_training(to_run)  # check now, because reading the data may take long
     check_data(children, args.data_dir, afresh=args.overwrite, keeps_splits=args.keep_splits)
-    if args.overwrite:  # all now: after an interruption, what is finished is of this run
+    if args.overwrite:  # all at once, so that after an interruption finished ones are of this run
         _check_not_training(to_run)
         for child in to_run:
             with one_writer(child.experiment.model_dir):
@@ -134,12 +134,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _check_not_training(children: Iterable[Child]) -> None:
-    """Refuse to remove anything while one is being trained.
+    """Refuse to remove anything while a child is being trained.
 
-    One after another: so many locks at once may be more than the system lets a process open.
+    Children are checked one by one, because a process may not be allowed to hold so many locks.
 
     Raises:
-        UserError: one is.
+        UserError: a child is being trained.
     """
     for child in children:
         if child.experiment.model_dir.exists():
@@ -148,11 +148,11 @@ def _check_not_training(children: Iterable[Child]) -> None:
 
 
 def _job(child: Child, data_dir: Path, options: Sequence[str]) -> Job:
-    """Return the training of a child, by this Python and the `train.py` beside this file.
+    """Return the training of a child, with this Python and the `train.py` beside this file.
 
     Args:
-        child: what to train.
-        data_dir: where the datasets are.
+        child: the child to train.
+        data_dir: the folder of all datasets.
         options: other arguments of `train.py`.
     """
     model_dir = child.experiment.model_dir

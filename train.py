@@ -3,7 +3,7 @@
 from src.system.first_moments import end_silently
 
 if __name__ == "__main__":
-    end_silently()  # before anything that takes long to import
+    end_silently()  # before imports that take long
 
 from collections.abc import Sequence
 

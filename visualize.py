@@ -1,9 +1,9 @@
-"""Show an experiment's embeddings: `python visualize.py --model_dir experiments/demo`."""
+"""Show the embeddings of an experiment: `python visualize.py --model_dir experiments/demo`."""
 
 from src.system.first_moments import end_silently
 
 if __name__ == "__main__":
-    end_silently()  # before anything that takes long to import
+    end_silently()  # before imports that take long
 
 import argparse
 import os
@@ -33,7 +33,7 @@ from src.system.cli import add_keep_splits, experiment_parser, quiet_console, ru
 from src.system.progress import phase, progress_bar
 
 EVOLUTION_POINTS = 5_000
-"""Enough for a picture of the whole, and each checkpoint's layout takes seconds."""
+"""Enough for an overview; the layout of each checkpoint takes seconds."""
 
 EXAMPLES = """\
   python visualize.py --model_dir experiments/demo --serve           # and run TensorBoard
@@ -44,11 +44,11 @@ EXAMPLES = """\
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Embed splits with the best checkpoint, lay them out, and write the projector's files."""
+    """Embed splits with the best checkpoint, compute layouts, and write the projector's files."""
     args = _parser().parse_args(argv)
     with warnings.catch_warnings():
         if not args.verbose:
-            warnings.simplefilter("ignore")  # of numbers too large or too few, which are looked at
+            warnings.simplefilter("ignore")  # numbers too large or too few are checked elsewhere
         _visualize(args)
 
 
@@ -68,7 +68,7 @@ def _visualize(args: argparse.Namespace) -> None:
         for name in reversed(names):
             _write_evolution(viewer, name, min(args.max_points, EVOLUTION_POINTS))
     views = viewer.views(names, args.max_points)
-    # The projector opens the run written last.
+    # The projector opens the run that was written last.
     for name in reversed(names):
         _write_projector(experiment, views[name], splits[name])
         page, *_ = viewer.figures(views[name])
@@ -101,7 +101,7 @@ def _load(
     *,
     keeps_splits: bool,
 ) -> dict[str, Split]:
-    """Return the splits that are asked for, and `train`, without the classes held out."""
+    """Return the requested splits and `train`, without the held-out classes."""
     if UNSEEN in names and params.holdout_classes is None:
         raise UserError(
             f"{experiment.params_path}: no holdout_classes, and so no split {UNSEEN}; "
@@ -164,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _embed(experiment: Experiment, params: Params, *, verbose: bool) -> Embed:
-    """Return a function that embeds; TensorFlow is imported when it is called first."""
+    """Return a function that embeds; TensorFlow is imported at its first call."""
 
     def embed(split: Split, checkpoint: Path) -> NDArray[np.float32]:
         with quiet_console(experiment.log_path, verbose=verbose):
@@ -179,7 +179,7 @@ def _embed(experiment: Experiment, params: Params, *, verbose: bool) -> Embed:
 
 
 def _write_projector(experiment: Experiment, view: View, whole: Split) -> None:
-    """Write the projector's files of a split, and say what it will show."""
+    """Write the projector's files of a split, and print what it will show."""
     written = write_projector(
         experiment.projector_dir(view.name),
         name=f"step_{view.step}",
@@ -209,7 +209,7 @@ def _write_projector(experiment: Experiment, view: View, whole: Split) -> None:
 
 
 def _judgements(view: View) -> list[str]:
-    """Return how many predictions are wrong, and whose neighbours predict, for each gallery."""
+    """Return for each gallery how many predictions are wrong, and which neighbours predict."""
     said = []
     prediction, compared_with = view.columns["prediction"], view.columns["compared_with"]
     for gallery in sorted(set(compared_with), key=lambda name: name != "train"):
@@ -235,7 +235,7 @@ def _sample_of(shown: Split, whole: Split) -> str:
 
 
 def _write_evolution(viewer: Viewer, name: str, max_points: int) -> None:
-    """Write the layouts of a split by every checkpoint, and say so."""
+    """Write the layouts of a split for every checkpoint, and print a message."""
     view, frames = viewer.evolution(name, max_points)
     width = len(str(max(frames)))
     written = write_evolution(
@@ -267,7 +267,7 @@ def _write_evolution(viewer: Viewer, name: str, max_points: int) -> None:
 
 
 def _tensorboard() -> str:
-    """Return the command that starts the TensorBoard of this Python, as short as it can be."""
+    """Return the shortest command that starts the TensorBoard of this Python."""
     command = Path(sys.executable).with_name("tensorboard")
     if shutil.which("tensorboard") == str(command):
         return "tensorboard"

@@ -1,1 +1,1 @@
-"""Everything that needs Python and NumPy only: params, data, sampling, metrics, projector files."""
+"""All code that needs only Python and NumPy: params, data, sampling, metrics, projector files."""

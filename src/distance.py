@@ -1,8 +1,8 @@
-"""The distances between embeddings, each declared once.
+"""The distances between embeddings; each is declared once, here.
 
 Every distance is a function of a squared Euclidean distance: of the embeddings, or of the
 embeddings scaled to length 1. `src/mining/distances.py` computes them in NumPy,
-`model/mining/distances.py` in TensorFlow; `src/params/schema.py` lists the names, without NumPy.
+`model/mining/distances.py` in TensorFlow. `src/params/schema.py` lists their names without NumPy.
 """
 
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 
 class Distance(NamedTuple):
-    """How a distance comes from squared Euclidean distances.
+    """How a distance is computed from squared Euclidean distances.
 
     Attributes:
         title: its name in figures.
-        divisor: of the number of dimensions D, returns what the squared Euclidean distance is
-            divided by; None if its square root is taken.
-        compares_directions: whether embeddings are scaled to length 1 first. If not, distances
-            have the order of the Euclidean distances.
+        divisor: returns the divisor of the squared Euclidean distance, given the number of
+            dimensions D; None if the square root is taken instead.
+        compares_directions: whether embeddings are scaled to length 1 first. If not, distances have
+            the same order as Euclidean distances.
     """
 
     title: str
@@ -26,7 +26,7 @@ class Distance(NamedTuple):
 
     @property
     def power(self) -> int:
-        """The power of the Euclidean distance that this one grows with: 1 or 2."""
+        """The power of the Euclidean distance to which this one is proportional: 1 or 2."""
         return 1 if self.divisor is None else 2
 
 

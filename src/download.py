@@ -1,4 +1,4 @@
-"""Fetch the files of a dataset: `python -m src.download fashion_mnist [--data_dir data]`."""
+"""Downloads the files of a dataset: `python -m src.download fashion_mnist [--data_dir data]`."""
 
 import importlib
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from src.system.cli import program_parser, run
 from src.system.first_moments import end_silently
 
 if __name__ == "__main__":
-    end_silently()  # before anything that takes long to import
+    end_silently()  # before imports that take long
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line `argv`, sys.argv[1:] by default."""
+    """Run the command line `argv`, by default sys.argv[1:]."""
     parser = program_parser(
         "Fetch the files of a dataset, as far as they are not there yet.",
         "  python -m src.download fashion_mnist",
@@ -27,14 +27,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def download(dataset: str, data_dir: Path) -> None:
-    """Bring the files of `dataset` to `data_dir`/`dataset`, or to `data_dir` of that very name.
+    """Download the files of `dataset` to `data_dir`/`dataset`, or to `data_dir` of that name.
 
     Args:
-        dataset: a key of DATASETS. Its module says in REMOTE_FILES what to fetch.
+        dataset: a key of DATASETS. Its module lists the files in REMOTE_FILES.
         data_dir: the folder of all datasets.
 
     Raises:
-        UserError: a file cannot be fetched or stored, or is not the published one.
+        UserError: a file cannot be downloaded or stored, or differs from the published one.
     """
     module = importlib.import_module(DATASETS[dataset].partition(":")[0])
     remote_files: Sequence[RemoteFile] = getattr(module, "REMOTE_FILES", ())

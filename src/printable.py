@@ -1,16 +1,16 @@
-"""Names from outside, on one line that says what it seems to say."""
+"""Escapes text from outside, so that it stays on one line and looks like what it is."""
 
 import unicodedata
 
-# What scripts and emoji join letters with, and keep them apart.
+# Characters that join letters or keep them apart, in scripts and emoji.
 _JOINERS = "\u200c\u200d"
 
 
 def printable(text: str) -> str:
-    r"""Return `text` with every character escaped that is not printed as itself.
+    r"""Return `text` with every unprintable character escaped.
 
-    Line ends, terminal controls (ESC), marks that turn the reading direction, and lone surrogates
-    become escapes such as `\x1b`; letters and spaces of any script stay.
+    Line ends, terminal controls (ESC), marks of the reading direction, and lone surrogates become
+    escapes such as `\x1b`. Letters and spaces of any script stay.
     """
     if text.isprintable():
         return text

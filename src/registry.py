@@ -1,7 +1,7 @@
-"""The four places to extend: every dataset, network, triplet strategy and figure by name.
+"""The four registries to extend: datasets, networks, triplet strategies and figures by name.
 
-Each dict maps a name of `params.json` to where its function stands, `"module:function"`. The
-module is imported on use, so that names can be checked and listed without TensorFlow.
+Each dict maps a name in `params.json` to its function, `"module:function"`. The module is imported
+on use, so names can be checked and listed without TensorFlow.
 """
 
 import difflib
@@ -33,12 +33,12 @@ TRIPLET_STRATEGIES = {
     "offline": "model.triplet_strategies.offline:offline",
 }
 
-# Those that choose no triplets themselves: their batches are triplets, chosen by
+# Strategies that do not choose triplets themselves. Their batches are triplets, chosen by
 # src/mining/triplets.py and stacked as T anchors, T positives and T negatives. The others take any
 # batch of examples.
 OFFLINE_STRATEGIES = {"offline"}
 
-# Those for which a margin of "soft" makes sense: a softplus of each anchor's hardest triplet.
+# Strategies that accept the margin "soft": a softplus of each anchor's hardest triplet.
 SOFT_MARGIN_STRATEGIES = {"batch_hard"}
 
 # draw(data: src.figures.FigureData) -> src.figures.Picture, or None; in the order of the page
@@ -55,10 +55,10 @@ FIGURES = {
     "progress": "src.figures.progress:draw",
 }
 
-# Those that `live_figures` can have drawn while training: not those whose layout takes long.
+# Figures that `live_figures` may draw during training: not those with a slow layout.
 LIVE_FIGURES = FIGURES.keys() - {"tsne", "umap"}
 
-# And of these, those that are drawn then only, and stand on no page.
+# Of these, figures that are drawn only during training and are on no page.
 LIVE_ONLY_FIGURES = {"progress"}
 
 
@@ -69,6 +69,6 @@ def look_up(registry: dict[str, str], name: str) -> Callable[..., Any]:
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Return `; did you mean 'margin'?` where a choice resembles `word`, else nothing."""
+    """Return `; did you mean 'margin'?` if a choice resembles `word`, else nothing."""
     close = difflib.get_close_matches(word, list(choices), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""

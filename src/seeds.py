@@ -1,8 +1,8 @@
-"""The streams of random numbers: which exist, and how each comes from the seed of an experiment.
+"""The streams of random numbers: their names, and how each is derived from the experiment's seed.
 
-A stream is a function of its name, the seed and some numbers (an epoch, a step), so a run that
-resumes draws what an uninterrupted one would. To add a stream, give it numbers that no other
-stream of the same run has.
+A stream is a function of its name, the seed and some numbers (an epoch, a step). So a resumed run
+draws what an uninterrupted one would draw. To add a stream, give it numbers that no other stream of
+the same run has.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 TEST_SPLIT_SEED = 0
-"""Draws the test split of a dataset that has none: the same for every experiment."""
+"""Draws the test split of a dataset that has none. It is the same for every experiment."""
 
-# What follows the seed. The numbers are fixed: others would change what an experiment learns.
+# The numbers after the seed. They are fixed, because others would change what an experiment learns.
 _STREAMS: Mapping[str, Callable[..., tuple[int, ...]]] = {
     "sample": lambda: (),
     "ties between classes": lambda num_classes: (num_classes,),
@@ -20,7 +20,7 @@ _STREAMS: Mapping[str, Callable[..., tuple[int, ...]]] = {
     "order of examples": lambda epoch: (epoch,),
     "random triplets": lambda epoch: (epoch, 1),
     "mined triplets": lambda step: (step, 2),
-    # P x K batches, in place of the three above.
+    # For P x K batches, instead of the three above.
     "order of the classes": lambda shuffling: (0, shuffling),
     "order of a class": lambda position, shuffling: (1 + position, shuffling),
 }
@@ -36,9 +36,9 @@ def seed_of(name: str, seed: int, *numbers: int) -> list[int]:
     """Return the seed of a stream, for `np.random.default_rng`.
 
     Args:
-        name: of the stream.
-        seed: of the experiment.
-        numbers: those that the stream takes, such as the epoch.
+        name: the name of the stream.
+        seed: the seed of the experiment.
+        numbers: the numbers that the stream takes, such as the epoch.
     """
     return [seed, *_STREAMS[name](*numbers)]
 
@@ -49,12 +49,12 @@ def stream(name: str, seed: int, *numbers: int) -> np.random.Generator:
 
 
 def augmentation_draw(name: str) -> int:
-    """Return the number that tells a draw of augmentation from the others of a step: 0, 1, ..."""
+    """Return the number that identifies a draw of augmentation within a step: 0, 1, ..."""
     return _AUGMENTATION.index(name)
 
 
 def dropout_draw(layer: int) -> int:
-    """Return the number that tells the draw of a dropout layer from the others of a step: < 0.
+    """Return the number that identifies the draw of a dropout layer within a step: < 0.
 
     Args:
         layer: a number >= 0 that no other dropout layer of the network has.

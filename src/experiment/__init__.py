@@ -1,1 +1,1 @@
-"""An experiment: its directory, its files, the data that it was trained on, its curves."""
+"""An experiment: its directory, its files, the record of its training data, its curves."""

@@ -1,8 +1,8 @@
 """The files of checkpoints: their names, and the file `checkpoint`, which lists them.
 
-TensorFlow names there the latest checkpoint and all that are kept. Its paths may lead anywhere, and
-TensorFlow restores, and removes, what they name. In the file of a run each is the plain name of a
-checkpoint beside it.
+In this file TensorFlow names the latest checkpoint and all kept ones. TensorFlow restores and
+removes what its paths name, and they may lead anywhere. In a run's own file, each path is the plain
+name of a checkpoint beside it.
 """
 
 import os
@@ -21,15 +21,15 @@ from src.system.regular_file import read_regular
 _PREFIX = "model.ckpt-"
 _STATE = "checkpoint"
 
-# What TensorFlow leaves if it is killed while it writes.
+# Files that TensorFlow leaves if it is killed while writing.
 _LEFT_FOLDERS = (f"{_PREFIX}*_temp",)
 _LEFT_FILES = (f"{_PREFIX}*.tmp*", f"{_STATE}.tmp*", "graph.pbtxt.tmp*")
 
 FOLDERS = _LEFT_FOLDERS
 FILES = (_STATE, "graph.pbtxt", f"{_PREFIX}*", *_LEFT_FILES)
-"""Patterns of all names that TensorFlow gives beside those of event files."""
+"""Patterns of all names that TensorFlow gives, except those of event files."""
 
-_MAX_BYTES = 2**24  # far more than there are files in a directory
+_MAX_BYTES = 2**24  # far more than the names of all files in a directory need
 
 _NAME = rf"{re.escape(_PREFIX)}(0|[1-9][0-9]{{0,15}})"
 _LATEST = re.compile(rf'^model_checkpoint_path: "(?:[^"\n]*/)?{_NAME}"$'.encode(), re.MULTILINE)
@@ -41,12 +41,11 @@ _PLAIN = re.compile(
 
 
 class CheckpointState(NamedTuple):
-    """What a file `checkpoint` says.
+    """The content of a file `checkpoint`.
 
     Attributes:
-        latest_step: the global step of the checkpoint that it names as the latest, by the name
-            alone; None where it names none.
-        is_plain: whether it has names of checkpoints beside it, and nothing else.
+        latest_step: the global step in the name of the latest checkpoint; None if none is named.
+        is_plain: whether the file has only plain names of checkpoints beside it.
     """
 
     latest_step: int | None
@@ -59,10 +58,10 @@ def state_path(model_dir: Path) -> Path:
 
 
 def read_state(model_dir: Path) -> CheckpointState | None:
-    """Return what the file says; None where there is none.
+    """Return the content of the file; None if it does not exist.
 
     Raises:
-        UserError: it is no regular file, or cannot be read.
+        UserError: it is not a regular file, or cannot be read.
     """
     try:
         content = read_regular(state_path(model_dir), _MAX_BYTES)
@@ -73,7 +72,7 @@ def read_state(model_dir: Path) -> CheckpointState | None:
 
 
 def write_state(model_dir: Path, steps: Iterable[int]) -> None:
-    """Write the file as TensorFlow does: the latest, then all; remove it where there are none."""
+    """Write the file as TensorFlow does: the latest, then all. Without steps, remove it."""
     path, names = state_path(model_dir), [checkpoint_name(step) for step in sorted(steps)]
     if not names:
         path.unlink(missing_ok=True)
@@ -85,7 +84,7 @@ def write_state(model_dir: Path, steps: Iterable[int]) -> None:
 
 
 def state_or_aside(model_dir: Path) -> CheckpointState | None:
-    """Return what the file says; if it cannot be read, move it away: it says nothing."""
+    """Return the file's content; if it cannot be read, move it away and return an empty state."""
     try:
         return read_state(model_dir)
     except UserError:
@@ -94,63 +93,63 @@ def state_or_aside(model_dir: Path) -> CheckpointState | None:
 
 
 def checkpoint_name(step: int) -> str:
-    """Return what the names of a checkpoint's files begin with."""
+    """Return the common start of the names of a checkpoint's files."""
     return f"{_PREFIX}{step}"
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Return the path of a checkpoint, without the endings of its files."""
+    """Return the path of a checkpoint, without file endings."""
     return folder / checkpoint_name(step)
 
 
 def step_of(checkpoint: Path) -> int:
-    """Return the global step of a checkpoint, given its path without the endings of its files."""
+    """Return the global step of a checkpoint, given its path without file endings."""
     return int(checkpoint.name.removeprefix(_PREFIX))
 
 
 def checkpoint_steps(folder: Path, ending: str) -> set[int]:
-    """Return the steps of the checkpoints in a folder that have a file of this ending, a regex."""
+    """Return the steps of a folder's checkpoints that have a file with this ending (a regex)."""
     pattern = re.compile(rf"{_NAME}\.{ending}")
     matches = (pattern.fullmatch(path.name) for path in folder.glob(f"{_PREFIX}*"))
     return {int(match[1]) for match in matches if match}
 
 
 def has_files(model_dir: Path) -> bool:
-    """Return whether there is a file of a checkpoint, whole or not, or the file `checkpoint`."""
+    """Return whether there is any checkpoint file, complete or not, or the file `checkpoint`."""
     return os.path.lexists(state_path(model_dir)) or any(model_dir.glob(f"{_PREFIX}*"))
 
 
 def files_of(checkpoint: Path) -> list[Path]:
-    """Return the files of a checkpoint, given its path without their endings."""
+    """Return the files of a checkpoint, given its path without file endings."""
     return list(checkpoint.parent.glob(f"{checkpoint.name}.*"))
 
 
 def index_of(checkpoint: Path) -> Path:
-    """Return the file that is written last: without it, there is no checkpoint."""
+    """Return the path of the file that is written last; without it there is no checkpoint."""
     return checkpoint.with_name(f"{checkpoint.name}.index")
 
 
 def largest_size(folder: Path) -> int:
-    """Return how many bytes the largest checkpoint takes; 0 if there is none."""
+    """Return the size of the largest checkpoint in bytes; 0 if there is none."""
     sizes: dict[str, int] = {}
     for path in folder.glob(f"{_PREFIX}*.*"):
-        with suppress(FileNotFoundError):  # rotation has removed it meanwhile
+        with suppress(FileNotFoundError):  # rotation has removed the file meanwhile
             sizes[path.stem] = sizes.get(path.stem, 0) + path.lstat().st_size
     return max(sizes.values(), default=0)
 
 
 def remove_others(checkpoint: Path) -> None:
-    """Remove the files of all other checkpoints in the folder of this one."""
+    """Remove the files of all other checkpoints in this checkpoint's folder."""
     for path in checkpoint.parent.glob(f"{_PREFIX}*"):
         if path.stem != checkpoint.name:
             path.unlink()
 
 
 def remove_leftovers(model_dir: Path) -> None:
-    """Remove what TensorFlow left of files that it did not come to complete."""
+    """Remove unfinished files that TensorFlow left."""
     for pattern in (*_LEFT_FOLDERS, *_LEFT_FILES):
         for path in model_dir.glob(pattern):
-            with suppress(OSError):  # they do no harm
+            with suppress(OSError):  # leftovers do no harm
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 else:
@@ -158,7 +157,7 @@ def remove_leftovers(model_dir: Path) -> None:
 
 
 def set_checkpoint_aside(checkpoint: Path) -> Path:
-    """Move the files of a checkpoint to a folder of their own, and return that."""
+    """Move a checkpoint's files to the folder `damaged`, and return that folder."""
     for path in files_of(checkpoint):
         folder = set_aside(path)
     return folder

@@ -1,4 +1,4 @@
-"""The curves in TensorBoard's event files, read by TensorBoard's own reader, without TensorFlow."""
+"""Reads curves from event files with TensorBoard's own reader, without TensorFlow."""
 
 from pathlib import Path
 
@@ -8,19 +8,19 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import (  # type: igno
     PyRecordReader_New,
 )
 
-# Steps, ascending, and the value at each.
+# Steps in ascending order, and the value at each step.
 Curve = tuple[list[int], list[float]]
 
 
 def read_curves(directory: Path) -> dict[str, Curve]:
-    """Read the scalars of every event file in a directory.
+    """Read the scalars of all event files in a directory.
 
     Args:
-        directory: that of a run, such as an experiment's `eval_validation`; may be missing.
+        directory: a run's directory, such as an experiment's `eval_validation`; may be missing.
 
     Returns:
-        A curve for each tag. Where an interrupted run has written a step again, the latest value
-        counts. A file that breaks off, as one that is being written does, gives what it has.
+        A curve for each tag. If an interrupted run wrote a step again, the latest value counts. An
+        incomplete file, for example one still being written, gives the values it has.
     """
     values: dict[str, dict[int, float]] = {}
     for path in sorted(directory.glob("events.out.tfevents.*")):
@@ -35,7 +35,7 @@ def read_curves(directory: Path) -> dict[str, Curve]:
 
 
 def _events(path: Path) -> list[Event]:
-    """Return the events of a file, up to the first that is not complete."""
+    """Return the events of a file, up to the first incomplete one."""
     events = []
     reader = PyRecordReader_New(str(path))
     try:

@@ -1,4 +1,4 @@
-"""What a run cannot read is kept, in a folder `damaged` beside it."""
+"""Moves files that a run cannot read to a folder `damaged` beside them."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from src.errors import UserError
 
 
 def set_aside(path: Path) -> Path:
-    """Move a damaged file or folder of an experiment to its folder `damaged`, and return that.
+    """Move a damaged file or folder to the folder `damaged` beside it, and return that folder.
 
     Raises:
         UserError: it cannot be moved.
@@ -18,7 +18,7 @@ def set_aside(path: Path) -> Path:
     try:
         damaged.mkdir(exist_ok=True)
         if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)  # nothing is renamed onto a folder with files
+            shutil.rmtree(target)  # a folder with files cannot be replaced by a rename
         elif path.is_dir():
             target.unlink(missing_ok=True)
         os.replace(path, target)

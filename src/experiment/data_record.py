@@ -1,6 +1,6 @@
-"""What an experiment has been trained on: each example, its class and its split, in a file.
+"""Records the data of a training in a file: each example, its class and its split.
 
-An experiment is its params and its data: by this record a change of the data is noticed, and named.
+An experiment is defined by its params and its data. The record shows if and how the data changed.
 """
 
 import io
@@ -27,11 +27,11 @@ from src.system.atomic import atomic_write
 from src.system.regular_file import read_regular
 
 MAX_BYTES = 1 << 30
-"""Of a record: several millions of examples."""
+"""The size limit of a record: several million examples."""
 
 _VERSION = 1
 
-# What reading a damaged file of NumPy's may raise.
+# Errors that reading a damaged NumPy file may raise.
 _DAMAGED = (
     *(ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, MemoryError),
     *(IndexError, OverflowError, NotImplementedError, SyntaxError, struct.error),
@@ -41,15 +41,15 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class DataRecord:
-    """The examples of all splits, N in all, in the order of the dataset's own files.
+    """The N examples of all splits, in the order of the dataset's own files.
 
     Attributes:
-        paths: N different paths of files; None where a dataset keeps its images otherwise.
+        paths: N different file paths; None if the dataset stores its images otherwise.
         digests: uint64 [N], of the files or of the pixels.
         labels: int32 [N], positions in `class_names`.
-        class_names: of the dataset.
-        splits: int8 [N], the position in SPLITS of the split that each was in.
-        own: int8 [N], of the split in which the dataset's own files have it.
+        class_names: the class names of the dataset.
+        splits: int8 [N], the split of each example, as a position in SPLITS.
+        own: int8 [N], the split in the dataset's own files, as a position in SPLITS.
         validation_by: see `Data`.
     """
 
@@ -62,7 +62,7 @@ class DataRecord:
     validation_by: str
 
     def of(self, splits: Mapping[str, Split]) -> dict[str, NDArray[np.int8]]:
-        """Return in which split each example was; see `src.data.loading.Membership`."""
+        """Return the recorded split of each example; see `src.data.loading.Membership`."""
         names = sorted(splits, key=SPLITS.index)
         sizes = [len(splits[name]) for name in names]
         own = np.repeat(np.array([SPLITS.index(name) for name in names], np.int8), sizes)
@@ -74,7 +74,7 @@ class DataRecord:
 
 
 def record_of(data: Data) -> DataRecord:
-    """Return the record of the splits, every class in them."""
+    """Return the record of the splits, with all classes."""
     own = np.concatenate([data.own[name] for name in SPLITS])
     order = np.lexsort((np.concatenate([data.rows[name] for name in SPLITS]), own))
     splits = [data.splits[name] for name in SPLITS]
@@ -91,11 +91,11 @@ def record_of(data: Data) -> DataRecord:
 
 
 def changes(before: DataRecord, now: DataRecord) -> str:
-    """Return in words how the data have changed, nothing where they have not.
+    """Return in words how the data have changed; empty if they have not.
 
     Args:
-        before: what was trained on.
-        now: what there is, whatever splits it is in.
+        before: the record of the training.
+        now: the record of the present data; its splits do not matter.
     """
     rows = _rows_before(before, now)
     added = np.flatnonzero(rows < 0)
@@ -130,10 +130,11 @@ def changes(before: DataRecord, now: DataRecord) -> str:
 
 
 def _rows_before(before: DataRecord, now: DataRecord) -> NDArray[np.intp]:
-    """Return which example of `before` each of `now` is, int [N]; -1 of one that is new.
+    """Return the row in `before` of each example of `now`, int [N]; -1 for a new example.
 
-    That of the same file and content; else of the same content, whose file has another name or is
-    in the folder of another class or split; else the file of that name, whose content is another.
+    An example is matched by the first that applies: the same file and content; the same content
+    (its file may be renamed, or be in the folder of another class or split); the same file name
+    with other content.
     """
     rows = np.full(len(now.digests), -1, np.intp)
     is_free = np.ones(len(before.digests), bool)
@@ -151,7 +152,7 @@ def _rows_before(before: DataRecord, now: DataRecord) -> NDArray[np.intp]:
         if not all(name in old and name in new for name in names):
             continue
         waiting: dict[Hashable, list[int]] = {}
-        for row in free[::-1].tolist():  # so that the first is taken first
+        for row in free[::-1].tolist():  # reversed, so that `pop` takes the first row first
             waiting.setdefault(tuple(old[name][row] for name in names), []).append(row)
         for row in unknown.tolist():
             if found := waiting.get(tuple(new[name][row] for name in names)):
@@ -161,7 +162,7 @@ def _rows_before(before: DataRecord, now: DataRecord) -> NDArray[np.intp]:
 
 
 def _columns(record: DataRecord) -> dict[str, Sequence[Hashable]]:
-    """Return what an example is known by, a value for each."""
+    """Return the properties that identify an example, one value per example."""
     columns: dict[str, Sequence[Hashable]] = {
         "digest": record.digests.tolist(),
         "class": _names_by_row(record).tolist(),
@@ -178,10 +179,10 @@ class Loaded(NamedTuple):
     """The data of an experiment, and how they have changed since its training began.
 
     Attributes:
-        data: what there is.
-        record: of them.
-        changes: in words; "" where there are none, or nothing has been trained.
-        warnings: a line each.
+        data: the present data.
+        record: the record of `data`.
+        changes: in words; "" if there are none, or if nothing was trained.
+        warnings: one line each.
     """
 
     data: Data
@@ -198,17 +199,17 @@ def load_recorded(
     begins: bool,
     keeps_splits: bool,
 ) -> Loaded:
-    """Load the data of an experiment, every example in the split where it was trained.
+    """Load the data of an experiment, each example in the split it had in the training.
 
     Args:
-        params: of the experiment.
+        params: the experiment's params.
         data_dir: the folder of all datasets.
-        experiment: which holds the record.
-        begins: whether its training begins, so that no record counts.
-        keeps_splits: whether data that have changed are accepted.
+        experiment: the experiment with the record.
+        begins: whether its training begins now; then any record is ignored.
+        keeps_splits: whether changed data are accepted.
 
     Raises:
-        UserError: the data are not those of the training; the message says in what they differ.
+        UserError: the data differ from those of the training; the message says how.
     """
     before = None if begins else read_record(experiment.data_record_path)
     data = load_data(params, data_dir, params_path=experiment.params_path, kept=before)
@@ -251,7 +252,7 @@ def save_record(path: Path, record: DataRecord) -> None:
 
 
 def read_record(path: Path) -> DataRecord | None:
-    """Read what `save_record` wrote; None where there is nothing.
+    """Read what `save_record` wrote; None if the file does not exist.
 
     Raises:
         UserError: the file is damaged.
@@ -261,7 +262,7 @@ def read_record(path: Path) -> DataRecord | None:
     except FileNotFoundError:
         return None
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as file:  # what it unpacks to has a bound as well
+        with zipfile.ZipFile(io.BytesIO(content)) as file:  # the unpacked size is limited as well
             if sum(member.file_size for member in file.infolist()) > MAX_BYTES:
                 raise ValueError("too large")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
@@ -274,7 +275,7 @@ def read_record(path: Path) -> DataRecord | None:
 
 
 def _record(arrays: Mapping[str, NDArray[np.generic]]) -> DataRecord:
-    """Return the record in the arrays of a file; raises ValueError and others where it has none."""
+    """Return the record in a file's arrays; raises ValueError and others if they hold none."""
     if int(arrays["version"]) != _VERSION:
         raise ValueError("another version")
     facts = json.loads(_text(arrays["facts"]))
@@ -302,7 +303,7 @@ def _record(arrays: Mapping[str, NDArray[np.generic]]) -> DataRecord:
 
 
 def _column(values: NDArray[Any], dtype: type[np.generic], limit: int | None) -> NDArray[Any]:
-    """Return a column of integers from 0 to `limit` - 1, checked."""
+    """Return a column after checking that it holds integers from 0 to `limit` - 1."""
     if values.dtype != dtype or values.ndim != 1 or values.size == 0:
         raise ValueError("type or shape")
     if limit is not None and (values.min() < 0 or values.max() >= limit):
@@ -317,7 +318,7 @@ def _joined(
     own: NDArray[np.int8],
     validation_by: str = "",
 ) -> DataRecord:
-    """Return the record of some splits, one behind the other."""
+    """Return the record of several splits, one after the other."""
     paths: list[str] | None = []
     for split in splits:
         paths = None if split.paths is None or paths is None else [*paths, *split.paths.tolist()]

@@ -2,8 +2,8 @@
 
 Committed: `params.json`. Written by `train.py`: `trained_params.json`, `trained_data.npz`,
 `network.txt`, checkpoints, event files, `triplets-STEP.npy`, `progress.json`, `metrics.json`,
-`figures/live/`. Written by `visualize.py`: `projector/`, `figures/`. All their names are in
-`src/experiment/run_files.py`.
+`figures/live/`. Written by `visualize.py`: `projector/`, `figures/`. `src/experiment/run_files.py`
+lists all names.
 """
 
 import os
@@ -33,8 +33,8 @@ __all__ = ["Best", "Experiment"]
 
 _Content = TypeVar("_Content")
 
-# TensorFlow takes the first for patterns. Bytes that are not UTF-8 are lone surrogates in Python.
-# Controls, and marks that turn the reading direction, would spoil each line that names the path.
+# TensorFlow reads `[ ] * ? \` as patterns. Bytes that are not UTF-8 are lone surrogates in Python.
+# Control characters and marks of the reading direction would garble lines with the path.
 _NOT_IN_PATH = re.compile(
     r"[\[\]*?\\\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -51,10 +51,10 @@ class Experiment:
     model_dir: Path
 
     def __post_init__(self) -> None:
-        """Refuse a path that cannot be that of an experiment.
+        """Refuse a path that cannot be an experiment's.
 
         Raises:
-            UserError: the path is a file's, or has characters that TensorFlow cannot open.
+            UserError: the path is a file, or has characters that TensorFlow cannot open.
         """
         path = str(self.model_dir)
         if _NOT_IN_PATH.search(path):
@@ -64,7 +64,7 @@ class Experiment:
             )
         try:
             is_file = self.model_dir.is_file()
-        except OSError as error:  # a name that is too long
+        except OSError as error:  # the name is too long
             raise UserError(
                 f"{path}: {error.strerror}; accepted: a directory with a params.json"
             ) from None
@@ -78,32 +78,32 @@ class Experiment:
 
     @property
     def trained_params_path(self) -> Path:
-        """The params that the checkpoints were trained with, every default spelt out."""
+        """The params that trained the checkpoints, including defaults."""
         return self.model_dir / "trained_params.json"
 
     @property
     def data_record_path(self) -> Path:
-        """The examples that the checkpoints were trained on, and in which split each was."""
+        """The record of the training data: each example and its split."""
         return self.model_dir / "trained_data.npz"
 
     @property
     def metrics_path(self) -> Path:
-        """What the finished training reached."""
+        """The results of the finished training."""
         return self.model_dir / "metrics.json"
 
     @property
     def progress_path(self) -> Path:
-        """How far a running training is."""
+        """The progress of a running training."""
         return self.model_dir / "progress.json"
 
     @property
     def log_path(self) -> Path:
-        """Where TensorFlow's own messages go, unless `--verbose`."""
+        """TensorFlow's own messages, unless `--verbose` is given."""
         return self.model_dir / "tensorflow.log"
 
     @property
     def untrained_checkpoint(self) -> Path:
-        """The checkpoint of step 0, kept in a folder of its own: the network before training."""
+        """The checkpoint of step 0, the untrained network, in its own folder."""
         return checkpoint_path(self.model_dir / "untrained", 0)
 
     @property
@@ -112,12 +112,12 @@ class Experiment:
         return self.model_dir / "network.txt"
 
     def triplets_path(self, step: int) -> Path:
-        """The triplets mined by the embeddings of the checkpoint of `step`."""
+        """The triplets mined with the embeddings of the checkpoint of `step`."""
         return self.model_dir / f"triplets-{step}.npy"
 
     @property
     def best_dir(self) -> Path:
-        """The best checkpoint, apart from the rotation of the others, and `best.json`."""
+        """The folder of `best.json` and the best checkpoint, which is not rotated."""
         return self.model_dir / "best"
 
     @property
@@ -127,20 +127,20 @@ class Experiment:
         return checkpoint_path(self.best_dir, best.step) if best else None
 
     def projector_dir(self, split: str) -> Path:
-        """Where the projector's files of a split go.
+        """The folder for the projector's files of a split.
 
-        Two levels below the checkpoints: TensorBoard looks for checkpoints in a run's directory
-        and the one above, and would list every weight matrix beside the embeddings.
+        It lies two levels below the checkpoints. TensorBoard searches a run's directory and its
+        parent for checkpoints, and would list every weight matrix beside the embeddings.
         """
         return self.model_dir / "projector" / split
 
     def figures_dir(self, split: str) -> Path:
-        """Where the pictures of a split go: those of `test`, which most look for, first of all."""
+        """The folder for the pictures of a split; those of `test` are in `figures` itself."""
         return self.model_dir / "figures" / ("" if split == "test" else split)
 
     @property
     def live_dir(self) -> Path:
-        """Where the pictures of a running training go."""
+        """The folder for the pictures of a running training."""
         return self.model_dir / "figures" / "live"
 
     @property
@@ -150,16 +150,16 @@ class Experiment:
 
     @property
     def cache_dir(self) -> Path:
-        """Where `visualize.py` keeps what takes long to compute."""
+        """The folder where `visualize.py` caches slow computations."""
         return self.model_dir / "projector" / "cache"
 
     @property
     def is_discarded(self) -> bool:
-        """Whether what an earlier run left is being removed, or was when that was broken off."""
+        """Whether the removal of an earlier run's files is in progress or was interrupted."""
         return run_files.is_being_discarded(self.model_dir)
 
     def checkpoints(self) -> dict[int, Path]:
-        """Return the checkpoints that are kept, by global step, the untrained network's first."""
+        """Return the kept checkpoints by global step; the untrained network comes first."""
         if self.is_discarded:
             return {}
         paths = {
@@ -170,30 +170,30 @@ class Experiment:
         return dict(sorted(paths.items()))
 
     def latest_step(self) -> int | None:
-        """Return the global step of the latest checkpoint; None where there is none."""
+        """Return the global step of the latest checkpoint; None if there is none."""
         state = None if self.is_discarded else read_state(self.model_dir)
         return state.latest_step if state else None
 
     @property
     def latest_checkpoint(self) -> Path | None:
-        """The latest checkpoint, without the endings of its files; None where there is none."""
+        """The latest checkpoint, without file endings; None if there is none."""
         step = self.latest_step()
         return None if step is None else checkpoint_path(self.model_dir, step)
 
     def has_checkpoints(self) -> bool:
-        """Return whether there are files of checkpoints, whole or not."""
+        """Return whether there are checkpoint files, complete or not."""
         return not self.is_discarded and has_files(self.model_dir)
 
     def evaluated_step(self) -> int | None:
-        """Return the step of the checkpoint that is evaluated and shown: the best, or the latest.
+        """Return the step of the checkpoint that is evaluated and shown: the best, else the latest.
 
-        The latest where no evaluation has chosen one; None where there is no checkpoint at all.
+        The latest is used if no evaluation has chosen a best one. None if there is no checkpoint.
         """
         best = self.best()
         return best.step if best else self.latest_step()
 
     def best(self) -> Best | None:
-        """Return what `best.json` says; None before the first evaluation."""
+        """Return the content of `best.json`; None before the first evaluation."""
         return self._read(
             self.best_dir / "best.json",
             state_files.parse_best,
@@ -206,17 +206,17 @@ class Experiment:
             file.write(state_files.format_best(best))
 
     def forget_best_value(self) -> None:
-        """Note that the best checkpoint was chosen on other data: its value is not known."""
+        """Note that the best checkpoint was chosen on other data, so its value is unknown."""
         if best := self.best():
             self.save_best(replace(best, value=None, loss=None, num_evaluations_since=0))
 
     def stopped_early(self, params: Params) -> bool:
-        """Return whether the patience of `params` has run out in the training so far."""
+        """Return whether the patience of `params` has run out."""
         best, patience = self.best(), params.patience_evaluations
         return best is not None and patience is not None and best.num_evaluations_since >= patience
 
     def metrics(self) -> dict[str, Any] | None:
-        """Return the content of `metrics.json`; None where the training has not finished."""
+        """Return the content of `metrics.json`; None if the training has not finished."""
         return self._read(
             self.metrics_path,
             state_files.parse_metrics,
@@ -229,7 +229,7 @@ class Experiment:
             file.write(state_files.format_metrics(metrics))
 
     def progress(self) -> dict[str, Any] | None:
-        """Return the content of `progress.json`; None where there is none that can be read."""
+        """Return the content of `progress.json`; None if it is missing or cannot be read."""
         try:
             return self._read(self.progress_path, state_files.parse_progress, "nothing")
         except UserError:
@@ -241,7 +241,7 @@ class Experiment:
             file.write(state_files.format_progress(progress))
 
     def _read(self, path: Path, parse: Callable[[bytes], _Content], remedy: str) -> _Content | None:
-        """Return what a file of a run says; None where there is none that counts.
+        """Return the content of a run's file; None if it is missing or discarded.
 
         Raises:
             UserError: it is damaged.
@@ -260,26 +260,26 @@ class Experiment:
             ) from None
 
     def overwrite(self, keep: tuple[str, ...] = ()) -> list[str]:
-        """Remove all that earlier runs wrote; `params.json` and foreign files stay.
+        """Remove everything earlier runs wrote; `params.json` and foreign files stay.
 
-        From its first step on nothing of those runs counts, however it ends: see
+        After its first step, nothing of those runs counts, even if it is interrupted: see
         `src.experiment.run_files.discard`.
 
         Args:
-            keep: names of theirs that stay as well.
+            keep: names of run files that also stay.
 
         Returns:
-            What is out of the way but cannot be removed, a line each.
+            What was moved away but cannot be removed, one line each.
         """
         return run_files.discard(self.model_dir, keep)
 
     def begin(self) -> list[str]:
-        """Remove what an earlier training left that has no checkpoint to go on from.
+        """Remove what an earlier training left, if it has no checkpoint to resume from.
 
-        Where there was none, nothing is removed, whatever its name.
+        If there was no earlier training, nothing is removed, whatever its name.
 
         Returns:
-            What is to be said of that, a line each.
+            Messages about this, one line each.
         """
         best_path = self.best_dir / "best.json"
         notes = (best_path, self.metrics_path, self.trained_params_path)
@@ -298,10 +298,10 @@ class Experiment:
         run_files.check_own(self.model_dir, names)
 
     def set_damaged_aside(self) -> list[str]:
-        """Move what a training can do without to `damaged/`, where it cannot be read.
+        """Move files that are damaged, but not essential for training, to `damaged/`.
 
         Returns:
-            What was found and done, a line each; nothing where all is well.
+            What was found and done, one line each; empty if nothing is damaged.
         """
         found = []
         for read, path, consequence in (
@@ -316,11 +316,11 @@ class Experiment:
         return found
 
     def check_resumable(self, params: Params) -> None:
-        """Refuse to go on with `params` where others have trained.
+        """Refuse to resume with `params` if other params have trained here.
 
         Raises:
-            UserError: the directory holds checkpoints of other params; the message names the keys
-                that differ and both values.
+            UserError: the checkpoints have other params; the message names the keys and both
+                values.
         """
         if self.latest_step() is None:
             return
@@ -350,10 +350,10 @@ class Experiment:
             )
 
     def is_finished(self, params: Params) -> bool:
-        """Return whether a training as long as `params` ask for has been finished here.
+        """Return whether a training as long as `params` require is finished here.
 
-        One of at least `num_epochs`; or one that stopped early, if it would do so again. Not if
-        its last checkpoint is gone.
+        That is a training of at least `num_epochs`, or one that stopped early and would do so
+        again. If its last checkpoint is missing, it is not finished.
         """
         metrics = self.metrics()
         return (
@@ -370,7 +370,7 @@ class Experiment:
         """Note that a training with `params` is running.
 
         Returns:
-            The seconds that finished trainings here have taken before.
+            The seconds that finished trainings here have taken so far.
         """
         metrics = self.metrics() or {}
         seconds: float = metrics.get("seconds", 0.0)
@@ -379,14 +379,14 @@ class Experiment:
         return seconds
 
     def note_evaluation(self, metrics: dict[str, float | int | None]) -> None:
-        """Note a running training's latest metrics of `validation`, their `global_step` included.
+        """Note the latest `validation` metrics of a running training, including `global_step`.
 
-        They are what is known of a run that ends before all splits are evaluated.
+        They are the results of a run that ends before all splits are evaluated.
         """
         self.save_metrics({**(self.metrics() or {}), "splits": {"validation": metrics}})
 
     def latest_evaluation(self) -> dict[str, dict[str, float | int | None]]:
-        """Return what `note_evaluation` has noted, under `validation`; else nothing."""
+        """Return what `note_evaluation` noted, under `validation`; otherwise empty."""
         splits = (self.metrics() or {}).get("splits", {})
         return {name: metrics for name, metrics in splits.items() if "global_step" in metrics}
 

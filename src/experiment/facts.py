@@ -1,4 +1,4 @@
-"""What is said of the data before training: how they were understood, and what will not work."""
+"""Messages about the data before training: how they were read, and what will cause problems."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,27 +17,27 @@ from src.params.metric_names import CLUSTERING, VERIFICATION
 from src.params.poses import POSES, changes_shape
 from src.params.schema import Params
 
-# Steps without a triplet: from this share of an epoch on, a warning says what to do about it.
+# From this share of an epoch's steps without a triplet on, the warning names a remedy.
 _MANY_WITHOUT_TRIPLET = 0.1
 
-# An epoch of so few steps that it is worth saying.
+# An epoch with at most so many steps is reported.
 _FEW_STEPS = 20
 
 
 def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list[str]:
-    """Compare what `params` states about the data with the data.
+    """Compare the facts that `params` states about the data with the data.
 
     Args:
         params: `image_size`, `num_labels`, `train_size`, `eval_size`, `extra_classes`.
-        splits: every split of the dataset, every class in them.
+        splits: every split of the dataset, with all classes.
         path: the file of the params, for the messages.
 
     Returns:
-        A line for each number that differs and for which the data's is used.
+        One line for each number that differs, if the data's number is used instead.
 
     Raises:
-        UserError: the images' size or the number of classes differs, so that these are other data
-            than the params were written for; or images that are not square would be turned.
+        UserError: the image size or the number of classes differs, so the params were written for
+            other data; or `extra_classes` would turn images that are not square.
     """
     train, test = splits["train"], splits["test"]
     image_size = "{} x {}".format(*train.images.shape[1:3])
@@ -70,15 +70,15 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
 
 
 def check_training(params: Params, splits: Mapping[str, Split], path: Path) -> list[str]:
-    """Look at what is trained on: without the classes held out, with the extra ones.
+    """Check the training data, without the held-out classes and with the extra ones.
 
     Args:
-        params: of batches, validation and triplets.
+        params: the keys about batches, validation and triplets.
         splits: `train` and `validation`.
         path: the file of the params, for the messages.
 
     Returns:
-        A line for each thing that a user would want to know before.
+        One line for each thing that a user should know before the training.
 
     Raises:
         UserError: there is no triplet to learn from.
@@ -109,12 +109,12 @@ def check_training(params: Params, splits: Mapping[str, Split], path: Path) -> l
 
 
 def describe(data: Data, splits: Mapping[str, Split], params: Params) -> list[str]:
-    """Return what was understood of the data, a line each: the classes, and where splits are from.
+    """Return how the data were read, one line each: the classes, and the origin of each split.
 
     Args:
-        data: every class.
-        splits: without the classes held out, which are in `unseen`.
-        params: `num_epochs`, and those of batches.
+        data: with all classes.
+        splits: without the held-out classes, which are in `unseen`.
+        params: `num_epochs`, and the keys about batches.
     """
     class_names = data.splits["train"].class_names
     labels = np.concatenate([split.labels for split in data.splits.values()])
@@ -140,7 +140,7 @@ def describe(data: Data, splits: Mapping[str, Split], params: Params) -> list[st
 
 
 def _of_batches(params: Params, train: Split) -> list[str]:
-    """Say how many steps of an epoch have no triplet, and from which share on what helps."""
+    """Return how many steps of an epoch have no triplet; if there are many, also a remedy."""
     batches = training_batches(train, params)
     without = steps_without_triplet(batches, train.labels)
     if not without:
@@ -156,7 +156,7 @@ def _of_batches(params: Params, train: Split) -> list[str]:
     num_classes = int(np.clip(params.batch_size // per_class, 2, len(class_sizes)))
     balanced = BalancedBatches(train.labels, num_classes, per_class, params.seed)
     share = steps_without_triplet(balanced, train.labels) / balanced.steps_per_epoch
-    if params.is_offline or share > _MANY_WITHOUT_TRIPLET:  # of P x K batches as well
+    if params.is_offline or share > _MANY_WITHOUT_TRIPLET:  # P x K batches have the same problem
         return [f"{line}: most classes have a single image"]
     return [
         f'{line}; "classes_per_batch": {num_classes} with "examples_per_class": {per_class} makes '
@@ -165,7 +165,7 @@ def _of_batches(params: Params, train: Split) -> list[str]:
 
 
 def _of_validation(params: Params, validation: Split) -> list[str]:
-    """Say where validation cannot choose the best checkpoint, and what helps."""
+    """Return a warning with a remedy if validation cannot choose the best checkpoint."""
     metric = params.best_metric
     counts = np.unique(validation.labels, return_counts=True)[1]
     has_positive, has_negative = counts.max(initial=0) > 1, len(counts) > 1

@@ -1,6 +1,6 @@
-"""What a run writes to its experiment's directory: the names, and how all of it is moved away.
+"""The names of the files that a run writes to its experiment, and how all of them are moved away.
 
-Nothing here follows a symbolic link: what is checked, moved and removed is in the directory itself.
+No symbolic link is followed: everything checked, moved or removed is in the directory itself.
 """
 
 import os
@@ -30,32 +30,32 @@ FILES = (
     *checkpoint_files.FILES,
 )
 NAMES = (*FOLDERS, *FILES)
-"""Patterns of the names; nothing else that lies in the directory is a run's."""
+"""Patterns of the names. Other files in the directory do not belong to a run."""
 
-# As long as it is there, what earlier runs have left is being moved into it, and does not count.
+# While this folder exists, the files of earlier runs are being moved into it and do not count.
 _DISCARDING = ".discarding"
 _REMOVED = ".removed-"
 
 
 def is_being_discarded(model_dir: Path) -> bool:
-    """Return whether `discard` has begun there, and has not come to its end."""
+    """Return whether `discard` has started there and has not finished."""
     return os.path.lexists(model_dir / _DISCARDING)
 
 
 def discard(model_dir: Path, keep: Collection[str] = ()) -> list[str]:
-    """Move away all that earlier runs wrote, then remove it; other files stay.
+    """Move away everything earlier runs wrote, then remove it; other files stay.
 
-    Wherever this ends, by a kill or by a file that cannot be moved, nothing of those runs counts
-    from its first step on: that makes a folder, and `is_being_discarded`. All is moved into it, the
-    folder gets another name, and only then is anything removed. The next call goes on with what an
-    earlier one has left.
+    The first step creates a folder, which makes `is_being_discarded` true. From then on, nothing of
+    those runs counts, even after a kill or if a file cannot be moved. All files are moved into the
+    folder, the folder is renamed, and only then are files removed. The next call continues an
+    interrupted one.
 
     Args:
         model_dir: the experiment.
         keep: names that stay.
 
     Returns:
-        What cannot be removed, a line each: it is out of the way, but takes room.
+        What cannot be removed, one line each. It is moved away, but uses disk space.
 
     Raises:
         UserError: something cannot be moved.
@@ -82,11 +82,11 @@ def discard(model_dir: Path, keep: Collection[str] = ()) -> list[str]:
 
 
 def check_own(model_dir: Path, patterns: Iterable[str] = NAMES) -> None:
-    """Refuse what a run would not have made itself, where it is about to write or to move.
+    """Refuse what a run cannot have made itself, in places where it will write or move files.
 
     Args:
         model_dir: the experiment.
-        patterns: of the names that are looked at, with all that is in folders.
+        patterns: the names to check, with the contents of folders.
 
     Raises:
         UserError: there is a symbolic link, a pipe, a device, or a folder in place of a file.
@@ -104,7 +104,7 @@ def _check_kind(path: Path, wanted: int) -> None:
     try:
         found = stat.S_IFMT(os.lstat(path).st_mode)
     except FileNotFoundError:
-        return  # temporary, and renamed by now
+        return  # a temporary file that has been renamed
     if found != wanted:
         name = "a folder" if wanted == stat.S_IFDIR else "a regular file"
         raise UserError(
@@ -114,7 +114,7 @@ def _check_kind(path: Path, wanted: int) -> None:
 
 
 def _generated(model_dir: Path, patterns: Iterable[str] = NAMES) -> list[Path]:
-    """Return what is in the directory and has a name that a run gives, in the order of names."""
+    """Return the paths in the directory with a name that a run gives, sorted by name."""
     patterns = tuple(patterns)
     try:
         names = sorted(os.listdir(model_dir))
@@ -134,7 +134,7 @@ def _generated(model_dir: Path, patterns: Iterable[str] = NAMES) -> list[Path]:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Name `path` where the system refuses what the block does with it."""
+    """Raise an error that names `path` if the system refuses what the block does."""
     try:
         yield
     except OSError as error:
@@ -145,10 +145,10 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def remove_discarded(model_dir: Path) -> list[str]:
-    """Remove what `discard` has moved away, in calls that were killed too.
+    """Remove what `discard` moved away, including by calls that were killed.
 
     Returns:
-        What cannot be removed, a line each.
+        What cannot be removed, one line each.
     """
     left = []
     for path in sorted(model_dir.glob(f"{_REMOVED}*")):

@@ -1,4 +1,4 @@
-"""What a run notes in JSON files of its own: types and bounds, for they may come from elsewhere."""
+"""The JSON files of a run; types and bounds are checked, because files may come from elsewhere."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 from src.params.metric_names import BEST_METRICS
 
 MAX_BYTES = {"best.json": 2**16, "progress.json": 2**16, "metrics.json": 2**26}
-"""The most that is read of each; `metrics.json` of 10 000 classes has 2**22."""
+"""The size limit of each file when read; `metrics.json` of 10 000 classes has 2**22 bytes."""
 
 Step = Annotated[int, Field(ge=0, le=2**53)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -26,15 +26,15 @@ def _is_best_metric(name: str) -> str:
 
 @dataclass(frozen=True)
 class Best:
-    """What is known of the best checkpoint of a training, between its evaluations.
+    """What is known about the best checkpoint of a training, between evaluations.
 
     Attributes:
-        metric: by which it is the best, on the validation split.
-        value: of that metric; None where it is not defined.
-        step: of the checkpoint.
-        latest_step: of the latest evaluation.
-        num_evaluations_since: how many evaluations in a row have not bettered the value.
-        loss: on the validation split, which decides between equal values; None where not known.
+        metric: the metric that chooses it, on the validation split.
+        value: the value of that metric; None if it is undefined.
+        step: the step of the checkpoint.
+        latest_step: the step of the latest evaluation.
+        num_evaluations_since: how many evaluations in a row have not improved the value.
+        loss: the validation loss, which decides between equal values; None if unknown.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
@@ -89,9 +89,9 @@ def parse_best(content: bytes) -> Best:
     """Return the content of `best.json`.
 
     Raises:
-        ValueError: it is not of the form that a run gives it.
+        ValueError: it does not have the form that a run writes.
     """
-    return _BEST.validate_json(json.dumps(_parse(content)))  # strict, objects come as JSON alone
+    return _BEST.validate_json(json.dumps(_parse(content)))  # strict mode: objects only as JSON
 
 
 def parse_progress(content: bytes) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def parse_progress(content: bytes) -> dict[str, Any]:
 
 
 def parse_metrics(content: bytes) -> dict[str, Any]:
-    """Return the content of `metrics.json`, as `parse_best` does; what is not finite is None."""
+    """Return the content of `metrics.json`, as `parse_best` does; NaN and infinity become None."""
     return _checked(_Metrics, content)
 
 
@@ -115,7 +115,7 @@ def format_progress(progress: dict[str, Any]) -> bytes:
 
 
 def format_metrics(metrics: dict[str, Any]) -> bytes:
-    """Return the content of `metrics.json`, each list of numbers on one line, as a row is."""
+    """Return the content of `metrics.json`, with each list of numbers on one line."""
     return re.sub(
         rb"\[[\d\s,.e+-]*\]",
         lambda found: re.sub(rb"\s+", b" ", found[0]),
@@ -124,14 +124,14 @@ def format_metrics(metrics: dict[str, Any]) -> bytes:
 
 
 def _checked(model: type[BaseModel], content: bytes) -> dict[str, Any]:
-    """Return a JSON object in which those keys that `model` has are as it says."""
+    """Return a JSON object after checking those keys that `model` has."""
     values = _parse(content)
     model.model_validate(values)
     return values  # type: ignore[no-any-return]
 
 
 def _parse(content: bytes) -> Any:
-    """Return JSON; numbers that are not finite are None."""
+    """Return parsed JSON; numbers that are not finite become None."""
     try:
         return json.loads(content, parse_float=_finite, parse_constant=lambda _: None)
     except RecursionError:
@@ -144,7 +144,7 @@ def _finite(text: str) -> float | None:
 
 
 def _format(values: dict[str, Any], indent: int | None) -> bytes:
-    """Return JSON, in which what is not finite is null."""
+    """Return JSON; numbers that are not finite become null."""
     try:
         text = json.dumps(values, indent=indent, allow_nan=False)
     except ValueError:

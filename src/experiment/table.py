@@ -1,15 +1,15 @@
-"""Metrics as text: one line of them, or a table."""
+"""Formats metrics as text: one line, or a table."""
 
 from collections.abc import Mapping, Sequence
 
 from src.params.metric_names import MAX_CLASSES, MAX_QUERIES
 
 MISSING = "-"
-"""Stands for what is not defined."""
+"""Stands for an undefined value."""
 
 
 def format_number(value: float | int | None) -> str:
-    """Return a number with four significant digits, an integer with all, None as MISSING."""
+    """Return a float with four significant digits, an integer with all, None as MISSING."""
     if value is None:
         return MISSING
     return str(value) if isinstance(value, int) else f"{value:.4g}"
@@ -21,7 +21,7 @@ def format_metrics(metrics: Mapping[str, float | int | None]) -> str:
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table for the terminal: the first column to the left, the others to the right."""
+    """Return a table for the terminal: the first column left-aligned, the others right-aligned."""
     table = [header, *rows]
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]
     return "\n".join(
@@ -41,11 +41,11 @@ def format_splits(
 
     Args:
         splits: the metrics of each split.
-        baselines: of each baseline, those of some of these splits.
+        baselines: for each baseline, its metrics of some of these splits.
 
     Returns:
-        A row for each split, and below it one for each of its baselines; MISSING for what is
-        not defined.
+        One row per split, followed by a row for each of its baselines; MISSING for undefined
+        values.
     """
     names = ("map_at_r_within", "recall_at_1_within", "recall_at_1", "loss", "fraction_positive")
     rows = []
@@ -61,10 +61,10 @@ def format_splits(
 
 
 def queries_notes(splits: Mapping[str, Mapping[str, float | int | None]]) -> list[str]:
-    """Return what the metrics of the table are over, a line each.
+    """Return notes on the queries of the table's metrics, one line each.
 
     Args:
-        splits: the metrics of each split, its counts among them.
+        splits: the metrics of each split, including counts.
     """
     lines = ["(_within: neighbours come from the same split; otherwise from the training images)"]
     for split, metrics in splits.items():

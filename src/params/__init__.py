@@ -1,1 +1,1 @@
-"""`params.json`: its schema, its reading, its reference."""
+"""`params.json`: its schema, its error messages and its reference page."""

@@ -1,4 +1,4 @@
-"""The networks of `keras.applications` by name, so that params are checked without TensorFlow."""
+"""The names of the networks in `keras.applications`; params are checked without TensorFlow."""
 
 APPLICATIONS = frozenset(
     """

@@ -1,7 +1,7 @@
-"""What is said of params that are wrong: a line for each, in words of our own.
+"""Error messages for wrong params: one line per error.
 
-What is accepted is read from the JSON schema, the same that editors check the files by: so every
-error of a key, whatever its kind, names the key's whole range.
+The accepted values are read from the JSON schema, which editors use too. So every error of a key
+names all the values that the key accepts.
 """
 
 import json
@@ -17,26 +17,26 @@ from src.printable import printable
 from src.registry import did_you_mean
 
 CONTRADICTION = "contradiction"
-"""The type of an error of several keys together, whose message is the whole line."""
+"""The type of an error that concerns several keys. Its message is the whole line."""
 
 MAX_LINES = 20
-"""Errors that are named; of the others it is said how many they are."""
+"""The number of errors that are listed; the others are only counted."""
 
 MAX_WHOLE_NUMBER = 10**12
-"""So large a count can be multiplied by the steps of an epoch without overflow."""
+"""The largest accepted count. Multiplied by the steps of an epoch, it does not overflow."""
 
-_MAX_VALUE = 80  # characters of what was found
+_MAX_VALUE = 80  # characters of the value found
 _MAX_ACCEPTED = 280  # characters of a list of names
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 def explain(errors: Sequence[Mapping[str, Any]], model: type[BaseModel]) -> Iterator[str]:
-    """Yield *key: what was found; what is accepted* for every key that has errors, once.
+    """Yield *key: what was found; what is accepted*, once for each key with errors.
 
     Args:
-        errors: as pydantic's `ValidationError.errors` gives them.
-        model: whose they are.
+        errors: as `ValidationError.errors` of pydantic returns them.
+        model: the model that was validated.
     """
     schema = _schema(model)
     explained = set()
@@ -46,7 +46,7 @@ def explain(errors: Sequence[Mapping[str, Any]], model: type[BaseModel]) -> Iter
             line = printable(found["msg"])
         elif found["type"] == "extra_forbidden":
             line = unknown_key(".".join(path), schemas[-1]["properties"])
-        elif ".".join(path) in explained:  # by another alternative of the key
+        elif ".".join(path) in explained:  # reported for another alternative of the key
             continue
         else:
             explained.add(".".join(path))
@@ -62,7 +62,7 @@ def explain(errors: Sequence[Mapping[str, Any]], model: type[BaseModel]) -> Iter
 
 
 def unknown_key(key: str, keys: Iterable[str]) -> str:
-    """Return what is said of a key, nested ones with a dot, in whose place are only `keys`."""
+    """Return the message for an unknown key, if `keys` are accepted. Nested keys have a dot."""
     found, known = shortened(repr(key)), sorted(keys)
     hint = did_you_mean(key.rpartition(".")[2][:_MAX_VALUE], known)
     if not hint:
@@ -74,9 +74,9 @@ def unknown_key(key: str, keys: Iterable[str]) -> str:
 
 
 def wrong_text(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return what is said of each key with text in it that UTF-8 or the system cannot take.
+    """Return a message for each key whose text UTF-8 or the system cannot represent.
 
-    That is half of a surrogate pair, or a NUL; JSON can write both.
+    That is text with half of a surrogate pair, or with NUL; JSON can write both.
     """
     return {
         key: f"{key}: found {shown(part)}; accepted: text without NUL and lone surrogates"
@@ -87,7 +87,7 @@ def wrong_text(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def too_large(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return what is said of each key with a whole number in it that calculations cannot take."""
+    """Return a message for each key with a whole number that is too large for calculations."""
     return {
         key: f"{key}: found {shown(part)}; accepted: whole numbers up to {MAX_WHOLE_NUMBER}"
         for key, value in values.items()
@@ -97,7 +97,7 @@ def too_large(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """Yield a value and all that it holds, keys of objects too, however deep it is nested."""
+    """Yield a value and everything nested in it, at any depth, including the keys of objects."""
     pending = [value]
     while pending:
         part = pending.pop()
@@ -109,11 +109,11 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def describe(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
-    """Return what a JSON schema accepts: `a whole number from 1 to 6`, `true or false`, ...
+    """Return what a JSON schema accepts, in words: `a whole number from 1 to 6`, ...
 
     Args:
-        schema: of a value.
-        whole: the schema that it is a part of, which has the definitions.
+        schema: the schema of a value.
+        whole: the full schema, which has the definitions.
     """
     if "$ref" in schema:
         return describe(_follow(schema, whole), whole)
@@ -136,7 +136,7 @@ def describe(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
 
 
 def one_of(names: Iterable[str]) -> str:
-    """Return `'a', 'b' or 'c'`; of many names, only how many they are."""
+    """Return `'a', 'b' or 'c'`; if there are many names, only their number."""
     *others, last = (f"'{name}'" for name in names)
     text = f"{', '.join(others)} or {last}" if others else last
     if len(text) > _MAX_ACCEPTED:
@@ -145,9 +145,9 @@ def one_of(names: Iterable[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value of a params.json as it could stand there, on a line, cut to 80 characters.
+    """Return a value as params.json would write it, on one line of at most 80 characters.
 
-    Of an object with a schema, what is not at its default.
+    Of an object with a schema, only keys that differ from their defaults are shown.
     """
     if isinstance(value, BaseModel):
         value = value.model_dump(exclude_defaults=True)
@@ -158,7 +158,7 @@ def shown(value: Any) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """Return what JSON calls a value."""
+    """Return JSON's name for the kind of a value."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, str):
@@ -174,7 +174,7 @@ def _schema(model: type[BaseModel]) -> Mapping[str, Any]:
 
 
 def _range(schema: Mapping[str, Any]) -> str:
-    """Return the words for the numbers that a schema accepts."""
+    """Return in words the numbers that a schema accepts."""
     is_whole = schema["type"] == "integer"
     least, most = schema.get("minimum"), schema.get("maximum")
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
@@ -195,9 +195,9 @@ def _range(schema: Mapping[str, Any]) -> str:
 def _resolve(
     schema: Mapping[str, Any], location: Iterable[str | int]
 ) -> tuple[list[Mapping[str, Any]], list[str]]:
-    """Return the schemas on the way to where an error is, and the keys and positions that led on.
+    """Return the schemas on the path to an error, and the keys and positions of that path.
 
-    A location also has the names of a key's alternatives, which are passed over.
+    A location also has the names of a key's alternatives; they are skipped.
     """
     schemas, path = [schema], []
     for part in location:
@@ -219,14 +219,14 @@ def _resolve(
 def _alternatives(
     schema: Mapping[str, Any], whole: Mapping[str, Any]
 ) -> Iterator[Mapping[str, Any]]:
-    """Yield the schema, or those of which a value fits one."""
+    """Yield the schema itself, or its alternatives, one of which a value must fit."""
     schema = _follow(schema, whole)
     for inner in schema.get("oneOf", schema.get("anyOf", [schema])):
         yield _follow(inner, whole)
 
 
 def _follow(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what a reference leads to; a schema that is none itself."""
+    """Return the schema that a reference points to; other schemas are returned as they are."""
     while "$ref" in schema:
         schema = whole["$defs"][schema["$ref"].rpartition("/")[2]]
     return schema
@@ -237,7 +237,7 @@ def _takes_null(schema: Mapping[str, Any]) -> bool:
 
 
 def _is_infinite(value: Any) -> bool:
-    """Return whether no finite floating-point number is near a number."""
+    """Return whether a number is infinite or NaN as a floating-point number."""
     try:
         return isinstance(value, int | float) and not math.isfinite(value)
     except OverflowError:  # an integer of more than 308 digits
@@ -245,5 +245,5 @@ def _is_infinite(value: Any) -> bool:
 
 
 def shortened(text: str) -> str:
-    """Return what of a found value fits on a line."""
+    """Return a value's text, cut so that it fits on a line."""
     return text if len(text) <= _MAX_VALUE else f"{text[: _MAX_VALUE - 3]}..."

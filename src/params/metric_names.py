@@ -1,15 +1,15 @@
-"""The names of the metrics from embeddings, as metrics.json, summaries and `best_metric` use them.
+"""The names of the metrics, as in metrics.json, summaries and `best_metric`.
 
-Apart from the code that computes them, for `params.json` is checked before NumPy is needed.
+They are separate from the code of the metrics, so `params.json` can be checked without NumPy.
 """
 
 # The ranks k of recall@k.
 RECALL_RANKS = (1, 2, 4, 8)
 
-# At most so many examples of a split ask; of a larger one a stratified, seeded sample.
+# The maximum number of queries of a split. A larger split is sampled: stratified and seeded.
 MAX_QUERIES = 10_000
 
-# At most so many classes of a split are clustered; of more a seeded sample.
+# The maximum number of classes that are clustered. More classes are sampled, seeded.
 MAX_CLASSES = 500
 
 RETRIEVAL = (
@@ -23,21 +23,21 @@ VERIFICATION = ("roc_auc", "eer", "tar_at_far_1e-2", "tar_at_far_1e-3")
 CLUSTERING = ("nmi", "ami")
 
 WITHIN = (*(f"{name}_within" for name in RETRIEVAL), *VERIFICATION, *CLUSTERING)
-"""Of a split by itself; those of every evaluation."""
+"""Metrics within one split; computed in every evaluation."""
 
 WITHIN_COUNTS = (
     *("num_queries_within", "num_positive_pairs", "num_negative_pairs"),
     *("num_clustered", "num_clustered_classes"),
 )
-"""What those are means over: queries, pairs of examples, and examples in clusters."""
+"""What these metrics are means over: queries, pairs of examples, and clustered examples."""
 
 AGAINST_GALLERY = (*RETRIEVAL, "class_mean_accuracy")
-"""Of a split that asks the training split; those of the final evaluation."""
+"""Metrics of queries from a split against the training split; only in the final evaluation."""
 
 GALLERY_COUNTS = ("num_queries",)
-"""What those are means over."""
+"""What these metrics are means over."""
 
 BEST_METRICS = ("loss", *WITHIN)
-"""Those by which the best checkpoint can be chosen."""
+"""The metrics that can choose the best checkpoint."""
 
 LOWER_IS_BETTER = frozenset({"loss", "eer"})

@@ -1,6 +1,7 @@
-"""The poses that `extra_classes` may name; without NumPy, for programs that only check params."""
+"""The poses that `extra_classes` may name; needs no NumPy, so params can be checked without it."""
 
-# Of each pose: mirrored left and right or not, and then how many quarter turns, counter-clockwise.
+# For each pose: whether it is mirrored left and right first, then the number of quarter turns,
+# counter-clockwise.
 POSES = {
     "rot90": (False, 1),
     "rot180": (False, 2),
@@ -13,5 +14,5 @@ POSES = {
 
 
 def changes_shape(pose: str) -> bool:
-    """Return whether height and width change places in this pose."""
+    """Return whether this pose swaps height and width."""
     return POSES[pose][1] % 2 == 1

@@ -1,6 +1,6 @@
-"""What is written about `params.json` from its definition: `python -m src.params.reference`.
+"""Writes the reference of `params.json` from its schema: `python -m src.params.reference`.
 
-The JSON schema, by which editors complete and check the files, and docs/params.md.
+It writes docs/params.md and the JSON schema, which editors use to complete and check the files.
 """
 
 import json
@@ -23,7 +23,7 @@ _SECTIONS = {
     "save_summary_steps": "What is kept, and how often",
     "image_size": "Facts about the data, and compatibility",
 }
-# Defaults that JSON does not show as one would write them.
+# Defaults that a reader would write differently from JSON.
 _DEFAULTS = {"validation_fraction": "1/6", "augment": "{}"}
 
 
@@ -56,7 +56,7 @@ _TABLE_HEAD = ("", "| key | default | meaning |", "|---|---|---|")
 
 
 def _row(model: type[BaseModel], key: str) -> str:
-    """Return the table's row of a key."""
+    """Return the table row of a key."""
     field = model.model_fields[key]
     default = "" if field.default is None else json.dumps(field.default, default=str)
     return f"| `{key}` | {_DEFAULTS.get(key, default)} | {field.description} |"

@@ -1,4 +1,4 @@
-"""The schema of `params.json`: every key, its type, range, default and meaning.
+"""The schema of `params.json`: every key with its type, range, default and meaning.
 
 `make schema` writes docs/params.md and the JSON schema from it (`src/params/reference.py`).
 """
@@ -55,12 +55,12 @@ from src.system.atomic import atomic_write
 from src.system.regular_file import read_regular
 
 MAX_BYTES = 2**20
-"""Of a params.json; a hundred times what all keys take."""
+"""The size limit of a params.json: a hundred times the size of all keys."""
 
 
 @dataclass(frozen=True)
 class ReadBy:
-    """Stands beside a key that only some choices of another key read; with others it is refused.
+    """Marks a key that only some choices of another key read; other choices refuse it.
 
     Attributes:
         key: the other key: `dataset` or `network`.
@@ -72,7 +72,7 @@ class ReadBy:
 
 
 class Role(Enum):
-    """Stands beside a key: how a change of it is treated. `keys_with` lists the keys of a role."""
+    """Marks how a change of a key is treated. `keys_with` lists the keys of a role."""
 
     MAY_CHANGE = "may change on resume: it does not affect what a step learns"
     WITHOUT_EFFECT = "does not affect what is learned: no column of comparisons and HPARAMS"
@@ -92,15 +92,15 @@ _CHECKS_DATA = Role.CHECKS_DATA
 
 
 def _contradiction(key: str, found: str, accepted: str) -> PydanticCustomError:
-    """Return the error of a key that does not go with another one."""
+    """Return the error for a key that contradicts another key."""
     text = f"{key}: found {shortened(found)}; accepted: {accepted}"
     return PydanticCustomError(CONTRADICTION, "{text}", {"text": text})
 
 
 def _name_in(registry: Collection[str], meaning: str | None = None) -> AfterValidator:
-    """Return the check of a key whose value is one of the names in `registry`.
+    """Return the check that a key's value is a name in `registry`.
 
-    An error lists them all, unless `meaning` says what they are.
+    The error lists all names, unless `meaning` describes them.
     """
 
     def check(name: str) -> str:
@@ -114,24 +114,24 @@ def _name_in(registry: Collection[str], meaning: str | None = None) -> AfterVali
 
 
 def _choices(registry: Collection[str]) -> dict[str, JsonValue]:
-    """Return what the JSON schema says of such a key."""
+    """Return the JSON schema of such a key."""
     return {"enum": list[JsonValue](sorted(registry))}
 
 
-# A number, or "soft". Tagged, so that a wrong value gets the one error that fits it.
+# A number, or "soft". Tagged, so that a wrong value gets only the error that fits it.
 Margin = Annotated[
     Annotated[float, Field(gt=0), Tag("number")] | Annotated[Literal["soft"], Tag("text")],
     Discriminator(lambda value: "text" if isinstance(value, str) else "number"),
 ]
 
-# A count, or the name of a layer.
+# A number of layers, or the name of a layer.
 Layers = Annotated[
     Annotated[int, Field(ge=0), Tag("number")] | Annotated[str, Tag("text")],
     Discriminator(lambda value: "text" if isinstance(value, str) else "number"),
 ]
 
 
-# A label, or a class's name. Tagged likewise.
+# A label, or a class name. Tagged for the same reason.
 Class = Annotated[
     Annotated[int, Field(ge=0), Tag("number")] | Annotated[str, Tag("text")],
     Discriminator(lambda value: "text" if isinstance(value, str) else "number"),
@@ -139,39 +139,40 @@ Class = Annotated[
 
 
 class Augment(BaseModel):
-    """Random changes of the training images, each off by default; applied to whole batches."""
+    """Random changes of the training images, applied to whole batches; each is off by default."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
     shift: int = Field(
-        0, ge=0, description="Moves by up to so many pixels, each way, along both axes."
+        0, ge=0, description="Shifts by up to this many pixels in each direction, along both axes."
     )
-    rotation: float = Field(0.0, ge=0, le=180, description="Turns by up to so many degrees.")
+    rotation: float = Field(0.0, ge=0, le=180, description="Rotates by up to this many degrees.")
     flip: bool = Field(
-        False, description="Mirrors left and right, each image with probability 1/2."
+        False, description="Flips left and right, with probability 1/2 for each image."
     )
     crop: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="Enlarges a part whose side is this share of the image's at the least.",
+        description="Enlarges a part of the image whose side is at least this share of the "
+        "image's side.",
     )
     erasing: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="Share of the images of which a rectangle is erased (arXiv:1708.04896).",
+        description="Share of the images in which a rectangle is erased (arXiv:1708.04896).",
     )
     elastic: float = Field(
         0.0,
         ge=0,
-        description="Bends the image: a coarse grid of random displacements of so many pixels "
-        "(standard deviation), interpolated smoothly (arXiv:1505.04597, section 3.1).",
+        description="Distorts the image: a coarse grid of random displacements with this "
+        "standard deviation in pixels, interpolated smoothly (arXiv:1505.04597, section 3.1).",
     )
 
 
 class Params(BaseModel):
-    """The choices that make an experiment. Facts about the data come from the data."""
+    """The choices that define an experiment. Facts about the data come from the data."""
 
     model_config = ConfigDict(
         strict=True,
@@ -183,7 +184,7 @@ class Params(BaseModel):
 
     # What is learned from
     dataset: Annotated[str, _name_in(DATASETS), _FINDS_DATA] = Field(
-        "mnist", json_schema_extra=_choices(DATASETS), description="Where the images come from."
+        "mnist", json_schema_extra=_choices(DATASETS), description="The dataset."
     )
     validation_fraction: Annotated[float, _FINDS_DATA] = Field(
         1 / 6,
@@ -194,90 +195,105 @@ class Params(BaseModel):
     )
     validation_by: Annotated[Literal["image", "class"] | None, _FINDS_DATA] = Field(
         None,
-        description="What is held out for validation: images of every class, or all images of some "
-        "classes. Default: images, unless most of them would be the only one of their class there.",
+        description="What is held out for validation: images of every class, or all images of "
+        "some classes. Default: images, unless most held-out images would be the only one of "
+        "their class.",
     )
     holdout_classes: Annotated[list[Class] | None, _FINDS_DATA] = Field(
         None,
         min_length=2,
-        description="Classes, by name, that are left out of the train, validation and test splits; "
-        "all their images are evaluated by themselves, as `unseen`.",
+        description="Classes, by name, that are removed from the train, validation and test "
+        "splits. All their images form the split `unseen`, which is evaluated separately.",
     )
     on_duplicates: Annotated[Literal["warn", "error", "drop"], _MAY_CHANGE, _FINDS_DATA] = Field(
         "warn",
-        description="What becomes of images whose pixels are equal in two splits or two classes: "
-        "a warning, or an error. With drop one of equal images is kept, wherever they are: that "
-        "of the dataset's own test split, else of validation, else the first.",
+        description="What happens if images with equal pixels are in two splits or two "
+        "classes: a warning, or an error. drop keeps only one of any equal images: the one in "
+        "the dataset's own test split, else in validation, else the first.",
     )
     image_dir: Annotated[str, _OF_IMAGE_FOLDER] = Field(
         "image_folder",
-        description="Of image_folder: the folder of pictures in data_dir, with a folder for each "
+        description="For image_folder: the folder of pictures in data_dir, with one folder per "
         "class.",
     )
     image_csv: Annotated[str | None, _OF_IMAGE_FOLDER] = Field(
         None,
-        description="Of image_folder: a CSV file in image_dir, with the columns path, label and "
-        "perhaps split, in place of class folders.",
+        description="For image_folder: a CSV file in image_dir that replaces the class "
+        "folders. Columns: path, label and optionally split.",
     )
     image_mode: Annotated[Literal["RGB", "L"], _OF_IMAGE_FOLDER] = Field(
-        "RGB", description="Of image_folder: colour, or grey (L)."
+        "RGB", description="For image_folder: colour (RGB) or grey (L)."
     )
     image_resize: Annotated[Literal["scale", "pad"], _OF_IMAGE_FOLDER] = Field(
         "scale",
-        description="Of image_folder: how pictures come to image_size: stretched, or in their "
-        "shape and filled up with black.",
+        description="For image_folder: how pictures are resized to image_size: stretched "
+        "(scale), or with their aspect ratio kept and black padding (pad).",
     )
     on_bad_image: Annotated[Literal["error", "skip"], _OF_IMAGE_FOLDER] = Field(
         "error",
-        description="Of image_folder: whether files that cannot be read end the run or are named "
-        "and left out.",
+        description="For image_folder: what happens to files that cannot be read: they end the "
+        "run (error), or are named and left out (skip).",
     )
     image_cache: Annotated[str | None, _OF_IMAGE_FOLDER, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
         None,
-        description="Of image_folder: the folder in data_dir for the decoded pictures. Default: "
-        "`.tripletboard` in image_dir.",
+        description="For image_folder: the folder in data_dir for the decoded pictures. "
+        "Default: `.tripletboard` in image_dir.",
     )
     test_fraction: Annotated[float, _OF_IMAGE_FOLDER] = Field(
         0.2,
         gt=0,
         lt=1,
-        description="Of image_folder: share held out as test split where there is none, stratified "
-        "by class.",
+        description="For image_folder: share of the images held out as test split if there is "
+        "none, stratified by class.",
     )
     seed: int = Field(
         0,
         ge=0,
         lt=2**31,
-        description="Fixes the validation split, the order of the batches and the initial weights.",
+        description="Determines the validation split, the order of the batches and the initial "
+        "weights.",
     )
 
     # Network
     network: Annotated[str, _name_in(NETWORKS)] = Field(
-        "naive_cnn", json_schema_extra=_choices(NETWORKS), description="What embeds an image."
+        "naive_cnn",
+        json_schema_extra=_choices(NETWORKS),
+        description="The network that embeds an image.",
     )
     num_blocks: Annotated[int, _OF_NAIVE_CNN] = Field(
-        2, ge=1, le=6, description="Convolution blocks; each halves the image's height and width."
+        2,
+        ge=1,
+        le=6,
+        description="For naive_cnn: convolution blocks; each halves the image's height and width.",
     )
     convolutions_per_block: Annotated[int, _OF_NAIVE_CNN] = Field(
-        1, ge=1, le=8, description="3x3 convolutions in a block, each followed by ReLU."
+        1,
+        ge=1,
+        le=8,
+        description="For naive_cnn: 3x3 convolutions in a block, each followed by ReLU.",
     )
     num_channels: Annotated[int, _OF_NAIVE_CNN] = Field(
-        32, ge=1, le=1024, description="Channels of the first block; each next block has twice it."
+        32,
+        ge=1,
+        le=1024,
+        description="For naive_cnn: channels of the first block; they double with each block.",
     )
     hidden_sizes: Annotated[
         tuple[Annotated[int, Field(ge=1, le=65536, strict=True)], ...], Field(strict=False), _OF_MLP
-    ] = Field((128, 128), description="Of mlp: the units of each hidden layer; [] for none.")
+    ] = Field((128, 128), description="For mlp: the units of each hidden layer; [] for none.")
     dropout: Annotated[float, _OF_MLP] = Field(
         0.0,
         ge=0,
         lt=1,
-        description="Of mlp: the share of each hidden layer's units that is left out of a step.",
+        description="For mlp: share of each hidden layer's units that is dropped in a step.",
     )
     use_batch_norm: Annotated[bool, _OF_OWN_LAYERS] = Field(
-        False, description="Batch normalization after each convolution or hidden layer."
+        False,
+        description="For naive_cnn and mlp: batch normalization after each convolution or "
+        "hidden layer.",
     )
     bn_momentum: Annotated[float, _OF_OWN_LAYERS] = Field(
-        0.9, ge=0, lt=1, description="Momentum of batch normalization's moving statistics."
+        0.9, ge=0, lt=1, description="For use_batch_norm: momentum of the moving statistics."
     )
     application: Annotated[
         str,
@@ -286,32 +302,33 @@ class Params(BaseModel):
     ] = Field(
         "ResNet50",
         json_schema_extra=_choices(APPLICATIONS),
-        description="Of keras_application: the network of keras.applications, without classifier.",
+        description="For keras_application: the network of keras.applications, without its "
+        "classifier.",
     )
     weights: Annotated[str | None, _OF_KERAS_APPLICATION] = Field(
         None,
-        description='Of keras_application: what training starts from: "imagenet", or a file of '
-        "weights (.h5) in data_dir. Default: random weights.",
+        description='For keras_application: the initial weights: "imagenet", or a file of '
+        "weights (.h5) in data_dir. Default: random.",
     )
     frozen_layers: Annotated[Layers, _OF_KERAS_APPLICATION] = Field(
         0,
-        description="Of keras_application: how many of its first layers stay as they are, or the "
-        "name of the last that does.",
+        description="For keras_application: how many of the first layers are frozen, or the "
+        "name of the last frozen layer.",
     )
     input_size: Annotated[int | None, _OF_KERAS_APPLICATION] = Field(
         None,
         ge=1,
-        description="Of keras_application: the side, in pixels, to which images are brought. "
-        "Default: as they are.",
+        description="For keras_application: height and width, in pixels, to which images are "
+        "resized. Default: no resizing.",
     )
     resize: Annotated[Literal["scale", "pad"], _OF_KERAS_APPLICATION] = Field(
         "scale",
-        description="Of keras_application: how images come to input_size: scaled, or unscaled "
-        "with black around.",
+        description="For keras_application: how images are brought to input_size: scaled "
+        "(scale), or unscaled with black padding (pad).",
     )
     embedding_size: int = Field(64, ge=1, le=8192, description="D, the length of an embedding.")
     embedding_activation: Annotated[Literal["linear", "relu", "sigmoid", "tanh"], _OF_MLP] = Field(
-        "linear", description="Of mlp: what the last layer's outputs go through."
+        "linear", description="For mlp: the activation of the last layer."
     )
     l2_normalize: bool = Field(
         False, description="Scale each embedding to length 1, so that distances are at most 2."
@@ -321,71 +338,75 @@ class Params(BaseModel):
     triplet_strategy: Annotated[str, _name_in(TRIPLET_STRATEGIES)] = Field(
         "batch_all",
         json_schema_extra=_choices(TRIPLET_STRATEGIES),
-        description="Which triplets of a batch count; offline: the batch is triplets, chosen by "
-        "`offline_mining`.",
+        description="Which triplets of a batch count in the loss. With offline, a batch "
+        "consists of triplets chosen by `offline_mining`.",
     )
     offline_mining: Literal["random", "hard", "semihard"] = Field(
         "random",
-        description="Of offline: draw the positive and negative of each anchor, or choose them by "
-        "the embeddings' distances.",
+        description="For offline: whether the positive and negative of each anchor are random "
+        "or chosen by the distances of the embeddings.",
     )
     remine_epochs: int = Field(
         1,
         ge=1,
-        description="Of offline hard and semihard: epochs from one choice to the next; random "
-        "triplets come before the first.",
+        description="For offline hard and semihard: epochs from one choice to the next. Random "
+        "triplets are used before the first choice.",
     )
     margin: Margin = Field(
         0.5,
-        description="How much farther than the positive the negative shall be, in units of the "
-        'distance; or "soft", the softplus of batch-hard.',
+        description="How much farther than the positive the negative must be, in units of the "
+        'distance. "soft" uses softplus instead, with batch_hard only.',
     )
     distance: Literal[tuple(DISTANCES)] | None = Field(  # type: ignore[valid-type]
         None,
-        description="How far two embeddings are apart: euclidean, squared_euclidean, mean_squared "
+        description="Distance of two embeddings: euclidean, squared_euclidean, mean_squared "
         "(over the dimensions) or cosine (1 - cos). Default: by `squared`.",
     )
     squared: bool = Field(
-        False, description="Short for distance squared_euclidean; otherwise it is euclidean."
+        False,
+        description="Short for distance squared_euclidean. Without both, the distance is "
+        "euclidean.",
     )
     warmup_strategy: Annotated[str, _name_in(TRIPLET_STRATEGIES)] | None = Field(
         None,
         json_schema_extra=_choices(TRIPLET_STRATEGIES),
-        description="The strategy of the first `warmup_steps` steps: batch_all keeps batch_hard "
-        "from its early collapse.",
+        description="The strategy of the first `warmup_steps` steps. batch_all prevents the "
+        "early collapse of batch_hard.",
     )
-    warmup_steps: int = Field(0, ge=0, description="How long the warm-up lasts.")
+    warmup_steps: int = Field(0, ge=0, description="Steps that use warmup_strategy.")
     reference_margin: float = Field(
         0.5,
         gt=0,
         description="Evaluations also report batch-all's fraction_positive at this margin, on "
-        "Euclidean distances: comparable between experiments of whatever strategy and margin.",
+        "Euclidean distances. It is comparable between experiments of any strategy and margin.",
     )
     stop_on_collapse: bool = Field(
-        False, description="End a training whose embeddings have collapsed to a point."
+        False, description="Stop training if the embeddings collapse to a point."
     )
 
     # Training
-    learning_rate: float = Field(1e-3, gt=0, description="Of Adam.")
+    learning_rate: float = Field(1e-3, gt=0, description="Learning rate of Adam.")
     learning_rate_schedule: Literal["constant", "cosine"] = Field(
         "constant",
-        description='How the learning rate goes on: "cosine" falls to 0 at the end of num_epochs.',
+        description='How the learning rate changes: "cosine" falls to 0 at the end of num_epochs.',
     )
     learning_rate_warmup_steps: int = Field(
-        0, ge=0, description="Steps over which the learning rate first rises, linearly."
+        0, ge=0, description="Steps over which the learning rate first rises linearly."
     )
     batch_size: int = Field(
         64,
         ge=2,
         le=65536,
-        description="B, the images in a shuffled batch, and in an evaluation's; of offline, the "
-        "triplets.",
+        description="B, the images in a shuffled batch and in an evaluation batch. With "
+        "offline: the triplets.",
     )
     classes_per_batch: Annotated[int | None, _CHECKS_DATA] = Field(
         None, ge=2, description="P: train on batches of P classes with K images each."
     )
     examples_per_class: Annotated[int | None, _CHECKS_DATA] = Field(
-        None, ge=2, description="K; goes with P."
+        None,
+        ge=2,
+        description="K: the images of each class in such a batch; requires classes_per_batch.",
     )
     extra_classes: Annotated[
         tuple[Annotated[str, _name_in(POSES), Field(strict=True)], ...],
@@ -394,8 +415,9 @@ class Params(BaseModel):
     ] = Field(
         (),
         json_schema_extra={"items": {"type": "string", **_choices(POSES)}},
-        description="Of each class, its images turned (counter-clockwise) or mirrored make one "
-        "more class to train on: for embeddings of classes never seen (arXiv:2003.00804).",
+        description="Trains on more classes: the images of each class, turned "
+        "(counter-clockwise) or mirrored, form one more class. For embeddings of unseen classes "
+        "(arXiv:2003.00804).",
     )
     augment: Augment = Field(
         Augment(), description="Random changes of the training images: shift, rotation, flip, ..."
@@ -403,11 +425,12 @@ class Params(BaseModel):
     num_epochs: Annotated[int, _MAY_CHANGE] = Field(
         20,
         ge=1,
-        description="Passes over the training split; of offline, each image once as an anchor.",
+        description="Passes over the training split. With offline, each image is an anchor "
+        "once per epoch.",
     )
     deterministic: bool = Field(
         False,
-        description="Train bit-identically, also when interrupted: one thread, fixed orders.",
+        description="Train bit-identically, even after an interruption: one thread, fixed orders.",
     )
 
     # What is kept, and how often
@@ -417,8 +440,8 @@ class Params(BaseModel):
     save_checkpoints_steps: Annotated[int | None, _MAY_CHANGE] = Field(
         None,
         ge=1,
-        description="Steps between two checkpoints, each followed by an evaluation on the whole "
-        "validation split. Default: an epoch.",
+        description="Steps between two checkpoints. After each, the whole validation split is "
+        "evaluated. Default: one epoch.",
     )
     live_figures: Annotated[
         tuple[Annotated[str, _name_in(LIVE_FIGURES), Field(strict=True)], ...],
@@ -428,41 +451,41 @@ class Params(BaseModel):
     ] = Field(
         (),
         json_schema_extra={"items": {"type": "string", **_choices(LIVE_FIGURES)}},
-        description="Pictures that are drawn after each evaluation, of always the same 1000 "
-        'test images: "progress" is PCA beside the loss so far. They come to TensorBoard\'s '
-        "images, to `figures/live`, and at the end to an animated GIF.",
+        description="Pictures drawn after each evaluation, always of the same 1000 test "
+        'images. "progress" shows PCA and the loss so far. They are written to TensorBoard\'s '
+        "images, to `figures/live` and, at the end, to an animated GIF.",
     )
     keep_checkpoint_max: Annotated[int, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
-        5, ge=1, description="How many checkpoints are kept."
+        5, ge=1, description="Maximum number of checkpoints kept."
     )
     best_metric: Annotated[str, _name_in(BEST_METRICS)] = Field(
         "map_at_r_within",
         json_schema_extra=_choices(BEST_METRICS),
-        description="By which the best checkpoint is chosen, on the validation split; it is kept "
-        "and exported, and the final evaluation is of it.",
+        description="Metric on the validation split that chooses the best checkpoint. That "
+        "checkpoint is kept, exported and used in the final evaluation.",
     )
     patience_evaluations: Annotated[int | None, _MAY_CHANGE] = Field(
         None,
         ge=1,
-        description="End a training when so many evaluations in a row have not bettered "
+        description="Stop training after this many evaluations in a row without a better "
         "best_metric.",
     )
 
-    # Facts about the data, stated by files of other implementations of this layout
+    # Facts about the data, as files of other implementations of this layout state them
     image_size: Annotated[int | None, _MAY_CHANGE, _WITHOUT_EFFECT, _FINDS_DATA] = Field(
         None,
         ge=1,
-        description="Checked against the data: the images' height and width. For image_folder, "
-        "those to which pictures are brought.",
+        description="Checked against the data: height and width of the images. For "
+        "image_folder: the height and width to which pictures are resized.",
     )
     num_labels: Annotated[int | None, _MAY_CHANGE, _WITHOUT_EFFECT, _CHECKS_DATA] = Field(
         None, ge=1, description="Checked against the data: the number of classes."
     )
     train_size: Annotated[int | None, _MAY_CHANGE, _WITHOUT_EFFECT, _CHECKS_DATA] = Field(
-        None, ge=1, description="Checked against the data: the images of the train split."
+        None, ge=1, description="Checked against the data: the number of images in the train split."
     )
     eval_size: Annotated[int | None, _MAY_CHANGE, _WITHOUT_EFFECT, _CHECKS_DATA] = Field(
-        None, ge=1, description="Checked against the data: the images of the test split."
+        None, ge=1, description="Checked against the data: the number of images in the test split."
     )
     num_parallel_calls: Annotated[int | None, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
         None, ge=1, description="Ignored; accepted for compatibility. Batches need no threads."
@@ -470,12 +493,12 @@ class Params(BaseModel):
 
     @property
     def distance_name(self) -> str:
-        """The distance in use, whether named by `distance` or by `squared`."""
+        """The distance in use, whether `distance` or `squared` names it."""
         return self.distance or ("squared_euclidean" if self.squared else "euclidean")
 
     @property
     def is_offline(self) -> bool:
-        """Whether batches are triplets, stacked in thirds, and not examples."""
+        """Whether batches are triplets, stacked in thirds, instead of examples."""
         return self.triplet_strategy in OFFLINE_STRATEGIES
 
     @model_validator(mode="after")
@@ -508,7 +531,7 @@ class Params(BaseModel):
         return self
 
     def _check_read(self) -> None:
-        """Refuse keys that nothing reads beside the others: a value there would have no effect."""
+        """Refuse keys that have no effect because of the values of other keys."""
         for key, field in sorted(type(self).model_fields.items()):
             for reader in field.metadata:
                 if not isinstance(reader, ReadBy) or getattr(self, key) == field.default:
@@ -528,7 +551,7 @@ class Params(BaseModel):
             raise _contradiction("resize", json.dumps(self.resize), "nothing, or an input_size")
 
     def _check_offline(self) -> None:
-        """Refuse keys that do not go with offline triplets, and those that go with nothing else."""
+        """Refuse keys that contradict offline triplets, and keys that require them."""
         offline = " or ".join(f"'{name}'" for name in sorted(OFFLINE_STRATEGIES))
         if self.is_offline:
             if self.warmup_strategy:
@@ -561,18 +584,18 @@ class Params(BaseModel):
             )
 
     def differences(self, other: "Params") -> list[str]:
-        """Return the keys that make `other` another experiment, sorted: none that may change."""
+        """Return the keys that make `other` another experiment, sorted; some keys may change."""
         mine, theirs = self.model_dump(), other.model_dump()
         free = DURATION_KEYS
-        if self.learning_rate_schedule == "cosine":  # what each step learns depends on the last
+        if self.learning_rate_schedule == "cosine":  # each step's rate depends on the last
             free -= {"num_epochs"}
-        if self.dataset == "image_folder":  # whose image size is a choice, not a fact
+        if self.dataset == "image_folder":  # its image size is a choice, not a fact
             free -= {"image_size"}
         return sorted(key for key in set(mine) - free if mine[key] != theirs[key])
 
 
 def keys_read_by(key: str) -> frozenset[str]:
-    """Return the keys that only some choices of another key read: of `dataset` or `network`."""
+    """Return the keys that only some choices of another key (`dataset` or `network`) read."""
     return frozenset(
         name
         for name, field in Params.model_fields.items()
@@ -593,13 +616,13 @@ def load_params(path: Path) -> Params:
     """Read and check a `params.json`.
 
     Args:
-        path: the file. A key `$schema`, which editors use, is passed over.
+        path: the file. The key `$schema`, which editors use, is ignored.
 
     Returns:
-        The params, every key that the file leaves out at its default.
+        The params; keys missing in the file have their defaults.
 
     Raises:
-        UserError: the file is missing, is not a JSON object, or has errors; all of them in one
+        UserError: the file is missing, is not a JSON object, or has errors. All errors are in one
             message, one line each.
     """
     return check_params(read_json_object(path), path)
@@ -609,14 +632,14 @@ def check_params(values: Mapping[str, Any], path: Path) -> Params:
     """Check the content of a `params.json`.
 
     Args:
-        values: its keys and values. A key `$schema`, which editors use, is passed over.
+        values: its keys and values. The key `$schema`, which editors use, is ignored.
         path: the file, for the messages.
 
     Returns:
-        The params, every key that `values` leaves out at its default.
+        The params; keys missing in `values` have their defaults.
 
     Raises:
-        UserError: `values` has errors; all of them in one message, one line each.
+        UserError: `values` has errors. All errors are in one message, one line each.
     """
     unknown = [key for key in values if key not in {"$schema", *Params.model_fields}]
     lines = [unknown_key(key, Params.model_fields) for key in unknown[:MAX_LINES]]
@@ -631,7 +654,7 @@ def check_params(values: Mapping[str, Any], path: Path) -> Params:
         num_lines += len(excessive)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False)
-        # What is wrong with keys together counts only where each is right by itself.
+        # Errors of several keys together count only if each key is right by itself.
         if not lines or errors[0]["type"] != CONTRADICTION:
             lines += islice(explain(errors, Params), MAX_LINES)
             num_lines += len(errors)
@@ -644,13 +667,13 @@ def check_params(values: Mapping[str, Any], path: Path) -> Params:
 
 
 def save_params(path: Path, params: Params) -> None:
-    """Write all `params`, defaults included, to `path` as JSON."""
+    """Write all `params` to `path` as JSON, including defaults."""
     with atomic_write(path) as file:
         file.write(json.dumps(params.model_dump(), indent=2).encode() + b"\n")
 
 
 def format_value(value: Any) -> str:
-    """Return a param's value as JSON, but text without quotes; equal numbers alike, 1.0 as 1."""
+    """Return a param's value as JSON, but text without quotes, and 1.0 as 1."""
     if isinstance(value, BaseModel):
         value = value.model_dump(exclude_defaults=True)
     if isinstance(value, str):

@@ -1,1 +1,1 @@
-"""What programs need of the system: files, locks, signals, the command line, progress bars."""
+"""System services for programs: files, locks, signals, the command line, progress bars."""

@@ -1,6 +1,6 @@
-"""Files that are complete or absent: written to a temporary name, synced, then renamed.
+"""Atomic writes: a file is written under a temporary name, synced, then renamed.
 
-A disk that is full or may not be written to is bad input: a `UserError` names the path.
+A reader sees a complete file or none. A full or read-only disk raises `UserError` with the path.
 """
 
 import contextlib
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-# Seconds without a write after which a temporary file of another machine is nobody's any more.
+# A temporary file of another machine is abandoned after so many seconds without a write.
 _ABANDONED_AFTER = 24 * 60 * 60
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Open `path` for writing such that a reader sees the old file or the whole new one.
+    """Open `path` for writing; a reader sees the old file or the whole new one.
 
-    What the block has written is on the disk when it ends: neither `kill -9` nor a loss of power
-    leaves half a file. Temporary files of processes that were killed while they wrote this very
-    file are removed: at once if this machine wrote them, otherwise after a day.
+    The content is on the disk when the block ends: `kill -9` or a power loss leaves no half file.
+    Temporary files that killed writers of this file left behind are removed: those of this machine
+    at once, others after a day.
 
     Args:
         path: the file to create or replace; missing folders are created.
 
     Yields:
-        A binary file, renamed to `path` when the block ends, removed when it raises.
+        A binary file. It is renamed to `path` when the block ends, removed if the block raises.
 
     Raises:
         UserError: the disk is full, or the file cannot be written there.
@@ -63,14 +63,15 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         if error.filename is None or _is_of_writing(path, Path(error.filename)):
             raise disk_error(path, error.errno, needed=needed) from error
-        raise  # of another file, which the block has to do with
+        raise  # the error is about another file that the block uses
 
 
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
-    """Create a file beside `path` that is locked while the block runs, and removed at its end.
+    """Create a file beside `path`; it is locked during the block and removed at the end.
 
-    The lock shows other processes that its writer lives. Without locks only its age does.
+    The lock shows other processes that the writer is alive. Without locks, only the file's age
+    shows it.
     """
     while True:
         name = f".{path.name}.{_machine()}-{secrets.token_hex(8)}.tmp"
@@ -82,11 +83,11 @@ def _temporary(path: Path) -> Iterator[Path]:
             break
         if is_locked and is_at(temporary, descriptor):
             break
-        os.close(descriptor)  # taken for a leftover before it was locked
+        os.close(descriptor)  # another process removed it as a leftover before it was locked
     try:
         yield temporary
     finally:
-        with contextlib.suppress(OSError):  # a read-only disk, whose own error is on its way
+        with contextlib.suppress(OSError):  # on a read-only disk, which raises its own error
             temporary.unlink(missing_ok=True)
         if is_locked:
             os.close(descriptor)
@@ -97,14 +98,14 @@ def _temporary_pattern(path: Path) -> re.Pattern[str]:
 
 
 def _is_of_writing(path: Path, other: Path) -> bool:
-    """Return whether an error of `other` is one of writing `path`."""
+    """Return whether an error about `other` comes from writing `path`."""
     is_temporary = other.parent == path.parent and _temporary_pattern(path).fullmatch(other.name)
     return bool(is_temporary) or other in (path, *path.parents)
 
 
 @functools.cache
 def _machine() -> str:
-    """Return a short name of the running system: one for all containers that share its locks."""
+    """Return a short name of the running system, equal in all containers that share its locks."""
     try:
         identity = Path("/proc/sys/kernel/random/boot_id").read_text()
     except OSError:
@@ -117,24 +118,24 @@ def _remove_leftovers(path: Path, temporary: Path) -> None:
 
     Args:
         path: the file.
-        temporary: this process' own one, just created: it tells the time of the file's server.
+        temporary: this process's own new temporary file; its time is the file server's time.
     """
     now = temporary.stat().st_mtime
     pattern = _temporary_pattern(path)
     for entry in os.listdir(path.parent):
         match = pattern.fullmatch(entry)
         if match and entry != temporary.name:
-            with contextlib.suppress(OSError):  # another user's, or another process removes it
+            with contextlib.suppress(OSError):  # another user's file, or another process removes it
                 _remove_leftover(path.parent / entry, now, match[1] == _machine())
 
 
 def _remove_leftover(leftover: Path, now: float, is_of_this_machine: bool) -> None:
-    """Remove a temporary file, unless its writer may live.
+    """Remove a temporary file unless its writer may be alive.
 
-    A lock of this machine is decisive. That a file is not locked says nothing of other machines:
-    their locks may not be seen here.
+    A locked file is kept. An unlocked file of this machine is removed. For other files age decides,
+    because locks of other machines may be invisible here.
     """
-    # A link is not followed, a pipe not waited for.
+    # Do not follow a link; do not wait for a pipe.
     flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(leftover, flags)
     try:
@@ -147,10 +148,10 @@ def _remove_leftover(leftover: Path, now: float, is_of_this_machine: bool) -> No
 
 
 class _Writer(io.BufferedWriter):
-    """A binary file that knows how many bytes it takes, also those that the disk has no room for.
+    """A binary file that counts the bytes it needs, including those that do not fit on the disk.
 
     Attributes:
-        needed: the bytes written so far, or meant to be.
+        needed: bytes written so far, or attempted.
     """
 
     needed = 0
@@ -162,13 +163,13 @@ class _Writer(io.BufferedWriter):
 
 
 def disk_error(path: Path, error_number: int | None, *, needed: int, what: str = "it") -> UserError:
-    """Return what to say of a file that cannot be written.
+    """Return the error for a file that cannot be written.
 
     Args:
-        path: the file, or the directory where files go.
+        path: the file, or the directory for the files.
         error_number: the system's, as in `errno`.
-        needed: bytes that `what` takes at the least.
-        what: the file itself, or what has to fit beside it.
+        needed: the least number of bytes that `what` needs.
+        what: the file itself, or what must fit beside it.
     """
     if error_number in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
@@ -184,24 +185,24 @@ def disk_error(path: Path, error_number: int | None, *, needed: int, what: str =
 
 
 def free_bytes(path: Path) -> int:
-    """Return the bytes that this user may still write where `path` is, or would be."""
+    """Return the bytes this user may still write at `path`, which need not exist."""
     existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     return shutil.disk_usage(existing).free
 
 
 def process_exists(pid: int) -> bool:
-    """Return whether a process of this number runs on this machine."""
+    """Return whether a process with this number runs on this machine."""
     try:
         os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):  # none now; no number of a process
+    except (ProcessLookupError, OverflowError):  # no such process; not a valid number
         return False
-    except PermissionError:  # another user's
+    except PermissionError:  # another user's process
         pass
     return True
 
 
 def _sync_directory(directory: Path) -> None:
-    """Have the new name outlive a loss of power, too, where the file system can."""
+    """Make the new name survive a power loss, if the file system can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Arrays that are computed once: kept in a file together with what they were computed from."""
+"""Caches computed arrays in files, each with the key it was computed from."""
 
 import hashlib
 import json
@@ -19,15 +19,15 @@ def cached(
     compute: Callable[[], NDArray[Any]],
     could_be: Callable[[NDArray[Any]], bool] = lambda _: True,
 ) -> NDArray[Any]:
-    """Return the array in `path` if it was computed from `key`, else compute and keep it.
+    """Return the array in `path` if it was computed from `key`; otherwise compute and store it.
 
     Args:
-        path: an `.npz` file of the array and the key; any that is missing, damaged or of another
-            key is written anew.
-        key: all that the array depends on, as JSON can hold it.
+        path: an `.npz` file of the array and its key. It is written anew if it is missing, damaged
+            or has another key.
+        key: everything the array depends on, as JSON values.
         compute: returns the array, of numbers or text.
-        could_be: returns whether `compute` could return such an array: of what another program has
-            written, neither key nor checksum says so.
+        could_be: returns whether `compute` could return such an array. Key and checksum cannot
+            detect a wrong array that another program has written.
     """
     text = np.array(json.dumps(key, sort_keys=True))
     kept = load_arrays(path) or {}
@@ -40,10 +40,10 @@ def cached(
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays of numbers or text to an `.npz` file, with a checksum over all of them.
+    """Write arrays of numbers or text to an `.npz` file, with one checksum over all of them.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     contents: dict[str, Any] = {**arrays, "checksum": _checksum(arrays)}
     with atomic_write(path) as file:
@@ -51,12 +51,12 @@ def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
-    """Return what `save_arrays` wrote; None if the file is missing or not as it was written."""
+    """Return what `save_arrays` wrote; None if the file is missing or was changed."""
     try:
         with open_regular(path) as file, np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)
     except Exception:
-        # Damaged files make zipfile and NumPy raise nearly anything: BadZipFile, zlib.error,
+        # Damaged files make zipfile and NumPy raise almost anything: BadZipFile, zlib.error,
         # NotImplementedError, MemoryError, ...
         return None
     checksum = arrays.pop("checksum", None)
@@ -64,7 +64,7 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
 
 
 def digest(parts: Iterable[NDArray[Any] | bytes]) -> str:
-    """Return a SHA-256 of arrays (type, shape and numbers) and bytes, in this order."""
+    """Return the SHA-256 of arrays (dtype, shape and values) and bytes, in this order."""
     sha256 = hashlib.sha256()
     for part in parts:
         if isinstance(part, bytes):

@@ -1,4 +1,4 @@
-"""What the programs share on the command line: arguments, errors, a quiet console."""
+"""The command line that all programs share: arguments, errors, a quiet console."""
 
 import argparse
 import contextlib
@@ -18,11 +18,11 @@ from src.printable import printable
 from src.system.regular_file import open_to_append
 from src.system.signals import Stopped, stops_at_once
 
-_MAX_LINE = 1000  # characters of an error
+_MAX_LINE = 1000  # characters of an error message
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors stay on their line, whatever was typed or pasted."""
+    """A parser whose error messages stay on one line, whatever the input."""
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and `message`, and exit with code 2."""
@@ -35,9 +35,9 @@ def program_parser(
     """Return a parser without arguments.
 
     Args:
-        description: what the program does, one sentence.
+        description: what the program does, in one sentence.
         examples: command lines, shown below the options.
-        prog: how the program is called, if not by the name of its file.
+        prog: the program's name, if it differs from its file name.
     """
     return _Parser(
         prog=prog,
@@ -48,7 +48,7 @@ def program_parser(
 
 
 def experiment_parser(description: str, examples: str) -> argparse.ArgumentParser:
-    """Return a parser with the arguments of every program that works on one experiment."""
+    """Return a parser with the arguments shared by all programs that work on one experiment."""
     parser = program_parser(description, examples)
     parser.add_argument(
         "--model_dir",
@@ -86,11 +86,11 @@ def add_keep_splits(parser: argparse.ArgumentParser) -> None:
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
-    """Return the type of an argument that is a number in a range; argparse reports what is none."""
+    """Return an argument type for whole numbers in a range; argparse reports other input."""
     accepted = f"a whole number from {least} " + ("on" if most is None else f"to {most}")
 
     def read(text: str) -> int:
-        # No more digits than a number has that calculations can take.
+        # At most 18 digits, so that calculations can use the number.
         number = int(text) if re.fullmatch("[0-9]{1,18}", text) else -1
         if number < least or (most is not None and number > most):
             raise argparse.ArgumentTypeError(f"found {text:.80}; accepted: {accepted}")
@@ -103,20 +103,20 @@ positive_int = whole_number(1)
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a program: bad input and a failed training end it with one line, a bug with a traceback.
+    """Run a program. Bad input and failed trainings end it with one line, bugs with a traceback.
 
-    What the system refuses to do with a file, wherever that happens, is bad input too.
+    If the system refuses a file operation, that counts as bad input.
 
-    Exit codes: 2 for bad input; 3 for a training that diverged or collapsed, and a sweep with one
-    that failed; 130 for Ctrl-C, 143 for SIGTERM, of which a second ends the process at once; 141
-    where the reader of a pipe has gone.
+    Exit codes: 2 for bad input; 3 for a training that diverged or collapsed, or a sweep with such a
+    training; 130 for Ctrl-C and 143 for SIGTERM (a second signal ends the process at once); 141 if
+    the reader of a pipe has closed it.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a console that lacks a character, as `stderr`
+    if isinstance(sys.stdout, io.TextIOWrapper):  # escape what the console lacks, as `stderr` does
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with stops_at_once():
             main()
-            if sys.stdout:  # None where it was closed before the program was started
+            if sys.stdout:  # None if it was closed before the program started
                 sys.stdout.flush()
     except UserError as error:
         _exit_with(str(error), 2)
@@ -125,7 +125,7 @@ def run(main: Callable[[], None]) -> None:
     except Stopped as stopped:
         print(f"stopped by {stopped}", file=sys.stderr)
         _exit_at_once(stopped.exit_code)
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # `| head` closed the pipe
         _discard_output()
         sys.exit(141)
     except OSError as error:
@@ -134,7 +134,7 @@ def run(main: Callable[[], None]) -> None:
         _exit_with(_refusal(error), 2)
 
 
-# What the system says no to: of permissions, names, kinds of files, disks and limits.
+# Refusals of the system: permissions, names, kinds of files, disks and limits.
 _REFUSALS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO, errno.EILSEQ),
@@ -144,9 +144,9 @@ _REFUSALS = {
 
 
 def _refusal(error: OSError) -> str:
-    """Return the line that says what could not be done with which file."""
+    """Return the line that says what failed, and for which file."""
     place = error.filename
-    if not isinstance(place, str | bytes):  # of what is open, which is mostly standard output
+    if not isinstance(place, str | bytes):  # an open file, usually standard output
         place = "output"
         _discard_output()
     reason = error.strerror or os.strerror(error.errno or 0)
@@ -157,10 +157,10 @@ def _refusal(error: OSError) -> str:
 
 
 def _exit_with(message: str, code: int) -> None:
-    """Print an error, in which only line ends control the console, and exit."""
+    """Print an error and exit. All control characters except line ends are escaped."""
     try:
         sys.stdout.flush()
-    except (AttributeError, OSError):  # none; nobody reads it, or it has no room
+    except (AttributeError, OSError):  # no stdout; its reader has gone, or its disk is full
         _discard_output()
     lines = [_shortened(printable(line)) for line in f"error: {message}".split("\n")]
     print("\n".join(lines), file=sys.stderr)
@@ -168,39 +168,39 @@ def _exit_with(message: str, code: int) -> None:
 
 
 def _shortened(line: str) -> str:
-    """Return a line without its middle where a path of thousands of letters makes it long."""
+    """Return a line without its middle if it is too long, for example because of a long path."""
     return line if len(line) <= _MAX_LINE else f"{line[: _MAX_LINE // 2]} ... {line[-400:]}"
 
 
 def _exit_at_once(code: int) -> None:
-    """Exit without Python's way of shutting down.
+    """Exit without Python's normal shutdown.
 
-    That goes wrong where a signal has interrupted a library at whatever it was doing, such as
-    being imported; and all that a program leaves is on the disk by then.
+    The shutdown can fail if a signal has interrupted a library, for example while it was imported.
+    Everything the program leaves is already on the disk.
     """
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # none, full, closed
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # missing, full, closed
             stream.flush()
     os._exit(code)
 
 
 def _discard_output() -> None:
-    """Have what is still to be written to standard output go nowhere."""
+    """Discard what is still to be written to standard output."""
     with contextlib.suppress(AttributeError, OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
 def quiet_console(log_path: Path, *, verbose: bool) -> Iterator[None]:
-    """Send what TensorFlow writes to the console to a file, for the length of the block.
+    """Redirect TensorFlow's console output to a file during the block.
 
-    Its C++ parts write to file descriptor 2, from TensorFlow 2.17 on whatever TF_CPP_MIN_LOG_LEVEL
-    says, so the descriptor itself is turned aside. Python's own `sys.stderr` (progress bars,
-    warnings, tracebacks) stays on the console.
+    TensorFlow's C++ code writes to file descriptor 2; since version 2.17 it ignores
+    TF_CPP_MIN_LOG_LEVEL. So the descriptor itself is redirected. Python's own `sys.stderr`
+    (progress bars, warnings, tracebacks) stays on the console.
 
     Args:
         log_path: the file to append to.
-        verbose: leave everything on the console, and log at level INFO.
+        verbose: leave all output on the console, and log at level INFO.
     """
     logging.getLogger("tensorflow").setLevel(logging.INFO if verbose else logging.ERROR)
     if verbose:
@@ -214,7 +214,7 @@ def quiet_console(log_path: Path, *, verbose: bool) -> Iterator[None]:
         with open_to_append(log_path) as log:
             os.dup2(log.fileno(), 2)
         if python_stderr is sys.__stderr__:
-            # With a descriptor of its own, open as long as a logger made in the block holds it.
+            # Uses its own descriptor, which stays open while a logger made in the block holds it.
             sys.stderr = open(  # noqa: SIM115
                 os.dup(console), "w", buffering=1, errors="backslashreplace"
             )

@@ -1,14 +1,14 @@
-"""Ctrl-C while a program imports what it needs: imported first of all, and itself at once."""
+"""Ends a program silently on Ctrl-C while it imports modules; import this module first."""
 
-import _signal  # type: ignore[import-not-found]  # what `signal` wraps, which itself takes 3 ms
+import _signal  # type: ignore[import-not-found]  # `signal` wraps it, but takes 3 ms to import
 
 
 def end_silently() -> None:
-    """Have Ctrl-C end the process as the system does, without a traceback of Python's.
+    """Let Ctrl-C end the process as the system does, without a Python traceback.
 
-    For the time before and after `src.system.signals` handles signals: while a program imports
-    modules, and while Python shuts down. SIGTERM does so anyway; what is ignored (`nohup`) stays
-    ignored.
+    This covers the time before and after `src.system.signals` handles signals: while modules are
+    imported, and while Python shuts down. SIGTERM already ends the process this way. Ignored
+    signals (`nohup`) stay ignored.
     """
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)

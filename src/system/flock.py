@@ -1,4 +1,4 @@
-"""The system's lock on an open file, which a process loses when it dies."""
+"""Locks an open file with the system's `flock`; a process that dies loses its lock."""
 
 import errno
 import os
@@ -13,13 +13,13 @@ _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, e
 
 
 def try_flock(descriptor: int) -> bool | None:
-    """Lock an open file, without waiting, until its descriptor is closed.
+    """Try to lock an open file without waiting. The lock lasts until its descriptor is closed.
 
     Args:
-        descriptor: open for writing, which NFS asks for.
+        descriptor: open for writing, because NFS requires it.
 
     Returns:
-        Whether this process has the lock now; None if the file system has no locks.
+        Whether this process now has the lock; None if the file system has no locks.
     """
     if fcntl is None:
         return None
@@ -35,7 +35,7 @@ def try_flock(descriptor: int) -> bool | None:
 
 
 def is_at(path: Path, descriptor: int) -> bool:
-    """Return whether `path` still names the open file, which others may remove or replace."""
+    """Return whether `path` still names the open file; others may remove or replace it."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:

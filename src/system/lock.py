@@ -1,4 +1,4 @@
-"""One process at a time: locks that the system takes from a process that dies."""
+"""Locks that let one process work at a time; the system frees the lock of a dead process."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from src.system.regular_file import open_regular, require_regular
 
 LOCK_FILE = "train.lock"
 
-# A link is not followed, a pipe not waited for.
+# Do not follow a link; do not wait for a pipe.
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 _POLL_SECONDS = 0.1
@@ -29,7 +29,7 @@ _Text = Annotated[str, Field(max_length=255)]
 
 
 class _Record(BaseModel):
-    """What a lock's file says of the process that holds it."""
+    """The content of a lock file: which process holds the lock."""
 
     model_config = ConfigDict(strict=True)
 
@@ -43,7 +43,7 @@ class InUse(UserError):
     """Another process has the lock.
 
     Attributes:
-        holder: which one, as far as its file says.
+        holder: that process, as far as the lock file names it.
     """
 
     def __init__(self, message: str, holder: str) -> None:
@@ -54,21 +54,21 @@ class InUse(UserError):
 
 @contextmanager
 def one_writer(model_dir: Path) -> Iterator[None]:
-    """Be the only process that writes checkpoints to `model_dir`, for the length of the block.
+    """Make this process the only writer of checkpoints in `model_dir` during the block.
 
-    The lock is `flock` on a file there, so a process that dies in whatever way loses it at once,
-    and no later process of the same number can be taken for it. The file says who holds it, and is
-    removed at the end.
+    The lock is `flock` on a file in `model_dir`. A process that dies loses it at once, and no later
+    process with the same number is mistaken for it. The file names the holder and is removed at the
+    end. Decision 15 has the reasons.
 
-    On network file systems: NFS since Linux 2.6.12, CIFS, Lustre (mounted with `flock`) and CephFS
-    lock across machines. Where a mount locks on its own machine only (NFS with `nolock` or
-    `local_lock`), so does this. Where there is no `flock` at all, the file itself is the lock: then
-    it is taken over from a process of this machine that is dead, told by its number and the time of
-    its start; of a process on another machine that cannot be known, and the file has to be removed
-    by hand.
+    Network file systems: NFS since Linux 2.6.12, CIFS, Lustre (mounted with `flock`) and CephFS
+    lock across machines. NFS mounted with `nolock` or `local_lock` locks on its own machine only.
+
+    Without `flock`, the file itself is the lock. If its process ran on this machine and is dead
+    (checked by number and start time), the lock is taken over. If it ran on another machine, the
+    user must remove the file.
 
     Args:
-        model_dir: the experiment; created where missing.
+        model_dir: the experiment; created if missing.
 
     Raises:
         UserError: another process holds the lock, or nothing can be written there.
@@ -89,11 +89,11 @@ def one_writer(model_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def in_turn(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
-    """Run the block in one process at a time; the others wait for it. A signal ends the wait.
+    """Run the block in one process at a time; the others wait. A signal ends the wait.
 
     Args:
-        path: the lock's file, as that of `one_writer`; removed at the end.
-        on_wait: told whom this process waits for, after a second and whenever that changes.
+        path: the lock file, as in `one_writer`; removed at the end.
+        on_wait: called with the holder after one second of waiting, and when the holder changes.
 
     Raises:
         OSError: nothing can be written there.
@@ -116,19 +116,19 @@ def in_turn(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def _held(path: Path, descriptor: int) -> Iterator[None]:
-    """Give up the lock when the block ends."""
+    """Release the lock when the block ends."""
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
-            path.unlink()  # while it is still locked: else it might be another's by now
+            path.unlink()  # while still locked: later it may be another process's file
         os.close(descriptor)
 
 
 def has_writer(model_dir: Path) -> bool | None:
-    """Return whether a process is in `one_writer` there; None where only another machine knows.
+    """Return whether a process is in `one_writer` there; None if only another machine knows.
 
-    Only looks: a process that begins to write meanwhile is not kept from it.
+    This is a check, not a lock: a process may start to write meanwhile.
     """
     try:
         with open_regular(model_dir / LOCK_FILE) as file:
@@ -143,13 +143,13 @@ def has_writer(model_dir: Path) -> bool | None:
 
 
 def _acquire(path: Path) -> int:
-    """Return the descriptor of the locked file, which says that it is ours."""
+    """Return the descriptor of the locked file, after writing this process's record to it."""
     while True:
         descriptor = os.open(path, _FLAGS, 0o644)
         try:
             require_regular(path, descriptor)
             _lock(path, descriptor)
-            # The one before may have removed the file between our opening and locking it.
+            # The previous holder may have removed the file before it was locked here.
             if is_at(path, descriptor):
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, _own_record().model_dump_json().encode() + b"\n")
@@ -162,7 +162,7 @@ def _acquire(path: Path) -> int:
 
 
 def _lock(path: Path, descriptor: int) -> None:
-    """Lock the file, or raise `InUse` with what is known of who has."""
+    """Lock the file, or raise `InUse` with what is known of the holder."""
     is_locked = try_flock(descriptor)
     if is_locked is False:
         raise _in_use(path, _read_record(descriptor))
@@ -173,7 +173,7 @@ def _lock(path: Path, descriptor: int) -> None:
 
 
 def _own_record() -> _Record:
-    """Return what the lock's file says of this process."""
+    """Return this process's record for the lock file."""
     return _Record(
         pid=os.getpid(),
         host=socket.gethostname(),
@@ -183,7 +183,7 @@ def _own_record() -> _Record:
 
 
 def _read_record(descriptor: int) -> _Record | None:
-    """Return what the lock's file says; None where that is not (or not yet) complete."""
+    """Return the record in the lock file; None if it is incomplete, perhaps still being written."""
     try:
         return _Record.model_validate_json(os.pread(descriptor, 4096, 0))
     except ValidationError:
@@ -201,16 +201,16 @@ def _may_live(record: _Record) -> bool:
 
 
 def _process_started(pid: int) -> str | None:
-    """Return when a process of this machine was started; None where the system does not say.
+    """Return the start time of a process of this machine; None if the system does not tell it.
 
-    Nor does it of one that has ended and is listed until its parent takes note.
+    Also None for a process that has ended but is still listed (a zombie).
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return None
-    # The second field is the program's name in parentheses, which may hold spaces and parentheses.
+    # The second field, the program's name in parentheses, may itself hold spaces and parentheses.
     state, *fields = stat.rpartition(")")[2].split()
     return None if state in "ZX" else f"{fields[18]} ticks after boot {boot}"
 

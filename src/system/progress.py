@@ -1,6 +1,6 @@
-"""What a terminal shows of work that takes seconds: a bar for what is counted, a name for the rest.
+"""Terminal output for slow work: a bar for counted work, a name and the time for other work.
 
-Where standard error is no terminal, nothing.
+If standard error is not a terminal, nothing is shown.
 """
 
 import os
@@ -15,7 +15,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from src.printable import printable
 
 DELAY = 0.5
-"""Seconds until something is shown: what is quick is not worth a flash."""
+"""Seconds until something is shown, so that quick work shows nothing."""
 
 _REFRESH_EVERY_SECONDS = 0.5
 
@@ -23,13 +23,13 @@ _REFRESH_EVERY_SECONDS = 0.5
 def progress_bar(
     description: str, total: int, unit: str = "steps", *, seen: int = 0
 ) -> "tqdm[None]":
-    """Return a bar with speed and time left, shown until it is closed.
+    """Return a bar with speed and remaining time, shown until it is closed.
 
     Args:
-        description: what is being done, in a word or two.
-        total: how many units it takes.
-        unit: what is counted, in the plural.
-        seen: how many of them an earlier run has done.
+        description: the work, in one or two words.
+        total: how many units the work has.
+        unit: the name of the units, in the plural.
+        seen: how many units an earlier run has done.
     """
     return tqdm(
         desc=printable(description),
@@ -37,7 +37,7 @@ def progress_bar(
         initial=seen,
         unit=f" {unit}",
         unit_scale=True,
-        disable=None,  # where stderr is not a terminal
+        disable=None,  # disabled if stderr is not a terminal
         leave=False,
         delay=DELAY,
         file=sys.stderr,
@@ -47,9 +47,9 @@ def progress_bar(
 
 @contextmanager
 def phase(name: str) -> Iterator[None]:
-    """Show what the block does, and for how long it has, if that is more than a moment.
+    """Show the block's name and elapsed time, if the block takes longer than `DELAY`.
 
-    On a terminal only; the line goes away when the block ends.
+    Only on a terminal; the line disappears when the block ends.
     """
     if not sys.stderr.isatty():
         yield
@@ -76,12 +76,12 @@ def _show(name: str, has_ended: threading.Event, console: TextIO) -> None:
 
 
 def _shape(console: TextIO) -> dict[str, Any]:
-    """Return how large tqdm takes the terminal to be: as it is or, if it says 0 x 0, as most are.
+    """Return the terminal size for tqdm: the real one, or 80 x 24 if the terminal reports 0 x 0.
 
-    So small are those of containers, `script` and serial lines; tqdm would show nothing there.
+    Containers, `script` and serial lines report 0 x 0; tqdm would show nothing there.
     """
     try:
         is_known = all(os.get_terminal_size(console.fileno()))
     except OSError:
-        is_known = True  # no terminal
+        is_known = True  # not a terminal
     return {"dynamic_ncols": True} if is_known else {"ncols": 80, "nrows": 24}

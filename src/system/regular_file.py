@@ -1,4 +1,4 @@
-"""Regular files alone are opened: no pipe that waits, no device without an end, no excess."""
+"""Opens regular files only: pipes, devices and files over a size limit are refused."""
 
 import os
 import stat
@@ -20,21 +20,21 @@ KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-"""What `stat.S_IFMT` says of a file, in words."""
+"""The kinds of files that `stat.S_IFMT` returns, in words."""
 
 _CHUNK_BYTES = 2**20
 
 
 def read_regular(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a file that is regular, itself or where a symbolic link leads.
+    """Return the content of a regular file; symbolic links are followed.
 
     Args:
-        path: of the file.
-        max_bytes: the most that it may hold; never more is read, whatever size it claims.
+        path: the file's path.
+        max_bytes: the size limit; never more is read, whatever size the file reports.
 
     Raises:
-        UserError: it is not regular, larger, or cannot be read.
-        FileNotFoundError: there is nothing of this name.
+        UserError: the file is not regular, is larger, or cannot be read.
+        FileNotFoundError: nothing has this name.
     """
     with open_regular(path) as file:
         try:
@@ -54,21 +54,21 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
 
 @contextmanager
 def open_regular(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file for reading, as `read_regular` does; closed when the block ends.
+    """Open a regular file for reading, as `read_regular` does; it is closed when the block ends.
 
     Raises:
-        UserError: it is not regular, or cannot be opened.
-        FileNotFoundError: there is nothing of this name.
+        UserError: the file is not regular, or cannot be opened.
+        FileNotFoundError: nothing has this name.
     """
     try:
-        # Looked at before, for a device may do something when it is opened; and after, for another
-        # file may have come in its place. Not to wait, for a pipe may.
+        # Checked before opening, because opening a device may have effects; and after, because the
+        # file may have been replaced. O_NONBLOCK, because opening a pipe may wait.
         _check(path, os.stat(path))
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         descriptor = os.open(path, flags)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:  # ValueError: NUL or a lone surrogate in the name
+    except (OSError, ValueError) as error:  # ValueError: NUL or lone surrogate in the name
         if isinstance(error, UserError):
             raise
         raise _unreadable(path, error) from None
@@ -79,10 +79,10 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def open_to_append(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file to be written at its end, made where missing; never where a link leads.
+    """Open a regular file to append to it; create it if missing. Links are not followed.
 
     Raises:
-        UserError: it is not regular, or cannot be written.
+        UserError: the file is not regular, or cannot be written.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):
@@ -98,7 +98,7 @@ def open_to_append(path: Path) -> Iterator[BinaryIO]:
 
 
 def require_regular(path: Path, descriptor: int | None = None) -> None:
-    """Raise `UserError` where `path`, or what is open of it, is there and no regular file."""
+    """Raise `UserError` if `path`, or its open descriptor, exists and is not a regular file."""
     with suppress(OSError):
         _check(path, os.lstat(path) if descriptor is None else os.fstat(descriptor))
 

@@ -1,4 +1,4 @@
-"""SIGTERM, Ctrl-C and a closed terminal: the first ends a program in order, a second at once."""
+"""Handles SIGTERM, Ctrl-C and SIGHUP: the first ends a program cleanly, a second at once."""
 
 import os
 import signal
@@ -14,19 +14,19 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTE
 
 
 class Stopped(BaseException):
-    """A signal has asked the program to end; the exit code is 128 + its number, 143 for SIGTERM.
+    """A signal has asked the program to end. The exit code is 128 + its number, 143 for SIGTERM.
 
-    No `Exception`, as `KeyboardInterrupt` is none, so that nothing takes it for a failure.
+    Like `KeyboardInterrupt`, it is no `Exception`, so no handler treats it as a failure.
     """
 
     def __init__(self, number: int) -> None:
-        """Name the signal by its number."""
+        """Store the signal, given its number."""
         super().__init__(number)
         self.signal = signal.Signals(number)
 
     @property
     def exit_code(self) -> int:
-        """What the shell reports of a process that the signal itself has ended."""
+        """The code that a shell reports for a process ended by this signal."""
         return 128 + self.signal
 
     def __str__(self) -> str:
@@ -34,7 +34,7 @@ class Stopped(BaseException):
 
 
 class StopRequest:
-    """Whether the program has been asked to end, for work that looks where it can end in order."""
+    """Whether the program was asked to end; work checks this where it can stop cleanly."""
 
     def __init__(self) -> None:
         """Start without a request."""
@@ -45,7 +45,7 @@ class StopRequest:
 
     @contextmanager
     def by_signal(self) -> Iterator[None]:
-        """Have a signal noted only. A block that ends with one noted raises `Stopped`."""
+        """Only note a signal. If one was noted, `Stopped` is raised at the end of the block."""
 
         def note(number: int) -> None:
             self._number = number
@@ -62,12 +62,11 @@ class StopRequest:
 
 @contextmanager
 def stops_at_once() -> Iterator[None]:
-    """Have a signal raise `Stopped` wherever the block happens to be.
+    """Make a signal raise `Stopped`, wherever the block is.
 
-    That may be in the midst of a library that makes another error of it, prints it (TensorFlow's
-    C++ does both), or goes on as if nothing had been (Python itself does, in callbacks). So on its
-    way out nothing is printed to `sys.stderr`, it is raised again if it does not come out, and
-    `Stopped` comes out.
+    A library may be running then. It may convert the error or print it (TensorFlow's C++ does
+    both), or drop it (Python does, in callbacks). So until the block ends, nothing is printed to
+    `sys.stderr`; a dropped `Stopped` is raised again; a converted one becomes `Stopped` again.
     """
     raised: list[Stopped] = []
     console = sys.stderr
@@ -79,7 +78,7 @@ def stops_at_once() -> Iterator[None]:
         raise raised[0]
 
     def raise_again() -> None:
-        if sys.exc_info()[1] is None:  # it is on its way while `finally` and `with` clean up
+        if sys.exc_info()[1] is None:  # `finally` and `with` are cleaning up otherwise
             raise raised[0]
 
     try:
@@ -90,14 +89,14 @@ def stops_at_once() -> Iterator[None]:
                 if raised:
                     raise raised[0] from error
                 raise
-    finally:  # after which no signal can come that would silence it again
+    finally:  # no later signal can silence stderr again
         if raised:
             _call_every(0, None)
             sys.stderr = console
 
 
 def _call_every(seconds: float, function: Callable[[], None] | None) -> None:
-    """Call `function` again and again, where the system has such a clock; 0 for no more."""
+    """Call `function` every `seconds`, if the system has such a timer; 0 stops it."""
     if hasattr(signal, "setitimer"):
         if function is not None:
             signal.signal(signal.SIGALRM, lambda number, frame: function())
@@ -106,14 +105,13 @@ def _call_every(seconds: float, function: Callable[[], None] | None) -> None:
 
 @contextmanager
 def _first_signal(handle: Callable[[int], None]) -> Iterator[None]:
-    """Call `handle` at the first signal, then put the system's own handling back.
+    """Call `handle` at the first signal, then restore the system's own handling.
 
-    By that a second signal ends the process whatever it is doing, in TensorFlow's C++ too, where
-    Python's handlers do not run. Signals that the process was started to ignore (`nohup`) stay
-    ignored.
+    So a second signal ends the process whatever it is doing. This includes TensorFlow's C++ code,
+    where Python's handlers do not run. Signals ignored from the start (`nohup`) stay ignored.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread only
+        yield  # only the main thread receives signals
         return
 
     def at_first(number: int, frame: FrameType | None) -> None:
@@ -132,6 +130,6 @@ def _first_signal(handle: Callable[[int], None]) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            # Not after the first signal: what then still runs is the way out.
+            # After the first signal, keep the system's handling: the program is on its way out.
             if signal.getsignal(number) is at_first:
                 signal.signal(number, handler)
