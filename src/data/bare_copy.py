@@ -27,7 +27,7 @@ def bare_copy(file: IO[bytes]) -> IO[bytes] | None:
     that is not a number.
 
     Returns:
-        The copy. None if the file has another format, is too large or is cut off.
+        The copy. None if the file has another format, is too large, or is cut off or malformed.
     """
     if os.fstat(file.fileno()).st_size > _MAX_BYTES:
         return None

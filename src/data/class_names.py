@@ -53,7 +53,7 @@ def _number(name: str) -> Decimal | None:
 
 
 def nearly_equal(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Return groups of names that differ only in case, or in how a number is written (1, 01)."""
+    """Return groups of names that differ only in case, or are one number, as 1, 01 and 1.0."""
     groups: dict[Decimal | str, list[str]] = {}
     for name in dict.fromkeys(names):
         number = _number(name)
