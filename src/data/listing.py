@@ -78,7 +78,7 @@ def split_of(name: str) -> str | None:
 def walk(folder: Path) -> Listing:
     """List the files in the class folders of `folder`, or of its split folders, sorted.
 
-    Hidden files and files created by operating systems are ignored.
+    Hidden names, and names that operating systems create, are ignored.
 
     Raises:
         UserError: the folder cannot be read, its split folders are inconsistent (see
