@@ -1,1 +1,1 @@
-"""From a dataset's files to splits: pictures on disk, decoding, caches, class names, sampling."""
+"""Turns a dataset's files into splits: listing, decoding, caching, class names and sampling."""

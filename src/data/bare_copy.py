@@ -1,4 +1,4 @@
-"""A copy of a picture's file without what does not concern the picture, which may be damaged."""
+"""Copies a picture file without its metadata, because damaged metadata can make it unreadable."""
 
 import io
 import os
@@ -6,13 +6,13 @@ import struct
 from typing import IO
 
 _MAX_BYTES = 1 << 28
-"""Of a file that is copied, which is held in memory."""
+"""The largest file that is copied, because the copy is held in memory."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"sBIT", b"IDAT", b"eXIf", b"IEND")
 
-# Tags of TIFF that say how pixels are stored and shown. Not among them: dates, resolution, makers'
-# notes, profiles of colour, and the directories of EXIF and GPS.
+# The TIFF tags that say how pixels are stored and shown. Omitted: dates, resolution, maker notes,
+# colour profiles, and the EXIF and GPS directories.
 _TIFF_TAGS = {
     *(254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 281, 284, 292, 293, 317, 320),
     *(322, 323, 324, 325, 330, 332, 338, 339, 347, 512, 513, 514, 515, 519, 520, 521),
@@ -21,10 +21,13 @@ _TIFF_TAGS = {
 
 
 def bare_copy(file: IO[bytes]) -> IO[bytes] | None:
-    """Return a copy of a PNG, JPEG or TIFF file without metadata, but orientation; else None.
+    """Return a copy of a PNG, JPEG or TIFF file without metadata, except the orientation.
 
-    Pillow refuses files for such things as a comment that is too long, or a resolution that is not
-    a number.
+    Pillow refuses files with faulty metadata, such as a comment that is too long or a resolution
+    that is not a number.
+
+    Returns:
+        The copy. None if the file has another format, is too large, or is cut off or malformed.
     """
     if os.fstat(file.fileno()).st_size > _MAX_BYTES:
         return None
@@ -61,7 +64,7 @@ def _bare_jpeg(content: bytes) -> bytes:
         end = position + 2 + length
         if marker < 0xFFC0 or length < 2:
             raise IndexError("no segment")
-        # APP14 is Adobe's, which says how colours are stored; APP1 may be EXIF. 0xFFFE: a comment.
+        # APP14 (Adobe) says how colours are stored. APP1 may be EXIF. 0xFFFE is a comment.
         is_metadata = 0xFFE0 <= marker <= 0xFFEF and marker != 0xFFEE or marker == 0xFFFE
         is_exif = content[position + 4 : position + 10] == b"Exif\0\0"
         if marker == 0xFFDA:  # the pixels
@@ -72,7 +75,7 @@ def _bare_jpeg(content: bytes) -> bytes:
 
 
 def _bare_tiff(content: bytes) -> bytes:
-    """Return the file with an entry of the first directory only for the tags that are needed."""
+    """Return the file with only the needed tags in its first directory."""
     order = "<" if content[:1] == b"I" else ">"
     (start,) = struct.unpack_from(f"{order}I", content, 4)
     (count,) = struct.unpack_from(f"{order}H", content, start)

@@ -1,4 +1,4 @@
-"""Pictures compared with their digests when they are first read; damaged ones are made anew."""
+"""Verifies each cached image against its digest on first read, and restores damaged ones."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -11,10 +11,10 @@ from src.data.images import MappedImages
 
 
 class CheckedImages:
-    """The rows of an array on disk, each verified when it is first read.
+    """The rows of an array on disk; each row is verified when it is first read.
 
-    Verified is what was read, not the file: after that a row costs no more than without. A damaged
-    one is replaced in what is returned, and verified again the next time.
+    The data read are verified, not the file. A verified row is not checked again, so later reads
+    cost nothing extra. A damaged row is replaced in the result, and verified again next time.
 
     Attributes:
         shape: (N, H, W, C).
@@ -30,13 +30,13 @@ class CheckedImages:
         digests: NDArray[np.uint64],
         restore: Callable[[int], NDArray[np.uint8]],
     ) -> None:
-        """Trust no row yet.
+        """Mark all rows as not yet verified, except those with digest 0.
 
         Args:
             array: uint8 [N, H, W, C], memory-mapped.
-            digests: uint64 [N], the rows' `digests_of`; 0 where any content is right.
-            restore: returns the right content of a row, uint8 [H, W, C], given its position. It may
-                put it into the file, too.
+            digests: uint64 [N], the rows' `digests_of`; 0 if any content is accepted.
+            restore: given a row's position, returns its correct content, uint8 [H, W, C]. It may
+                also write this content to the file.
         """
         self.shape = array.shape
         self._array = array
@@ -49,10 +49,12 @@ class CheckedImages:
         return len(self._array)
 
     def __getitem__(self, key: Any) -> NDArray[np.uint8]:
-        """Return the rows at a position, a slice, positions or a mask, as uint8 [..., H, W, C].
+        """Return the rows selected by `key`, uint8 [..., H, W, C].
+
+        The key is a position, a slice, an array of positions or a mask.
 
         Raises:
-            Exception: whatever `restore` raises.
+            Exception: any that `restore` raises.
         """
         rows = self._positions[key]
         images: NDArray[np.uint8] = np.take(self._array, rows, axis=0)
@@ -64,11 +66,16 @@ class CheckedImages:
         return (self[position] for position in range(len(self)))
 
     def take(self, indices: NDArray[np.intp], axis: Literal[0] = 0) -> MappedImages:
-        """Return the images at `indices`, int [K], in that order, without reading any."""
+        """Return the images at `indices`, int [K], in that order; nothing is read yet."""
         return MappedImages(self, indices)
 
     def _verify(self, rows: NDArray[np.intp], images: NDArray[np.uint8]) -> None:
-        """Compare images [K, H, W, C] with the digests of their rows [K]; replace damaged ones."""
+        """Compare images [K, H, W, C] with their rows' digests; replace damaged ones in place.
+
+        Args:
+            rows: int [K].
+            images: uint8 [K, H, W, C], the content read from these rows.
+        """
         unseen = np.flatnonzero(~self._verified[rows])
         is_right = digests_of(MappedImages(images, unseen)) == self._digests[rows[unseen]]
         self._verified[rows[unseen[is_right]]] = True

@@ -1,4 +1,4 @@
-"""Names of classes: what is read of one, their order, and which of them params name."""
+"""Class names: normalising them, sorting them, and finding those that the params name."""
 
 import re
 import unicodedata
@@ -10,19 +10,19 @@ from src.errors import UserError
 from src.printable import printable
 from src.registry import did_you_mean
 
-# Characters that leave no mark: zero-width space and joiner of words, byte order mark, soft hyphen,
-# and marks of the direction in which the others are read anyway.
+# Invisible characters: zero-width space, word joiner, byte order mark, soft hyphen, and marks of
+# writing direction, which do not change how the name is displayed.
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad\u200e\u200f\u061c]")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
-_MAX_SHOWN = 60  # characters of a name
+_MAX_SHOWN = 60  # characters of a name in a message
 _QUOTES = {"'": "'", '"': '"', "`": "`", "‘": "’", "“": "”", "„": "“", "«": "»", "»": "«", "‹": "›"}
 
 
 def as_read(name: str) -> str:
-    """Return a class's name as a person reads it.
+    """Return a class name in normal form, so that names which look alike are the same class.
 
-    Space around it, and more than one space within, invisible characters, the Unicode form in which
-    accents are written, and quotes around it make no other class. On one line, see `printable`.
+    Removes outer space, repeated spaces, invisible characters and quotes around the name.
+    Converts accents to one Unicode form (NFC). The result is one line, see `printable`.
     """
     name = " ".join(unicodedata.normalize("NFC", _INVISIBLE.sub("", name)).split())
     while len(name) > 2 and _is_quoted(name):
@@ -31,7 +31,7 @@ def as_read(name: str) -> str:
 
 
 def _is_quoted(name: str) -> bool:
-    """Return whether quotes are around the whole name: not so in `'a' and 'b'`."""
+    """Return whether one pair of quotes encloses the whole name; False for `'a' and 'b'`."""
     if len(name) < 2 or _QUOTES.get(name[0]) != name[-1]:
         return False
     inner = name[1:-1].strip()
@@ -39,7 +39,7 @@ def _is_quoted(name: str) -> bool:
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the different names, sorted: those that are numbers as numbers, before the others."""
+    """Return the distinct names, sorted: numbers first, by value, then the other names."""
     return tuple(sorted(set(names), key=_order))
 
 
@@ -53,7 +53,7 @@ def _number(name: str) -> Decimal | None:
 
 
 def nearly_equal(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Return the groups of names that differ in capital letters alone, or as 1, 01 and 1.0 do."""
+    """Return groups of names that differ only in case, or are one number, as 1, 01 and 1.0."""
     groups: dict[Decimal | str, list[str]] = {}
     for name in dict.fromkeys(names):
         number = _number(name)
@@ -62,26 +62,26 @@ def nearly_equal(names: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def listed(names: Sequence[str], limit: int = 5) -> str:
-    """Return the first names, shortened, and how many there are in all if there are more."""
+    """Return the first `limit` names, shortened; if there are more, also the total number."""
     more = f", ... ({len(names)} in all)" if len(names) > limit else ""
     return ", ".join(map(shortened, names[:limit])) + more
 
 
 def shortened(name: str) -> str:
-    """Return what of a name fits on a line with others."""
+    """Return the name, cut to the length that fits on a line with others."""
     return name if len(name) <= _MAX_SHOWN else f"{name[: _MAX_SHOWN - 3]}..."
 
 
 def find_classes(given: Sequence[int | str], class_names: Sequence[str], path: Path) -> list[int]:
-    """Return the labels of the classes that `holdout_classes` gives.
+    """Return the labels of the classes named in `holdout_classes`.
 
     Args:
-        given: names; an integer stands for the name that it is written as.
-        class_names: of the dataset, by label.
-        path: the file of the params, for the messages.
+        given: class names. An integer means the class whose name is that number, not a label.
+        class_names: the dataset's classes, in the order of their labels.
+        path: the params file, for messages.
 
     Raises:
-        UserError: there is no such class, or one is given twice.
+        UserError: a class does not exist, or is given twice.
     """
     labels = {name: label for label, name in enumerate(class_names)}
     found = []

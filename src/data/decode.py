@@ -1,4 +1,4 @@
-"""One picture file to pixels of one size: any format that Pillow opens, however it is stored."""
+"""Decodes one picture file, of any format that Pillow opens, to pixels of one size."""
 
 import contextlib
 import ctypes
@@ -20,13 +20,13 @@ from src.printable import printable
 __all__ = ["MAX_PIXELS", "MAX_SIDE", "BadImage", "decode", "is_passed_over"]
 
 MAX_PIXELS = 89_478_485
-"""Of a picture as stored: Pillow's own threshold for a decompression bomb, 268 MB of RGB."""
+"""The most pixels of a stored picture. Pillow's decompression-bomb threshold; 268 MB as RGB."""
 
 MAX_SIDE = 65_535
-"""Of a picture as stored, in pixels: the most that JPEG has; a row of any picture takes memory."""
+"""The longest side of a stored picture, in pixels. JPEG's maximum; it limits a row's memory."""
 
-# Formats that Pillow does not decode itself: EPS is handed to Ghostscript, and the others only
-# have a place for a program's own reader.
+# Formats that Pillow does not decode itself. It passes EPS to Ghostscript; the others need a reader
+# that the program must register.
 _UNREAD_FORMATS = ("EPS", "MPEG", "BUFR", "GRIB", "HDF5")
 
 _SYSTEM_NAMES = frozenset(
@@ -51,38 +51,38 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# What Pillow and its libtiff say of odd files names none of them. Errors are raised all the same.
+# Warnings of Pillow and libtiff do not name the file, so they are silenced. Errors still raise.
 warnings.filterwarnings("ignore", module="PIL")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 logging.getLogger("PIL").propagate = False
-with contextlib.suppress(OSError, AttributeError):  # where libtiff is a part of Pillow's module
+with contextlib.suppress(OSError, AttributeError):  # works only if Pillow's module holds libtiff
     ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
 def is_passed_over(name: str) -> bool:
-    """Return whether a file or folder of this name is a system's own: Thumbs.db, __MACOSX, ..."""
+    """Return whether the name is that of a system file or folder: Thumbs.db, __MACOSX, ..."""
     return name.lower() in _SYSTEM_NAMES or name.startswith("._")
 
 
 def decode(path: Path, *, size: int, mode: str, resize: str) -> NDArray[np.uint8]:
-    """Read a picture.
+    """Read a picture and resize it to a square.
 
-    It is turned upright as its EXIF data say. What is transparent becomes white, any other depth
-    becomes 8 bits a channel and CMYK becomes RGB. Of an animation the first frame is taken.
+    EXIF orientation is applied. Transparent areas become white. Other depths become 8 bits a
+    channel, and CMYK becomes RGB. Of an animation, the first frame is used.
 
     Args:
-        path: a regular file, which is not trusted.
+        path: a regular file; its content is not trusted.
         size: S, the height and width of the result, in pixels.
-        mode: "RGB" or "L", grey.
-        resize: "scale" stretches the picture to the square; "pad" keeps its shape, centred, and
-            fills up with black.
+        mode: "RGB" or "L" (grey).
+        resize: "scale" stretches the picture to the square. "pad" keeps its aspect ratio, centres
+            it and fills the rest with black.
 
     Returns:
-        uint8 [S, S, C], C by the mode 3 or 1.
+        uint8 [S, S, C]; C is 3 for RGB and 1 for grey.
 
     Raises:
-        BadImage: the file is not a picture, is damaged or too large, or its pixels have no known
-            black and white, or show nothing although there is something.
+        BadImage: the file is not a picture, is damaged or is too large. Or its values for black
+            and white are unknown, or its content would become invisible.
         OSError: the file cannot be opened.
     """
     with path.open("rb") as file:
@@ -97,7 +97,7 @@ def decode(path: Path, *, size: int, mode: str, resize: str) -> NDArray[np.uint8
         except UnidentifiedImageError:
             raise BadImage(name_kind(file) or "not a picture") from None
         except Exception as error:
-            # Damaged and hostile files make Pillow raise nearly anything: OSError, SyntaxError,
+            # On damaged and hostile files, Pillow raises many types: OSError, SyntaxError,
             # ValueError, struct.error, IndexError, DecompressionBombError, MemoryError, ...
             said = printable(" ".join(str(error).split()))
             raise BadImage(said or type(error).__name__) from None
@@ -105,7 +105,7 @@ def decode(path: Path, *, size: int, mode: str, resize: str) -> NDArray[np.uint8
 
 
 def _read_any(file: IO[bytes], size: int, mode: str) -> Image.Image:
-    """Read a file as it is, or else without its metadata."""
+    """Read a file; if that fails, read it again without its metadata."""
     try:
         return _read(file, size, mode)
     except (BadImage, Image.DecompressionBombError):
@@ -123,13 +123,13 @@ def _read_any(file: IO[bytes], size: int, mode: str) -> Image.Image:
 
 
 def _read(file: IO[bytes], size: int, mode: str) -> Image.Image:
-    """Return the picture upright, in this mode."""
+    """Return the picture in `mode`, turned upright."""
     reopen = partial(_open, file)
     with reopen() as picture:
-        # A JPEG is decoded at a fraction of its size, at least twice the size wanted.
+        # Pillow decodes a JPEG at a fraction of its size, but at least twice the wanted size.
         picture.draft(None, (2 * size, 2 * size))
         image = read_pixels(picture, file, reopen, mode)
-        # After the pixels: they may come before the EXIF data, and a TIFF is upright then.
+        # Must follow the pixels: EXIF data may come after them, and loading turns a TIFF upright.
         transpose = _UPRIGHT.get(_orientation(picture))
     return image.transpose(transpose) if transpose is not None else image
 
@@ -147,12 +147,12 @@ def _open(file: IO[bytes]) -> ImageFile.ImageFile:
 
 
 def _orientation(picture: ImageFile.ImageFile) -> int:
-    """Return the orientation that EXIF or XMP data say, 1 if none or none that can be read."""
+    """Return the orientation from EXIF or XMP data; 1 if it is missing or unreadable."""
     try:
         value = picture.getexif().get(_ORIENTATION)
         value = value[0] if isinstance(value, (bytes, tuple)) else value
         return next((number for number in _UPRIGHT if number == value), 1)
-    except Exception:  # as in `decode`; nothing that is wrong here concerns the picture
+    except Exception:  # Pillow raises many types, see `decode`; the pixels are not affected
         return 1
 
 
@@ -162,7 +162,7 @@ def _fit(image: Image.Image, size: int, resize: str) -> Image.Image:
     if resize == "pad":
         longest = max(image.size)
         width, height = (max(1, round(side * size / longest)) for side in image.size)
-    # The gap: pictures far larger than wanted are first reduced by a whole factor, which is fast.
+    # reducing_gap: a much larger picture is first reduced by an integer factor, which is fast.
     image = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
     if resize == "scale":
         return image

@@ -1,4 +1,4 @@
-"""Hashes of 64 bits, by which equal pictures and equal files are found."""
+"""Computes 64-bit hashes, which identify equal pictures and equal files."""
 
 import math
 from hashlib import blake2b
@@ -16,12 +16,12 @@ _CHUNK_BYTES = 1 << 20
 
 
 def digest(content: "Buffer") -> int:
-    """Return a hash of some bytes: the first 64 bits of their BLAKE2b, never 0."""
+    """Return the 64-bit BLAKE2b hash of some bytes; 0 is replaced by 1."""
     return _number(blake2b(content, digest_size=8).digest())
 
 
 def file_digest(file: BinaryIO) -> int:
-    """Return the `digest` of what is left to read of a file."""
+    """Return the `digest` of a file's content, from its current position to its end."""
     found = blake2b(digest_size=8)
     while chunk := file.read(_CHUNK_BYTES):
         found.update(chunk)
@@ -29,7 +29,7 @@ def file_digest(file: BinaryIO) -> int:
 
 
 def digests_of(images: Images) -> NDArray[np.uint64]:
-    """Return the `digest` of each image's pixels, uint64 [N], of uint8 [N, H, W, C]."""
+    """Return the `digest` of each image's pixels, uint64 [N]; images are uint8 [N, H, W, C]."""
     size = math.prod(images.shape[1:])
     found = []
     for piece in in_pieces(images):

@@ -1,4 +1,4 @@
-"""The same picture twice: images whose pixels are equal, found by a hash of each."""
+"""Finds duplicate images, those with equal pixels, by comparing their hashes."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -15,21 +15,21 @@ from src.printable import printable
 
 _MAX_NAMED = 3
 
-# What is kept of equal images: a test split that others have too stays whole.
+# Of equal images, the one in the earliest of these splits is kept, so the test split stays whole.
 _KEPT_FIRST = ("test", "validation", "train")
 
 
 class _Examples(NamedTuple):
-    """All examples of some splits, one behind the other."""
+    """All examples of some splits, concatenated."""
 
     digests: NDArray[np.uint64]
     labels: NDArray[np.int32]
-    splits: NDArray[np.intp]  # the position of each example's split
+    splits: NDArray[np.intp]  # the position of each example's split in `names`
     names: list[tuple[str, Split]]  # the splits
-    starts: NDArray[np.intp]
+    starts: NDArray[np.intp]  # the row of each split's first example
 
     def name(self, row: int) -> str:
-        """Return what an example is called: its file, or its number in its split."""
+        """Return a name for an example: its file, or its number within its split."""
         name, split = self.names[self.splits[row]]
         position = row - self.starts[self.splits[row]]
         if split.paths is not None:
@@ -40,18 +40,19 @@ class _Examples(NamedTuple):
 def duplicate_warnings(
     splits: Mapping[str, Split], on_duplicates: str, source: Path
 ) -> tuple[str, ...]:
-    """Say how many images are there twice, and name the first few.
+    """Return warnings that count the duplicate images and name the first few.
 
     Args:
-        splits: with `digests`.
-        on_duplicates: of `Params`; "error" refuses equal images of two splits or two classes.
-        source: the dataset's file or folder, for the messages.
+        splits: these must have `digests`.
+        on_duplicates: as in `Params`; "error" refuses equal images in two splits or two classes.
+        source: the dataset's file or folder, for messages.
 
     Returns:
-        A line for those of two splits, of two classes, and within a class.
+        At most one line each for duplicates across classes, across splits, and within a class
+        and split.
 
     Raises:
-        UserError: there are some, and `on_duplicates` says so.
+        UserError: there are duplicates across classes or splits, and `on_duplicates` is "error".
     """
     examples = _all(splits)
     order = np.argsort(examples.digests, kind="stable")
@@ -90,15 +91,18 @@ def duplicate_warnings(
 
 
 def without_duplicates(dataset: Dataset) -> Dataset:
-    """Return the dataset with one of each group of equal images, and a line that says so.
+    """Return the dataset with one image of each group of equal ones, and warnings that say so.
 
-    The one that is kept is of the test split where one is, else of validation; of several the
-    first.
+    An image of the test split is kept if the group has one, else one of validation, else one of
+    train. Of several in that split, the first is kept.
+
+    Raises:
+        UserError: a split would become empty.
     """
     in_order = {n: dataset.splits[n] for n in _KEPT_FIRST if n in dataset.splits}
     examples = _all(in_order)
     _, first, group = np.unique(examples.digests, return_index=True, return_inverse=True)
-    kept = first[group.ravel()]  # of each example, the one that stays in its place
+    kept = first[group.ravel()]  # for each example, the row of the equal image that is kept
     dropped = np.flatnonzero(kept != np.arange(len(kept)))
     if not len(dropped):
         return dataset
@@ -143,14 +147,14 @@ def _all(splits: Mapping[str, Split]) -> _Examples:
 
 
 def _line(examples: _Examples, groups: list[NDArray[np.intp]], source: Path, what: str) -> str:
-    """Return how many images some groups of equal ones hold, and the names of the first few."""
+    """Return a line that counts the images of some groups and names the first few."""
     count = sum(map(len, groups))
     named = _first(" = ".join(map(examples.name, _shown(examples, rows))) for rows in groups)
     return f"{source}: {count} images with equal pixels {what}: {named}"
 
 
 def _shown(examples: _Examples, rows: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return a few of some equal images, one of each class and split before others of them."""
+    """Return a few rows of a group: first one of each class and split, then the others."""
     kinds = np.stack([examples.labels[rows], examples.splits[rows]])
     firsts = np.unique(kinds, axis=1, return_index=True)[1]
     order = np.argsort(~np.isin(np.arange(len(rows)), firsts), kind="stable")
@@ -158,6 +162,6 @@ def _shown(examples: _Examples, rows: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def _first(names: Iterable[str]) -> str:
-    """Return the first few names, and whether there are more."""
+    """Return the first few names, followed by "..." if there are more."""
     shown = list(islice(names, _MAX_NAMED + 1))
     return ", ".join([*shown[:_MAX_NAMED], *["..."] * (len(shown) > _MAX_NAMED)])

@@ -1,4 +1,4 @@
-"""More classes to train on: the images of those there are, turned or mirrored."""
+"""Adds training classes: the images of existing classes, rotated or mirrored."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,17 +13,19 @@ if TYPE_CHECKING:
 
 
 def with_extra_classes(split: "Split", params: "Params") -> "Split":
-    """Return a split that has for each class, and each pose of `extra_classes`, one class more.
+    """Return a split with one additional class for each class and each pose of `extra_classes`.
 
-    That classes of turned images teach embeddings of classes never seen: arXiv:2003.00804.
+    Classes of rotated images improve the embeddings of unseen classes.
 
     Args:
-        split: what is trained on; its images are square if a pose is a quarter turn.
-        params: `extra_classes`; if there are none, the split itself is returned.
+        split: the training split. Its images must be square if a pose is a quarter turn.
+        params: uses `extra_classes`; if it is empty, the split itself is returned.
 
     Returns:
-        The split's N examples, and behind them N in each pose, with labels from C upwards for C
-        class names.
+        The split's N examples, then N examples in each pose. With C original classes, the labels
+        of the additional ones start at C.
+
+    Source: arXiv:2003.00804
     """
     poses = params.extra_classes
     if not poses:

@@ -1,4 +1,4 @@
-"""Files that no reader of pictures takes, named as what they are: by content, with the way out."""
+"""Names the type of a file that cannot be read as a picture, and says what to do about it."""
 
 import re
 import zlib
@@ -11,7 +11,7 @@ from src.printable import printable
 _CONVERT = "convert it to JPEG or PNG"
 _FRAMES = "save its frames as JPEG or PNG"
 
-# What a file starts with, what it is, and the way out. An earlier line goes before a later one.
+# A pattern of the file's first bytes, the type, and what to do. The first match counts.
 _KINDS = [
     (
         rb"....ftyp.{0,40}avi[fs]",
@@ -44,7 +44,7 @@ _KINDS = [
 
 
 def name_kind(file: IO[bytes]) -> str | None:
-    """Return what a file is that cannot be read, with the way out; None if that is not known."""
+    """Return the type of an unreadable file and what to do; None if the type is unknown."""
     file.seek(0)
     head = file.read(4096)
     if not head:
@@ -60,7 +60,7 @@ def name_kind(file: IO[bytes]) -> str | None:
 
 
 def _is_svg(head: bytes) -> bool:
-    """Return whether a file that starts so is SVG, as text or packed by gzip (.svgz)."""
+    """Return whether a file with these first bytes is SVG, as text or gzipped (.svgz)."""
     if head.startswith(b"\x1f\x8b"):
         try:
             head = zlib.decompressobj(31).decompress(head, 4096)
@@ -68,20 +68,20 @@ def _is_svg(head: bytes) -> bool:
             return False
     is_utf_16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
     text = head.decode("utf-16" if is_utf_16 else "latin-1", errors="replace")
-    # Before the drawing may stand a declaration, comments, a document type and its entities.
+    # A declaration, comments, a document type and its entities may precede the drawing.
     is_xml = re.match(r"(\xef\xbb\xbf)?\s*<(\?xml|!--|!DOCTYPE\s+(\w+:)?svg|(\w+:)?svg\b)", text)
     return bool(is_xml and re.search(r"<(!DOCTYPE\s+)?(\w+:)?svg\b", text))
 
 
 def _tiff_facts(file: IO[bytes], head: bytes) -> str:
-    """Return how a TIFF file stores its pixels, in its own terms."""
+    """Return how a TIFF file stores its pixels, as names and values of TIFF tags."""
     names = {258: "BitsPerSample", 339: "SampleFormat", 262: "PhotometricInterpretation"}
     try:
         tags: Any = TiffImagePlugin.ImageFileDirectory_v2(head[: 16 if head[2:3] == b"+" else 8])
         file.seek(tags.next)
         tags.load(file)
         found = {name: str(tags[tag]).strip("(,)") for tag, name in names.items() if tag in tags}
-    except Exception:  # of a damaged file, as of any in `src.data.decode.decode`
+    except Exception:  # a damaged file raises many types, see `src.data.decode.decode`
         return ""
     facts = ", ".join(f"{name} {value[:40]}" for name, value in found.items())
     return printable(f" ({facts})") if facts else ""

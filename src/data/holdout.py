@@ -1,4 +1,4 @@
-"""Classes left out of training, to see what embeddings make of classes they never saw."""
+"""Holds classes out of training, to measure embeddings on unseen classes."""
 
 from collections.abc import Mapping
 from functools import reduce
@@ -15,19 +15,20 @@ UNSEEN = "unseen"
 
 
 def hold_out(splits: Mapping[str, Split], params: Params, path: Path) -> dict[str, Split]:
-    """Take the classes of `holdout_classes` out of every split.
+    """Move the classes of `holdout_classes` from every split to a new split, `unseen`.
 
     Args:
         splits: `train`, `validation` and `test`.
-        params: `holdout_classes`; where it is None, the splits stay as they are.
-        path: the file of the params, for the messages.
+        params: uses `holdout_classes`; if it is None, the splits are returned unchanged.
+        path: the params file, for messages.
 
     Returns:
-        The splits without these classes, all labels as before, and `unseen`: all their images, in
-        the order of the splits.
+        The splits without these classes, and `unseen` with all images of these classes, in the
+        order of the splits. Labels do not change.
 
     Raises:
-        UserError: a class is unknown or named twice, or fewer than two are left in a split.
+        UserError: a class is unknown or named twice, a split has fewer than two classes left, or
+            fewer than two held-out classes have images.
     """
     if params.holdout_classes is None:
         return dict(splits)

@@ -1,4 +1,4 @@
-"""The IDX file format, in which MNIST and the datasets made in its image are published."""
+"""Reads IDX files, the format of MNIST and of datasets modelled on it."""
 
 import gzip
 import math
@@ -15,22 +15,21 @@ from src.system.regular_file import open_regular
 GZIP_MAGIC = b"\x1f\x8b"
 UINT8_CODE = 0x08
 OTHER_TYPES = {0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
-MAX_BYTES = 2**32  # unpacked: a small gzip file may hold any number
-MAX_DIMENSIONS = 4  # a split is [N, H, W, C] at most
+MAX_BYTES = 2**32  # when unpacked, because a small gzip file can unpack to any size
+MAX_DIMENSIONS = 4  # a split has at most [N, H, W, C]
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """Read an IDX file of unsigned bytes.
 
-    The file is: two zero bytes, the type code, the number of dimensions, the sizes as big-endian
-    32-bit integers, the values in row-major order. Whether it is gzipped is seen from its first
-    bytes, not from its name.
+    Format: two zero bytes, the type code, the number of dimensions, the sizes (big-endian 32-bit
+    integers), the values in row-major order. Gzip is detected by content, not by name.
 
     Args:
         path: the file, raw or gzip.
 
     Returns:
-        uint8, read-only, of the shape in the header: 1 to 4 dimensions, none of them 0.
+        uint8, read-only, of the shape in the header: 1 to 4 dimensions, each at least 1.
 
     Raises:
         UserError: the file is missing, damaged, or not an IDX file of unsigned bytes.
@@ -42,7 +41,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     shape, header_size = _read_header(path, first)
     expected = math.prod(shape)
     sizes = " x ".join(map(str, shape))
-    # No further than the header says: a small gzip file can unpack to any size.
+    # Read little more than the header states, because a small gzip file can unpack to any size.
     content = bytearray(first)
     while len(content) <= header_size + expected and (chunk := next(chunks, b"")):
         content += chunk
@@ -67,7 +66,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 
 def read_chunks(path: Path, size: int = 1 << 20) -> Iterator[bytes]:
-    """Yield the bytes of `path`, `size` at a time, unpacked when they start as gzip does.
+    """Yield the bytes of `path`, `size` at a time; a gzip file is unpacked.
 
     Raises:
         UserError: the file is missing or cannot be read, or its gzip stream is damaged.
@@ -92,7 +91,7 @@ def read_chunks(path: Path, size: int = 1 << 20) -> Iterator[bytes]:
 
 
 def _read_header(path: Path, content: bytes) -> tuple[tuple[int, ...], int]:
-    """Return the shape and the number of bytes before the values."""
+    """Return the shape and the header's size in bytes."""
     if len(content) < 4:
         raise UserError(
             f"{path}: byte {len(content)}: the file ends; an IDX file starts with 4 bytes: "

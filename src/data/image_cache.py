@@ -1,4 +1,4 @@
-"""Pictures decoded and resized once, into a file from which any of them is read at once."""
+"""Decodes and resizes all pictures once, into one file that allows fast random access."""
 
 import contextlib
 import errno
@@ -34,15 +34,18 @@ from src.system.progress import progress_bar
 from src.system.regular_file import open_regular
 
 VERSION = 2
-"""Of what stands in a cache; another one is built anew. To be raised when `decode` changes."""
+"""The version of a cache's content; a cache of another version is rebuilt.
 
-_CHUNK = 128  # pictures that wait for each other in the order of the file
+Increase it whenever `decode` changes.
+"""
 
-# The longest that a file system keeps one time for all changes: a tick of Linux' slowest clock, and
-# some more.
+_CHUNK = 128  # pictures decoded in parallel, then written in order
+
+# The longest period in which all changes of a file get the same time: one tick of Linux's slowest
+# clock, plus a margin.
 _TICK_NANOSECONDS = 20_000_000
 
-# Larger files are read as a whole only once they are known to be pictures.
+# A larger file is read completely only after it has been decoded as a picture.
 _MAX_BYTES_READ_FIRST = 1 << 24
 
 logger = logging.getLogger(__name__)
@@ -50,15 +53,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImageCache:
-    """The pictures of a data set at one size.
+    """The pictures of a dataset at one size.
 
     Attributes:
-        images: uint8 [N, S, S, C], on disk; black where the picture is bad. Each is verified when
-            it is first read, and decoded anew if its place in the file is damaged.
-        digests: uint64 [N], a hash of each picture's pixels (`src.data.digests`); 0 where the
-            picture is bad.
-        file_digests: uint64 [N], of the files' content; 0 where the picture is bad.
-        bad: why a picture could not be read, by its position.
+        images: uint8 [N, S, S, C], on disk; a bad picture is black. Each image is verified when
+            it is first read. If its place in the file is damaged, it is decoded again.
+        digests: uint64 [N], a hash of each picture's pixels (`src.data.digests`); 0 if it is bad.
+        file_digests: uint64 [N], a hash of each file's content; 0 if the picture is bad.
+        bad: maps a bad picture's position to the reason.
         manifest_path: the file beside the images that names all bad pictures, if there are any.
     """
 
@@ -78,30 +80,30 @@ def cached_images(
     mode: str,
     resize: str,
 ) -> ImageCache:
-    """Open the cache of these pictures, and build it first unless it is there and still right.
+    """Open the cache of these pictures; build it first if it is missing or out of date.
 
-    It is right as long as each file has the name, size, times (also of the change of its inode,
-    which no program can set) and inode that it had when it was decoded. Building reads only files
-    that have another state or name than before, and decodes those of new content. One process at a
-    time builds; the others wait and use what it has made.
+    The cache is valid if the name, size, times and inode of each file are unchanged. The times
+    include that of the inode change (ctime), which no program can set. A rebuild reads only files
+    with a new name or state, and decodes only new content. One process builds at a time; other
+    processes wait and then use the result.
 
     Args:
-        folder: where the pictures are. Links that lead out of it are not followed.
-        names: N paths within it, which are not trusted.
-        cache_path: the .npy file of the images. Beside it stand an .npz file, which says what they
-            are and their digests, and, if any are bad, a .json file for people.
-        size: S, as `mode` and `resize` are for `src.data.decode.decode`.
+        folder: the folder of the pictures. Links that lead out of it are not followed.
+        names: N paths within `folder`; they are not trusted.
+        cache_path: the .npy file of the images. Beside it, an .npz file describes the images and
+            holds their digests. If pictures are bad, a .json file lists them for people.
+        size: S; like `mode` and `resize`, see `src.data.decode.decode`.
         mode: "RGB" or "L".
         resize: "scale" or "pad".
 
     Returns:
-        The pictures in the order of `names`, and those that are bad.
+        The pictures in the order of `names`, and the reasons for the bad ones.
 
     Raises:
         UserError: the cache cannot be written.
     """
     pictures = _Pictures(folder, names, {"size": size, "mode": mode, "resize": resize})
-    facts = pictures.facts()  # of before they are read: a later change is seen the next time
+    facts = pictures.facts()  # taken before reading, so that the next run detects later changes
     cache = _open(cache_path, pictures, facts)
     if cache is None:
         try:
@@ -118,17 +120,17 @@ def cached_images(
 
 
 class _Pictures:
-    """The source of a cache.
+    """The picture files from which a cache is built.
 
     Attributes:
-        folder: where they are.
-        names: N paths within it.
-        shape: of all of them, (N, S, S, C).
-        key: what of the program and its settings their pixels depend on.
+        folder: the folder of the pictures.
+        names: N paths within `folder`.
+        shape: the shape of all pictures together, (N, S, S, C).
+        key: the versions and settings that determine the decoded pixels, as JSON.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], settings: dict[str, Any]) -> None:
-        """Look at nothing yet; `settings` are those of `decode`."""
+        """Read no file yet; `settings` are the keyword arguments of `decode`."""
         self.folder = folder
         self.names = names
         size = settings["size"]
@@ -138,10 +140,10 @@ class _Pictures:
         self._resolved_folder = folder.resolve()
 
     def facts(self) -> NDArray[np.uint64]:
-        """Return a hash of each file's name and state, uint64 [N], without reading any.
+        """Return a hash of each file's name and state, uint64 [N], without reading the files.
 
-        Whatever changes after this gives another hash. The device is left out: a network's file
-        system has another number after each restart.
+        Any later change of a file changes its hash. The hash omits the device number, because that
+        of a network file system changes with each restart.
         """
         hashes, newest = [], 0
         for name in self.names:
@@ -157,7 +159,7 @@ class _Pictures:
             text = f"{name}\0{state}".encode("utf-8", "surrogatepass")
             hashes.append(hashlib.blake2b(text, digest_size=8).digest())
         if 0 <= time.time_ns() - newest < _TICK_NANOSECONDS:
-            # A file written to within one tick of the clock keeps its times.
+            # Wait: a second write within the same clock tick would not change the file's times.
             time.sleep(_TICK_NANOSECONDS / 1e9)
         return np.frombuffer(b"".join(hashes), np.uint64)
 
@@ -167,19 +169,20 @@ class _Pictures:
         """Read a picture.
 
         Args:
-            row: its position.
-            known: returns the picture of a file's content, given its digest; None if it has to be
-                decoded.
+            row: the picture's position.
+            known: given the digest of a file's content, returns the decoded picture, or None if
+                it must be decoded.
 
         Returns:
-            The picture, uint8 [S, S, C], or why it is bad; the digest of the file, 0 if it is bad.
+            The picture, uint8 [S, S, C], or the reason if it is bad.
+            The digest of the file; 0 if the picture is bad.
         """
         path = self.folder / self.names[row]
         try:
             if not path.resolve().is_relative_to(self._resolved_folder):
                 return "outside of the folder of pictures", 0
             status = path.stat()
-            # Opening a pipe would wait for ever.
+            # Opening a pipe would block forever.
             if not stat.S_ISREG(status.st_mode):
                 return "not a regular file", 0
             of_file = _digest(path) if status.st_size <= _MAX_BYTES_READ_FIRST else 0
@@ -192,7 +195,7 @@ class _Pictures:
         except FileNotFoundError:
             return "missing", 0
         except (OSError, RuntimeError, ValueError) as error:
-            # RuntimeError: links in a circle, before Python 3.13; ValueError: no name of a file
+            # RuntimeError: circular links, before Python 3.13. ValueError: an invalid file name.
             return getattr(error, "strerror", None) or str(error), 0
 
 
@@ -202,13 +205,13 @@ def _digest(path: Path) -> int:
 
 
 class _Index(NamedTuple):
-    """What the .npz file says of the images.
+    """The content of the .npz file, which describes the images.
 
     Attributes:
-        facts: uint64 [N], of the files that they were decoded from.
-        digests: uint64 [N], of their pixels; 0 where a picture is bad.
-        file_digests: uint64 [N], of the files' content; 0 where a picture is bad.
-        reasons: of the bad ones, in order.
+        facts: uint64 [N], hashes of the name and state of the source files, see `_Pictures.facts`.
+        digests: uint64 [N], hashes of the pixels; 0 if a picture is bad.
+        file_digests: uint64 [N], hashes of the files' content; 0 if a picture is bad.
+        reasons: why each bad picture is bad, in order of position.
     """
 
     facts: NDArray[np.uint64]
@@ -218,7 +221,7 @@ class _Index(NamedTuple):
 
 
 def _load_index(cache_path: Path, key: str) -> _Index | None:
-    """Return the index if it is whole and of pictures decoded in the way of `key`, else None."""
+    """Return the index if it is intact and its key is `key`, else None."""
     arrays = load_arrays(cache_path.with_suffix(".npz"))
     try:
         if arrays is None or str(arrays["key"]) != key:
@@ -239,8 +242,8 @@ class _Mapped(NamedTuple):
 
     Attributes:
         images: uint8 [N, S, S, C], memory-mapped.
-        status: which file it is.
-        has_header: whether it begins as it should.
+        status: identifies the file.
+        has_header: whether the file begins with the expected header.
     """
 
     images: NDArray[np.uint8]
@@ -249,7 +252,7 @@ class _Mapped(NamedTuple):
 
 
 def _map(cache_path: Path, shape: tuple[int, ...]) -> _Mapped | None:
-    """Map the .npy file; None if it is missing or has not the size of images of this shape."""
+    """Map the .npy file; return None if it is missing or its size does not fit this shape."""
     header = _npy_header(shape)
     try:
         with open_regular(cache_path) as file:
@@ -271,7 +274,7 @@ def _npy_header(shape: tuple[int, ...]) -> bytes:
 
 
 def _open(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> ImageCache | None:
-    """Return the cache if it is whole and of these pictures, else None."""
+    """Return the cache if it is intact and holds these pictures, else None."""
     index = _load_index(cache_path, pictures.key)
     if index is None or not np.array_equal(index.facts, facts):
         return None
@@ -292,7 +295,7 @@ def _cache(cache_path: Path, pictures: _Pictures, index: _Index, mapped: _Mapped
 
 
 class _Restore:
-    """Makes damaged pictures of a cache anew, and mends the file if that may be written to."""
+    """Decodes damaged images of a cache again, and repairs the file if it is writable."""
 
     def __init__(
         self,
@@ -301,7 +304,7 @@ class _Restore:
         status: os.stat_result,
         digests: NDArray[np.uint64],
     ) -> None:
-        """Remember where they come from, and which file (`status`) they go to."""
+        """Remember the source pictures and the file to repair, which `status` identifies."""
         self._pictures = pictures
         self._cache_path = cache_path
         self._status = status
@@ -309,10 +312,10 @@ class _Restore:
         self._has_warned = False
 
     def __call__(self, row: int) -> NDArray[np.uint8]:
-        """Return the picture, uint8 [S, S, C].
+        """Return the picture at position `row`, decoded again, uint8 [S, S, C].
 
         Raises:
-            UserError: it is not what it was when the cache was opened.
+            UserError: the picture is bad or has changed since the cache was opened.
         """
         path = printable(str(self._pictures.folder / self._pictures.names[row]))
         image, _ = self._pictures.read(row)
@@ -329,12 +332,12 @@ class _Restore:
                 printable(str(self._cache_path)),
                 path,
             )
-        with contextlib.suppress(OSError):  # a cache that is only read
+        with contextlib.suppress(OSError):  # the cache may be read-only
             self._write(row, image)
         return image
 
     def _write(self, row: int, image: NDArray[np.uint8]) -> None:
-        """Write a picture to its place, unless another process has replaced the file."""
+        """Write an image to its place, unless another process has replaced the file."""
         with open(self._cache_path, "r+b", buffering=0) as file:
             if os.path.samestat(os.fstat(file.fileno()), self._status):
                 file.seek(len(_npy_header(self._pictures.shape)) + row * image.nbytes)
@@ -342,7 +345,7 @@ class _Restore:
 
 
 def _build_in_turn(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> ImageCache:
-    """Build the cache, or wait for another process that does."""
+    """Build the cache, or wait for another process that is building it."""
 
     def say(holder: str) -> None:
         logger.warning(
@@ -354,7 +357,8 @@ def _build_in_turn(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint
         if cache := _open(cache_path, pictures, facts):
             return cache
         index = _build(cache_path, pictures, facts)
-        # Without locks another machine may have put its own file there: digests will show that.
+        # If the file system has no locks, another machine may have replaced the file. The digests
+        # will show that.
         mapped = _map(cache_path, pictures.shape)
     if mapped is None:
         raise UserError(
@@ -365,7 +369,7 @@ def _build_in_turn(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint
 
 
 def _build(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> _Index:
-    """Write every picture to the cache, in order; a bad one leaves its place black."""
+    """Write every picture to the cache, in order; a bad picture becomes a black image."""
     if shutil.disk_usage(cache_path.parent).free < math.prod(pictures.shape):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     digests, file_digests = np.zeros((2, len(facts)), np.uint64)
@@ -373,7 +377,7 @@ def _build(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> 
     blank = bytes(math.prod(pictures.shape[1:]))
     bar = progress_bar(f"decode {pictures.folder.name}", len(facts), "pictures")
     with bar, atomic_write(cache_path) as file, warnings.catch_warnings():
-        # Pillow warns of odd files without naming them, and goes on.
+        # Pillow's warnings about odd files do not name the file; decoding continues.
         warnings.simplefilter("ignore")
         file.write(_npy_header(pictures.shape))
         for row, found in enumerate(_read_all(pictures, _Kept(cache_path, pictures, facts))):
@@ -394,10 +398,10 @@ def _build(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> 
 
 
 class _Kept:
-    """The good pictures of a cache that is to be replaced."""
+    """The good pictures of an outdated cache, which a rebuild reuses."""
 
     def __init__(self, cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> None:
-        """Find those of the same files, and of files with the same content; there may be none."""
+        """Find the pictures of unchanged files, and index all by content; there may be none."""
         self._rows = np.full(len(facts), -1)
         self._row_of: dict[int, int] = {}
         index = _load_index(cache_path, pictures.key)
@@ -411,16 +415,20 @@ class _Kept:
             self._row_of = {of_file: row for row, of_file in enumerate(index.file_digests.tolist())}
 
     def of_file(self, row: int) -> tuple[NDArray[np.uint8], int] | None:
-        """Return the picture of the file at a position, and the file's digest, without reading it.
+        """Return the cached picture of the file at a position, and the file's digest.
 
-        None if it is new or has changed since, or if its place in the cache is damaged.
+        The file is not read. Returns None if the file is new or has changed, or if the picture's
+        place in the cache is damaged.
         """
         kept = int(self._rows[row])
         image = self._image(kept)
         return None if image is None else (image, int(self._index.file_digests[kept]))
 
     def of_content(self, of_file: int) -> NDArray[np.uint8] | None:
-        """Return the picture of any file with this digest; None as for `of_file`."""
+        """Return the cached picture of any file with this digest.
+
+        Returns None if there is none, or if its place in the cache is damaged.
+        """
         return self._image(self._row_of.get(of_file, -1))
 
     def _image(self, kept: int) -> NDArray[np.uint8] | None:
@@ -433,7 +441,10 @@ class _Kept:
 def _read_all(
     pictures: _Pictures, kept: _Kept
 ) -> Iterator[tuple[NDArray[np.uint8] | str, int, int]]:
-    """Yield each picture, uint8 [S, S, C], its digest and its file's; or why it is bad, 0 and 0."""
+    """Yield each picture, uint8 [S, S, C], its digest and its file's digest.
+
+    For a bad picture, yield the reason, 0 and 0.
+    """
 
     def read(row: int) -> tuple[NDArray[np.uint8] | str, int, int]:
         image, of_file = kept.of_file(row) or pictures.read(row, kept.of_content)
@@ -446,8 +457,8 @@ def _read_all(
 
 
 def _name_bad(cache: ImageCache, names: Sequence[str]) -> None:
-    """Keep a list of the bad pictures beside the cache, for people."""
-    with contextlib.suppress(OSError, UserError):  # a cache that is only read
+    """Write the list of bad pictures beside the cache, for people; remove it if none is bad."""
+    with contextlib.suppress(OSError, UserError):  # the cache may be read-only
         if not cache.bad:
             cache.manifest_path.unlink(missing_ok=True)
             return

@@ -1,4 +1,4 @@
-"""A CSV file that lists pictures: the columns path, label and perhaps split."""
+"""Reads a CSV file that lists pictures, with columns path, label and (optional) split."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from src.printable import printable
 from src.system.regular_file import read_regular
 
 MAX_BYTES = 1 << 28
-"""Of a CSV file: some three million lines."""
+"""The largest CSV file: about three million lines."""
 
 _KEYS = ("path", "label", "split")
 
@@ -22,21 +22,21 @@ _KEYS = ("path", "label", "split")
 def read_csv(folder: Path, path: Path) -> Listing:
     """Read a list of pictures.
 
-    Columns are known by their names, whatever their case and the space around them; others than
-    path, label and split are passed over. A label is read as a person reads it, see `as_read`.
+    Column names ignore case and surrounding space. Columns other than path, label and split are
+    ignored. Labels are normalised by `as_read`.
 
     Args:
-        folder: where the pictures are; paths are within it, or absolute and lead into it.
-        path: the file, UTF-8.
+        folder: the folder of the pictures. Paths are relative to it, or absolute and lead into it.
+        path: the CSV file, UTF-8.
 
     Raises:
-        UserError: the file is missing, or wrong; the message names the line.
+        UserError: the file is missing or invalid; the message names the line.
     """
     listing = Listing()
     reader = csv.reader(io.StringIO(_text(folder, path), newline=""), strict=True)
-    lines: dict[str, int] = {}  # where a path was first found
+    lines: dict[str, int] = {}  # the line on which each path was first found
     given = []
-    line = 1  # where a record begins: it may go on over several
+    line = 1  # the first line of the current record, which may span several lines
     tops = [os.path.join(top, "") for top in (os.path.abspath(folder), os.path.realpath(folder))]
     try:
         columns = _columns(next(reader, []), path, listing)
@@ -71,7 +71,7 @@ def read_csv(folder: Path, path: Path) -> Listing:
 
 
 def _text(folder: Path, path: Path) -> str:
-    """Return the content of the file."""
+    """Return the content of the CSV file `path`; `folder` is for messages."""
     try:
         content = read_regular(path, MAX_BYTES)
         return content.decode("utf-8-sig")
@@ -89,7 +89,7 @@ def _text(folder: Path, path: Path) -> str:
 
 
 def _columns(header: list[str], path: Path, listing: Listing) -> dict[str, int]:
-    """Return the position of each column that is read, and their `count`."""
+    """Return the position of each column that is read and, as "count", the number of columns."""
     names = [" ".join(name.split()).casefold() for name in header]
     for key in _KEYS:
         if names.count(key) > 1:
@@ -108,14 +108,14 @@ def _columns(header: list[str], path: Path, listing: Listing) -> dict[str, int]:
 
 
 def _filled(value: str, key: str, where: str) -> str:
-    """Return a value that is there."""
+    """Return the value; raise UserError if it is blank or contains a NUL."""
     if not value.strip() or "\0" in value:
         raise UserError(f"{where}: {key} {_shown(value)}; accepted: a {key}")
     return value
 
 
 def _split(value: str, where: str) -> str:
-    """Return the split that a value means."""
+    """Return the split that a value names; raise UserError if it names none."""
     split = SPLIT_WORDS.get(value.strip().casefold())
     if split is None:
         raise UserError(f"{where}: split {_shown(value)}; accepted: train or validation or test")
@@ -123,14 +123,14 @@ def _split(value: str, where: str) -> str:
 
 
 def _path_within(tops: Sequence[str], text: str) -> str:
-    """Return one spelling of a path: relative to the folder, without ./ and // and a/../.
+    """Return a path in normal form: relative to the folder, without `./`, `//` and `a/../`.
 
-    Where there is no such file, but one without space or quotes around the name, in another Unicode
-    form, or by slashes for backslashes, it is that. What leads out of the folder is left as it is,
-    and named when it is opened.
+    If no such file exists, other spellings are tried: without outer space or quotes, in another
+    Unicode form, with slashes for backslashes. A path that leads out of the folder is kept; it is
+    reported when it is opened.
 
     Args:
-        tops: the folder as it is given and without links, absolute, each with a slash at its end.
+        tops: the folder's absolute path, as given and with links resolved; both end in a slash.
         text: the path.
     """
     name = _relative(tops, text)
@@ -148,15 +148,15 @@ def _path_within(tops: Sequence[str], text: str) -> str:
 
 
 def _relative(tops: Sequence[str], name: str) -> str:
-    """Return the shortest spelling of a path, relative to the folder if it leads into it."""
+    """Return the normalised path; if it leads into the folder, relative to the folder."""
     name = os.path.normpath(name)
     if not os.path.isabs(name):
         return name
-    name = "/" + name.lstrip("/") if os.sep == "/" else name  # POSIX leaves two slashes as they are
+    name = "/" + name.lstrip("/") if os.sep == "/" else name  # normpath keeps two leading slashes
     for top in tops:
         if name.startswith(top):
             return name[len(top) :]
-    directory, base = os.path.split(name)  # by a link that `tops` knows nothing of
+    directory, base = os.path.split(name)  # it may lead into the folder by another link
     real = os.path.join(os.path.realpath(directory), base)
     return real[len(tops[1]) :] if real.startswith(tops[1]) else name
 

@@ -1,4 +1,4 @@
-"""What the images of a split are: an array, or what reads each image when it is needed."""
+"""The images of a split: an array in memory, or an object that reads images when needed."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from src.params.poses import POSES
 
 
 class Images(Protocol):
-    """Images uint8 [N, H, W, C] of a split, wherever they are. An array is one of these, too."""
+    """Images uint8 [N, H, W, C] of a split, in memory or on disk. An array also fits."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -22,7 +22,7 @@ class Images(Protocol):
         """Return N."""
 
     def __getitem__(self, key: Any, /) -> NDArray[np.uint8]:
-        """Return the images at a position, a slice, positions or a mask, as an array."""
+        """Return the images at a position, a slice, positions or a mask as an array."""
 
     def __iter__(self) -> Iterator[Any]:
         """Yield each image, uint8 [H, W, C]."""
@@ -32,12 +32,11 @@ class Images(Protocol):
 
 
 class MappedImages:
-    """Some rows of an array on disk, as if they were the array uint8 [N, H, W, C] of these rows.
+    """Selected rows of an array on disk, used like an array uint8 [N, H, W, C].
 
-    Indexed along the first axis, by a position, a slice, positions or a mask, it gives the images
-    meant as an ordinary array; slices of the other axes may follow. So a batch costs a batch's
-    memory, and a split of a data set larger than memory only its N row numbers. `np.asarray` reads
-    all of them.
+    Index the first axis by a position, a slice, positions or a mask; slices of the other axes may
+    follow. The result is an ordinary array. Memory is used only for the N row numbers and for the
+    images being read, so a dataset may be larger than memory. `np.asarray` reads all images.
 
     Attributes:
         shape: (N, H, W, C).
@@ -51,9 +50,9 @@ class MappedImages:
         """Choose the images.
 
         Args:
-            array: uint8 [M, H, W, C], memory-mapped (`np.load(..., mmap_mode="r")`), or what reads
-                such an array (`src.data.checked_images.CheckedImages`).
-            rows: int [N], which rows of it, in the order wanted.
+            array: uint8 [M, H, W, C], memory-mapped (`np.load(..., mmap_mode="r")`), or an object
+                that reads such an array (`src.data.checked_images.CheckedImages`).
+            rows: int [N], the rows of `array` to use, in the wanted order.
         """
         self._array = array
         self._rows = rows
@@ -76,21 +75,21 @@ class MappedImages:
         return np.asarray(self[:], dtype)
 
     def take(self, indices: NDArray[np.intp], axis: Literal[0] = 0) -> "MappedImages":
-        """Return the images at `indices`, int [K], in that order, without reading any."""
+        """Return the images at `indices`, int [K], in that order; nothing is read yet."""
         return MappedImages(self._array, self._rows[indices])
 
     def joined(self, other: "MappedImages") -> "MappedImages":
-        """Return these images and, behind them, others of the same array, without reading any."""
+        """Return these images followed by others of the same array; nothing is read yet."""
         if other._array is not self._array:
             raise ValueError("images of two arrays")
         return MappedImages(self._array, np.concatenate([self._rows, other._rows]))
 
 
 class PosedImages:
-    """Images upright, and once more in each pose; each is turned when it is read.
+    """Images as they are, then again in each pose; an image is transformed when it is read.
 
-    With N images, position i + p N is image i in the pose p, the first of which is upright. Indexed
-    by positions, slices or masks along the first axis.
+    With N images, position i + p N is image i in pose p; pose 0 is upright. Index the first axis
+    by positions, slices or masks.
 
     Attributes:
         shape: ((1 + poses) N, H, W, C).
@@ -101,7 +100,7 @@ class PosedImages:
     ndim = 4
 
     def __init__(self, images: Images, poses: Sequence[str]) -> None:
-        """Pose `images`, uint8 [N, H, W, C], which are square if a pose is a quarter turn."""
+        """Use `images`, uint8 [N, H, W, C]; they must be square if a pose is a quarter turn."""
         self._images = images
         self._poses = poses
         self._positions = np.arange((1 + len(poses)) * len(images))
@@ -125,13 +124,13 @@ class PosedImages:
         return (self[position] for position in range(len(self)))
 
     def take(self, indices: NDArray[np.intp], axis: Literal[0] = 0) -> MappedImages:
-        """Return the images at `indices`, int [K], in that order, without turning any."""
+        """Return the images at `indices`, int [K], in that order; none is transformed yet."""
         return MappedImages(self, indices)
 
 
 @singledispatch
 def joined(images: Images, others: Images) -> Images:
-    """Return images and, behind them, others: an array; or unread rows, if both are of one file."""
+    """Return images followed by others: an array or, if both are of one file, unread rows."""
     return np.concatenate([images[:], others[:]])
 
 
@@ -139,7 +138,7 @@ joined.register(MappedImages, MappedImages.joined)
 
 
 def in_pieces(images: Images) -> Iterator[NDArray[np.uint8]]:
-    """Yield images some 8 MB at a time, because they may be more than memory holds."""
+    """Yield images in pieces of about 8 MB, because all together may not fit in memory."""
     size = max(1, (8 << 20) // max(1, math.prod(images.shape[1:])))
     for start in range(0, len(images), size):
         yield images[start : start + size]

@@ -1,4 +1,4 @@
-"""Which pictures a folder holds: their files, their classes, and the splits that they are in."""
+"""Lists the pictures in a folder: their files, classes and splits."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from src.data.decode import is_passed_over
 from src.errors import UserError
 from src.printable import printable
 
-# What a folder, or the column `split` of a CSV file, calls a split.
+# The split that each word means, as a folder name or in the column `split` of a CSV file.
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(
@@ -22,8 +22,8 @@ SPLIT_WORDS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 
-# A word among others: between anything but letters, at a change of case, or with one of these at
-# its side, as in `minitrain`, `trainset` and `trainval`.
+# A split word counts if no letter adjoins it, at a change of case, or if one of the words below
+# adjoins it, as in `minitrain`, `trainset` and `trainval`.
 _WORDS = "|".join(sorted(SPLIT_WORDS, key=len, reverse=True))
 _BEFORE = "mini|sub|my|full|all"
 _BEHIND = (
@@ -37,15 +37,15 @@ _SPLIT_WORD = re.compile(
 
 @dataclass
 class Listing:
-    """The files that a data set says are pictures.
+    """The files that a dataset lists as pictures.
 
     Attributes:
         paths: N paths within the folder.
-        classes: the class of each, as it is read.
-        splits: the split of each; what is in none of its own is in `train`.
-        origins: where each split that the data set has itself is from, in a few words.
-        warnings: what a user should know of how it was understood, a line each.
-        lines: of a CSV file, the line that names each path.
+        classes: the class of each picture, normalised by `as_read`.
+        splits: the split of each picture; `train` if the dataset states none.
+        origins: where each split that the dataset defines comes from, in a few words.
+        warnings: what the user should know about how the dataset was read, a line each.
+        lines: the line that names each path, for a CSV file.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -63,9 +63,9 @@ class Listing:
 
 
 def split_of(name: str) -> str | None:
-    """Return the split that a folder's name means: `Train`, `val2017`, `testset`; else None.
+    """Return the split that a folder's name means (`Train`, `val2017`, `testset`), or None.
 
-    Where it has words of two splits, as `train_val` has, the first.
+    If the name contains words of two splits, as `train_val` does, the first counts.
     """
     name = unicodedata.normalize("NFC", name)
     name = re.sub(
@@ -76,12 +76,13 @@ def split_of(name: str) -> str | None:
 
 
 def walk(folder: Path) -> Listing:
-    """List what is in the class folders of `folder`, or in those of its split folders, sorted.
+    """List the files in the class folders of `folder`, or of its split folders, sorted.
 
-    Hidden names, and those that operating systems leave, are passed over.
+    Hidden names, and names that operating systems create, are ignored.
 
     Raises:
-        UserError: the folder cannot be read, or has folders that look like splits and are none.
+        UserError: the folder cannot be read, its split folders are inconsistent (see
+            `_split_folders`), a class folder holds split folders, or its name is unreadable.
     """
     listing = Listing()
     try:
@@ -106,18 +107,18 @@ def walk(folder: Path) -> Listing:
 
 
 def warn_of_names(listing: Listing, source: Path, given: Sequence[str]) -> None:
-    """Add what is to be said of the names of classes: those read as another, those nearly the same.
+    """Add warnings about class names that were normalised, and about nearly equal names.
 
     Args:
-        listing: of which `classes` are as they are read.
-        source: the folder or the CSV file.
-        given: as they were found, in the order of `classes`.
+        listing: its `classes` are normalised; the warnings are added to it.
+        source: the folder or the CSV file, for messages.
+        given: the class names as found, in the order of `classes`.
     """
     pairs = sorted(set(zip(given, listing.classes, strict=True)))
     num_spellings = Counter(read for _, read in pairs)
     changed = [
         f"'{printable(found)}' as '{read}'"
-        # Another Unicode form looks the same, and is of interest only beside the first.
+        # Another Unicode form looks the same, so it is reported only if both forms occur.
         if found != unicodedata.normalize("NFD", read)
         else f"'{read}' in another Unicode form as the same"
         for found, read in pairs
@@ -134,11 +135,11 @@ def warn_of_names(listing: Listing, source: Path, given: Sequence[str]) -> None:
 
 
 def _split_folders(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """Return the split of each folder, by name; nothing where all are classes.
+    """Return the split of each folder, by folder name; empty if all folders are classes.
 
     Raises:
-        UserError: some look like splits, but there is no train split, two of one, or classes
-            beside them.
+        UserError: some folders look like splits, but there is no train split, one split has two
+            folders, or class folders stand beside them.
     """
     found = {name: split for name in names if (split := split_of(name))}
     if not found:
@@ -173,10 +174,10 @@ def _split_folders(folder: Path, names: Sequence[str]) -> dict[str, str]:
 def _add_classes(
     listing: Listing, folder: Path, within: str, class_folders: Sequence[str], split: str
 ) -> list[str]:
-    """Add the pictures of some class folders, which stand in `within`, a split's folder or "".
+    """Add the pictures of the class folders in `within`, which is a split's folder or "".
 
     Returns:
-        Of each picture, the name of its class folder.
+        The name of the class folder of each picture.
     """
     here = folder / within
     given = []
@@ -234,12 +235,12 @@ def _visible(folder: Path, *, folders: bool) -> list[str]:
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # links in a circle: named when they are opened as a picture
+    except OSError:  # circular links, which are reported when they are opened as a picture
         return False
 
 
 def _visible_folders(folder: Path) -> list[str]:
-    """Return the names of the folders in `folder`, links to folders among them, sorted."""
+    """Return the names of the folders in `folder`, including links to folders, sorted."""
     return _visible(folder, folders=True)
 
 
@@ -250,8 +251,8 @@ def _visible_files(folder: Path) -> list[str]:
 def _files(folder: Path, class_folder: str) -> Iterator[str]:
     """Yield the path, within `folder`, of each file below `class_folder`, in a fixed order.
 
-    A link to a folder is not followed, lest it lead around in a circle or out, but given as if it
-    were a file: it is then named among the bad pictures.
+    A link to a folder is not followed, because it may be circular or lead out of the folder. It is
+    yielded like a file, so that it is reported as a bad picture.
     """
     if os.path.islink(folder / class_folder):
         yield class_folder

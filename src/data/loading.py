@@ -1,4 +1,4 @@
-"""The data of an experiment: what its dataset holds, and the splits drawn where it has none."""
+"""Loads an experiment's dataset, and draws the splits that the dataset does not define."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,23 +25,24 @@ from src.params.schema import Params
 from src.registry import DATASETS, look_up
 from src.seeds import TEST_SPLIT_SEED, stream
 
-# Where a smaller share of validation, drawn by image, would have another image of its class there,
-# it is drawn by class: metrics of retrieval are about pairs.
+# The smallest share of validation images that must have another image of their class in the split.
+# Below it, validation is drawn by class, because retrieval metrics need pairs.
 _ENOUGH_WITH_POSITIVE = 0.5
 
 
 @dataclass(frozen=True)
 class Data:
-    """The splits of an experiment, every class in them.
+    """The splits of an experiment, before any class is held out.
 
     Attributes:
-        splits: `train`, `validation` and `test`, none of them empty.
-        own: of each example of a split, the position in SPLITS of the split in which the dataset's
-            own files have it, int8 [N], by name.
-        rows: of each example of a split, its position there, int [N], by name.
-        origins: where each split is from, in a few words.
-        validation_by: "image" or "class", whatever was drawn; "dataset" where it has its own.
-        warnings: what a user should know, a line each.
+        splits: `train`, `validation` and `test`, all non-empty.
+        own: by split name, int8 [N]: for each example, its split in the dataset's own files, as a
+            position in SPLITS.
+        rows: by split name, int [N]: for each example, its position in that original split.
+        origins: where each split comes from, in a few words.
+        validation_by: how validation was drawn, "image" or "class"; "dataset" if the dataset
+            defines it.
+        warnings: what the user should know, a line each.
     """
 
     splits: dict[str, Split]
@@ -53,16 +54,16 @@ class Data:
 
 
 class Membership(Protocol):
-    """In which splits the examples of an earlier run were."""
+    """Which split each example of an earlier run was in."""
 
     @property
     def validation_by(self) -> str:
-        """As of `Data`."""
+        """See `Data`."""
 
     def of(self, splits: Mapping[str, Split]) -> dict[str, NDArray[np.int8]]:
-        """Return the position in SPLITS of each example, -1 of one that is new; int8 [N].
+        """Return the position in SPLITS of each example's earlier split, int8 [N]; -1 if new.
 
-        By the name of the split that the dataset's own files have it in, as `splits` are.
+        The arrays have the same keys and order as `splits`, the dataset's own splits.
         """
 
 
@@ -73,19 +74,19 @@ def load_data(
     params_path: Path = Path("params.json"),
     kept: Membership | None = None,
 ) -> Data:
-    """Load the dataset that `params` name, and draw the splits that it does not have itself.
+    """Load the dataset that `params` name, and draw the splits that it does not define.
 
-    Without a test split of its own, `test_fraction` of the images are held out for it, stratified
-    by class; without a validation split, `validation_fraction` of the rest, by image or by class.
+    If test is missing, `test_fraction` of the training images are held out, stratified by class.
+    If validation is missing, `validation_fraction` of the rest are held out, by image or by class.
 
     Args:
-        params: of the experiment.
+        params: the experiment's params.
         data_dir: the folder of all datasets.
-        params_path: their file, for messages.
-        kept: where the examples of an earlier run were: those stay, whatever would be drawn.
+        params_path: the params file, for messages.
+        kept: the splits of an earlier run; its examples stay in their splits.
 
     Raises:
-        UserError: the data are missing, or not what they should be; a split would be empty.
+        UserError: the data are missing or invalid, or a split would be empty.
     """
     dataset = _with_digests(look_up(DATASETS, params.dataset)(data_dir, params))
     if params.on_duplicates == "drop":
@@ -109,13 +110,13 @@ def load_data(
 
 
 def load_splits(params: Params, data_dir: Path, names: Iterable[str] = SPLITS) -> dict[str, Split]:
-    """Load the splits called `names` of the dataset that `params` name; see `load_data`."""
+    """Load only the splits `names` of the dataset that `params` name; see `load_data`."""
     splits = load_data(params, data_dir).splits
     return {name: splits[name] for name in names}
 
 
 def _with_digests(dataset: Dataset) -> Dataset:
-    """Return the dataset with the digests of all images, where it does not keep them itself."""
+    """Return the dataset with digests; those of a split are computed if it has none."""
     splits = {
         name: split
         if split.digests is not None
@@ -132,10 +133,10 @@ def _places(
     kept: Membership | None,
     known: Mapping[str, NDArray[np.int8]],
 ) -> tuple[dict[str, NDArray[np.int8]], str]:
-    """Return the position in SPLITS of each example, int8 [N], and what validation is drawn by.
+    """Return the position in SPLITS of each example's split, and how validation is drawn.
 
-    By the name of the split that the dataset's own files have it in, as `known` is, what `kept`
-    says of the examples.
+    The positions are int8 [N], by the name of the dataset's own split. `known` is the result of
+    `kept.of`, with the same keys; it is empty if `kept` is None.
     """
     places = {
         name: np.full(len(split), SPLITS.index(name), np.int8)
@@ -170,13 +171,13 @@ def _places(
 def _draw_validation(
     labels: NDArray[np.int32], pool: NDArray[np.intp], params: Params, held_out: Sequence[int]
 ) -> tuple[NDArray[np.intp], str]:
-    """Return which examples of `pool` are held out for validation, and by what they were drawn.
+    """Return the examples of `pool` to hold out for validation, and "image" or "class".
 
     Args:
         labels: int32 [N].
         pool: int [M], the examples that may be drawn.
-        params: `validation_by`, `validation_fraction`, `seed`.
-        held_out: labels of the classes that are taken out of every split afterwards.
+        params: uses `validation_by`, `validation_fraction` and `seed`.
+        held_out: the labels of the classes that are later removed from every split.
     """
     by_image = _by_image(labels, pool, params)
     if params.validation_by == "image":
@@ -206,7 +207,7 @@ def _draw_beside(
 ) -> NDArray[np.intp]:
     """Return which of the new examples `pool` join a validation split of whole classes.
 
-    Those of its classes, and of classes that are new their share.
+    These are the examples of its classes, and of `validation_fraction` of the new classes.
     """
     old = np.setdiff1d(np.arange(len(labels)), pool)
     of_validation = labels[old[place[old] == SPLITS.index("validation")]]
@@ -221,7 +222,10 @@ def _draw_beside(
 def _dealt(
     dataset: Dataset, places: dict[str, NDArray[np.int8]], params: Params, *, was_kept: bool
 ) -> tuple[dict[str, Split], dict[str, NDArray[np.int8]], dict[str, NDArray[np.intp]]]:
-    """Return the splits, and of each example the split and position in the dataset's own files."""
+    """Return the splits and, for each example, its split and position in the dataset's files.
+
+    See `Data`: `splits`, `own` and `rows`.
+    """
     splits, own, positions = {}, {}, {}
     for position, name in enumerate(SPLITS):
         rows = {part: np.flatnonzero(place == position) for part, place in places.items()}
@@ -264,7 +268,7 @@ def _empty_split(dataset: Dataset, name: str, params: Params, *, was_kept: bool)
 def _origins(
     dataset: Dataset, params: Params, validation_by: str, known: NDArray[np.int8] | None
 ) -> dict[str, str]:
-    """Return where each split is from, in a few words; `known`: see `_places`, of train."""
+    """Return where each split comes from; `known` is the entry "train" of that in `_places`."""
     origins = dict(dataset.origins)
     is_dealt = known is not None and bool((known < 0).any())
     beside = ", but images of earlier runs, which stay where they were" if is_dealt else ""

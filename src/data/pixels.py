@@ -1,4 +1,4 @@
-"""The pixels of a picture as its file means them: which bits are used, what is white or clear."""
+"""Reads a picture's pixels as its file defines them: bit depth, white, black and transparency."""
 
 import re
 import struct
@@ -14,12 +14,12 @@ from PIL import Image, ImageFile, ImageOps, ImagePalette, TiffImagePlugin
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
 _DARK_8, _DARK_16 = 16, 16 << 8
-"""A sixteenth of white. 16 bits a channel that stay below it are most likely 12 bits or fewer."""
+"""One sixteenth of white. 16-bit samples that all stay below it likely have 12 bits or fewer."""
 
 _WAY_OUT = "save it with 8 bits a channel"
 
-# Grey TIFF that Pillow can unpack but does not list, with the first of these alone inverted: here
-# as it stands in the file, as Pillow gives the little-endian 16 bits.
+# Grey TIFF formats that Pillow can unpack but does not list. If 0 is white (second field 0), the
+# samples are not inverted here; Pillow does the same for little-endian 16 bits.
 for _order, _white, _bits, _mode in (
     (b"MM", 0, 16, ("I;16B", "I;16B")),
     (b"MM", 1, 12, ("I;16", "I;12")),
@@ -30,19 +30,19 @@ for _order, _white, _bits, _mode in (
 
 
 class BadImage(Exception):
-    """A file that is no picture, or one that cannot be used; the message says why."""
+    """The file is not a picture, or cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
 class _Said:
-    """What a file says of its samples, the numbers of which a pixel has one for each channel.
+    """What a file states about its samples. A pixel has one sample for each channel.
 
     Attributes:
-        bits: the largest sample is 2^bits - 1.
-        used: how many of the bits carry the picture: by the specification the upper ones.
-        is_full: whether it is known that samples go up to the largest one.
-        white_is_zero: whether 0 is white, and not black.
-        transparent: the samples of the one colour that is transparent.
+        bits: the largest possible sample is 2^bits - 1.
+        used: the number of significant bits; by the specification, these are the upper bits.
+        is_full: whether samples are known to use the whole range.
+        white_is_zero: whether 0 is white instead of black.
+        transparent: the samples of the one transparent colour.
     """
 
     bits: int = 8
@@ -58,20 +58,20 @@ def read_pixels(
     reopen: Callable[[], ImageFile.ImageFile],
     mode: str,
 ) -> Image.Image:
-    """Read an opened picture's pixels, with 8 bits a channel, what is transparent on white.
+    """Read an opened picture's pixels as 8 bits a channel, with transparent areas white.
 
     Args:
         picture: opened, not yet loaded.
-        file: the one that it was opened from.
-        reopen: opens the picture once more.
-        mode: "RGB" or "L", grey.
+        file: the file that `picture` was opened from.
+        reopen: opens the picture again.
+        mode: "RGB" or "L" (grey).
 
     Returns:
         The picture in this mode.
 
     Raises:
-        BadImage: its pixels have no known black and white, or a picture would not be seen.
-        Exception: of nearly any kind, by Pillow, where the file is damaged.
+        BadImage: the values for black and white are unknown, or the content would be invisible.
+        Exception: of nearly any type, from Pillow, if the file is damaged.
     """
     _refuse_small_version(picture)
     _mend_palette(picture)
@@ -81,7 +81,7 @@ def read_pixels(
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         image = _from_samples(_grey_samples(picture), "L", said)
     elif picture.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
-        # Of 16 bits, Pillow has kept the upper 8, of PPM rounded.
+        # From 16 bits, Pillow keeps the upper 8; for PPM, it rounds.
         darkest = _DARK_8 + 1 if said.used is None else 1 << max(0, said.used - said.bits + 8)
         is_low = (said.bits == 16 or said.used) and _top(picture) < darkest
         if said.bits == 16 and (is_low or said.transparent):
@@ -93,9 +93,9 @@ def read_pixels(
         elif is_low:
             image = _from_samples(np.asarray(picture), picture.mode, said)
     if image is picture and said.transparent and picture.mode == "L":
-        # Pillow leaves it in the file's own scale, but scales 2 and 4 bits to 8.
+        # Pillow scales samples of 2 and 4 bits to 8, but not the transparent value.
         picture.info["transparency"] = said.transparent[0] * 255 // ((1 << said.bits) - 1)
-    if picture.format == "PSD" and picture.mode == "1":  # in which 1 is black
+    if picture.format == "PSD" and picture.mode == "1":  # here 1 is black
         image = ImageOps.invert(picture.convert("L"))
     if picture.format == "TGA" and image.mode == "RGBA" and _tga_has_no_alpha(file):
         image = image.convert("RGB")
@@ -104,7 +104,7 @@ def read_pixels(
 
 
 def _refuse_small_version(picture: ImageFile.ImageFile) -> None:
-    """Raise if a TIFF file's first picture stands for another one, as in cameras' raw files."""
+    """Raise if a TIFF file's first picture is only a preview, as in raw camera files."""
     tags = _tiff_tags(picture)
     is_small = isinstance(kind := tags.get(254), int) and kind & 1
     if 0xC612 in tags or (is_small and (330 in tags or getattr(picture, "is_animated", False))):
@@ -112,7 +112,7 @@ def _refuse_small_version(picture: ImageFile.ImageFile) -> None:
 
 
 def _mend_palette(picture: ImageFile.ImageFile) -> None:
-    """Take the colours of a TIFF for 8 bits if none has more, as libtiff does, and not for 16."""
+    """Read a TIFF's palette as 8 bits instead of 16 if all values fit, as libtiff does."""
     colours = _tiff_tags(picture).get(320)
     if picture.mode in ("P", "PA") and isinstance(colours, tuple) and max(colours) < 256:
         picture.palette = ImagePalette.raw("RGB;L", bytes(colours))
@@ -123,7 +123,7 @@ def _tiff_tags(picture: ImageFile.ImageFile) -> dict[int, Any]:
 
 
 def _said(picture: ImageFile.ImageFile, file: IO[bytes]) -> _Said:
-    """Return what the file of a picture says that is opened and not yet loaded."""
+    """Return what the file states about the samples of an opened, not yet loaded picture."""
     position = file.tell()
     try:
         if picture.format == "PNG":
@@ -136,7 +136,7 @@ def _said(picture: ImageFile.ImageFile, file: IO[bytes]) -> _Said:
         return _tiff_said(tags)
     coding = [str(part) for tile in picture.tile for part in (tile[0], tile[3])]
     if picture.format == "PPM":
-        # Pillow scales to 8 or 16 bits by the largest value that the file names, such as 4095.
+        # Pillow scales to 8 or 16 bits by the largest value that the file states, such as 4095.
         is_full = not any("65535" in part or ";16" in part for part in coding)
         return _Said(bits=8 if is_full and picture.mode != "I" else 16, is_full=is_full)
     is_16 = "SGI16" in coding or picture.mode.startswith("I;16")
@@ -144,7 +144,7 @@ def _said(picture: ImageFile.ImageFile, file: IO[bytes]) -> _Said:
 
 
 def _png_said(file: IO[bytes]) -> _Said:
-    """Read IHDR, sBIT and tRNS, which stand before the pixels."""
+    """Read the chunks IHDR, sBIT and tRNS, which precede the pixels."""
     chunks: dict[bytes, bytes] = {}
     file.seek(8)
     while len(start := file.read(8)) == 8:
@@ -155,7 +155,7 @@ def _png_said(file: IO[bytes]) -> _Said:
         chunks.setdefault(kind, content)
         file.seek(length - len(content) + 4, 1)
     bits, colour_type = chunks[b"IHDR"][8:10]
-    if colour_type == 3:  # a palette, whose colours have 8 bits and whose tRNS Pillow heeds
+    if colour_type == 3:  # a palette: its colours have 8 bits, and Pillow applies its tRNS
         return _Said()
     colours = 3 if colour_type & 2 else 1
     used = max(chunks.get(b"sBIT", b"")[:colours], default=0)
@@ -174,13 +174,16 @@ def _png_said(file: IO[bytes]) -> _Said:
 
 
 def _jpeg_2000_said(file: IO[bytes]) -> _Said:
-    """Read the bits of each component; Pillow makes samples unsigned and shifts them to 8 or 16."""
+    """Read the bits of each component.
+
+    Pillow converts the samples to unsigned and shifts them to 8 or 16 bits.
+    """
     file.seek(0)
     head = file.read(12)
-    if head[4:8] == b"jP  ":  # boxes, of which one holds the codestream
+    if head[4:8] == b"jP  ":  # a file of boxes; one of them holds the codestream
         while head[4:8] != b"jp2c":
             length = struct.unpack_from(">I", head)[0]
-            if length == 1:  # in which case 64 bits follow, here of boxes up to 4 GB
+            if length == 1:  # the length follows in 64 bits; only boxes up to 4 GB are supported
                 length = struct.unpack(">I", file.read(4))[0] - 4
             elif length < 8:
                 raise BadImage("JPEG 2000 without pixels")
@@ -189,12 +192,12 @@ def _jpeg_2000_said(file: IO[bytes]) -> _Said:
         file.seek(-4, 1)
     else:
         file.seek(0)
-    # SOC, and SIZ, in which after 34 bytes come the components, with 3 bytes each.
+    # The markers SOC and SIZ. In SIZ, 34 bytes precede the components, which have 3 bytes each.
     head = file.read(1 << 16)
     (num_components,) = struct.unpack_from(">H", head, 40)
     bits = {(byte & 0x7F) + 1 for byte in head[42 : 42 + 3 * num_components : 3]}
     if min(bits) < 8 or (max(bits) > 8 and num_components > 1):
-        # Pillow makes 4 bits 0 to 240, and rounds 65535 up to 256, of which 0 is left: black.
+        # Pillow maps 4 bits to 0-240. It rounds 65535 up to 256, which overflows to 0 (black).
         named = " and ".join(map(str, sorted(bits)))
         raise BadImage(f"JPEG 2000 of {named} bits and {num_components} channels; {_WAY_OUT}")
     return _Said(bits=16, is_full=max(bits) < 16) if max(bits) > 8 else _Said()
@@ -212,11 +215,11 @@ def _tiff_said(tags: dict[int, Any]) -> _Said:
     if first(339, 1) == 2:
         raise BadImage(f"pixels of {bits} bits with a sign, so that black is unknown; {_WAY_OUT}")
     if first(284, 1) == 2 and bits == 16 and first(259, 1) == 1 and first(277, 1) > 1:
-        # Pillow takes each byte for a sample.
+        # Pillow reads each byte as a sample.
         raise BadImage(f"16 bits a channel, each channel by itself and not packed; {_WAY_OUT}")
     if first(262, 0) == 6 and first(259, 1) == 1 and tags.get(530, (2, 2)) != (1, 1):
         raise BadImage(f"YCbCr with fewer samples of colour, not packed; {_WAY_OUT}, as RGB")
-    # 4095 names 12 bits; another one, such as 3217, is only the largest value of this picture.
+    # 4095 means 12 bits. A value such as 3217 is only the largest sample of this picture.
     largest = first(281, 0) + 1
     is_named = bits == 16 and 1 << 8 < largest < 1 << 16 and largest & (largest - 1) == 0
     return _Said(
@@ -227,8 +230,8 @@ def _tiff_said(tags: dict[int, Any]) -> _Said:
 
 
 def _grey_samples(picture: ImageFile.ImageFile) -> Samples:
-    """Return uint16 [H, W] of a picture for which Pillow has one channel of 16 or 32 bits."""
-    # Pillow gives 16 bits as I;16, but those of PPM as I, of 32 bits.
+    """Return uint16 [H, W] of a picture that Pillow loads as one channel of 16 or 32 bits."""
+    # Pillow loads 16 bits as mode I;16, but from PPM as mode I, which has 32 bits.
     if picture.mode == "F" or (picture.mode == "I" and picture.format != "PPM"):
         raise BadImage(f"pixels of 32 bits, so that black and white are unknown; {_WAY_OUT}")
     if picture.format not in ("PNG", "PPM", "TIFF", "JPEG2000", "IM"):
@@ -241,7 +244,7 @@ def _num_colours(mode: str) -> int:
 
 
 def _top(image: Image.Image) -> int:
-    """Return the largest value of the colours, alpha apart."""
+    """Return the largest sample of the colour channels; alpha is ignored."""
     extrema: Any = image.getextrema()
     pairs = extrema if isinstance(extrema[0], tuple) else (extrema,)
     return int(max(high for _, high in pairs[: _num_colours(image.mode)]))
@@ -250,18 +253,18 @@ def _top(image: Image.Image) -> int:
 def _all_16_bits(
     picture: ImageFile.ImageFile, reopen: Callable[[], ImageFile.ImageFile]
 ) -> Samples | None:
-    """Return uint16 [H, W, C] of a picture of 16 bits a channel, of which Pillow keeps the upper 8.
+    """Return all 16 bits a channel, uint16 [H, W, C]; Pillow itself keeps only the upper 8.
 
-    The lower 8 are read as if they were the upper ones of numbers in the other order of bytes. None
-    is returned where that cannot be done.
+    To get the lower 8 bits, the picture is read again with the opposite byte order. Returns None
+    if that is not possible.
     """
     lower = reopen()
     tile = lower.tile[0]
     args = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
-    if _tiff_tags(lower).get(284) == 2:  # channels apart, for which Pillow chooses the order
+    if _tiff_tags(lower).get(284) == 2:  # separate channels: Pillow chooses the byte order
         return None
     if args[0] == "LA;16B":
-        # Grey and alpha of two bytes each are read as four channels of one byte.
+        # Grey and alpha have two bytes each; read them as four channels of one byte.
         halves = np.asarray(_loaded_as(lower, "RGBA")).astype(np.uint16)
         grey, alpha = (halves[..., i] << 8 | halves[..., i + 1] for i in (0, 2))
         return np.stack([grey, grey, grey, alpha], axis=-1)
@@ -284,10 +287,10 @@ def _all_16_bits(
 def _loaded_as(
     picture: ImageFile.ImageFile, rawmode: str, decoder: str | None = None
 ) -> ImageFile.ImageFile:
-    """Load an opened picture with its bytes taken for another of Pillow's raw modes."""
+    """Load an opened picture, reading its bytes in another of Pillow's raw modes."""
     tiles = []
     for tile in picture.tile:
-        # Which arguments come after the mode is the decoder's: of "raw", the stride and the order.
+        # The arguments after the mode depend on the decoder; "raw" takes the stride and the order.
         others = tile[3][1:] if isinstance(tile[3], tuple) else None
         args: Any = rawmode if others is None else (rawmode, *others)
         if decoder == "raw":
@@ -299,7 +302,7 @@ def _loaded_as(
 
 
 def _bands(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """Yield the first and the end row of bands, which take less memory than a whole picture."""
+    """Yield the first row and the end row of bands, which need less memory than all rows."""
     width, height = size
     num_rows = max(1, (1 << 20) // width)
     for top in range(0, height, num_rows):
@@ -307,15 +310,16 @@ def _bands(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
 
 
 def _from_samples(samples: Samples, mode: str, said: _Said) -> Image.Image:
-    """Return a picture of 8 bits a channel, with alpha if a colour is said to be transparent.
+    """Return a picture of 8 bits a channel, with alpha if the file states a transparent colour.
 
     Args:
-        samples: [H, W, C] or, of one channel, [H, W].
+        samples: [H, W, C] or, if there is one channel, [H, W].
         mode: L, LA, RGB, RGBA or CMYK.
-        said: of these samples.
+        said: what the file states about these samples.
 
     Raises:
-        BadImage: the picture would be nearly black, or white where 0 is, although it is not.
+        BadImage: the range of the samples is unknown, and the picture would become nearly black
+            (nearly white if 0 is white).
     """
     samples = samples.reshape(*samples.shape[:2], -1)
     bits = _bits_of(samples[..., : _num_colours(mode)], said)
@@ -331,21 +335,21 @@ def _from_samples(samples: Samples, mode: str, said: _Said) -> Image.Image:
 
 
 def _bits_of(colours: Samples, said: _Said) -> int:
-    """Return the bits that the samples have, by what the file says and by the samples."""
+    """Return the bit depth of the samples, given what the file states and their values."""
     top = int(colours.max())
     if said.used:
         is_low = top < 1 << said.used and not _is_upper(colours, said.used, said.bits)
         return said.used if is_low else said.bits
     if said.is_full:
         return said.bits if top < 1 << said.bits else 16
-    # A dark picture of 8 bits, which were made 16 by a factor of 256 or 257, is one.
+    # A dark 8-bit picture that was scaled to 16 bits by 256 or 257 is accepted.
     if colours.min() < top < _DARK_16 and not _is_upper(colours, 8, 16):
         raise BadImage(_too_dark(top))
     return said.bits
 
 
 def _is_upper(samples: Samples, used: int, bits: int) -> bool:
-    """Return whether samples of `used` bits were brought to `bits`, by a shift or by a factor."""
+    """Return whether samples of `used` bits were expanded to `bits`, by a shift or a factor."""
     values = np.arange(1 << used)
     step = ((1 << bits) - 1) / ((1 << used) - 1)
     is_upper = np.zeros(1 << bits, bool)
@@ -368,7 +372,7 @@ def _power_above(top: int) -> int:
 
 
 def _scaled(samples: Samples, bits: int) -> NDArray[np.uint8]:
-    """Return samples of these bits as 8 bits."""
+    """Convert samples of `bits` bits to 8 bits."""
     if bits == 16:
         return (samples >> 8).astype(np.uint8)
     if bits >= 8:
@@ -378,22 +382,22 @@ def _scaled(samples: Samples, bits: int) -> NDArray[np.uint8]:
 
 
 def _tga_has_no_alpha(file: IO[bytes]) -> bool:
-    """Return whether the header of a TGA file says that pixels have no bits of alpha."""
+    """Return whether the header of a TGA file states that pixels have no alpha bits."""
     file.seek(17)
     return not file.read(1)[0] & 0x0F
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """Return the picture without transparency: put on white.
+    """Return the picture on a white background, without transparency.
 
     Raises:
-        BadImage: it would be all white there, although it is not.
+        BadImage: the result would be all white, although the picture has content.
     """
     if image.mode == "LAB":
         return image.convert("RGB")
     if not image.has_transparency_data:
         return image
-    if image.mode in ("La", "RGBa"):  # with colours that were multiplied by alpha
+    if image.mode in ("La", "RGBa"):  # premultiplied alpha
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
     if image.mode != "RGBA":
         image = image.convert("RGBA")

@@ -1,4 +1,4 @@
-"""Where the weights that a training starts from come from."""
+"""Finds the pretrained weights from which training starts."""
 
 from pathlib import Path
 from typing import Literal
@@ -10,14 +10,14 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 def find_weights(weights: str | None, data_dir: Path) -> Path | Literal["imagenet"] | None:
-    """Return the file that `weights` of the params names, if it names one.
+    """Return the file that the param `weights` names; "imagenet" and None are returned as given.
 
     Args:
-        weights: a path, in `data_dir` unless it is absolute; "imagenet"; or None.
+        weights: an absolute path, a path relative to `data_dir`, "imagenet", or None.
         data_dir: the folder of all datasets.
 
     Raises:
-        UserError: the file is missing, or no HDF5 file.
+        UserError: the file is missing, or is not an HDF5 file.
     """
     if weights is None or weights == "imagenet":
         return weights  # type: ignore[return-value]  # mypy does not narrow to the literal

@@ -1,4 +1,4 @@
-"""Files of datasets as their authors publish them: fetched, and checked by their sums."""
+"""Downloads the files of datasets from their authors, and verifies their checksums."""
 
 import contextlib
 import hashlib
@@ -18,12 +18,13 @@ class RemoteFile:
     """A file of a dataset, as its authors publish it.
 
     Attributes:
-        url: its address; the last part is its name on disk.
+        url: the address; its last part is the file's name on disk.
         size: bytes, as transferred.
-        md5: of the bytes as transferred, hexadecimal; what the authors publish.
-        content_sha256: of the bytes once unpacked, hexadecimal; holds for every copy, however
-            it was compressed. None where only `sha256` is published.
-        sha256: of the bytes as transferred, hexadecimal; None with `content_sha256`.
+        md5: the checksum of the transferred bytes, hexadecimal, as the authors publish it.
+        content_sha256: the checksum of the unpacked bytes, hexadecimal, so that it does not
+            depend on the compression. None if only `sha256` is published.
+        sha256: the checksum of the transferred bytes, hexadecimal. None if `content_sha256` is
+            given.
     """
 
     url: str
@@ -39,19 +40,19 @@ class RemoteFile:
 
 
 def fetch(remote: RemoteFile, folder: Path) -> Path:
-    """Fetch one file; it gets its name only once both checksums are right.
+    """Download one file; it gets its final name only after both checksums match.
 
     Args:
-        remote: what to fetch.
-        folder: where to; created where missing, and removed again if it stays empty.
+        remote: the file to download.
+        folder: the target folder; created if missing, and removed if it stays empty.
 
     Returns:
         The path of the complete file.
 
     Raises:
-        UserError: it cannot be fetched or stored, or a checksum differs.
+        UserError: the file cannot be downloaded or stored, or a checksum differs.
     """
-    import pooch  # type: ignore[import-untyped]  # slow, and needed here only
+    import pooch  # type: ignore[import-untyped]  # slow to import, and needed only here
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     pooch.get_logger().setLevel(logging.WARNING)
@@ -60,7 +61,7 @@ def fetch(remote: RemoteFile, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with (
             tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as staging,
-            # disable=None: no bar where stderr is not a terminal
+            # disable=None: no bar if stderr is not a terminal
             tqdm(total=remote.size, unit="B", unit_scale=True, leave=False, disable=None) as bar,
         ):
             downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16)
@@ -77,12 +78,12 @@ def fetch(remote: RemoteFile, folder: Path) -> Path:
             if found != expected:
                 unpacked = " once unpacked" if remote.content_sha256 else ""
                 raise UserError(f"{remote.url}: sha256 {found}{unpacked}; {expected} is accepted")
-            # Not a rename: pooch's file can be read by its owner only.
+            # Copied, not renamed, because only the owner may read pooch's file.
             with atomic_write(path) as file:
                 file.write(staged.read_bytes())
     except UserError:
         raise
-    except (OSError, ValueError) as error:  # network and disk; pooch's checksum
+    except (OSError, ValueError) as error:  # OSError: network, disk; ValueError: pooch's checksum
         reason = " ".join(str(_root_cause(error)).split()).rstrip(".")
         raise UserError(
             f"{remote.url}: not fetched to {folder}: {reason}; "
@@ -95,7 +96,7 @@ def fetch(remote: RemoteFile, folder: Path) -> Path:
 
 
 def _is_present(remote: RemoteFile, folder: Path) -> bool:
-    """Whether the published file is there; a damaged one is not."""
+    """Return whether the published file is present and its checksum matches."""
     try:
         found, expected = _sha256(remote, folder / remote.name)
     except (OSError, UserError):
@@ -104,7 +105,7 @@ def _is_present(remote: RemoteFile, folder: Path) -> bool:
 
 
 def _sha256(remote: RemoteFile, path: Path) -> tuple[str, str | None]:
-    """Return the sum of the file at `path`, and the one that is published."""
+    """Return the SHA-256 of the file at `path`, and the published one."""
     digest = hashlib.sha256()
     if remote.content_sha256:
         for chunk in read_chunks(path):
@@ -117,7 +118,7 @@ def _sha256(remote: RemoteFile, path: Path) -> tuple[str, str | None]:
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """Return the error that started the chain: requests wraps a refused connection four times."""
+    """Return the first error of the chain; requests wraps a refused connection four times."""
     while cause := error.__cause__ or error.__context__:
         error = cause
     return error

@@ -1,7 +1,7 @@
-"""Which examples form a batch: a function of the seed and the step, and of nothing else.
+"""Chooses the examples of each batch, as a function of only the seed and the step.
 
-Training that stops at step s goes on with the very batches it would have had: there is no state
-to save. Batches are given by their indices into a split.
+Training that resumes at step s gets the same batches as without the interruption, and no sampler
+state is saved. A batch is given as indices into a split.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,10 +15,12 @@ from src.seeds import stream
 
 
 class ShuffledBatches:
-    """Each example once per epoch, in a new order every epoch; an epoch's last batch is smaller.
+    """Draws each example once per epoch, reshuffled every epoch.
+
+    The last batch of an epoch may be smaller.
 
     Attributes:
-        steps_per_epoch: the batches in an epoch, ceil(N / B).
+        steps_per_epoch: the number of batches in an epoch, ceil(N / B).
     """
 
     def __init__(self, num_examples: int, batch_size: int, seed: int) -> None:
@@ -29,7 +31,7 @@ class ShuffledBatches:
         self.steps_per_epoch = -(-num_examples // batch_size)
 
     def from_step(self, step: int) -> Iterator[NDArray[np.intp]]:
-        """Yield the batches of steps `step`, `step + 1`, ... without end, each int [<= B]."""
+        """Yield the batches of steps `step`, `step + 1`, ... endlessly, each int [<= B]."""
         epoch, position = divmod(step, self.steps_per_epoch)
         while True:
             order = stream("order of examples", self.seed, epoch).permutation(self.num_examples)
@@ -50,22 +52,22 @@ class ShuffledBatches:
 
 
 class BalancedBatches:
-    """P classes x K examples a batch, by which every anchor has positives and negatives.
+    """Draws batches of P classes x K examples, so that every anchor has positives and negatives.
 
-    A round gives every class one turn, in a new order; a turn gives K examples of the class, and a
-    class begins anew when all of its examples have been given. So at every step the turns of any
-    two classes differ by at most 1, and so do the uses of any two examples of one class. Between
-    classes they differ: the examples of a class half as large come twice as often.
+    In a round, each class has one turn, in a new order. A turn draws K examples of the class. A
+    class starts again after all its examples have been drawn. At every step, the numbers of turns
+    of any two classes differ by at most 1. So do the numbers of uses of any two examples of one
+    class. Examples of a class half as large are drawn twice as often.
 
-    An epoch is so many batches as hold N examples on average. In unbalanced data these are not
-    each example once: some of a large class are left for the next epochs.
+    An epoch is the number of batches that hold N examples on average. If classes are unbalanced,
+    an epoch does not contain each example once: some of a large class come in later epochs.
 
     Attributes:
-        classes_per_batch: P as used: all classes, where there are fewer than were asked for.
-        steps_per_epoch: ceil(N / (P * K)); more, where classes with fewer than K examples make the
+        classes_per_batch: P as used; the number of classes if that is smaller than requested.
+        steps_per_epoch: ceil(N / (P * K)); more if classes with fewer than K examples make the
             batches smaller.
 
-    Source: P x K batches are those of arXiv:1703.07737, section 2.
+    Source: P x K batches are from arXiv:1703.07737, section 2.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class BalancedBatches:
         Args:
             labels: integer [N], N > 0, of any values.
             classes_per_batch: > 0.
-            examples_per_class: > 0; a class with fewer gives all that it has.
+            examples_per_class: > 0; a class with fewer examples uses all of them.
             seed: >= 0.
         """
         class_sizes = np.unique(labels, return_counts=True)[1]  # [C], ascending labels
@@ -96,16 +98,16 @@ class BalancedBatches:
         )
         self._turn_sizes = np.minimum(class_sizes, examples_per_class)  # [C]
         self.classes_per_batch = self._classes.hand_size
-        # A batch holds P / C of a round's examples on average: N divided by that, rounded up.
+        # On average, a batch holds P / C of a round's examples. Divide N by that, and round up.
         per_round = int(self._turn_sizes.sum())
         self.steps_per_epoch = -(
             -len(labels) * len(members) // (self.classes_per_batch * per_round)
         )
 
     def from_step(self, step: int) -> Iterator[NDArray[np.intp]]:
-        """Yield the batches of steps `step`, `step + 1`, ... without end, each int [<= P * K].
+        """Yield the batches of steps `step`, `step + 1`, ... endlessly, each int [<= P * K].
 
-        The examples of a class stand together.
+        The examples of a class are adjacent.
         """
         while True:
             classes = self._classes.hand(step).tolist()
@@ -126,14 +128,15 @@ class BalancedBatches:
 
 
 class _Deck:
-    """Items given by the hand: distinct within a hand, and each item once a round.
+    """Draws fixed-size hands of distinct items; each round draws every item once.
 
-    Where the hands do not divide the items, a hand takes the end of one round and the beginning of
-    the next. To be distinct, these two come from one order, which is kept until a hand ends with a
-    round, at most hand_size rounds; all that lies between them is shuffled anew each round.
+    If the hand size does not divide the number of items, a hand may span two rounds: the end of
+    one and the start of the next. To keep the hand distinct, both parts come from the same order.
+    This order is kept until a hand ends with a round, for at most hand_size rounds. The items
+    between these parts are reshuffled each round.
 
     Attributes:
-        hand_size: the items of a hand; all, where there are fewer than were asked for.
+        hand_size: the number of items in a hand; all items if there are fewer than requested.
     """
 
     def __init__(
@@ -142,12 +145,15 @@ class _Deck:
         hand_size: int,
         generator: Callable[[int], np.random.Generator],
     ) -> None:
-        """Give the n `items`, int [n], `hand_size` at a time; `generator` is that of a round."""
+        """Draw from n `items`, int [n], `hand_size` at a time.
+
+        `generator` returns the random generator for a round's number.
+        """
         self.hand_size = min(hand_size, len(items))
         self._items = items
         self._generator = generator
         self._rounds_per_order = self.hand_size // gcd(self.hand_size, len(items))
-        self._latest = (-1, items)  # the latest round's number and order
+        self._latest = (-1, items)  # the number and the order of the latest round
 
     def hand(self, number: int) -> NDArray[np.intp]:
         """Return hand `number`, int [hand_size]."""
@@ -165,12 +171,12 @@ class _Deck:
             return order
         size = len(self._items)
         if self.hand_size == size:
-            return self._items  # not worth shuffling: a hand is all of them
+            return self._items  # no shuffling needed, because a hand holds all items
         first = number - number % self._rounds_per_order
         order = self._generator(first).permutation(self._items)
         if number != first:
-            head = -number * size % self.hand_size  # of a hand that began in the round before
-            tail = (number + 1) * size % self.hand_size  # of a hand that ends in the next one
+            head = -number * size % self.hand_size  # items of a hand begun in the previous round
+            tail = (number + 1) * size % self.hand_size  # items of a hand that ends in the next
             self._generator(number).shuffle(order[head : size - tail])
         self._latest = (number, order)
         return order

@@ -1,4 +1,4 @@
-"""Which examples stand for a split that is too large to be shown whole."""
+"""Chooses the examples to show of a split that is too large to show completely."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,21 +6,21 @@ from numpy.typing import NDArray
 from src.data.split import stratified_indices
 from src.seeds import stream
 
-# Of a class that is shown, at least so many images, or all that it has.
+# The least number of images of a class that is shown, or all images if the class has fewer.
 _MIN_SHOWN = 8
 
 
 def shown_indices(labels: NDArray[np.int32], limit: int, seed: int) -> NDArray[np.intp]:
-    """Return the examples that are shown of a split.
+    """Return the examples of a split to show.
 
-    Of a split larger than `limit` every class gives its share. If that were less than two of most
-    classes, which would part the images of one class from each other, fewer classes are shown,
-    with more of each.
+    If the split is larger than `limit`, the sample is stratified by class. If most classes would
+    then have fewer than two images, fewer classes are shown, with more images each. So images of
+    one class are still seen together.
 
     Args:
         labels: int32 [N].
-        limit: how many, at the most.
-        seed: fixes which.
+        limit: the largest number of examples.
+        seed: fixes the choice.
 
     Returns:
         int [<= limit], ascending.
@@ -35,7 +35,8 @@ def shown_indices(labels: NDArray[np.int32], limit: int, seed: int) -> NDArray[n
     numbers = np.minimum(sizes, np.maximum(_MIN_SHOWN, np.floor(shares))).astype(int)
     drawn = rng.permutation(len(sizes))
     numbers[drawn[np.cumsum(numbers[drawn]) > limit]] = 0
-    # Each example's rank in a random order of its class: those before the class's number are shown.
+    # Rank the examples of each class in random order. Those with a rank below the class's number
+    # are shown.
     order = np.lexsort([rng.permutation(len(labels)), places])
     ranks = np.empty(len(labels), np.intp)
     ranks[order] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)

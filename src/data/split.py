@@ -1,4 +1,4 @@
-"""A split: the part of a dataset that is trained on, chosen by, or tested on."""
+"""Defines Split, a part of a dataset (train, validation or test), and draws stratified samples."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -16,17 +16,17 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Split:
-    """Images, their labels, and what the labels are called.
+    """Images, their labels and the class names.
 
     Attributes:
-        images: uint8 [N, H, W, C], pixels 0 to 255; C is 1 (grey) or 3 (colour). An array, or what
-            stays on disk and behaves as one along the first axis.
-        labels: int32 [N], each the position of its class in `class_names`.
+        images: uint8 [N, H, W, C], pixels 0 to 255; C is 1 (grey) or 3 (colour). An array, or an
+            object that reads from disk and behaves like an array along the first axis.
+        labels: int32 [N], the position of each image's class in `class_names`.
         class_names: the classes of the whole dataset, in the order of their labels.
-        paths: text [N], the file of each image within the dataset's folder; None where a dataset
-            does not keep its images in files of their own.
-        digests: uint64 [N], of each image's pixels: equal where they are.
-        file_digests: uint64 [N], of the files that `paths` names; None without `paths`.
+        paths: text [N], the file of each image within the dataset's folder. None if the dataset
+            does not store each image in its own file.
+        digests: uint64 [N], hashes of each image's pixels; equal pixels have equal digests.
+        file_digests: uint64 [N], hashes of the files in `paths`; None without `paths`.
     """
 
     images: Images
@@ -47,7 +47,7 @@ class Split:
         )
 
     def joined(self, other: "Split") -> "Split":
-        """Return these examples and, behind them, those of another split of the same dataset."""
+        """Return these examples followed by those of another split of the same dataset."""
         others = other._facts()
         facts: dict[str, Any] = {
             name: np.concatenate([values, others[name]]) for name, values in self._facts().items()
@@ -56,21 +56,21 @@ class Split:
         return replace(self, images=joined(self.images, other.images), labels=labels, **facts)
 
     def _facts(self) -> dict[str, NDArray[Any]]:
-        """Return what else is known of each image, by the attribute's name."""
+        """Return the optional attributes that are not None, by name."""
         names = [field.name for field in fields(self)][3:]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the files of a dataset hold, before the splits that they do not have are drawn.
+    """The content of a dataset's files, before missing splits are drawn.
 
     Attributes:
         source: the file or folder, for messages.
-        splits: `train`, and `validation` and `test` where the dataset has them itself; none of
-            them empty, all of the same class names.
-        origins: where each is from, in a few words.
-        warnings: what a user should know of how the files were understood, a line each.
+        splits: `train`, and `validation` and `test` if the dataset defines them. All are
+            non-empty and have the same class names.
+        origins: where each split comes from, in a few words.
+        warnings: what the user should know about how the files were read, a line each.
     """
 
     source: Path
@@ -80,14 +80,14 @@ class Dataset:
 
 
 def stratified_indices(labels: NDArray[np.int32], count: int, seed: int) -> NDArray[np.intp]:
-    """Draw examples such that every class has its share.
+    """Draw a sample, stratified by class.
 
     Args:
         labels: int32 [N].
-        count: how many, at most N. Of a class of n come `count * n / N`, rounded such that the sum
-            is `count`: the classes with the largest remainders give one more, of equal ones those
-            that the seed draws.
-        seed: fixes which.
+        count: the number of examples to draw, at most N. A class of n gives `count * n / N`,
+            rounded so that the sum is `count`. The classes with the largest remainders give one
+            more; the seed decides ties.
+        seed: fixes the choice.
 
     Returns:
         int [count], ascending.
@@ -107,17 +107,17 @@ def stratified_indices(labels: NDArray[np.int32], count: int, seed: int) -> NDAr
 
 
 def class_indices(labels: NDArray[np.int32], count: int, seed: int) -> NDArray[np.intp]:
-    """Draw whole classes, of those that have two examples or more, in an order that is the seed's.
+    """Draw whole classes with at least two examples each, in an order that the seed fixes.
 
     Args:
         labels: int32 [N].
-        count: how many examples are wanted. A class joins if that brings the number nearer to it;
-            if fewer than two do, the smallest ones join.
-        seed: fixes which.
+        count: the wanted number of examples. A class is drawn if it brings the total closer to
+            `count`. If fewer than two are drawn, the smallest other classes are added.
+        seed: fixes the choice.
 
     Returns:
-        int, the examples drawn, ascending: of at least two classes, and such that two are left, one
-        of them of two examples. None at all where there are too few classes for that.
+        The drawn examples, int, ascending. At least two classes are drawn, and at least two
+        remain, one of them with two examples. Empty if there are too few classes for that.
     """
     classes, class_sizes = np.unique(labels, return_counts=True)
     candidates = np.flatnonzero(class_sizes > 1)
@@ -139,6 +139,6 @@ def class_indices(labels: NDArray[np.int32], count: int, seed: int) -> NDArray[n
 
 
 def share_with_positive(labels: NDArray[np.int32]) -> float | None:
-    """Return the share of examples that have another of their class; None where there is none."""
+    """Return the share of examples whose class has another example; None without examples."""
     counts = np.unique(labels, return_counts=True)[1]
     return float(counts[counts > 1].sum() / len(labels)) if len(labels) else None

@@ -1,1 +1,1 @@
-"""The datasets, a file each; src.registry.DATASETS names them."""
+"""The datasets, one module each; they are registered in src.registry.DATASETS."""

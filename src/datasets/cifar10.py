@@ -1,4 +1,4 @@
-"""CIFAR-10: colour pictures of ten classes, in the binary version, which holds bytes alone."""
+"""Loads CIFAR-10, colour pictures of ten classes, from the binary version (plain bytes)."""
 
 import gzip
 import io
@@ -42,7 +42,7 @@ TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_FILES = ("test_batch.bin",)
 
 IMAGES_PER_FILE = 10_000
-IMAGE_SHAPE = (3, 32, 32)  # channels first: all of red, then green, then blue
+IMAGE_SHAPE = (3, 32, 32)  # channels first: red, then green, then blue
 _CHUNK = 1 << 20
 RECORD_SIZE = 1 + 3 * 32 * 32  # the label, then the image
 
@@ -61,13 +61,13 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     """Load CIFAR-10.
 
     Args:
-        data_dir: the folder that holds `cifar10/`, or `cifar10/` itself, with the archive or with
-            the files in it, extracted.
-        params: of which CIFAR-10 reads nothing.
+        data_dir: the folder that holds `cifar10/`, or `cifar10/` itself. It contains the archive or
+            its extracted files.
+        params: not used.
 
     Returns:
-        `train`, of the five training files, and `test`: images uint8 [N, 32, 32, 3], labels int32
-        [N], the names of the classes.
+        `train`, from the five training files, and `test`: images uint8 [N, 32, 32, 3], labels
+        int32 [N], the class names.
 
     Raises:
         UserError: a file is missing or damaged.
@@ -91,8 +91,8 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     return Dataset(folder, splits, origins)
 
 
-# What gzip raises, and tarfile, which is not made for headers that lie: it converts, looks up and
-# calculates with what stands there.
+# The errors of gzip and tarfile. On false headers, tarfile raises many types, because it converts
+# and computes with the values without checking them.
 _DAMAGED = (
     *(tarfile.TarError, EOFError, OSError, zlib.error),
     *(ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError),
@@ -100,10 +100,10 @@ _DAMAGED = (
 
 
 class _Bounded(gzip.GzipFile):
-    """What is packed in a file, in parts no larger than a member, and not for ever.
+    """A gzip reader with limits on the size of one read and on the total unpacked size.
 
-    A header can state any length of a name, or of a gap before the next header; and a few
-    megabytes can unpack to any size.
+    The limits are needed because a tar header can state any length of a name or of a gap before
+    the next header. Also, a few megabytes can unpack to any size.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -132,7 +132,7 @@ class _Bounded(gzip.GzipFile):
 def _read(
     folders: Sequence[Path], names: Sequence[str], data_dir: Path
 ) -> tuple[Path, list[bytes]]:
-    """Return the content of the files, and the folder or archive that has them all."""
+    """Return the folder or archive that has all files, and their content."""
     for folder in folders:
         for place in (folder, folder / ARCHIVE_FOLDER):
             if all((place / name).is_file() for name in names):
@@ -155,8 +155,8 @@ def _read_file(path: Path) -> bytes:
 def _read_archive(path: Path, names: Sequence[str]) -> list[bytes]:
     """Return the content of members of the archive; nothing is extracted to disk.
 
-    A member is known by the last part of its name, and read only if its header states the right
-    size: neither its folder nor its content can do harm.
+    For safety, a member's folder is ignored: only the last part of its name counts. A member is
+    read only if its header states the expected size.
     """
     contents: dict[str, bytes] = {}
     try:
@@ -175,7 +175,7 @@ def _read_archive(path: Path, names: Sequence[str]) -> list[bytes]:
                 _check_size(path / name, member.size)
                 content = archive.extractfile(member)
                 contents[name] = content.read() if content else b""
-            while stream.read(_CHUNK):  # to the end, where gzip checks its sum
+            while stream.read(_CHUNK):  # read to the end, where gzip verifies its checksum
                 pass
     except UserError:
         raise

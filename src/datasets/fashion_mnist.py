@@ -1,4 +1,4 @@
-"""Fashion-MNIST: articles of clothing in MNIST's format (arXiv:1708.07747)."""
+"""Loads Fashion-MNIST, articles of clothing in MNIST's format (arXiv:1708.07747)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ CLASS_NAMES = (
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
-# The authors' repository; the address in its README is the same files over plain http.
+# The authors' repository. Its README links to the same files over plain http.
 BASE_URL = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
 
 REMOTE_FILES = (
@@ -60,13 +60,13 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     """Load Fashion-MNIST.
 
     Args:
-        data_dir: the folder that holds `fashion_mnist/`, or `fashion_mnist/` itself; where
-            neither has the files, those of the Debian package are taken.
-        params: of which Fashion-MNIST reads nothing.
+        data_dir: the folder that holds `fashion_mnist/`, or `fashion_mnist/` itself. If neither
+            has the files, those of the Debian package are used.
+        params: not used.
 
     Returns:
-        `train` and `test`: images uint8 [N, 28, 28, 1], labels int32 [N], the articles as class
-        names.
+        `train` and `test`: images uint8 [N, 28, 28, 1], labels int32 [N]; the class names are the
+        articles.
 
     Raises:
         UserError: a file is missing or damaged.

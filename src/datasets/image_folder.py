@@ -1,4 +1,4 @@
-"""One's own pictures: a folder for each class, or a CSV file of paths and labels."""
+"""Loads the user's own pictures: one folder per class, or a CSV file of paths and labels."""
 
 import hashlib
 import os
@@ -20,40 +20,40 @@ from src.printable import printable
 if TYPE_CHECKING:
     from src.params.schema import Params
 
-CACHE_FOLDER = ".tripletboard"  # hidden, as all that is not looked at for pictures
+CACHE_FOLDER = ".tripletboard"  # hidden, so that it is not searched for pictures
 
-# Of the bad pictures, those that are named on the console.
+# The largest number of bad pictures named on the console.
 _MAX_NAMED = 20
 
 
 def load(data_dir: Path, params: "Params") -> Dataset:
     """Load the pictures in `data_dir`/`image_dir`.
 
-    Either each folder in there is a class, at any depth, or `image_csv` lists the pictures. They
-    are decoded and resized once, into a cache beside them, of which a split reads what it is asked
-    for: a data set may be larger than memory.
+    Either each folder is a class, with pictures at any depth, or `image_csv` lists the pictures.
+    They are decoded and resized once, into a cache, by default beside them. A split reads from the
+    cache only the images it needs, so the dataset may be larger than memory.
 
-    Folders such as `train/`, `validation/` and `test/` (see `src.data.listing.split_of`), each
-    with a folder for each class, or the column `split` of the CSV file, say what is trained and
-    tested on.
+    The splits are defined by folders such as `train/`, `validation/` and `test/`, each with one
+    folder per class (see `src.data.listing.split_of`). With a CSV file, its column `split`
+    defines them.
 
     Args:
         data_dir: the folder of all datasets.
-        params: `image_dir`, `image_csv`, `image_size`, `image_mode`, `image_resize`,
-            `on_bad_image`, `image_cache`.
+        params: uses `image_dir`, `image_csv`, `image_size`, `image_mode`, `image_resize`,
+            `on_bad_image` and `image_cache`.
 
     Returns:
-        `train`, and the other splits that there are: images uint8 [N, S, S, C] on disk, labels
-        int32 [N]; the class names are sorted, numbers as numbers.
+        `train` and the other splits that are defined: images uint8 [N, S, S, C] on disk, labels
+        int32 [N]. The class names are sorted, numbers by value.
 
     Raises:
-        UserError: there are no pictures or only one class, a split that is there has none, the CSV
-            file is wrong, or a picture is bad and `on_bad_image` says "error".
+        UserError: there are no pictures, only one class or no train split; a split has no usable
+            picture; the CSV file is invalid; or a picture is bad and `on_bad_image` is "error".
     """
     folder = data_dir / params.image_dir
     source = folder / params.image_csv if params.image_csv else folder
     listing = read_csv(folder, source) if params.image_csv else walk(folder)
-    assert params.image_size  # which Params asks for
+    assert params.image_size  # Params requires it
     cache = cached_images(
         folder,
         listing.paths,
@@ -73,7 +73,7 @@ def load(data_dir: Path, params: "Params") -> Dataset:
             f"({listed(class_names) or 'none'}); accepted: at least 2 classes, each a folder of "
             f"pictures or a label of the CSV file{_hint(listing.paths, params)}"
         )
-        raise UserError("\n".join([*listing.warnings, error]))  # of which one may be the reason
+        raise UserError("\n".join([*listing.warnings, error]))  # a warning may name the cause
     if "train" not in listing.origins:
         raise UserError(
             f"{source}: no picture is of the train split; accepted: a column split that says "
@@ -104,7 +104,7 @@ def load(data_dir: Path, params: "Params") -> Dataset:
 
 
 def _hint(paths: Sequence[str], params: "Params") -> str:
-    """Return which `image_dir` may be meant where all classes stand in one folder more."""
+    """Return a hint to the right `image_dir` if all class folders are one level deeper."""
     parts = [path.split(os.sep) for path in paths]
     tops = {part[0] for part in parts}
     inner = {part[1] for part in parts if len(part) > 2}
@@ -114,11 +114,11 @@ def _hint(paths: Sequence[str], params: "Params") -> str:
 
 
 def _cache_path(data_dir: Path, folder: Path, params: "Params") -> Path:
-    """Return the cache of these params: another size or CSV file has another cache."""
+    """Return the cache file; each image mode, size, resize method and CSV file has its own."""
     name = f"{params.image_mode}-{params.image_size}-{params.image_resize}"
     if params.image_cache is None:
         directory, source = folder / CACHE_FOLDER, params.image_csv or ""
-    else:  # which data sets may share
+    else:  # several datasets may share this folder
         directory, source = data_dir / params.image_cache, f"{folder.resolve()} {params.image_csv}"
     key = f"-{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}" if source else ""
     return directory / f"{name}{key}.npy"
@@ -127,7 +127,7 @@ def _cache_path(data_dir: Path, folder: Path, params: "Params") -> Path:
 def _bad_pictures(
     folder: Path, listing: Listing, cache: ImageCache, on_bad_image: str
 ) -> list[str]:
-    """Return warnings that name the bad pictures, or raise an error that does."""
+    """Return warnings that name the bad pictures; raise an error if `on_bad_image` is "error"."""
     if not cache.bad:
         return []
     lines = []

@@ -1,4 +1,4 @@
-"""MNIST: handwritten digits, in the four IDX files whose names other datasets have taken over."""
+"""Loads MNIST, handwritten digits, and any dataset in the same four IDX files."""
 
 import os
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ def load(data_dir: Path, params: "Params") -> Dataset:
 
     Args:
         data_dir: the folder that holds `mnist/`, or `mnist/` itself.
-        params: of which MNIST reads nothing.
+        params: not used.
 
     Returns:
-        `train` and `test`: images uint8 [N, 28, 28, 1], labels int32 [N], the digits as class
-        names.
+        `train` and `test`: images uint8 [N, 28, 28, 1], labels int32 [N]; the class names are the
+        digits.
 
     Raises:
         UserError: a file is missing or damaged.
@@ -41,10 +41,10 @@ def load(data_dir: Path, params: "Params") -> Dataset:
 
 
 def dataset_folders(dataset: str, data_dir: Path) -> list[Path]:
-    """Return the folders that may hold the files of `dataset`, the first to be looked in first.
+    """Return the folders that may hold the files of `dataset`, in search order.
 
-    `data_dir` itself is one of them unless it is named after another dataset: the files of
-    MNIST and Fashion-MNIST have the same names, and one must not be taken for the other.
+    `data_dir` itself is included unless its name is that of another dataset. The files of MNIST
+    and Fashion-MNIST have the same names and must not be confused.
     """
     own_name = Path(os.path.abspath(data_dir)).name.replace("-", "_")
     if own_name != dataset and own_name in DATASETS:
@@ -55,16 +55,16 @@ def dataset_folders(dataset: str, data_dir: Path) -> list[Path]:
 def load_mnist_layout(
     folders: Sequence[Path], *, class_names: tuple[str, ...], advice: str
 ) -> Dataset:
-    """Load a dataset that comes in MNIST's four files.
+    """Load a dataset that consists of MNIST's four files.
 
-    The files are `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two of `t10k-`,
-    raw or with `.gz`; `train-images.idx3-ubyte` is understood as well. Images and labels are
-    always taken from the same folder.
+    The files are `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same two with
+    `t10k-`, raw or as `.gz`. The spelling `train-images.idx3-ubyte` is also accepted. Images and
+    labels are always read from the same folder.
 
     Args:
-        folders: where to look, in this order.
+        folders: the folders to search, in this order.
         class_names: the names of labels 0, 1, ...
-        advice: how to get the files, for the message when they are missing.
+        advice: how to get the files, for the message if they are missing.
 
     Returns:
         `train` and `test`: images uint8 [N, H, W, 1], labels int32 [N], N at least 1.
@@ -88,7 +88,7 @@ def load_mnist_layout(
 
 
 def _find_pair(folders: Sequence[Path], prefix: str, advice: str) -> tuple[Path, Path]:
-    """Return the files of images and of labels from the first folder that has both."""
+    """Return the image file and the label file from the first folder that has both."""
     names = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
     missing = set(names)
     for folder in folders:
@@ -106,7 +106,7 @@ def _find_pair(folders: Sequence[Path], prefix: str, advice: str) -> tuple[Path,
 
 
 def _find_file(folder: Path, name: str) -> Path | None:
-    """Return the file called `name` in one of its spellings, None where there is none."""
+    """Return the file `name` in one of its spellings, or None if there is none."""
     for spelling in (name, name.replace("-idx", ".idx")):
         for suffix in (".gz", ""):
             path = folder / (spelling + suffix)
@@ -118,7 +118,7 @@ def _find_file(folder: Path, name: str) -> Path | None:
 def _read_pair(
     images_path: Path, labels_path: Path, num_classes: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Return images uint8 [N, H, W] and labels int32 [N] that belong together."""
+    """Return images uint8 [N, H, W] and their labels int32 [N]; raise UserError on a mismatch."""
     images, labels = read_idx(images_path), read_idx(labels_path)
     for path, array, axes in ((images_path, images, "N x H x W"), (labels_path, labels, "N")):
         if array.ndim != len(axes.split(" x ")):
