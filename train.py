@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from model.training.run import run as train
 from src.experiment.experiment import Experiment
-from src.params.schema import load_params
+from src.params.reading import load_params
 from src.system.cli import add_keep_splits, experiment_parser, run
 
 EXAMPLES = """\

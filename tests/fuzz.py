@@ -51,7 +51,8 @@ from src.experiment.curves import read_curves  # noqa: E402
 from src.experiment.data_record import DataRecord, read_record, save_record  # noqa: E402
 from src.experiment.experiment import Best, Experiment  # noqa: E402
 from src.mining.triplets import load_triplets, save_triplets  # noqa: E402
-from src.params.schema import Params, load_params, save_params  # noqa: E402
+from src.params.reading import load_params, save_params  # noqa: E402
+from src.params.schema import Params  # noqa: E402
 from src.projector.files import write_projector  # noqa: E402
 from src.projector.metadata import write_metadata  # noqa: E402
 from src.projector.sprite import MAX_SHEET_SIDE, sprite_sheet  # noqa: E402

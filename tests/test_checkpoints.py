@@ -12,7 +12,7 @@ import train
 import visualize
 from src.errors import UserError
 from src.experiment.experiment import Experiment
-from src.params.schema import load_params
+from src.params.reading import load_params
 
 DATA = ".data-00000-of-00001"
 

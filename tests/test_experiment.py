@@ -7,7 +7,8 @@ import pytest
 
 from src.errors import UserError
 from src.experiment.experiment import Best, Experiment
-from src.params.schema import DURATION_KEYS, Augment, Params, load_params, save_params
+from src.params.reading import load_params, save_params
+from src.params.schema import DURATION_KEYS, Augment, Params
 
 
 @pytest.fixture

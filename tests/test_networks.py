@@ -7,7 +7,8 @@ import pytest
 
 from model.estimator import tf
 from src.errors import UserError
-from src.params.schema import Params, load_params
+from src.params.reading import load_params
+from src.params.schema import Params
 from src.registry import NETWORKS, look_up
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"

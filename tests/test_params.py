@@ -12,17 +12,9 @@ from pydantic import ValidationError
 
 from src.errors import UserError
 from src.params.metric_names import BEST_METRICS
+from src.params.reading import format_value, load_params, save_params
 from src.params.reference import SCHEMA_PATH, TABLE_PATH, json_schema, markdown
-from src.params.schema import (
-    DURATION_KEYS,
-    Augment,
-    Params,
-    Role,
-    format_value,
-    keys_with,
-    load_params,
-    save_params,
-)
+from src.params.schema import DURATION_KEYS, Augment, Params, Role, keys_with
 
 ROOT = Path(__file__).parent.parent
 

@@ -18,7 +18,8 @@ from src.comparing.results import read_result, read_results
 from src.errors import UserError
 from src.experiment.experiment import Experiment
 from src.experiment.status import Status
-from src.params.schema import Params, save_params
+from src.params.reading import save_params
+from src.params.schema import Params
 from src.system.lock import LOCK_FILE
 
 FINISHED = {

@@ -14,7 +14,8 @@ from src.experiment.damaged import set_aside
 from src.experiment.experiment import Best, Experiment, run_files
 from src.experiment.run_files import FILES, FOLDERS, check_own, discard
 from src.experiment.status import Status
-from src.params.schema import Params, save_params
+from src.params.reading import save_params
+from src.params.schema import Params
 
 MUTATIONS = ("mkdir", "rename", "replace", "unlink", "remove", "rmdir", "link", "symlink", "open")
 

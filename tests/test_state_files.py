@@ -10,7 +10,8 @@ from src.errors import UserError
 from src.experiment.checkpoint_files import write_state
 from src.experiment.experiment import Best, Experiment
 from src.experiment.state_files import MAX_BYTES
-from src.params.schema import Params, save_params
+from src.params.reading import save_params
+from src.params.schema import Params
 
 BEST = {
     "metric": "loss",

@@ -23,7 +23,8 @@ from src.data.loading import load_data
 from src.errors import SweepFailed, UserError
 from src.experiment.experiment import Experiment
 from src.experiment.facts import check_facts, check_training
-from src.params.schema import Params, load_params
+from src.params.reading import load_params
+from src.params.schema import Params
 from src.sweeping.local import Outcome
 from src.sweeping.plan import (
     DATA_KEYS,
@@ -565,7 +566,7 @@ import json, sys, time
 from pathlib import Path
 from src.experiment.experiment import Experiment
 from src.system.lock import one_writer
-from src.params.schema import load_params
+from src.params.reading import load_params
 directory = Path(sys.argv[1])
 experiment = Experiment(directory)
 with one_writer(directory):

@@ -12,7 +12,8 @@ from src.data.split import Split
 from src.embeddings import layouts
 from src.errors import UserError
 from src.experiment.experiment import Best, Experiment
-from src.params.schema import Params, save_params
+from src.params.reading import save_params
+from src.params.schema import Params
 from src.projector.view import Viewer
 from src.system.cache import digest, load_arrays, save_arrays
 

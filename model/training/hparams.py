@@ -17,7 +17,8 @@ from tensorboard.plugins.hparams.summary import experiment_pb, session_end_pb, s
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from src.comparing.comparison import WITHOUT_EFFECT, flat_params
-from src.params.schema import Augment, Params, format_value
+from src.params.reading import format_value
+from src.params.schema import Augment, Params
 
 _SUFFIX = ".hparams"
 

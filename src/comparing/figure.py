@@ -15,7 +15,7 @@ from src.comparing.comparison import Comparison, Row
 from src.comparing.formats import shown
 from src.experiment.curves import Curve
 from src.experiment.status import Status
-from src.params.schema import format_value
+from src.params.reading import format_value
 
 CURVE_TAGS = ("loss", "fraction_positive", "recall_at_1_within", "map_at_r_within")
 """The summaries of the evaluations on the validation split that `curves` are of."""

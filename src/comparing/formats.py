@@ -13,7 +13,7 @@ from typing import Any
 
 from src.comparing.comparison import Column, Comparison, Row, Statistic
 from src.experiment.status import Status
-from src.params.schema import format_value
+from src.params.reading import format_value
 from src.printable import printable
 
 MISSING = "-"

@@ -17,7 +17,8 @@ from typing import Any
 from src.errors import UserError
 from src.experiment.experiment import Experiment
 from src.experiment.status import Status
-from src.params.schema import Params, format_value, load_params
+from src.params.reading import format_value, load_params
+from src.params.schema import Params
 from src.printable import printable
 from src.system.lock import has_writer
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from src.experiment.table import format_number
-from src.params.schema import Params, format_value
+from src.params.reading import format_value
+from src.params.schema import Params
 from src.printable import printable
 from src.registry import FIGURES
 from src.system.atomic import atomic_write

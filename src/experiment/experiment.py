@@ -25,7 +25,8 @@ from src.experiment.damaged import set_aside
 from src.experiment.state_files import Best
 from src.experiment.status import Status
 from src.params.messages import shown
-from src.params.schema import Params, load_params, save_params
+from src.params.reading import load_params, save_params
+from src.params.schema import Params
 from src.system.atomic import atomic_write
 from src.system.regular_file import read_regular
 

@@ -7,7 +7,7 @@ from src.distance import DISTANCES
 from src.drawing.style import FAINT, NEGATIVE_COLOR, POSITIVE_COLOR, new_figure
 from src.embeddings.pairs import Pairs
 from src.figures import FigureData, Picture
-from src.params.schema import format_value
+from src.params.reading import format_value
 
 
 def draw(data: FigureData) -> Picture | None:

@@ -18,7 +18,7 @@ from src.drawing.style import (
 )
 from src.figures import FigureData, Picture
 from src.mining.distances import paired_distances
-from src.params.schema import format_value
+from src.params.reading import format_value
 
 _NUM_TRIPLETS = 6
 
