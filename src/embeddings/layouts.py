@@ -48,7 +48,7 @@ NUM_NEIGHBORS = 15
 UMAP_EPOCHS = 200
 """UMAP's default for more than 10 000 points, used for every size. Its default below is 500."""
 
-# Embeddings are rescaled unless their largest magnitude has a binary exponent from -40 to 40.
+# Embeddings are rescaled if their largest magnitude has a binary exponent beyond +- this number.
 _LARGEST_EXPONENT = 40
 
 _PACKAGES = {
