@@ -1,1 +1,1 @@
-"""How pictures look; the pictures themselves are in `src/figures`."""
+"""Drawing tools shared by the pictures in `src/figures`: style, scatter plots, pages, GIFs."""

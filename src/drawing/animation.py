@@ -1,4 +1,4 @@
-"""Frames to an animated GIF."""
+"""Writes frames as an animated GIF."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,24 +8,24 @@ from PIL import Image
 from src.system.atomic import atomic_write
 from src.system.progress import phase
 
-# A frame is looked at through this many pixels a side to choose the common palette.
+# To choose the common palette, each frame is reduced to at most this many pixels a side.
 _PREVIEW_SIDE = 256
 
 
 def write_gif(
     path: Path, frames: Sequence[Image.Image], *, seconds: float = 0.5, last_seconds: float = 2.5
 ) -> None:
-    """Write an animated GIF that repeats for ever.
+    """Write an animated GIF that repeats without end.
 
-    All frames share one palette of 256 colours, chosen from all of them, and are not dithered: a
-    palette for each, or dots that are set anew each time, would make what stands still flicker.
-    Of frames in a row that are equal, one is shown for the time of all.
+    All frames share one palette of 256 colours, chosen from all frames, without dithering. Separate
+    palettes or dithering would make still areas flicker. Equal consecutive frames become one frame,
+    shown for their total time.
 
     Args:
         path: the file to create or replace.
         frames: RGB, at least one, all of one size.
-        seconds: how long each frame is shown, to a hundredth.
-        last_seconds: how long the last one is.
+        seconds: display time of each frame, rounded to 0.01 s.
+        last_seconds: display time of the last frame.
     """
     durations = [round(100 * seconds) * 10] * (len(frames) - 1) + [round(100 * last_seconds) * 10]
     with phase(f"writing {path.name}"):

@@ -1,4 +1,4 @@
-"""One page with all pictures of an experiment: HTML that needs no other file, no script, no net."""
+"""Writes one HTML page with all pictures of an experiment: self-contained, no scripts, offline."""
 
 import base64
 import html
@@ -42,12 +42,12 @@ summary { cursor: pointer; margin: 0.7rem 0; }
 """
 
 _LEADING = ("map_at_r_within", "recall_at_1_within", "recall_at_1", "loss", "fraction_positive")
-"""The metrics that stand above the others."""
+"""These metrics come first in the table."""
 
 _NOTHING_TO_CONFUSE = """No two of the images are of one class, so that there are no distances of
 positives, confusions, mistakes or triplets to be shown."""
 
-# The title and caption of an animation of a running training, and of that of the checkpoints.
+# Titles and captions of the two animations: of a running training, and of the checkpoints.
 _LIVE = (
     "The training as a film",
     "A picture after each evaluation, always of the same test images, in one frame.",
@@ -59,17 +59,17 @@ _EVOLUTION = (
 
 
 def animations(directory: Path) -> list[Path]:
-    """Return the animations that stand beside the pictures in `directory`."""
+    """Return the animations that exist in `directory` and its `live` folder."""
     live = (directory / "live" / f"{name}.gif" for name in FIGURES)
     return [path for path in (directory / "evolution.gif", *live) if path.is_file()]
 
 
 def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"]) -> Path:
-    """Write `index.html`, which shows the pictures' SVG files of the same directory.
+    """Write `index.html`, which embeds the pictures' SVG files from the same directory.
 
     Args:
-        directory: where `NAME.svg` of each picture stands, and perhaps `animations`.
-        data: what they are drawn from.
+        directory: contains `NAME.svg` for each picture, and the animations, if any.
+        data: the data of the pictures.
         pictures: by name, in the order of the page.
 
     Returns:
@@ -118,7 +118,7 @@ def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"])
 
 
 def escape(text: str) -> str:
-    """Return text for the page: what is not printed as itself is escaped, and then HTML's signs."""
+    """Return text for the page: unprintable characters are escaped, then HTML's special ones."""
     return html.escape(printable(text))
 
 
@@ -131,12 +131,12 @@ def _figure(name: str, title: str, image: str, alt: str, caption: str) -> list[s
 
 
 def _data_uri(path: Path, media_type: str) -> str:
-    """Return a file as a URI that holds its bytes."""
+    """Return a file's bytes as a data URI."""
     return f"data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def _metrics(metrics: Mapping[str, Mapping[str, float | None]]) -> list[str]:
-    """Return the table of metrics, a column for each split."""
+    """Return the table of metrics, one column per split."""
     if not metrics:
         return []
     known = list(dict.fromkeys(name for of_split in metrics.values() for name in of_split))
@@ -166,7 +166,7 @@ def _number(value: object) -> str:
 
 
 def _classes(data: "FigureData") -> list[str]:
-    """Return the table of classes: their names as they are, which pictures may have to shorten."""
+    """Return the table of classes with their full names; pictures may shorten names."""
     names = data.split.class_names
     numbers = np.bincount(data.split.labels, minlength=len(names))
     rows = [
@@ -185,7 +185,7 @@ def _classes(data: "FigureData") -> list[str]:
 
 
 def _params(params: Params) -> list[str]:
-    """Return the tables of params: those that differ from the defaults, and folded the others."""
+    """Return two tables of params: changed from the defaults, and (folded) at their defaults."""
     values, defaults = params.model_dump(), Params().model_dump()
     chosen = [key for key in values if values[key] != defaults[key]]
     return [

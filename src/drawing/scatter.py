@@ -1,4 +1,4 @@
-"""A layout as a map: a point for each image in the colour of its class, names, and thumbnails."""
+"""Draws a layout as a scatter plot: points coloured by class, class names, and thumbnails."""
 
 from collections.abc import Iterable, Sequence
 
@@ -16,30 +16,30 @@ from src.drawing.style import INK, class_colors, display_names, figure_image, ne
 from src.drawing.thumbnails import compose, tinted, without_overlap
 from src.figures import LAYOUT_TITLES, FigureData, Picture
 
-# Inches; thumbnails never overlap, and stop before they hide the map.
+# Side of a thumbnail in inches, and their maximum number, so that they do not hide the map.
 _THUMBNAIL_SIDE = 0.27
 _MAX_THUMBNAILS = 500
 
 _MAX_NAMES = 100
-"""Of more classes only the largest are named: names would hide the map, and then each other."""
+"""With more classes, only the largest are named, because names would hide the map."""
 
 HALO = [patheffects.withStroke(linewidth=2.5, foreground="white")]
 
 
 def square_limits(layouts: Iterable[NDArray[np.float32]]) -> tuple[float, float, float, float]:
-    """Return the square that holds every point of all layouts, with a margin.
+    """Return the square that contains every point of all layouts, with a margin.
 
     Args:
-        layouts: float32 [N, 2] each, in one frame.
+        layouts: float32 [N, 2] each, in one coordinate frame.
 
     Returns:
-        Its left, right, bottom and top.
+        Left, right, bottom and top of the square.
     """
     corners = [(layout.min(axis=0), layout.max(axis=0)) for layout in layouts]
     low = np.min([corner[0] for corner in corners], axis=0)
     high = np.max([corner[1] for corner in corners], axis=0)
     center = (low + high) / 2
-    half = float(max(high - low)) * 0.53 or 1.0  # 1 where all points are one
+    half = float(max(high - low)) * 0.53 or 1.0  # 1 if all points are equal
     (left, bottom), (right, top) = center - half, center + half
     return float(left), float(right), float(bottom), float(top)
 
@@ -56,18 +56,18 @@ def draw_classes(
 ) -> None:
     """Draw a layout into axes, which become a square frame.
 
-    Points are pixels also in an SVG, which ten thousand circles would make slow. Each class is
-    named at the one of its points that is nearest to its median; a name that has to make way for
-    another one has a line to that point.
+    Points are pixels even in an SVG, because ten thousand circles would make it slow. Each class
+    name stands at the class's point nearest to its median. If another name occupies that place, the
+    name moves and a line leads to the point.
 
     Args:
         axes: to draw into.
         layout: float32 [N, 2].
         labels: int32 [N].
         class_names: by label.
-        images: uint8 [N, H, W, C], for thumbnails; None for none.
-        limits: left, right, bottom, top; None for what holds all points.
-        has_ticks: whether numbers at the axes tell the scale.
+        images: uint8 [N, H, W, C], for thumbnails; None for no thumbnails.
+        limits: left, right, bottom, top; None for a square that contains all points.
+        has_ticks: whether the axes have numbers that show the scale.
     """
     left, right, bottom, top = limits or square_limits([layout])
     axes.set(xlim=(left, right), ylim=(bottom, top))
@@ -77,7 +77,7 @@ def draw_classes(
     for spine in axes.spines.values():
         spine.set(visible=True, color="#dddddd")
     colors = class_colors(len(class_names))
-    order = np.random.default_rng(0).permutation(len(layout))  # no class lies on top of another
+    order = np.random.default_rng(0).permutation(len(layout))  # no class hides another
     axes.scatter(
         layout[order, 0],
         layout[order, 1],
@@ -87,7 +87,7 @@ def draw_classes(
         linewidths=0,
         rasterized=True,
     )
-    _figure(axes).draw_without_rendering()  # now the axes have their place
+    _figure(axes).draw_without_rendering()  # fixes the position of the axes
     name_boxes = _draw_names(axes, layout, labels, class_names)
     if images is not None:
         _draw_thumbnails(axes, layout, images, colors[labels], order, name_boxes)
@@ -108,12 +108,12 @@ def scatter_frame(
         layout: float32 [N, 2].
         labels: int32 [N].
         class_names: by label.
-        title: stands above, on one line.
-        limits: see `draw_classes`; those of `square_limits` of all frames keep the frame still.
+        title: drawn above the plot, on one line.
+        limits: see `draw_classes`. Use `square_limits` of all frames to keep the axes fixed.
         side: inches.
 
     Returns:
-        RGB, of the same size whatever is drawn.
+        RGB; the size depends on `side` alone.
     """
     with style():
         figure = new_figure(side, side + 0.3)
@@ -124,15 +124,15 @@ def scatter_frame(
 
 
 def layout_picture(data: FigureData, name: str, reading: str) -> Picture | None:
-    """Return the map of a layout with thumbnails.
+    """Return the scatter plot of a layout with thumbnails.
 
     Args:
         data: of the experiment.
         name: of the layout.
-        reading: what is to be known of such a layout.
+        reading: part of the caption: how to interpret such a layout.
 
     Returns:
-        The picture; None where there is no such layout.
+        The picture; None if there is no such layout.
     """
     if name not in data.layouts:
         return None
@@ -165,7 +165,7 @@ def layout_picture(data: FigureData, name: str, reading: str) -> Picture | None:
 def _draw_names(
     axes: Axes, layout: NDArray[np.float32], labels: NDArray[np.int32], class_names: Sequence[str]
 ) -> list[Bbox]:
-    """Name the classes, and return what the names cover, in pixels."""
+    """Draw the class names, and return the boxes they cover, in pixels."""
     renderer = _figure(axes).canvas.get_renderer()  # type: ignore[attr-defined]
     drawn = display_names(class_names)
     present, sizes = np.unique(labels, return_counts=True)
@@ -173,7 +173,7 @@ def _draw_names(
     frame = axes.get_window_extent()
     taken: list[Bbox] = []
     largest = np.argsort(-sizes, kind="stable")[:_MAX_NAMES]
-    for label in present[largest]:  # large classes choose first
+    for label in present[largest]:  # large classes first
         points = layout[labels == label]
         from_median = points - np.median(points, axis=0)
         anchor = points[np.argmin(np.einsum("nd,nd->n", from_median, from_median))]
@@ -203,7 +203,7 @@ def _draw_names(
 def _free_place(
     wanted: NDArray[np.float64], size: Bbox, taken: Sequence[Bbox], frame: Bbox
 ) -> NDArray[np.float64]:
-    """Return the centre, nearest to `wanted`, of a box that overlaps none and is in the frame."""
+    """Return the centre nearest to `wanted` for a box in the frame that overlaps no other box."""
     half = np.array([size.width, size.height]) / 2
     corners = np.array([box.extents for box in taken]).reshape(-1, 4)
     radii = np.arange(0, 12, 0.5)[:, None] * size.height
@@ -221,7 +221,7 @@ def _free_place(
 def _move(
     axes: Axes, text: Text, anchor: NDArray[np.float32], center: NDArray[np.float64], size: Bbox
 ) -> None:
-    """Move a name to its place, with a line to its class where it has left that."""
+    """Move a name to its place; draw a line to its class if the name no longer covers it."""
     place = axes.transData.inverted().transform(center)
     text.set_position((float(place[0]), float(place[1])))
     moved = center - axes.transData.transform(anchor)
@@ -230,7 +230,7 @@ def _move(
 
 
 def _figure(axes: Axes) -> Figure:
-    """Return the whole figure that axes are a part of."""
+    """Return the figure that contains the axes."""
     figure = axes.figure
     assert isinstance(figure, Figure)
     return figure
@@ -244,12 +244,12 @@ def _draw_thumbnails(
     order: NDArray[np.intp],
     name_boxes: Sequence[Bbox],
 ) -> None:
-    """Lay the thumbnails that find room over the scatter, as one image."""
+    """Draw the thumbnails for which there is room over the scatter, as one image."""
     frame = axes.get_window_extent()
     width, height = round(frame.width), round(frame.height)
 
     def pixels(points: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Return columns and rows on the canvas, rows from the top."""
+        """Return columns and rows on the canvas; rows count from the top."""
         rounded: NDArray[np.float64] = np.rint((points - [frame.x0, frame.y1]) * [1, -1])
         return rounded.astype(np.intp)
 
@@ -265,7 +265,7 @@ def _draw_thumbnails(
     axes.imshow(
         canvas,
         extent=(*axes.get_xlim(), *axes.get_ylim()),
-        interpolation="none",  # it has the pixels of the PNG already
+        interpolation="none",  # the canvas has the PNG's resolution
         zorder=2,
         aspect="equal",
     )

@@ -1,4 +1,4 @@
-"""Rows of pictures with words beside them, in one frame of axes."""
+"""Draws rows of images with text, all in one matplotlib axes (the sheet)."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def prepare(axes: Axes, width: float, height: float) -> None:
-    """Make axes a sheet of `width` by `height` pictures, (0, 0) its left upper corner."""
+    """Make axes a sheet of `width` by `height` images; (0, 0) is the upper left corner."""
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     axes.set_aspect("equal")
     axes.spines[:].set_visible(False)
@@ -23,14 +23,14 @@ def draw_image(
     color: str = "#bbbbbb",
     line_width: float = 0.8,
 ) -> None:
-    """Draw an image into a square of the sheet, with a frame.
+    """Draw an image with a frame into a square of the sheet.
 
     Args:
         axes: a sheet.
-        image: uint8 [H, W, C]; the longer side takes the square's.
-        left: of the square.
-        top: likewise.
-        side: likewise.
+        image: uint8 [H, W, C]. Its longer side fills the square's side.
+        left: left edge of the square.
+        top: top edge of the square.
+        side: side of the square.
         color: of the frame.
         line_width: of the frame, in points.
     """

@@ -1,7 +1,7 @@
-"""How the pictures look, and how they become files: PNG and SVG whose bytes repeat.
+"""Defines the look of all pictures and saves them as reproducible PNG and SVG files.
 
-Figures are matplotlib's `Figure` alone; pyplot, which keeps every figure in global state, is not
-imported.
+Figures are plain matplotlib `Figure` objects. Pyplot is not imported because it keeps every figure
+in global state.
 """
 
 import io
@@ -24,20 +24,20 @@ from PIL import Image
 from src.system.atomic import atomic_write
 
 DPI = 150
-"""Pixels an inch, of a PNG and of what is pixels in an SVG: a slide's width at 9 inches."""
+"""Pixels per inch of a PNG and of the raster parts of an SVG. 9 inches fill a slide's width."""
 
-# Told apart with normal vision and with each common colour blindness, and apart in lightness:
-# M. A. Petroff, arXiv:2107.02270, the ten-colour sequence.
+# Distinguishable with normal vision and with each common colour blindness; different in lightness.
+# Source: M. A. Petroff, arXiv:2107.02270, the ten-colour sequence.
 _TEN_COLORS = (
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
     *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
 )
 
 POSITIVE_COLOR, NEGATIVE_COLOR = "#3f90da", "#e76300"
-"""Of pairs of the same class, and of two classes."""
+"""Colours of positive pairs (same class) and negative pairs (different classes)."""
 
 INK, FAINT = "#222222", "#8a8a8a"
-"""Of text, and of what stays in the background."""
+"""Colours of text and of background elements."""
 
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": FAINT,
@@ -52,13 +52,13 @@ _STYLE: dict[Any, Any] = {
     "figure.titlesize": 13,
     "font.family": "sans-serif",
     "font.size": 10,
-    "image.composite_image": False,  # an SVG has each image with its own pixels
+    "image.composite_image": False,  # an SVG keeps each image's own pixels
     "legend.frameon": False,
     "savefig.facecolor": "white",
-    "svg.fonttype": "path",  # the same letters whatever fonts the reader has
-    "svg.hashsalt": "tripletboard",  # ids in the file come from this, not from chance
+    "svg.fonttype": "path",  # looks the same with any installed fonts
+    "svg.hashsalt": "tripletboard",  # makes the ids in the file reproducible
     "text.color": INK,
-    "text.parse_math": False,  # a $ in a class name is a $
+    "text.parse_math": False,  # a $ in a class name stays a $
     "xtick.color": FAINT,
     "xtick.labelcolor": INK,
     "xtick.labelsize": 9,
@@ -67,7 +67,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.labelsize": 9,
 }
 
-# Asked in this order for a letter; those of other scripts are used where they are installed.
+# Searched in this order for each character. Fonts that are not installed are skipped.
 _FONTS = (
     "DejaVu Sans",
     "Noto Sans",
@@ -93,10 +93,10 @@ _FONTS = (
 
 @contextmanager
 def style(dpi: int = DPI) -> Iterator[None]:
-    """Draw and save in the project's look; the settings before come back at the end.
+    """Apply the project's style inside the block; afterwards, restore the previous settings.
 
     Args:
-        dpi: pixels an inch of the figures that are made meanwhile.
+        dpi: pixels per inch of figures created inside the block.
     """
     fonts = list(_installed_fonts())
     with matplotlib.rc_context(
@@ -106,7 +106,7 @@ def style(dpi: int = DPI) -> Iterator[None]:
 
 
 def new_figure(width: float, height: float, *, arranges_itself: bool = True) -> Figure:
-    """Return an empty figure of so many inches, which fits its axes to what is written at them."""
+    """Return an empty figure, sizes in inches; by default it fits its axes to their labels."""
     figure = Figure(figsize=(width, height), layout="constrained" if arranges_itself else None)
     FigureCanvasAgg(figure)
     return figure
@@ -115,8 +115,9 @@ def new_figure(width: float, height: float, *, arranges_itself: bool = True) -> 
 def class_colors(num_classes: int) -> NDArray[np.float64]:
     """Return a colour for each class, float64 [C, 3] in 0 to 1.
 
-    The first ten can be told apart by anyone. After them the same ten come lighter, then darker,
-    and so on: no thirty can be told apart, so pictures of many classes also have to name them.
+    Everyone can distinguish the first ten. The next ten are lighter versions of them, then come
+    darker ones; after 30 the sequence repeats. Nobody can distinguish thirty colours, so pictures
+    with many classes must also show names.
     """
     ten = np.array([colors.to_rgb(color) for color in _TEN_COLORS])
     shades = np.stack([ten, ten + 0.45 * (1 - ten), 0.55 * ten]).reshape(-1, 3)
@@ -124,10 +125,10 @@ def class_colors(num_classes: int) -> NDArray[np.float64]:
 
 
 def display_names(class_names: Sequence[str], max_length: int = 24) -> list[str]:
-    """Return the names as they can be drawn: on one line, not too long, of letters that exist.
+    """Return the names in drawable form: one line, limited length, only available characters.
 
-    A name that no installed font can write, or with nothing to see, becomes `#` and its label, as
-    empty boxes would tell nothing. The page of the pictures has all names as they are.
+    A name becomes `#` and its label if it is blank or if the installed fonts lack a character.
+    Otherwise the picture would show empty boxes. The HTML page lists the original names.
     """
     names = []
     for label, name in enumerate(class_names):
@@ -139,12 +140,12 @@ def display_names(class_names: Sequence[str], max_length: int = 24) -> list[str]
 
 
 def display_file(name: str, max_length: int, otherwise: str) -> str:
-    """Return the name of a file as it can be drawn: not too long, of letters that exist.
+    """Return a file name in drawable form: limited length, only available characters.
 
     Args:
-        name: on one line. Of a long one the middle, where names differ the least, is left out.
+        name: on one line. The middle of a long name is omitted, because names differ least there.
         max_length: in characters.
-        otherwise: what is drawn if no installed font can write the name.
+        otherwise: returned if the installed fonts lack a character of the name.
     """
     if len(name) > max_length:
         end = (max_length - 1) * 2 // 3
@@ -153,7 +154,7 @@ def display_file(name: str, max_length: int, otherwise: str) -> str:
 
 
 def _can_be_drawn(line: str) -> bool:
-    """Return whether there is something to see, and a glyph for each character."""
+    """Return whether the line is not empty and the fonts have a glyph for each character."""
     return bool(line) and all(ord(character) in _glyphs() for character in line)
 
 
@@ -167,7 +168,7 @@ def figure_image(figure: Figure) -> Image.Image:
 
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:
-    """Write `path`.png and `path`.svg, without dates, so that equal figures give equal files.
+    """Write `path`.png and `path`.svg without dates: equal figures give equal files.
 
     Returns:
         The two paths.
@@ -188,7 +189,7 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
 
 @cache
 def _installed_fonts() -> tuple[str, ...]:
-    """Return those of `_FONTS` that are there: each missing one would be logged at each text."""
+    """Return the installed fonts of `_FONTS`. Matplotlib logs each missing font for each text."""
     installed = set(font_manager.fontManager.get_font_names())
     return tuple(font for font in _FONTS if font in installed)
 
@@ -204,7 +205,7 @@ def _glyphs() -> frozenset[int]:
 
 @contextmanager
 def _no_word_of_glyphs() -> Iterator[None]:
-    """Silence the warning of a missing glyph, a line for each letter each time it is drawn."""
+    """Suppress matplotlib's warning of a missing glyph; it repeats for each character drawn."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph .* missing from")
         yield

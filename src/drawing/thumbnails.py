@@ -1,30 +1,30 @@
-"""Small pictures in the colours of their classes, laid over a scatter where there is room."""
+"""Draws thumbnails in their class colours and places them over a scatter without overlap."""
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-# Grey images whose median border pixel (0 to 255) is as dark, or as light, are ink on a plain
-# ground, of which only the ink is drawn.
+# Grey images have a plain background if their median border pixel (0 to 255) is below the first
+# or above the second threshold. Then only the foreground ("ink") is drawn.
 _DARK_GROUND, _LIGHT_GROUND = 64, 191
 
-# Share of a side that the coloured frame of a picture without plain ground takes.
+# Width of the coloured frame as a share of the side; for images without a plain background.
 _FRAME = 0.06
 
 
 def tinted(images: NDArray[np.uint8], colors: NDArray[np.float64], side: int) -> NDArray[np.uint8]:
-    """Return the images as squares that show by colour which class they are of.
+    """Return the images as squares in the colours of their classes.
 
-    Of grey images on a plain ground the ink gets the colour, and the ground becomes transparent.
-    Others keep their pixels, in a frame of the colour.
+    Grey images with a plain background: the ink gets the colour, and the background becomes
+    transparent. Other images keep their pixels and get a frame in the colour.
 
     Args:
         images: uint8 [M, H, W, C], C 1 or 3.
         colors: float [M, 3] in 0 to 1.
-        side: pixels; the longer side of an image comes to it.
+        side: pixels; the longer side of each image is scaled to it.
 
     Returns:
-        uint8 [M, side, side, 4], RGBA; transparent where an image that is not square leaves room.
+        uint8 [M, side, side, 4], RGBA. The area beside an image that is not square is transparent.
     """
     num_images, height, width, num_channels = images.shape
     tiles = np.zeros((num_images, side, side, 4), np.uint8)
@@ -49,7 +49,7 @@ def tinted(images: NDArray[np.uint8], colors: NDArray[np.float64], side: int) ->
 
 
 def _ground(images: NDArray[np.uint8]) -> int | None:
-    """Return the value of the plain ground of grey images, 0 or 255; None where there is none."""
+    """Return the plain background of grey images, 0 or 255; None if there is none."""
     if images.shape[3] != 1 or len(images) == 0:
         return None
     edges = (images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1])
@@ -62,13 +62,13 @@ def _ground(images: NDArray[np.uint8]) -> int | None:
 def compose(
     tiles: NDArray[np.uint8], centers: NDArray[np.intp], width: int, height: int
 ) -> NDArray[np.uint8]:
-    """Lay tiles on a transparent canvas.
+    """Place tiles on a transparent canvas.
 
     Args:
         tiles: uint8 [M, S, S, 4], RGBA.
         centers: int [M, 2], the column and row of each tile's centre; no two tiles overlap.
-        width: of the canvas in pixels.
-        height: likewise.
+        width: of the canvas, in pixels.
+        height: of the canvas, in pixels.
 
     Returns:
         uint8 [height, width, 4].
@@ -89,16 +89,16 @@ def boxes(centers: NDArray[np.intp], side: int) -> NDArray[np.intp]:
 def without_overlap(
     centers: NDArray[np.intp], side: int, taken: NDArray[np.bool_], limit: int
 ) -> NDArray[np.intp]:
-    """Choose squares that overlap neither each other nor what is taken, the first ones first.
+    """Choose squares that overlap neither each other nor occupied pixels, in order of preference.
 
     Args:
-        centers: int [M, 2], column and row, in the order of preference.
+        centers: int [M, 2], column and row, in order of preference.
         side: of a square, in pixels.
-        taken: bool [height, width]; the squares chosen are marked in it.
-        limit: how many to choose at the most.
+        taken: bool [height, width], occupied pixels. The chosen squares are marked in this array.
+        limit: maximum number of squares.
 
     Returns:
-        int [<= limit], positions in `centers`; squares that leave the canvas are not among them.
+        int [<= limit], positions in `centers`. Squares that extend beyond the canvas are skipped.
     """
     height, width = taken.shape
     chosen: list[int] = []

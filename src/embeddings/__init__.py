@@ -1,1 +1,1 @@
-"""What embeddings are worth: neighbours, metrics, baselines, layouts."""
+"""Evaluates embeddings: nearest neighbours, metrics, baselines, layouts."""

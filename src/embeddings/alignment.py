@@ -1,22 +1,22 @@
-"""Bring one layout into the frame of another, so that pictures in a row do not turn or flip."""
+"""Aligns one layout with another, so that consecutive pictures do not rotate or flip."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def align(layout: NDArray[np.float32], to: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn and mirror a layout about its centre, such that its points come nearest to another's.
+    """Rotate and reflect a layout about its centre to match another layout as closely as possible.
 
-    Which way the axes of PCA point is chance: any turn or reflection is as good. Orthogonal
-    Procrustes finds the one with the least sum of squared distances; it keeps all distances within
-    the layout, and does not scale.
+    The directions of PCA axes are arbitrary. Orthogonal Procrustes finds the rotation or reflection
+    with the smallest sum of squared distances. Distances within the layout do not change, because
+    nothing is scaled.
 
     Args:
         layout: float32 [N, 2].
-        to: float32 [N, 2], the same points elsewhere.
+        to: float32 [N, 2], the same points in the target layout.
 
     Returns:
-        float32 [N, 2], centred where `to` is.
+        float32 [N, 2], with the same centre as `to`.
 
     Source:
         P. H. Schoenemann, A generalized solution of the orthogonal Procrustes problem, 1966.

@@ -1,4 +1,4 @@
-"""What an embedding has to be better than: the pixels themselves."""
+"""The raw-pixel baseline: a trained embedding should have better metrics than the pixels."""
 
 import contextlib
 import json
@@ -15,26 +15,28 @@ from src.data.split import Split
 from src.errors import UserError
 from src.system.cache import cached, digest
 
-# Numbers of an image's embedding at most, by which a large image costs no more than a small one.
+# Maximum length of a raw-pixel embedding. It bounds the cost of large images.
 MAX_NUMBERS = 1024
 
-# Of the file that remembers metrics; to be raised where metrics or `raw_pixels` change.
+# Version of the cache file. Increase it if the metrics or `raw_pixels` change.
 _VERSION = 3
 
 Metrics = dict[str, dict[str, float | int | None]]
-"""Metrics by name, of each split."""
+"""Split name -> metric name -> value."""
 
 
 def raw_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the images as embeddings.
+    """Return the pixels of each image as its embedding.
+
+    An image with more than 1024 values is shrunk by the smallest integer factor that brings it to
+    1024 or fewer. Each value is then the mean of a square with that side. Pixels left over at the
+    right and bottom edges are dropped.
 
     Args:
         images: uint8 [N, H, W, C].
 
     Returns:
-        float32 [N, H' * W' * C]: the pixels. An image of more than 1024 numbers is shrunk by the
-        smallest whole factor that makes them fewer, as means over squares of that side, less what
-        is left over at the right and below.
+        float32 [N, H' * W' * C].
     """
     size, height, width, channels = images.shape
     factor, rows, columns = 1, height, width
@@ -43,7 +45,7 @@ def raw_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         rows, columns = max(1, height // factor), max(1, width // factor)
     side = min(factor, height), min(factor, width)
     embeddings = np.empty((size, rows * columns * channels), np.float32)
-    for start in range(0, size, 256):  # a set larger than memory is read in pieces
+    for start in range(0, size, 256):  # in pieces: the images may exceed memory
         block = images[start : start + 256, : rows * side[0], : columns * side[1]]
         squares = block.reshape(len(block), rows, side[0], columns, side[1], channels)
         means = squares.mean(axis=(2, 4), dtype=np.float32)
@@ -52,21 +54,21 @@ def raw_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def remembered(splits: Mapping[str, Split], compute: Callable[[], Metrics]) -> Metrics:
-    """Return what `compute` says of these splits, at once where it has been asked before.
+    """Return the metrics from `compute`, cached on disk for these splits.
 
-    Among 784 dimensions neighbours take longer to find than the evaluation of a network, and of the
-    same images they are the same for every experiment. So they are kept, a small file for each
-    choice of splits, in `$XDG_CACHE_HOME/tripletboard` (`~/.cache/tripletboard`); where nothing can
-    be written, nothing is remembered.
+    A neighbour search in 784 dimensions takes longer than evaluating a network. Its result is the
+    same for every experiment on the same images. Each set of splits therefore has a small file in
+    `$XDG_CACHE_HOME/tripletboard` (default `~/.cache/tripletboard`). If the file cannot be written,
+    the metrics are not cached.
 
     Args:
-        splits: by name; the file is found by all their images and labels.
-        compute: returns their metrics by `raw_pixels`.
+        splits: by name. A digest of all their images and labels identifies the file.
+        compute: returns the metrics of `raw_pixels` on these splits.
     """
     of_splits = digest(_parts(splits))
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # a user without a home
+    except RuntimeError:  # the user has no home directory
         return compute()
     path = Path(home, "tripletboard", f"raw_pixels-{of_splits[:16]}.npz")
     key = {"splits": of_splits, "version": _VERSION}
@@ -78,11 +80,11 @@ def remembered(splits: Mapping[str, Split], compute: Callable[[], Metrics]) -> M
 
     try:
         text = cached(path, key, compute_text)
-    except UserError:  # it cannot be written
+    except UserError:  # the file cannot be written
         return found[0]
     try:
         return TypeAdapter(Metrics).validate_json(str(text), strict=True)
-    except ValidationError:  # another program has made the file
+    except ValidationError:  # another program wrote the file
         with contextlib.suppress(OSError):
             path.unlink()
         return compute()

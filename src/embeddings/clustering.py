@@ -1,4 +1,4 @@
-"""Whether clusters found without labels are the classes: NMI and AMI of k-means."""
+"""Compares k-means clusters, found without labels, with the classes: NMI and AMI."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,20 +7,21 @@ from src.data.split import stratified_indices
 from src.embeddings.search import comparable
 from src.params.metric_names import CLUSTERING, MAX_CLASSES
 
-# Lloyd's algorithm from k-means++ seeds, the best of so many runs; each ends where nothing moves
-# by more than scikit-learn's tolerance, or after so many rounds.
+# Lloyd's algorithm from k-means++ seeds; the best of NUM_RUNS runs counts. A run ends if no centre
+# moves by more than scikit-learn's tolerance, or after MAX_ROUNDS iterations.
 NUM_RUNS = 3
 MAX_ROUNDS = 100
 
-# Of more examples a stratified sample is clustered; of more classes than MAX_CLASSES, so many. The
-# time of a round goes with the product of both.
+# Limits on the input: a stratified sample of MAX_EXAMPLES examples, and MAX_CLASSES classes.
+# The time of one iteration grows with their product.
 MAX_EXAMPLES = 10_000
 
 
 def clustered_indices(labels: NDArray[np.int32]) -> NDArray[np.intp]:
-    """Return which examples are clustered, int, ascending: always the same ones.
+    """Return the positions of the examples to cluster, int, ascending.
 
-    Of more than MAX_CLASSES classes so many are drawn, those of one example last of all.
+    The choice is deterministic. If there are more than MAX_CLASSES classes, MAX_CLASSES of them are
+    drawn at random. Classes with a single example are used last.
     """
     chosen = np.arange(len(labels))
     classes, counts = np.unique(labels, return_counts=True)
@@ -37,16 +38,17 @@ def clustered_indices(labels: NDArray[np.int32]) -> NDArray[np.intp]:
 def clustering_metrics(
     embeddings: NDArray[np.float32], labels: NDArray[np.int32]
 ) -> dict[str, float | int | None]:
-    """Cluster by scikit-learn's k-means, seeded, with as many clusters as there are classes.
+    """Cluster with scikit-learn's seeded k-means; the number of clusters is that of the classes.
 
     Args:
-        embeddings: float32 [N, D]; what is not finite becomes 0 or the largest float32.
+        embeddings: float32 [N, D]. Non-finite values become 0 or the largest float32.
         labels: int32 [N].
 
     Returns:
-        `nmi` and `ami`, the mutual information of clusters and classes divided by the mean of
-        their entropies, the second less what chance gives; None where there are not two classes, or
-        none of two examples. And how many examples of how many classes that is of.
+        `nmi`: the mutual information of clusters and classes, divided by the mean of their
+        entropies. `ami`: the same, adjusted for chance. Both are None if there are fewer than two
+        classes, or if every class has a single example. Also the numbers of clustered examples
+        and classes.
     """
     chosen = clustered_indices(labels)
     embeddings, labels = embeddings[chosen], labels[chosen]
@@ -55,7 +57,7 @@ def clustering_metrics(
     counts = {"num_clustered": len(labels), "num_clustered_classes": num_classes}
     if num_classes < 2 or class_sizes.max() < 2:
         return {**dict.fromkeys(CLUSTERING), **counts}
-    # Imported on use: it takes a second, and neither bad params nor a table shall wait for it.
+    # Imported here because it takes a second: params errors and tables must not wait for it.
     from sklearn.cluster import KMeans
     from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 

@@ -1,6 +1,6 @@
-"""Layouts: embeddings laid out in the plane, near ones near, by PCA, t-SNE and UMAP.
+"""Computes 2-D layouts of embeddings with PCA, t-SNE and UMAP.
 
-Each is deterministic. The libraries are imported on use: they take seconds.
+Every layout is deterministic. The libraries are imported on first use because that takes seconds.
 """
 
 import importlib.util
@@ -19,29 +19,36 @@ from src.embeddings.search import k_nearest_neighbors
 from src.system.progress import phase, progress_bar
 
 PERPLEXITY = 30
-"""t-SNE's: about how many neighbours each point has. Fewer points than three times it take less."""
+"""t-SNE's perplexity: roughly the number of neighbours of each point.
+
+It is reduced if there are fewer than about three times as many points."""
 
 EXAGGERATED_ITERATIONS = 250
 EXAGGERATION = 12
 ITERATIONS = 300
-"""Of t-SNE, after those with exaggeration. 200 more take as long as all before, for the layout only
-grows: on MNIST 40.3 % of the ten nearest neighbours are kept after 300, 40.8 % after 500."""
+"""t-SNE iterations after those with exaggeration.
+
+On MNIST, 300 iterations keep 40.3 % of the ten nearest neighbours, and 500 keep 40.8 %. The
+additional 200 take as long as everything before, because the layout only grows."""
 
 MAX_EXACT_NEIGHBORS = 20_000
-"""Points above which the neighbours that a layout keeps together are found approximately, by random
-projection trees. Below, that is slower than comparing all pairs."""
+"""With more points, t-SNE and UMAP search neighbours approximately (random projection trees).
+
+With fewer points, comparing all pairs is faster."""
 
 MIN_FFT_POINTS = 5_000
-"""Points from which t-SNE's repulsion is interpolated on a grid (FIt-SNE, arXiv:1712.09005) in time
-O(N). With fewer, a tree (Barnes-Hut, arXiv:1301.3342) is faster."""
+"""From this many points, t-SNE interpolates its repulsion on a grid in O(N) time.
+
+That method is FIt-SNE (arXiv:1712.09005). With fewer points, a tree is faster (Barnes-Hut,
+arXiv:1301.3342)."""
 
 NUM_NEIGHBORS = 15
-"""UMAP's, its own default."""
+"""UMAP's number of neighbours (its default)."""
 
 UMAP_EPOCHS = 200
-"""What UMAP takes for more than 10 000 points; for fewer it would take 500."""
+"""UMAP's default for more than 10 000 points, used for every size. Its default below is 500."""
 
-# Of two, of the largest number of embeddings that are laid out as they are.
+# Embeddings are rescaled if their largest magnitude has a binary exponent beyond +- this number.
 _LARGEST_EXPONENT = 40
 
 _PACKAGES = {
@@ -52,13 +59,13 @@ _PACKAGES = {
 
 
 def available_layouts() -> tuple[str, ...]:
-    """Return the names of the layouts that can be computed here, t-SNE first."""
+    """Return the names of the layouts whose libraries are installed, t-SNE first."""
     has_umap = importlib.util.find_spec("umap") is not None
     return ("tsne", "pca", "umap") if has_umap else ("tsne", "pca")
 
 
 def settings(name: str) -> dict[str, object]:
-    """Return what decides how the layout `name` comes out, beside embeddings and seed."""
+    """Return the settings that determine the layout `name`, besides embeddings and seed."""
     versions: dict[str, object] = {package: version(package) for package in _PACKAGES[name]}
     if name == "tsne":
         limits = {"max_exact": MAX_EXACT_NEIGHBORS, "min_fft": MIN_FFT_POINTS}
@@ -75,20 +82,20 @@ def settings(name: str) -> dict[str, object]:
 
 
 def pca(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Project on the two principal components.
+    """Project the embeddings onto their first two principal components.
 
     Args:
         embeddings: float32 [N, D].
 
     Returns:
-        float32 [N, 2]; columns that there are no dimensions or points for are zeros.
+        float32 [N, 2]. With too few dimensions or points, the missing columns are zeros.
     """
     from sklearn.decomposition import PCA
 
     num_components = min(2, *embeddings.shape)
     layout = np.zeros((len(embeddings), 2), np.float32)
     if _spread(embeddings) > 0:
-        with _quiet():  # what is too long for float32 becomes infinite
+        with _quiet():  # values too large for float32 become infinite
             model = PCA(num_components, random_state=0)
             layout[:, :num_components] = model.fit_transform(embeddings.astype(np.float64))
     return layout
@@ -101,14 +108,14 @@ def tsne(
     initial: NDArray[np.float32] | None = None,
     description: str = "t-SNE",
 ) -> NDArray[np.float32]:
-    """Lay out by t-SNE: neighbours stay neighbours, distances between clusters mean little.
+    """Compute a t-SNE layout: it keeps neighbours; distances between clusters mean little.
 
     Args:
         embeddings: float32 [N, D], compared by Euclidean distance.
-        seed: fixes the result.
-        initial: float32 [N, 2], the layout to start from, so that what is alike in both comes to
-            stand at the same place. None for PCA.
-        description: what stands before the progress bar.
+        seed: makes the result deterministic.
+        initial: float32 [N, 2], the layout to start from; None for PCA. Points whose neighbourhoods
+            have not changed stay near their initial positions.
+        description: label of the progress bar.
 
     Returns:
         float32 [N, 2].
@@ -119,9 +126,9 @@ def tsne(
     size = len(embeddings)
     embeddings = _of_moderate_length(embeddings)
     start = pca(embeddings) if initial is None else initial
-    if size < 4 or _spread(embeddings) == 0:  # too few for neighbours, or nothing to tell apart
+    if size < 4 or _spread(embeddings) == 0:  # too few points, or all equal
         return start.astype(np.float32)
-    # Else its threads wait for each other in busy loops: on a shared machine three times as long.
+    # By default OpenMP threads wait in busy loops, which takes three times as long on shared cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from openTSNE import TSNEEmbedding
 
@@ -131,7 +138,7 @@ def tsne(
         bar.set_description(f"{description}: neighbours")
         affinities = _affinities(embeddings, seed, num_threads)
         bar.set_description(description)
-        # The start is made small, for the points to pass each other, and without coincidences.
+        # A small start lets points pass each other. The noise separates equal points.
         scale = 1e-4 / max(_spread(start), 1e-12)
         start = (start - start.mean(axis=0)) * scale + rng.normal(0, 1e-6, start.shape)
         layout = TSNEEmbedding(
@@ -162,7 +169,7 @@ def tsne(
 
 
 def _affinities(embeddings: NDArray[np.float32], seed: int, num_threads: int) -> Any:
-    """Return what t-SNE keeps: how near each point's neighbours are, as probabilities."""
+    """Return the affinities that t-SNE preserves: neighbour distances as probabilities."""
     from openTSNE.affinity import PerplexityBasedNN
     from openTSNE.nearest_neighbors import Annoy, PrecomputedNeighbors
 
@@ -181,11 +188,11 @@ def umap(
     seed: int,
     initial: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Lay out by UMAP, which draws clusters tighter than t-SNE.
+    """Compute a UMAP layout; its clusters are tighter than those of t-SNE.
 
     Args:
         embeddings: float32 [N, D], compared by Euclidean distance.
-        seed: fixes the result; it also means one thread.
+        seed: makes the result deterministic. With a seed, UMAP uses one thread.
         initial: float32 [N, 2], the layout to start from; None for PCA.
 
     Returns:
@@ -200,7 +207,7 @@ def umap(
         return start.astype(np.float32)
     num_neighbors = min(NUM_NEIGHBORS, len(embeddings) - 1)
     init = (start - start.mean(axis=0)) * (10 / max(_spread(start), 1e-12))
-    flat = np.ptp(init, axis=0) == 0  # UMAP divides by the range, which one dimension leaves at 0
+    flat = np.ptp(init, axis=0) == 0  # UMAP divides by the range; with one dimension it is 0
     init[:, flat] = np.random.default_rng(seed).normal(0, 1e-6, (len(init), int(flat.sum())))
     with _quiet(), phase("UMAP: compiling, then"):
         model = _import_umap()(
@@ -208,7 +215,7 @@ def umap(
             n_epochs=UMAP_EPOCHS,
             init=init,
             random_state=seed,
-            n_jobs=1,  # what a seed asks for
+            n_jobs=1,  # required with a seed
             precomputed_knn=_exact_neighbors(embeddings, num_neighbors),
             tqdm_kwds={"desc": "UMAP", "disable": None, "leave": False, "dynamic_ncols": True},
         )
@@ -219,9 +226,10 @@ def umap(
 def _exact_neighbors(
     embeddings: NDArray[np.float32], num_neighbors: int
 ) -> tuple[NDArray[np.intp] | None, NDArray[np.float32] | None]:
-    """Return positions and distances of each point's neighbours, [N, K], itself the first.
+    """Return positions and distances of each point's neighbours, [N, K]; the point itself first.
 
-    UMAP's own search is for large sets (here None); compiling it alone takes half a minute.
+    Returns (None, None) for more than MAX_EXACT_NEIGHBORS points: UMAP then uses its own search.
+    Compiling that search takes half a minute.
     """
     if len(embeddings) > MAX_EXACT_NEIGHBORS:
         return None, None
@@ -231,10 +239,10 @@ def _exact_neighbors(
 
 
 def _import_umap() -> Any:
-    """Return the class UMAP, without the Keras model that its package imports beside it.
+    """Return the class UMAP without importing the Keras model of its package.
 
-    That model imports TensorFlow, which takes seconds, and Keras 3, which the Estimator cannot
-    have; without it the package says that it goes without.
+    That model imports TensorFlow, which takes seconds, and Keras 3, which the Estimator does not
+    support. Without the model the package only reports that it is missing.
     """
     hidden = "umap.parametric_umap"
     if "umap" not in sys.modules:
@@ -249,16 +257,16 @@ def _import_umap() -> Any:
 
 
 def _spread(points: NDArray[np.float32]) -> float:
-    """Return the largest standard deviation of a column; 0 where all points are equal."""
+    """Return the largest standard deviation of any column; 0 if all points are equal."""
     if len(points) == 0 or (points == points[0]).all():
         return 0.0
     return float(points.std(axis=0, dtype=np.float64).max())
 
 
 def _of_moderate_length(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return embeddings whose squares float32 can hold: scaled by a power of two where it cannot.
+    """Scale embeddings by a power of two if their squares would overflow or underflow in float32.
 
-    Neither t-SNE nor UMAP depends on the scale.
+    Scaling does not change the layouts of t-SNE and UMAP.
     """
     exponent = int(np.frexp(np.abs(embeddings).max(initial=0))[1])
     if abs(exponent) <= _LARGEST_EXPONENT:
@@ -268,7 +276,7 @@ def _of_moderate_length(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the libraries' warnings from the console: of versions to come, of settings we know."""
+    """Suppress library warnings about future versions and about settings chosen on purpose."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

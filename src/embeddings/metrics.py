@@ -1,9 +1,9 @@
-"""The metrics of a split from its embeddings, by the names of `src/params/metric_names.py`.
+"""Computes the metrics of a split from its embeddings; names: `src/params/metric_names.py`.
 
-Two protocols. *Within*: examples of a split ask the others of the split; names end in `_within`.
-*Against the gallery*: they ask the training split; names have no ending. A query whose class has no
-other example among those that answer cannot be answered, and is left out. A metric over nothing is
-None. Definitions, ranges and what each tells: docs/metrics.md.
+There are two protocols. *Within*: the gallery is the rest of the same split; names end in
+`_within`. *Against the gallery*: the gallery is the training split; names have no suffix. A query
+is excluded if the gallery has no other example of its class. A metric without queries is None.
+Definitions, ranges and interpretation: docs/metrics.md.
 """
 
 from typing import Any, NamedTuple
@@ -19,11 +19,11 @@ from src.params.metric_names import MAX_QUERIES, RECALL_RANKS
 from src.system.progress import phase
 
 Metrics = dict[str, float | int | None]
-"""By name; None where there is nothing to measure."""
+"""Metric name -> value; None if there is nothing to measure."""
 
 
 class Embedded(NamedTuple):
-    """A split, embedded.
+    """The embeddings and labels of a split.
 
     Attributes:
         embeddings: float32 [N, D].
@@ -35,14 +35,16 @@ class Embedded(NamedTuple):
 
 
 def query_indices(labels: NDArray[np.int32]) -> NDArray[np.intp]:
-    """Return which examples of a split ask, int [<= MAX_QUERIES], ascending."""
+    """Return the positions of the queries in a split, int [<= MAX_QUERIES], ascending."""
     if len(labels) <= MAX_QUERIES:
         return np.arange(len(labels))
     return stratified_indices(labels, MAX_QUERIES, seed=0)
 
 
 def metrics_within(split: Embedded) -> tuple[Metrics, Ranking]:
-    """Let the examples of a split, or a sample of them, ask all of the split.
+    """Compute the metrics of a split whose gallery is the split itself.
+
+    The queries are all examples, or a sample of them.
 
     Args:
         split: its embeddings and labels.
@@ -69,22 +71,24 @@ def metrics_within(split: Embedded) -> tuple[Metrics, Ranking]:
 def metrics_against_gallery(
     split: Embedded, gallery: Embedded, within: Ranking | None = None
 ) -> tuple[Metrics, dict[str, NDArray[np.int64]]]:
-    """Let the examples of a split, or a sample of them, ask a gallery.
+    """Compute the metrics of a split against a gallery.
+
+    The queries are all examples of the split, or a sample of them.
 
     Args:
-        split: those who ask.
-        gallery: those who answer. If it is the split itself, the same object, each example is left
-            out of its own answer.
-        within: in that case, the ranking of `metrics_within`: it is the same one.
+        split: the queries.
+        gallery: the examples to search. If it is the same object as `split`, each query is excluded
+            from its own gallery.
+        within: the ranking of `metrics_within`, reused if `gallery` is `split`.
 
     Returns:
-        The metrics of `src.params.metric_names.AGAINST_GALLERY` and GALLERY_COUNTS, and what `knn`
-        and `class_mean` confuse, as of `confusions`. Queries of classes that the gallery has not
-        are in neither.
+        The metrics of `src.params.metric_names.AGAINST_GALLERY` and GALLERY_COUNTS. Then the
+        confusions of `knn` and `class_mean`, in the format of `confusions`. Both exclude queries
+        whose class has no other example in the gallery.
     """
     is_gallery = split is gallery
     asking = query_indices(split.labels)
-    if within is None:  # else `within` is of all of them
+    if within is None:  # `within` holds all queries
         asking = asking[_can_be_answered(split.labels[asking], gallery.labels, is_gallery)]
     embeddings, labels = split.embeddings[asking], split.labels[asking]
     own = asking if is_gallery else None
@@ -105,7 +109,7 @@ def metrics_against_gallery(
 def _can_be_answered(
     labels: NDArray[np.int32], gallery_labels: NDArray[np.int32], is_in_gallery: bool
 ) -> NDArray[np.bool_]:
-    """Return whether each label, [N], has another example in the gallery, bool [N]."""
+    """Return, bool [N], whether the gallery has another example of each label, [N]."""
     classes, counts = np.unique(gallery_labels, return_counts=True)
     return np.isin(labels, classes[counts > is_in_gallery])
 
@@ -113,10 +117,10 @@ def _can_be_answered(
 def confusions(
     labels: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]]
 ) -> NDArray[np.int64]:
-    """Return what is taken for what: int64 [M, 3], rows of label, prediction and how often.
+    """Return the confusions, int64 [M, 3]: rows of label, prediction and count.
 
-    The most frequent first. Right predictions are left out: a table that grows with the errors, not
-    with the square of the classes.
+    The most frequent come first. Correct predictions are excluded, so the table grows with the
+    number of errors, not with the square of the number of classes.
     """
     wrong = np.stack([labels, predicted], axis=1)[labels != predicted].astype(np.int64)
     pairs, counts = np.unique(wrong, axis=0, return_counts=True)
@@ -125,9 +129,9 @@ def confusions(
 
 
 def _retrieval(ranking: Ranking, labels: NDArray[np.int32]) -> Metrics:
-    """Return the metrics of RETRIEVAL in `src.params.metric_names`, and how many queries they have.
+    """Return the metrics of RETRIEVAL in `src.params.metric_names`, and the number of queries.
 
-    Without the ending of their protocol.
+    The names do not have the suffix of the protocol.
     """
     mean = ranking.mean_over_answerable
     return {

@@ -1,4 +1,4 @@
-"""What the neighbours of each example say of it: its predicted class, and where errors gather."""
+"""Analyses each example's neighbours: predicted class, distances, and errors nearby."""
 
 from typing import NamedTuple
 
@@ -10,19 +10,20 @@ from src.mining.distances import paired_distances
 from src.system.progress import progress_bar
 
 NUM_NEARBY = 50
-"""The nearest neighbours among which errors are counted."""
+"""Number of nearest neighbours among which `errors_nearby` counts errors."""
 
 
 class Neighbors(NamedTuple):
-    """What a gallery says of each of Q queries.
+    """The result of Q queries against a gallery.
 
     Attributes:
-        predicted: int32 [Q], the most frequent label of the 5 nearest, of several that of the
-            nearest; -1 if the gallery has no other example of the query's class: there is no right
-            answer.
-        own_distance: float64 [Q], the Euclidean distance to the nearest other example of the
-            query's class; NaN if there is none.
-        other_distance: float64 [Q], to the nearest example of another class; NaN if there is none.
+        predicted: int32 [Q], the most frequent label of the 5 nearest neighbours. In a tie, the
+            nearest neighbour's label wins. It is -1 if the gallery has no other example of the
+            query's class, because no prediction could be right.
+        own_distance: float64 [Q], Euclidean distance to the nearest other example of the query's
+            class; NaN if there is none.
+        other_distance: float64 [Q], Euclidean distance to the nearest example of another class;
+            NaN if there is none.
     """
 
     predicted: NDArray[np.int32]
@@ -37,15 +38,15 @@ def neighbors(
     gallery_labels: NDArray[np.int32],
     own: NDArray[np.intp] | None = None,
 ) -> Neighbors:
-    """Look at the neighbours of each query, exactly, in one pass over all distances.
+    """Find each query's neighbours exactly, in one pass over all distances.
 
     Args:
         queries: float32 [Q, D].
         query_labels: int32 [Q].
-        gallery: float32 [G, D], the examples that predict.
+        gallery: float32 [G, D], the examples whose labels predict.
         gallery_labels: int32 [G].
-        own: int [Q], the place of each query in the gallery, which is left out; None if the gallery
-            does not hold the queries.
+        own: int [Q], the position of each query in the gallery, which is excluded. None if the
+            gallery does not contain the queries.
     """
     size = len(queries)
     voted = np.full(size, -1, np.int32)
@@ -78,12 +79,12 @@ def errors_nearby(
 
     Args:
         points: float32 [N, D].
-        is_judged: bool [N], those with a prediction; the others do not count.
-        is_wrong: bool [N], those whose prediction is wrong.
+        is_judged: bool [N], whether the point has a prediction; points without one do not count.
+        is_wrong: bool [N], whether the prediction is wrong.
 
     Returns:
-        float64 [N], 0 to 1: the share among the 50 nearest others, the r-th of which counts 1/r;
-        NaN if none of them is judged.
+        float64 [N], 0 to 1: the weighted share among the 50 nearest neighbours; the r-th has weight
+        1/r. NaN if none of them has a prediction.
     """
     size = len(points)
     shares = np.full(size, np.nan)

@@ -1,4 +1,4 @@
-"""All pairs of a split, in one pass: how far positives and negatives lie, and who lies extreme."""
+"""Scans all pairs of a split in one pass: distance histograms, nearest and farthest pairs."""
 
 from typing import NamedTuple
 
@@ -10,24 +10,25 @@ from src.embeddings.search import BLOCK_SIZE
 from src.mining.distances import comparable, from_squared
 from src.system.progress import progress_bar
 
-# Bins that distances are counted in, from 0 to the largest that may be; then as many are put
-# together as leaves no more than the second number.
+# Distances are first counted in fine bins, from 0 to the largest possible distance. Adjacent bins
+# are then merged until at most _MAX_BINS remain.
 _FINE_BINS = 4096
 _MAX_BINS = 100
 
 
 class Pairs(NamedTuple):
-    """What is known of the pairs of N examples. Each pair counts twice, once from either end.
+    """Statistics of all pairs of N examples. Each pair counts twice, once for each anchor.
 
     Attributes:
-        edges: float64 [K + 1], of bins of one width, from 0 to beyond the largest distance.
-        positive_counts: int64 [K], the pairs of one class in each bin.
-        negative_counts: int64 [K], the pairs of two classes.
-        nearest_positive: int [N], which other example of an anchor's class is nearest to it, of
-            equally near ones any; -1 where there is none. Likewise the next three.
-        farthest_positive: see there.
-        nearest_negative: see there.
-        farthest_negative: see there.
+        edges: float64 [K + 1], the edges of bins of equal width, from 0 to beyond the largest
+            distance.
+        positive_counts: int64 [K], the number of positive pairs in each bin.
+        negative_counts: int64 [K], the number of negative pairs in each bin.
+        nearest_positive: int [N], the position of each anchor's nearest positive. A tie is resolved
+            arbitrarily; -1 if there is none. The next three follow the same rules.
+        farthest_positive: int [N].
+        nearest_negative: int [N].
+        farthest_negative: int [N].
     """
 
     edges: NDArray[np.float64]
@@ -40,7 +41,7 @@ class Pairs(NamedTuple):
 
 
 def scan_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int32], distance: str) -> Pairs:
-    """Look at all pairs of different examples, in O(N^2 D) time and O(N) memory.
+    """Scan all pairs of different examples, in O(N^2 D) time and O(N) memory.
 
     Args:
         embeddings: float32 [N, D], finite.
@@ -48,13 +49,13 @@ def scan_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int32], dista
         distance: a key of `src.distance.DISTANCES`.
 
     Returns:
-        What is found.
+        The histograms and the extreme pairs.
     """
     size, num_dimensions = embeddings.shape
-    # With each class in one piece, an anchor's positives are a slice of its row.
+    # Examples are sorted by class, so an anchor's positives are a slice of its row.
     order = np.argsort(labels, kind="stable")
     x = comparable(embeddings.astype(np.float64), distance)[order]
-    x -= x.mean(axis=0) if size else 0.0  # short vectors, for |x|^2 - 2 x.y + |y|^2 cancels
+    x -= x.mean(axis=0) if size else 0.0  # centred: less rounding error in |x|^2 - 2 x.y + |y|^2
     squares = np.einsum("nd,nd->n", x, x)
     longest = float(np.sqrt(squares.max(initial=0)))
     limit = float(from_squared(np.array([(2 * longest) ** 2]), distance, num_dimensions)[0])
@@ -69,7 +70,7 @@ def scan_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int32], dista
         for start, end in zip(starts, np.append(starts, size)[1:], strict=True)
         for first in range(start, end, BLOCK_SIZE)
     ]
-    # Of many classes the products are small: BLAS's threads would wait for each other the longest.
+    # With many classes the matrix products are small: BLAS threads would mostly wait.
     with threadpool_limits(1, "blas"), progress_bar("pairs", size, "images") as bar:
         for first, start, end in blocks:
             rows = np.arange(first, min(first + BLOCK_SIZE, end))
@@ -85,7 +86,7 @@ def scan_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int32], dista
             if end - start > 1:
                 positives = distances[:, start:end]
                 extremes[1, rows] = start + positives.argmax(axis=1)
-                # Of two that are equal, argmax may have found the anchor itself.
+                # If all positives are at distance 0, argmax may return the anchor itself.
                 itself = extremes[1, rows] == rows
                 positives[np.arange(len(rows)), rows - start] = np.inf
                 extremes[0, rows] = start + positives.argmin(axis=1)

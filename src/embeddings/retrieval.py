@@ -1,7 +1,7 @@
-"""How well embeddings find their own class: rankings of a gallery, and what they are worth.
+"""Ranks a gallery for each query and computes retrieval metrics from the rankings.
 
-A query is ranked against a gallery: all of it in the order of Euclidean distance, as
-`src.embeddings.search` compares it.
+For each query, the whole gallery is ordered by Euclidean distance, as computed in
+`src.embeddings.search`.
 """
 
 from typing import NamedTuple
@@ -23,18 +23,19 @@ from src.params.metric_names import RECALL_RANKS
 
 
 class Ranking(NamedTuple):
-    """What the ranking of the gallery says of each query.
+    """The ranking results of each query.
 
     Attributes:
-        num_positives: int [Q], R: how many of the gallery have the query's label, itself left out.
-        first_positive: int [Q], the rank of the nearest of those, from 1; 9 where it is not among
-            the first 8.
-        r_precision: float64 [Q], the share of positives among the first R; 0 where R is 0.
-        average_precision: float64 [Q], the mean over the ranks 1 to R of the precision at that rank
-            where it holds a positive, and of 0 where it does not; 0 where R is 0.
-        voted_label: int [Q], the most frequent label of the 5 nearest, of several that of the
-            nearest; -1 where the gallery is empty.
-        pairs: the distances of all pairs of a query and another example; None if not asked for.
+        num_positives: int [Q], R: the number of gallery examples with the query's label, without
+            the query itself.
+        first_positive: int [Q], the rank of the nearest positive, from 1; 9 if it is not among the
+            first 8.
+        r_precision: float64 [Q], the share of positives among the first R; 0 if R is 0.
+        average_precision: float64 [Q], a mean over the ranks 1 to R. A rank that holds a positive
+            counts with the precision at that rank, any other with 0. The mean is 0 if R is 0.
+        voted_label: int [Q], the most frequent label of the 5 nearest neighbours. In a tie, the
+            nearest neighbour's label wins. It is -1 if the gallery is empty.
+        pairs: distance counts of all pairs of a query and another example; None if not requested.
     """
 
     num_positives: NDArray[np.intp]
@@ -46,7 +47,7 @@ class Ranking(NamedTuple):
 
     @classmethod
     def empty(cls, num_positives: NDArray[np.intp], count_pairs: bool) -> "Ranking":
-        """Return what holds of queries that find nothing."""
+        """Return the results of queries against an empty gallery."""
         size = len(num_positives)
         return cls(
             num_positives,
@@ -58,12 +59,13 @@ class Ranking(NamedTuple):
         )
 
     def fill(self, rows: NDArray[np.intp], is_match: NDArray[np.bool_]) -> None:
-        """Write all but the vote and the pairs of some queries.
+        """Write the results of some queries, except `voted_label` and `pairs`.
 
         Args:
-            rows: int [r], their positions.
-            is_match: bool [r, K], whether their K nearest, in order, are positives. K is at least R
-                and the largest rank of recall, unless the gallery is smaller.
+            rows: int [r], the positions of the queries.
+            is_match: bool [r, K], whether each of the K nearest neighbours, in order, is a
+                positive. K is at least R and at least the largest recall rank, unless the gallery
+                is smaller.
         """
         of_first = is_match[:, : max(RECALL_RANKS)]
         has_match = of_first.any(axis=1)
@@ -77,7 +79,7 @@ class Ranking(NamedTuple):
         self.average_precision[rows] = num_matches @ (1 / ranks) / limits
 
     def mean_over_answerable(self, values: NDArray[np.float64] | NDArray[np.bool_]) -> float | None:
-        """Return the mean of `values`, [Q], over the queries that have a positive; None if none."""
+        """Return the mean of `values`, [Q], over the queries with a positive; None without any."""
         answerable = values[self.num_positives > 0]
         return float(answerable.mean()) if len(answerable) else None
 
@@ -96,14 +98,14 @@ def rank_gallery(
     Args:
         queries: float32 [Q, D].
         query_labels: int32 [Q].
-        gallery: float32 [G, D]; None for the queries themselves, each without itself.
-        gallery_labels: int32 [G]; None with `gallery`.
-        own: int [Q], the position of each query in the gallery, where it is left out; None if the
-            gallery does not hold the queries.
+        gallery: float32 [G, D]. If None, the queries are the gallery, and each excludes itself.
+        gallery_labels: int32 [G]; None if `gallery` is None.
+        own: int [Q], the position of each query in the gallery, which is excluded. None if the
+            gallery does not contain the queries.
         count_pairs: whether to collect `pairs`.
 
     Returns:
-        The ranking, the same whatever the number of threads.
+        The ranking. It does not depend on the number of threads.
     """
     if gallery is None or gallery_labels is None:
         gallery, gallery_labels, own = queries, query_labels, np.arange(len(queries))
@@ -119,7 +121,7 @@ def rank_gallery(
         found.fill(rows, neighbor_classes == query_classes[rows, None])
         found.voted_label[rows] = classes[majority(neighbor_classes[:, :NUM_VOTES])]
 
-    # Rows with as many positives stand together, so that few are sorted further than they need.
+    # Queries with similar numbers of positives are grouped, so few rows are sorted too far.
     order = np.argsort(found.num_positives, kind="stable")
     visit_distances(queries, gallery, rank, own=own, order=order)
     return found
@@ -128,9 +130,9 @@ def rank_gallery(
 def _places_of_classes(
     gallery_labels: NDArray[np.int32], query_labels: NDArray[np.int32]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """Return the classes of the gallery, [C], and the place in them of each label of both.
+    """Return the gallery's classes, [C], and the class index of each gallery and query label.
 
-    A query whose class the gallery lacks has the place C.
+    A query whose class is not in the gallery has the index C.
     """
     classes, gallery_classes = np.unique(gallery_labels, return_inverse=True)
     query_classes = np.searchsorted(classes, query_labels).astype(np.int32)
@@ -144,18 +146,18 @@ def recall_at_1(
     gallery: NDArray[np.float32] | None = None,
     gallery_labels: NDArray[np.int32] | None = None,
 ) -> float | None:
-    """Return the share of queries whose nearest neighbour has their label, of those that have one.
+    """Return the share of queries whose nearest neighbour has the same label.
 
-    Queries of a class that has no other example in the gallery are left out.
+    A query is excluded if the gallery has no other example of its class.
 
     Args:
         queries: float32 [Q, D].
         query_labels: int32 [Q].
-        gallery: float32 [G, D]; None for the queries themselves, each without itself.
-        gallery_labels: int32 [G]; None with `gallery`.
+        gallery: float32 [G, D]. If None, the queries are the gallery, and each excludes itself.
+        gallery_labels: int32 [G]; None if `gallery` is None.
 
     Returns:
-        0 to 1; None where there is no such query.
+        0 to 1; None if every query is excluded.
     """
     own = gallery is None
     labels = query_labels if gallery_labels is None else gallery_labels
@@ -175,20 +177,20 @@ def nearest_class_means(
     *,
     own: NDArray[np.intp] | None = None,
 ) -> NDArray[np.int32]:
-    """Return, for each query, the label whose mean embedding in the gallery is nearest.
+    """Return, for each query, the class whose mean embedding in the gallery is nearest.
 
-    A query that the gallery holds is left out of the mean of its own class. In a class of n, that
-    moves the mean away from it, to n / (n - 1) of the distance.
+    If the gallery contains the query, the mean of its own class excludes the query. In a class of
+    n examples, this multiplies the distance to the mean by n / (n - 1).
 
     Args:
         queries: float32 [Q, D].
         query_labels: int32 [Q].
-        gallery: float32 [G, D], G > 0; None for the queries themselves.
-        gallery_labels: int32 [G]; None with `gallery`.
+        gallery: float32 [G, D], G > 0. If None, the queries are the gallery.
+        gallery_labels: int32 [G]; None if `gallery` is None.
         own: see `rank_gallery`.
 
     Returns:
-        int32 [Q]; of equally near ones the smallest label.
+        int32 [Q], labels. In a tie, the smallest label wins.
     """
     if gallery is None or gallery_labels is None:
         gallery, gallery_labels, own = queries, query_labels, np.arange(len(queries))

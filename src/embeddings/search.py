@@ -1,8 +1,8 @@
-"""Nearest neighbours by Euclidean distance: exact, over all pairs, in blocks, in bounded memory.
+"""Exact nearest-neighbour search by Euclidean distance, in blocks and with bounded memory.
 
-Squared distances are computed in float64 and compared as float32. Distances that differ by less
-than a rounding of it are equal; of equally near examples the first is the nearest. Equal embeddings
-are exactly 0 apart.
+Squared distances are computed in float64 and compared as float32. Distances that round to the same
+float32 are equal. In a tie, the example that comes first in the gallery is the nearest. The
+distance between equal embeddings is exactly 0.
 """
 
 import os
@@ -13,19 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-# Rows of a block of the distance matrix, which one matrix product fills: 64 x 60 000 are 31 MB.
+# Rows in a block of the distance matrix, filled by one matrix product: 64 x 60 000 take 31 MB.
 BLOCK_SIZE = 64
 
-# Each thread has a block.
+# Each thread holds one block.
 _MAX_THREADS = 8
 
-# Distances that a thread visits at once: as sort keys 2 MiB, which the L2 cache still serves.
+# Distances that a thread visits at once. Their sort keys take 2 MiB, which fits the L2 cache.
 _CHUNK_PAIRS = 1 << 18
 
-# Squared distances below this share of |x|^2 + |y|^2 are rounding: the two vectors are equal.
+# A squared distance below this share of |x|^2 + |y|^2 is rounding error: the vectors are equal.
 _ROUNDING = 1e-13
 
-# The neighbours that vote in k-NN.
+# Number of neighbours that vote in k-NN.
 NUM_VOTES = 5
 
 
@@ -36,7 +36,7 @@ def nearest_neighbors(
 
     Args:
         queries: float32 [Q, D].
-        gallery: float32 [G, D]; None for the queries themselves, each without itself.
+        gallery: float32 [G, D]. If None, the queries are the gallery, and each excludes itself.
 
     Returns:
         int [Q], positions in the gallery; 0 if there is no neighbour.
@@ -54,12 +54,13 @@ def nearest_neighbors(
 def k_nearest_neighbors(
     queries: NDArray[np.float32], gallery: NDArray[np.float32] | None = None, *, count: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Find each query's K nearest neighbours and their distances, the nearest first.
+    """Find each query's K nearest neighbours and their distances, nearest first.
 
     Args:
         queries: float32 [Q, D], finite.
-        gallery: float32 [G, D], finite; None for the queries themselves, each without itself.
-        count: K, or more: K is at most the number of neighbours.
+        gallery: float32 [G, D], finite. If None, the queries are the gallery, and each excludes
+            itself.
+        count: the desired K. If there are fewer neighbours, K is their number.
 
     Returns:
         Positions in the gallery, int [Q, K], and Euclidean distances, float64 [Q, K].
@@ -85,18 +86,19 @@ def visit_distances(
     own: NDArray[np.intp] | None = None,
     order: NDArray[np.intp] | None = None,
 ) -> None:
-    """Call `visit(rows, distances)` for all queries, some at a time, from several threads.
+    """Call `visit(rows, distances)` for all queries, in chunks, from several threads.
 
-    If the gallery is empty, or holds nothing but the query itself, `visit` is never called.
+    `visit` is not called if the gallery is empty or contains only the query itself.
 
     Args:
         queries: float32 [Q, D].
         gallery: float32 [G, D].
-        visit: gets positions of queries, int [r], and their squared distances to all of the
-            gallery, float32 [r, G], in [0, 4) by the scale of `comparable`.
-        own: int [Q], the position of each query in the gallery: its distance to itself is infinite.
-            None if the gallery does not hold the queries.
-        order: int [Q], the order in which the queries are visited; None for their own.
+        visit: receives positions of queries, int [r], and their squared distances to the whole
+            gallery, float32 [r, G]. The distances lie in [0, 4), in the scale of `comparable`.
+        own: int [Q], the position of each query in the gallery. The distance of a query to itself
+            is set to infinity. None if the gallery does not contain the queries.
+        order: int [Q], the order in which to visit the queries. If None, they are visited in the
+            given order.
     """
     if len(queries) == 0 or len(gallery) <= (own is not None):
         return
@@ -115,13 +117,13 @@ def visit_distances(
                 rows = of_block[start : start + chunk_size]
                 visit(rows, distances.as_compared(rows, block[start : start + len(rows)]))
 
-    # One thread for each product: BLAS's own wait for each other by spinning, at the cost of ours.
+    # One BLAS thread per product: BLAS threads wait in busy loops and would slow down ours.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(num_threads) as threads:
         list(threads.map(visit_every, range(num_threads)))
 
 
 class _SquaredDistances:
-    """Computes squared distances of some of the queries to all of the gallery."""
+    """Computes squared distances from some queries to the whole gallery."""
 
     def __init__(
         self,
@@ -148,11 +150,14 @@ class _SquaredDistances:
     def as_compared(
         self, rows: NDArray[np.intp], exact: NDArray[np.float64]
     ) -> NDArray[np.float32]:
-        """Return the distances that `fill` wrote, [r, G], with rounding and own ones replaced."""
+        """Return the distances from `fill` as float32 [r, G], corrected for comparison.
+
+        Rounding errors become 0. The distance of a query to itself becomes infinite.
+        """
         distances = exact.astype(np.float32)
         if self._own is not None:
             distances[np.arange(len(rows)), self._own[rows]] = np.inf
-        # No vector is longer than 1. Smaller distances are rare, and testing each one is slow.
+        # No vector is longer than 1. Such small distances are rare, and testing each one is slow.
         if distances.min() <= 2 * _ROUNDING:
             rounding = (_ROUNDING * self._query_norms[rows]).astype(np.float32)
             distances[distances <= rounding[:, None] + self._rounding] = 0
@@ -162,16 +167,15 @@ class _SquaredDistances:
 def comparable(
     queries: NDArray[np.float32], gallery: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return both in float64, moved and scaled alike such that no vector is longer than 1.
+    """Return both in float64, centred and scaled so that no vector is longer than 1.
 
-    The order of the distances stays. Moved to their mean, the vectors are as short as the distances
-    between them; otherwise rounding would lose the distances if all vectors lie together far from
-    the origin. The scale is a power of two, which rounds nothing, and keeps distances from
-    overflowing. Values that are not finite become 0 or the largest float32.
+    The order of the distances does not change. Centring keeps distances accurate if all vectors lie
+    close together but far from the origin. The scale is a power of two: it causes no rounding and
+    prevents overflow. Non-finite values become 0 or the largest float32.
 
     Args:
         queries: float32 [Q, D].
-        gallery: float32 [G, D], G > 0, whose mean is taken.
+        gallery: float32 [G, D], G > 0. Its mean is subtracted from both.
 
     Returns:
         float64 [Q, D] and [G, D].
@@ -186,20 +190,20 @@ def comparable(
 
 
 def nearest_columns(distances: NDArray[np.float32], count: int) -> NDArray[np.intp]:
-    """Return the columns of each row's smallest distances, the smallest first.
+    """Return the columns of each row's K smallest distances, smallest first.
 
-    They are found by partition, and only they are sorted: O(G + K log K) for a row.
+    A partition finds them, and only they are sorted: O(G + K log K) per row.
 
     Args:
-        distances: float32 [r, G], at least 0; infinite in the same number of columns of each row.
-        count: K, or more: K is at most the number of finite distances in a row.
+        distances: float32 [r, G], at least 0. Each row has the same number of infinite values.
+        count: the desired K. If a row has fewer finite distances, K is their number.
 
     Returns:
-        int [r, K]; of equal distances the first columns.
+        int [r, K]. In a tie, the first column comes first.
     """
     count = min(count, int(np.isfinite(distances[0]).sum()))
-    # A float32 of at least 0 is ordered as its bits are. Distance and column make one integer,
-    # which NumPy partitions and sorts with vector instructions.
+    # Float32 values of at least 0 have the same order as their bits. Distance and column form one
+    # integer, which NumPy partitions and sorts with vector instructions.
     keys = distances.view(np.int32).astype(np.int64)
     keys <<= 32
     keys |= np.arange(distances.shape[1])
@@ -209,7 +213,7 @@ def nearest_columns(distances: NDArray[np.float32], count: int) -> NDArray[np.in
 
 
 def majority(labels: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return the most frequent label of each row, [r, K] -> [r]; of several the first."""
+    """Return the most frequent label of each row, [r, K] -> [r]; in a tie, the first one."""
     votes = (labels[:, :, None] == labels[:, None, :]).sum(axis=2)  # [r, K]
     elected: NDArray[np.int32] = labels[np.arange(len(votes)), votes.argmax(axis=1)]
     return elected

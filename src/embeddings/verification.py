@@ -1,8 +1,9 @@
-"""Telling pairs of one class from others by their distance: ROC AUC, EER, TAR at a FAR.
+"""Verification metrics: do distances separate positive from negative pairs? ROC AUC, EER, TAR@FAR.
 
-A pair is accepted as of one class where its distance is at most a threshold. TAR, the true accept
-rate, is the share of the positive pairs (one class) accepted; FAR, the false accept rate, that of
-the negative pairs. All pairs are counted, by distance, in narrow bins: no pair is drawn or kept.
+A pair is accepted as positive (same class) if its distance is at most a threshold. The true accept
+rate (TAR) is the share of positive pairs accepted. The false accept rate (FAR) is the share of
+negative pairs accepted. All pairs are counted in narrow distance bins. Pairs are not sampled and
+not stored.
 """
 
 import threading
@@ -12,41 +13,41 @@ from numpy.typing import NDArray
 
 from src.params.metric_names import VERIFICATION
 
-# A float32 >= 0 is ordered as its bits are. Without the last 11 of them, distances fall into the
-# same bin only where they differ by less than 1 part in 4096.
+# Float32 values >= 0 have the same order as their bits. The last 11 bits are dropped, so distances
+# share a bin only if they differ by less than 1 part in 4096.
 _DROPPED_BITS = 11
-# The 24 powers of two below 4; what is smaller is taken for 0.
+# The bins cover the 24 powers of two below 4. Smaller distances count as 0.
 _LOWEST = (127 + 2 - 24) << (23 - _DROPPED_BITS)
 _NUM_BINS = 24 << (23 - _DROPPED_BITS)
 
 
 class PairCounts:
-    """How many positive and negative pairs there are at each squared distance.
+    """Counts positive and negative pairs by squared distance.
 
     Attributes:
         positive: int64 [bins], ascending distance.
-        negative: int64 [bins].
+        negative: int64 [bins], ascending distance.
     """
 
     def __init__(self) -> None:
-        """Start with no pair."""
-        # One bin more, for the distances that are infinite: an example's to itself.
+        """Start without pairs."""
+        # The additional bin is for infinite distances (of an example to itself).
         self._all = np.zeros(_NUM_BINS + 1, np.int64)
         self._positive = np.zeros(_NUM_BINS + 1, np.int64)
         self._lock = threading.Lock()
 
     @property
     def positive(self) -> NDArray[np.int64]:
-        """The pairs of one class."""
+        """Number of positive pairs in each bin."""
         return self._positive[:-1]
 
     @property
     def negative(self) -> NDArray[np.int64]:
-        """The pairs of two classes."""
+        """Number of negative pairs in each bin."""
         return (self._all - self._positive)[:-1]
 
     def add(self, distances: NDArray[np.float32], is_positive: NDArray[np.bool_]) -> None:
-        """Count some pairs; may be called from several threads.
+        """Count some pairs. Thread-safe.
 
         Args:
             distances: float32 [r, G], squared, in [0, 4) or infinite.
@@ -72,17 +73,19 @@ class PairCounts:
 
 
 def verification_metrics(pairs: PairCounts) -> dict[str, float | int | None]:
-    """Return how well the distance tells positive from negative pairs.
+    """Return how well the distance separates positive from negative pairs.
+
+    All metrics are None if there are no positive or no negative pairs.
 
     Args:
         pairs: the counts.
 
     Returns:
-        `roc_auc`, the probability that a positive pair is nearer than a negative one, equally near
-        ones half; `eer`, the rate at which FAR and 1 - TAR are equal, on the straight line between
-        thresholds; `tar_at_far_1e-2` and `tar_at_far_1e-3`, TAR at the largest threshold whose FAR
-        is at most that. None, all of them, where there is no positive pair, or no negative one.
-        And how many pairs of both kinds there are, an example that asked with each other one.
+        `roc_auc`: the probability that a positive pair is nearer than a negative pair; a tie counts
+        half. `eer`: the rate at which FAR equals 1 - TAR, interpolated linearly between thresholds.
+        `tar_at_far_1e-2` and `tar_at_far_1e-3`: TAR at the largest threshold whose FAR is at most
+        1e-2 or 1e-3. Also the numbers of positive and negative pairs; each query forms a pair with
+        every other example.
     """
     counts = {
         "num_positive_pairs": int(pairs.positive.sum()),
@@ -91,7 +94,7 @@ def verification_metrics(pairs: PairCounts) -> dict[str, float | int | None]:
     if not all(counts.values()):
         return {**dict.fromkeys(VERIFICATION), **counts}
     far, tar = pairs.roc()
-    # FAR - (1 - TAR) rises from -1 to 1: between which thresholds does it pass 0, and where there?
+    # FAR - (1 - TAR) rises from -1 to 1. Find the two thresholds between which it crosses 0.
     excess = far + tar - 1
     after = int(np.argmax(excess >= 0))
     before = after - 1

@@ -1,4 +1,4 @@
-"""The pictures of an experiment: one file per figure, each a function of `FigureData`."""
+"""The figures of an experiment: one file per figure, each with a function of `FigureData`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,19 +24,19 @@ if TYPE_CHECKING:  # slow to import, and not needed before the first figure is d
     from matplotlib.figure import Figure
 
 MAX_SHOWN = 10_000
-"""Images that pictures are drawn of, at the most."""
+"""Maximum number of images in the pictures."""
 
 LAYOUT_TITLES = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}
 
 
 class Picture(NamedTuple):
-    """A figure, and what is to be said of it.
+    """A figure with its texts.
 
     Attributes:
         figure: drawn in the style of `src.drawing.style`.
         title: a few words.
-        caption: what one sees, and how to read it; plain text.
-        alt: what stands in for the figure where it cannot be seen; plain text.
+        caption: what the figure shows and how to read it; plain text.
+        alt: alternative text for readers who cannot see the figure; plain text.
     """
 
     figure: "Figure"
@@ -47,21 +47,21 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class FigureData:
-    """All that figures are drawn from.
+    """The input of all figures.
 
     Attributes:
-        experiment: its directory as the user names it.
+        experiment: the experiment's directory, as the user entered it.
         split_name: train, validation, test, ...
         split: the N examples shown.
         embeddings: float32 [N, D], finite.
-        params: those that trained.
-        step: the global step of the checkpoint that embedded.
-        num_examples: of the whole split, of which those shown may be a part.
-        indices: int [N], the positions of those shown in the whole split; None if they are it.
+        params: the params of the training.
+        step: the global step of the checkpoint that computed the embeddings.
+        num_examples: size of the whole split. The N examples shown may be a sample.
+        indices: int [N], the positions of the examples in the whole split; None if all are shown.
         layouts: float32 [N, 2] of the embeddings, by name, see `LAYOUT_TITLES`.
-        untrained: float32 [N, D], by the network before training; None where that is not kept.
-        curves: of `training` and of `validation`, the curve of each tag.
-        metrics: of each split, as in `metrics.json`; None for what is not defined.
+        untrained: float32 [N, D], embeddings of the untrained network; None if not available.
+        curves: run (`training` or `validation`) -> tag -> curve.
+        metrics: split -> metric -> value, as in `metrics.json`; an undefined metric is None.
     """
 
     experiment: str
@@ -79,25 +79,25 @@ class FigureData:
 
     @cached_property
     def nearest(self) -> NDArray[np.intp]:
-        """The nearest neighbour of each by Euclidean distance among the others shown, int [N]."""
+        """Each example's nearest neighbour among the examples shown, int [N]; Euclidean."""
         return nearest_neighbors(self.embeddings)
 
     @cached_property
     def is_answerable(self) -> NDArray[np.bool_]:
-        """Whether another image of its class is shown, bool [N]: its neighbours can be right."""
+        """Whether another image of the same class is shown, bool [N]; if not, no match exists."""
         _, places, sizes = np.unique(self.split.labels, return_inverse=True, return_counts=True)
         return (sizes > 1)[places]
 
     @property
     def among(self) -> str:
-        """Where neighbours are sought, in words."""
+        """Text that names the images among which neighbours are searched."""
         if len(self.split) == self.num_examples:
             return f"the other {len(self.split) - 1} images of the split"
         return f"the other {len(self.split) - 1} images shown, of {self.num_examples} of the split"
 
     @property
     def unanswerable(self) -> str:
-        """A sentence about the images that no neighbour can be right for; "" if there are none."""
+        """A sentence about images that are the only one of their class; "" if there are none."""
         number = int((~self.is_answerable).sum())
         if number == len(self.split):
             return " Here it is not defined: each image is the only one of its class."
@@ -106,30 +106,30 @@ class FigureData:
         return f" {number} more are the only ones of their classes, and left out."
 
     def index(self, image: int) -> int:
-        """Return the position in the whole split of one of the images shown."""
+        """Return the position of a shown image in the whole split."""
         return image if self.indices is None else int(self.indices[image])
 
     def name_of(self, image: int) -> str:
-        """Return the file of one of the images shown; where it has none, its number."""
+        """Return the file name of a shown image, or its number if it has no file."""
         if self.split.paths is None:
             return f"no. {self.index(image)}"
         return printable(str(self.split.paths[image]))
 
     @cached_property
     def pairs(self) -> Pairs:
-        """All pairs, by the distance that trained."""
+        """All pairs, by the distance used in training."""
         return scan_pairs(self.embeddings, self.split.labels, self.params.distance_name)
 
     @cached_property
     def nearest_positive(self) -> NDArray[np.intp]:
-        """The nearest other of its own class by Euclidean distance, int [N]; -1 where none is."""
+        """Each example's nearest positive by Euclidean distance, int [N]; -1 if there is none."""
         if DISTANCES[self.params.distance_name].compares_directions:
             labels = self.split.labels
             return scan_pairs(self.embeddings, labels, "euclidean").nearest_positive
         return self.pairs.nearest_positive
 
     def of_shown(self) -> "FigureData":
-        """Return the data of no more examples than pictures are drawn of."""
+        """Return the data of at most MAX_SHOWN examples."""
         shown = shown_indices(self.split.labels, MAX_SHOWN, seed=0)
         if len(shown) == len(self.split):
             return self
@@ -144,12 +144,12 @@ class FigureData:
 
 
 def draw(name: str, data: FigureData, **options: int) -> Picture | None:
-    """Draw the figure registered as `name`; None where the data lacks what it shows.
+    """Draw the figure registered as `name`; return None if the data it needs is missing.
 
     Args:
-        name: of FIGURES.
-        data: what to draw.
-        options: of `src.drawing.style.style`.
+        name: a key of FIGURES.
+        data: the data to draw.
+        options: options of `src.drawing.style.style`.
     """
     from src.drawing.style import style
 
@@ -163,13 +163,14 @@ def write_figures(
 ) -> list[Path]:
     """Write figures as PNG and SVG, and the page `index.html` that shows them.
 
-    Of a larger split the pictures are of a sample of 10 000 examples.
+    If a split has more than 10 000 examples, the pictures show a sample of 10 000.
 
     Args:
-        directory: where they go; what stands there is replaced, or removed if there is nothing to
-            show now.
-        data: what to draw.
-        names: of FIGURES, in the order of the page; None for all but those of running trainings.
+        directory: the output directory. Existing pictures are replaced. If a figure has nothing to
+            show, its old files are removed.
+        data: the data to draw.
+        names: keys of FIGURES, in the order of the page. If None, all figures except those that
+            only a running training uses.
 
     Returns:
         The files written, the page first.
@@ -191,7 +192,7 @@ def write_figures(
                 pictures[name] = picture
                 with style():
                     written += save_figure(picture.figure, directory / name)
-            else:  # none from before either, of other data
+            else:  # remove files that show older data
                 for ending in ("png", "svg"):
                     (directory / f"{name}.{ending}").unlink(missing_ok=True)
             bar.update(1)

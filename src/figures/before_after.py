@@ -1,4 +1,4 @@
-"""The embeddings before and after training, side by side."""
+"""Draws the embeddings before and after training, side by side."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +11,11 @@ from src.figures import FigureData, Picture
 
 
 def draw(data: FigureData) -> Picture | None:
-    """Draw PCA by the untrained and by the trained network; None if one of them cannot be shown.
+    """Draw PCA of the untrained and of the trained network; None if either cannot be shown.
 
-    Each is seen in its own plane, at its own scale: the two networks' dimensions have nothing to
-    do with each other, and an untrained one's embeddings may be many times shorter or longer. The
-    ticks tell the scales, and recall@1 compares the two.
+    Each has its own plane and scale, because the dimensions of the two networks are unrelated.
+    Untrained embeddings may also be many times shorter or longer. The axis ticks show the scales.
+    Recall@1 compares the two.
     """
     if data.untrained is None:
         return None
@@ -52,7 +52,7 @@ def draw(data: FigureData) -> Picture | None:
 
 
 def _recall_at_1(data: FigureData, nearest: NDArray[np.intp]) -> str:
-    """Return how many nearest neighbours are right, of those that could be; "-" of none."""
+    """Return recall@1 over images with another image of their class; "-" if there are none."""
     labels = data.split.labels
     is_right = (labels[nearest] == labels)[data.is_answerable]
     return f"{is_right.mean():.4f}" if len(is_right) else "-"
@@ -61,7 +61,7 @@ def _recall_at_1(data: FigureData, nearest: NDArray[np.intp]) -> str:
 def _shares_of_variance(
     embeddings: NDArray[np.float32], layout: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Return the share of the embeddings' variance that each axis of the layout has, [2]."""
+    """Return each layout axis's share of the embeddings' variance, [2]."""
     variance = embeddings.var(axis=0, dtype=np.float64).sum()
     shares: NDArray[np.float64] = layout.var(axis=0, dtype=np.float64) / max(variance, 1e-300)
     return shares

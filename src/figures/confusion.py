@@ -1,4 +1,4 @@
-"""Which classes are taken for which, by the nearest neighbour."""
+"""Draws the confusion matrix of nearest neighbours, and the most frequent confusions."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,10 +9,10 @@ from src.drawing.style import NEGATIVE_COLOR, display_names, new_figure
 from src.figures import FigureData, Picture
 
 _MAX_NUMBERED = 20
-"""Classes up to which every field has its number; beyond, they would not be legible."""
+"""With more classes, the fields have no numbers, because they would be illegible."""
 
 _MAX_CLASSES = 100
-"""Classes up to which the matrix has them all; of more, those that are confused the most."""
+"""With more classes, the matrix shows only the most confused ones."""
 
 _NUM_MOST_CONFUSED = 40
 
@@ -20,7 +20,7 @@ _NUM_FREQUENT = 10
 
 
 def draw(data: FigureData) -> Picture | None:
-    """Draw the confusion matrix, rows normalized; None if no neighbour could be right."""
+    """Draw the row-normalized confusion matrix; None if every image is alone in its class."""
     labels = data.split.labels
     asking = np.flatnonzero(data.is_answerable)
     if len(asking) == 0:
@@ -61,17 +61,16 @@ def draw(data: FigureData) -> Picture | None:
 def confusions(
     labels: NDArray[np.int32], found: NDArray[np.int32]
 ) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
-    """Return which labels are found as which, and how often.
+    """Count each combination of true label and found label.
 
-    Of C classes there may be C^2 such pairs, but no more than images.
+    C classes allow C^2 combinations, but there are at most as many as images.
 
     Args:
-        labels: int32 [N].
-        found: int32 [N].
+        labels: int32 [N], true labels.
+        found: int32 [N], found labels.
 
     Returns:
-        The different pairs of a label and the one found, int32 [K, 2], ascending, and the number
-        of each, int [K].
+        The distinct pairs (label, found), int32 [K, 2], ascending, and their counts, int [K].
     """
     pairs, counts = np.unique(np.column_stack([labels, found]), axis=0, return_counts=True)
     return pairs, counts
@@ -80,14 +79,14 @@ def confusions(
 def frequent_confusions(
     pairs: NDArray[np.int32], counts: NDArray[np.intp], limit: int
 ) -> list[tuple[int, int, int]]:
-    """Return the most frequent confusions: the true label, the one found, and how often."""
+    """Return the most frequent confusions as (true label, found label, count)."""
     errors = np.where(pairs[:, 0] == pairs[:, 1], 0, counts)
     order = np.argsort(-errors, kind="stable")[:limit]
     return [(int(pairs[k, 0]), int(pairs[k, 1]), int(errors[k])) for k in order if errors[k] > 0]
 
 
 def most_confused(pairs: NDArray[np.int32], counts: NDArray[np.intp]) -> NDArray[np.int32]:
-    """Return the labels that the matrix shows, ascending: all, or those confused most often."""
+    """Return the labels shown in the matrix, ascending: all, or the most confused ones."""
     present = np.unique(pairs)
     if len(present) <= _MAX_CLASSES:
         return present
@@ -100,7 +99,7 @@ def most_confused(pairs: NDArray[np.int32], counts: NDArray[np.intp]) -> NDArray
 def row_shares(
     pairs: NDArray[np.int32], counts: NDArray[np.intp], chosen: NDArray[np.int32]
 ) -> NDArray[np.float64]:
-    """Return which share of each chosen class, the row, is found as each, the column: [K, K]."""
+    """Return, for each chosen class (row), the share found as each class (column), [K, K]."""
     matrix, totals = np.zeros((len(chosen), len(chosen))), np.zeros(len(chosen))
     places = np.searchsorted(chosen, pairs).clip(max=len(chosen) - 1)
     is_row, is_column = (chosen[places] == pairs).T

@@ -1,4 +1,4 @@
-"""The curves of loss and fraction_positive, of training and validation, over the steps."""
+"""Draws loss and fraction_positive over the steps, for training and validation."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,12 +10,12 @@ from src.figures import FigureData, Picture
 
 _TAGS = ("loss", "fraction_positive")
 
-# The running mean of the training's points is over this share of them.
+# Window of the training curve's running mean, as a share of its points.
 _SHARE_OF_POINTS = 0.05
 
 
 def draw(data: FigureData) -> Picture | None:
-    """Draw a panel for each of the two; None where no event file has a point of either."""
+    """Draw one panel per tag; None if no event file has a point of either tag."""
     tags = [tag for tag in _TAGS if any(tag in curves for curves in data.curves.values())]
     if not tags:
         return None
@@ -74,7 +74,7 @@ def draw_curve(axes: Axes, data: FigureData, tag: str) -> None:
 
 
 def running_mean(curve: Curve) -> NDArray[np.float64]:
-    """Return the mean about each point, of as many before as after it, shorter at both ends."""
+    """Return the centred running mean; its window shrinks towards both ends."""
     values = np.asarray(curve[1], np.float64)
     half = int(len(values) * _SHARE_OF_POINTS / 2)
     sums = np.concatenate([[0.0], np.cumsum(values)])

@@ -1,4 +1,4 @@
-"""How far apart images of one class and of two classes are, with the margin beside it."""
+"""Draws histograms of positive and negative distances, and the margin at its true length."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,11 +11,11 @@ from src.params.reading import format_value
 
 
 def draw(data: FigureData) -> Picture | None:
-    """Draw the histograms of all pairs' distances; None where there are no positives or negatives.
+    """Draw the histograms of all pairs' distances; None without positive or negative pairs.
 
-    The margin is a difference of distances, not a place among them. It is drawn as the length that
-    it has, from the median positive on: where a negative of an anchor whose positive is the median
-    has to lie for the triplet to have loss 0.
+    The margin is a difference of distances, not a position on the axis. It is drawn at its true
+    length, starting at the median positive distance. If an anchor's positive is at that median, its
+    triplets have loss 0 with every negative beyond the end of the bar.
     """
     pairs = data.pairs
     num_positive, num_negative = (
@@ -70,14 +70,14 @@ def draw(data: FigureData) -> Picture | None:
 
 
 def median_distance(pairs: Pairs, *, negative: bool = False) -> float:
-    """Return the median distance of the positive or the negative pairs, to a bin's width."""
+    """Return the median distance of the positive or negative pairs, accurate to one bin."""
     counts = np.cumsum(pairs.negative_counts if negative else pairs.positive_counts)
     middle = int(np.searchsorted(counts, counts[-1] / 2))
     return float(pairs.edges[middle : middle + 2].mean())
 
 
 def _draw_margin(axes: Axes, margin: float | str, median: float, height: float) -> None:
-    """Draw the margin as a bar from the median positive on; in words where it is soft."""
+    """Draw the margin as a bar that starts at the median positive; a soft margin as text."""
     axes.plot([median, median], [0, height], color=FAINT, linewidth=1, linestyle=":")
     if margin == "soft":
         text = " median of one class; the margin is soft"
@@ -100,5 +100,5 @@ def _draw_margin(axes: Axes, margin: float | str, median: float, height: float) 
         ha="center",
         va="bottom",
     )
-    # A margin that is longer than any distance is shown to be.
+    # If the margin exceeds every distance, the axis is extended to show it.
     axes.set_xlim(0, max(axes.get_xlim()[1], end + 0.03 * (end - median)))

@@ -1,4 +1,4 @@
-"""The most mistaken images, each with its nearest neighbours."""
+"""Draws the images with the worst nearest-neighbour errors, each with its neighbours."""
 
 from typing import NamedTuple
 
@@ -25,10 +25,11 @@ class Mistake(NamedTuple):
     """An image whose nearest neighbour is of another class.
 
     Attributes:
-        image: its position among those shown.
-        neighbors: int [K], the positions of the nearest others, nearest first.
-        distances: float64 [K], Euclidean, to these.
-        excess: how much farther than the nearest neighbour the nearest of its own class is.
+        image: its position among the images shown.
+        neighbors: int [K], the positions of its nearest neighbours, nearest first.
+        distances: float64 [K], Euclidean distances to the neighbours.
+        excess: distance to the nearest image of its own class, minus the distance to its nearest
+            neighbour.
     """
 
     image: int
@@ -38,7 +39,7 @@ class Mistake(NamedTuple):
 
 
 def draw(data: FigureData) -> Picture | None:
-    """Draw a row for each of the most mistaken images; None where none is mistaken."""
+    """Draw a row for each of the most mistaken images; None if no image is mistaken."""
     labels = data.split.labels
     mistaken = all_mistaken(data)
     if len(mistaken) == 0:
@@ -117,7 +118,7 @@ def draw(data: FigureData) -> Picture | None:
 
 
 def all_mistaken(data: FigureData) -> NDArray[np.intp]:
-    """Return the images whose nearest neighbour is of another class although one could be right."""
+    """Return the images whose nearest neighbour is of another class, although theirs has others."""
     if len(data.split) < 2:
         return np.empty(0, np.intp)
     labels = data.split.labels
@@ -127,16 +128,16 @@ def all_mistaken(data: FigureData) -> NDArray[np.intp]:
 def most_mistaken(
     data: FigureData, mistaken: NDArray[np.intp], num_mistakes: int, num_neighbors: int
 ) -> list[Mistake]:
-    """Return the mistaken images by how far beyond the nearest neighbour their own class begins.
+    """Return the mistaken images with the largest `excess` (see `Mistake`).
 
     Args:
         data: of the experiment.
-        mistaken: int [M], of `all_mistaken`.
-        num_mistakes: how many to return at the most.
-        num_neighbors: how many nearest others of each.
+        mistaken: int [M], from `all_mistaken`.
+        num_mistakes: maximum number of images to return.
+        num_neighbors: number of nearest neighbours for each image.
 
     Returns:
-        The worst first; of equal ones in the order of the split.
+        The worst first; ties in the order of the split.
     """
     of_images, own, nearest = (
         data.embeddings[positions]

@@ -1,11 +1,11 @@
-"""The plane of the first two principal components as a map."""
+"""Draws the PCA layout (first two principal components) as a scatter plot."""
 
 from src.drawing.scatter import layout_picture
 from src.figures import FigureData, Picture
 
 
 def draw(data: FigureData) -> Picture | None:
-    """Draw PCA coloured by class, with thumbnails; None where it is not laid out."""
+    """Draw PCA coloured by class, with thumbnails; None if the layout is missing."""
     if "pca" not in data.layouts:
         return None
     variance = data.embeddings.var(axis=0, dtype="float64").sum()

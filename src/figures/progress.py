@@ -1,4 +1,4 @@
-"""A running training at a glance: where the classes lie by now, beside the loss so far."""
+"""Draws the state of a running training: the PCA layout beside the loss curve so far."""
 
 import math
 
@@ -9,10 +9,10 @@ from src.figures.curves import draw_curve
 
 
 def draw(data: FigureData) -> Picture | None:
-    """Draw the layout `pca`, if there is one, and on its right the curve of the loss.
+    """Draw the layout `pca` and, on its right, the loss curve; None if there is no such layout.
 
-    Nothing but the points moves from one picture to the next: the axes stand still, and the limits
-    of the plane are powers of 10^(1/10), which seldom change.
+    From one picture to the next only the points move. The axes have fixed positions. The limits of
+    the plane are powers of 10^(1/10), so they rarely change.
     """
     if "pca" not in data.layouts:
         return None

@@ -1,4 +1,4 @@
-"""The hardest and the easiest triplets, as strips of images with their distances."""
+"""Draws the hardest and the easiest triplets as strips of images with their distances."""
 
 from collections.abc import Sequence
 
@@ -22,12 +22,12 @@ from src.params.reading import format_value
 
 _NUM_TRIPLETS = 6
 
-# On the sheet, in sides of an image: from one image of a strip to the next, and strip to strip.
+# In image sides: spacing of the images in a strip, spacing of the strips, and top margin.
 _COLUMN, _ROW, _TOP = 2.1, 1.5, 0.6
 
 
 def draw(data: FigureData) -> Picture | None:
-    """Draw both ends of what there is to learn from; None where there is no triplet."""
+    """Draw the hardest and the easiest triplets; None if there are no triplets."""
     hardest = extreme_triplets(data, _NUM_TRIPLETS, hardest=True)
     easiest = extreme_triplets(data, _NUM_TRIPLETS, hardest=False)
     if len(hardest) == 0:
@@ -64,15 +64,16 @@ def draw(data: FigureData) -> Picture | None:
 
 
 def extreme_triplets(data: FigureData, limit: int, *, hardest: bool) -> NDArray[np.intp]:
-    """Return the triplets with the largest, or the smallest, d(a,p) - d(a,n), of any in the split.
+    """Return the triplets of the split with the largest or smallest d(a,p) - d(a,n).
 
-    Each anchor offers one, its hardest or its easiest. They are taken from the extreme on, each
-    that holds no image of one taken before: else a single odd image would stand in all of them.
+    Each anchor contributes its hardest or its easiest triplet. The most extreme are chosen first. A
+    triplet is skipped if it shares an image with one chosen before. Otherwise a single unusual
+    image could be in all of them.
 
     Args:
         data: of the experiment.
-        limit: how many to return at the most.
-        hardest: the largest; else the smallest.
+        limit: maximum number of triplets.
+        hardest: True for the largest differences, False for the smallest.
 
     Returns:
         int [<= limit, 3]: anchor, positive, negative; the most extreme first.
@@ -99,7 +100,7 @@ def extreme_triplets(data: FigureData, limit: int, *, hardest: bool) -> NDArray[
 def triplet_distances(
     data: FigureData, triplets: NDArray[np.intp]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return d(a,p) and d(a,n) of triplets, int [T, 3], by the distance that trained: [T] each."""
+    """Return d(a,p) and d(a,n), [T] each, of triplets, int [T, 3], by the training distance."""
     anchors, positives, negatives = (data.embeddings[column] for column in triplets.T)
     distance = data.params.distance_name
     return (
@@ -124,7 +125,7 @@ def _files(data: FigureData, triplets: NDArray[np.intp]) -> str:
 def _draw_strips(
     axes: Axes, data: FigureData, triplets: NDArray[np.intp], names: Sequence[str]
 ) -> NDArray[np.float64]:
-    """Draw a row for each triplet, and return their losses."""
+    """Draw one row per triplet, and return the losses, float64 [T]."""
     prepare(axes, 2 * _COLUMN + 2.4, _TOP + _ROW * len(triplets))
     distances = triplet_distances(data, triplets)
     losses = triplet_losses(*distances, data.params.margin)

@@ -1,11 +1,11 @@
-"""The t-SNE layout as a map."""
+"""Draws the t-SNE layout as a scatter plot."""
 
 from src.drawing.scatter import layout_picture
 from src.figures import FigureData, Picture
 
 
 def draw(data: FigureData) -> Picture | None:
-    """Draw t-SNE coloured by class, with thumbnails; None where it is not laid out."""
+    """Draw t-SNE coloured by class, with thumbnails; None if the layout is missing."""
     return layout_picture(
         data,
         "tsne",

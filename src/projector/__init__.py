@@ -1,1 +1,1 @@
-"""The files of TensorBoard's projector, and what they show."""
+"""Computes what TensorBoard's projector shows, and writes its files."""

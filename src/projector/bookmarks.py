@@ -1,4 +1,4 @@
-"""The projector's bookmarks: finished layouts that one click shows, nothing being computed anew."""
+"""Writes the projector's bookmarks: one click shows a finished layout without recomputing it."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-# A bookmark of the projector's t-SNE makes it compute on. That of UMAP stands still, whatever it is
-# that was laid out; and the 2-D view of PCA takes no more than two numbers a point either.
+# Every layout uses the UMAP slot, because its bookmarks stay still. A t-SNE bookmark makes the
+# projector continue computing. See docs/decisions/0011-finished-layouts.md.
 _SLOT = "umap"
 
-# Without these the page fails; none of them matters to a layout that stands still.
+# The page fails without these values. They do not affect a finished layout.
 _REQUIRED = {
     "tSNEPerplexity": 30,
     "tSNELearningRate": 1,
@@ -30,12 +30,12 @@ _REQUIRED = {
 def bookmarks(
     layouts: Mapping[str, NDArray[np.float32]], *, color_by: str, label_by: str
 ) -> Iterator[bytes]:
-    """Yield the file of bookmarks, JSON, in pieces: with 100 000 points it has megabytes.
+    """Yield the bookmarks file (JSON) in pieces: with 100 000 points it has several megabytes.
 
     Args:
-        layouts: by what the panel calls each, float32 [N, 2].
-        color_by: the column of the metadata that colours the points.
-        label_by: the column that names them.
+        layouts: float32 [N, 2], by the title in the bookmarks panel.
+        color_by: the metadata column that colours the points.
+        label_by: the metadata column that names the points.
     """
     separator = b"["
     for title, layout in layouts.items():

@@ -1,4 +1,4 @@
-"""The files that TensorBoard's projector opens: tensor, metadata, sprite sheet, configuration."""
+"""Writes the files of TensorBoard's projector: tensors, metadata, sprite sheets, configuration."""
 
 import logging
 import re
@@ -12,7 +12,7 @@ import numpy as np
 from google.protobuf import text_format  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-# These three modules of TensorBoard do not import TensorFlow; `tensorboard.summary.Writer` does.
+# These three TensorBoard modules do not import TensorFlow; `tensorboard.summary.Writer` does.
 from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 from tensorboard.plugins.projector.projector_config_pb2 import (  # type: ignore[import-untyped]
     ProjectorConfig,
@@ -29,13 +29,13 @@ from src.system.atomic import atomic_write
 from src.system.progress import phase
 
 MAX_POINTS = 100_000
-"""The projector asks for the first 100 000 points of a tensor and leaves out the rest."""
+"""The projector loads the first 100 000 points of a tensor and ignores the rest."""
 
 MIN_POINTS = 2
-"""The projector does not list a tensor of a single row."""
+"""The projector does not list a tensor with a single row."""
 
 MIN_DIMENSIONS = 3
-"""The projector opens on three principal components; with fewer columns its page stays blank."""
+"""The projector starts with three principal components. With fewer columns its page is blank."""
 
 TENSOR_SUFFIX = ".bytes"
 METADATA_FILE = "metadata.tsv"
@@ -46,28 +46,28 @@ EVENT_FILE = "events.out.tfevents.0.projector"
 CONFIG_FILE = "projector_config.pbtxt"  # the name is TensorBoard's
 
 TITLES = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}
-"""What people call the layouts."""
+"""Display names of the layouts."""
 
-# The projector puts the names of runs and tensors into its addresses as they are.
+# The projector puts run and tensor names into its URLs without escaping them.
 _ENDS_AN_ADDRESS = re.compile(r"[&#+%]")
-# In a tensor's name a colon would start the number of a TensorFlow output.
+# In a tensor name, a colon would start a TensorFlow output number.
 _NOT_IN_TENSOR_NAME = re.compile(r"[^\w./=-]+")
 
 logger = logging.getLogger(__name__)
 
 
 Columns = Mapping[str, Sequence[object] | NDArray[Any]]
-"""Names and values of the metadata, N values each."""
+"""Metadata columns: name -> N values."""
 
 
 @dataclass(frozen=True)
 class ProjectorFiles:
-    """What was written.
+    """The files that were written.
 
     Attributes:
-        directory: the folder with the files; a run to TensorBoard.
-        tensors: what the projector calls the tensors, the one that it opens first.
-        tile_size: width and height of one picture on the sprite sheet, in pixels.
+        directory: the folder with the files. TensorBoard lists it as a run.
+        tensors: the tensor names in the projector. The projector opens the first one.
+        tile_size: width and height of one tile on the sprite sheet, in pixels.
     """
 
     directory: Path
@@ -85,25 +85,26 @@ def write_projector(
     columns: Columns | None = None,
     layouts: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> ProjectorFiles:
-    """Write the embeddings of a split such that `tensorboard --logdir` finds and shows them.
+    """Write the embeddings of a split so that `tensorboard --logdir` shows them in the projector.
 
-    With layouts, the projector opens on the first of them, and its bookmarks hold them all.
+    If there are layouts, the projector opens with the first one, and its bookmarks contain all.
 
     Args:
-        directory: the folder to write into, two levels below the checkpoints
-            (`experiments/X/projector/test`): in its own folder and the one above TensorBoard looks
-            for a checkpoint, and would list all its weights beside the embeddings.
-        name: what the projector calls the embeddings; characters that it cannot open become "_".
-        embeddings: float32 [N, D], in the order of the split. Fewer than three columns are filled
-            up with zeros, which changes no distance.
-        split: the N examples that were embedded; 2 to MAX_POINTS.
-        indices: int [N], the positions of those in the whole split; None where they are all of it.
-        columns: more metadata beside `label` (the name of the class), `index` (the position in the
-            whole split), `path` (the file, where images have one) and `label_number`.
-        layouts: of the embeddings, by their names in TITLES, each float32 [N, 2], finite.
+        directory: the output folder, two levels below the checkpoints
+            (`experiments/X/projector/test`). TensorBoard searches this folder and its parent for a
+            checkpoint. If it found one, it would list all weights beside the embeddings.
+        name: the name of the embeddings in the projector. Unsupported characters become "_".
+        embeddings: float32 [N, D], in the order of the split. If D < 3, columns of zeros are added,
+            which does not change distances.
+        split: the N embedded examples; 2 to MAX_POINTS.
+        indices: int [N], the positions of the examples in the whole split; None if `split` is the
+            whole split.
+        columns: additional metadata. These columns always exist: `label` (class name), `index`
+            (position in the whole split), `path` (if images have files) and `label_number`.
+        layouts: layouts of the embeddings, by their keys in TITLES; each float32 [N, 2], finite.
 
     Returns:
-        What the projector will list, and the size of the pictures.
+        The tensor names in the projector, and the tile size.
 
     Raises:
         UserError: the split has fewer than two examples, or an embedding holds NaN or infinity.
@@ -129,18 +130,18 @@ def write_evolution(
     indices: NDArray[np.intp],
     columns: Columns | None = None,
 ) -> ProjectorFiles:
-    """Write the layouts of one split by several checkpoints: a tensor and a bookmark for each.
+    """Write layouts of one split by several checkpoints: one tensor and one bookmark for each.
 
     Args:
         directory: as for `write_projector`.
-        layouts: by the name of the checkpoint, such as `step_0782`, in the alphabet's order; each
-            float32 [N, 2], all in one frame.
+        layouts: by checkpoint name, such as `step_0782`, in alphabetical order; each float32
+            [N, 2], all in one coordinate frame.
         split: the N examples.
-        indices: int [N], their positions in the whole split.
-        columns: more metadata, as for `write_projector`.
+        indices: int [N], the positions of the examples in the whole split.
+        columns: additional metadata, as for `write_projector`.
 
     Returns:
-        What the projector will list, and the size of the pictures.
+        The tensor names in the projector, and the tile size.
     """
     for layout in layouts.values():
         check_embeddings(directory, layout, split)
@@ -152,10 +153,10 @@ def write_evolution(
 
 
 def check_embeddings(directory: Path, embeddings: NDArray[np.float32], split: Split) -> None:
-    """Raise unless there is a finite embedding for each example, and enough examples.
+    """Check that there are enough examples, and a finite embedding for each.
 
     Args:
-        directory: where they are to be written, for the message.
+        directory: the output folder, for the error message.
         embeddings: float32 [N, D].
         split: the N examples.
 
@@ -178,7 +179,7 @@ def check_embeddings(directory: Path, embeddings: NDArray[np.float32], split: Sp
 
 
 class _Tensor(NamedTuple):
-    """A name, float32 [N, D], and the sprite sheet with which it is shown."""
+    """A tensor: name, values (float32 [N, D]), and the file of its sprite sheet."""
 
     name: str
     values: NDArray[np.float32]
@@ -193,9 +194,9 @@ def _write_run(
     indices: NDArray[np.intp] | None,
     columns: Columns,
 ) -> ProjectorFiles:
-    """Write a folder that the projector lists as a run, with the bookmarks of `layouts`.
+    """Write a folder that the projector lists as a run, with bookmarks of `layouts`.
 
-    The configuration is removed first and written last: a reader finds a complete set or none.
+    The configuration is removed first and written last, so a reader finds a complete set or none.
     """
     if _ENDS_AN_ADDRESS.search("/".join(directory.absolute().parts[-3:])):
         logger.warning(
@@ -219,7 +220,7 @@ def _write_run(
     config = ProjectorConfig()
 
     (directory / CONFIG_FILE).unlink(missing_ok=True)
-    for pattern in (f"*{TENSOR_SUFFIX}", BOOKMARKS_FILE, TINTED_SPRITE_FILE):  # of other names
+    for pattern in (f"*{TENSOR_SUFFIX}", BOOKMARKS_FILE, TINTED_SPRITE_FILE):  # of earlier runs
         for stale in directory.glob(pattern):
             stale.unlink()
     with phase(f"writing {METADATA_FILE}"):
@@ -231,7 +232,7 @@ def _write_run(
         with phase("tinting the sprite sheet"):
             tinted = tint_sheet(sheet, tile_size[0], color_of_points)
         write_sheet(directory / TINTED_SPRITE_FILE, tinted)
-        # Of many classes the projector colours only the numbers.
+        # With many classes the projector can colour only by a column of numbers.
         color_by = "label" if len(colors) <= MAX_VALUES else "label_number"
         with (
             phase(f"writing {BOOKMARKS_FILE}"),
@@ -258,12 +259,12 @@ def _write_run(
 
 
 def as_tensor(layout: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a layout, [N, 2], as a tensor, [N, 3], that the projector opens as that layout.
+    """Return a layout, [N, 2], as a tensor, [N, 3], that the projector displays unchanged.
 
-    It opens every tensor under PCA, which it computes without centring, and it stretches each axis
-    to the same length. Two columns whose products sum to 0, the first of them longer, come out as
-    they are, with minus signs, which its decomposition brings in; moving the columns makes the sum
-    0. The third column is 0, for with two the page stays blank.
+    The projector applies an uncentred PCA to every tensor and scales all axes to equal length. The
+    columns are shifted so that their products sum to 0, and the first is made longer. The PCA then
+    only flips signs, which are flipped here in advance. The third column is 0, because the page is
+    blank with two columns. See docs/decisions/0011-finished-layouts.md.
     """
     x, y = (layout - layout.mean(axis=0, dtype=np.float64)).T
     product = float(np.mean(x * y))
@@ -277,14 +278,14 @@ def as_tensor(layout: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _write_tensor(path: Path, embeddings: NDArray[np.float32]) -> int:
-    """Write float32 [N, D] as raw little-endian numbers; return D as written, at least 3."""
+    """Write float32 [N, D] as raw little-endian values; return the D written, at least 3."""
     num_points, embedding_size = embeddings.shape
     num_dimensions: int = max(MIN_DIMENSIONS, embedding_size)
     tensor = np.zeros((num_points, num_dimensions), dtype="<f4")
     tensor[:, :embedding_size] = embeddings
-    # TensorBoard takes a file that happens to be valid UTF-8 for a table of text, and the byte 0xFF
-    # never is. Here it is the lowest byte of one number, which changes by at most 255 / 2**23
-    # (3.1e-5) of its value.
+    # TensorBoard reads a file of valid UTF-8 as a text table. The byte 0xFF is never valid UTF-8.
+    # It replaces the lowest byte of one value, whose relative change is at most 255 / 2**23
+    # (3.1e-5).
     tensor.view(np.uint8)[0, 0] = 0xFF
     with atomic_write(path) as file:
         file.write(tensor.data)
@@ -292,11 +293,11 @@ def _write_tensor(path: Path, embeddings: NDArray[np.float32]) -> int:
 
 
 def _write_event_file(path: Path) -> None:
-    """Write an event file without events: TensorBoard takes a folder with one for a run.
+    """Write an event file without events, because TensorBoard lists only folders with one as runs.
 
-    Its name is always the same, so that writing again leaves one file. The projector opens the run
-    that started first, and it lists an experiment with a checkpoint as a run too, with weights in
-    place of embeddings. So the time is negative: the files written last come first of all.
+    The file name is constant, so writing again leaves one file. The projector opens the run with
+    the earliest start time. It would otherwise open the training run and show weights. The time is
+    therefore negative: the run written last comes first.
     """
     event = Event(wall_time=-time.time(), file_version="brain.Event:2")
     with atomic_write(path) as file:

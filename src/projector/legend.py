@@ -1,9 +1,9 @@
-"""The colours that the projector gives to the values of a column, for others to use the same."""
+"""Reproduces the colours that the projector assigns to the values of a metadata column."""
 
 import re
 from collections.abc import Iterable
 
-# d3's schemeCategory10 in the order in which the projector takes it: every third, from the first.
+# d3's schemeCategory10. The projector uses every third colour, starting with the first.
 _CATEGORY10 = (
     (0x1F, 0x77, 0xB4),
     (0xFF, 0x7F, 0x0E),
@@ -17,24 +17,25 @@ _CATEGORY10 = (
     (0x17, 0xBE, 0xCF),
 )
 PALETTE = tuple(_CATEGORY10[3 * index % 10] for index in range(10))
-"""The colours of a legend's first ten values, red, green and blue; then they come again."""
+"""RGB colours of a legend's first ten values; after ten, the colours repeat."""
 
 MAX_VALUES = 50
-"""More different values than this the projector does not tell apart by colour: numbers get a
-gradient, and a column of anything else cannot be coloured by."""
+"""With more distinct values, the projector has no colour per value.
 
-# JavaScript keeps the keys of an object in the order in which they came, but integers before all.
+A column of numbers then gets a gradient. Any other column cannot be used for colour."""
+
+# JavaScript keeps an object's keys in insertion order, but puts integer keys first.
 _INTEGER_KEY = re.compile(r"0|[1-9]\d{0,8}")
 
 
 def legend(values: Iterable[str]) -> dict[str, int]:
-    """Return the different values of a column in the legend's order, and each one's colour.
+    """Return the colour of each distinct value of a column, in the legend's order.
 
     Args:
-        values: the column, as it stands in the metadata.
+        values: the column, as written in the metadata.
 
     Returns:
-        From value to position in PALETTE.
+        Value -> position in PALETTE.
     """
     different = dict.fromkeys(values)
     integers = sorted((value for value in different if _INTEGER_KEY.fullmatch(value)), key=int)

@@ -1,4 +1,4 @@
-"""The projector's metadata file: what is known about each point, a row a point."""
+"""Writes the projector's metadata file: one row per point, one column per property."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,38 +11,43 @@ from numpy.typing import NDArray
 from src.printable import printable
 from src.system.atomic import atomic_write
 
-# Everything that some reader takes for the end of a line or of a field: the format has no quoting.
+# Characters that any reader treats as the end of a line or field. The format has no quoting.
 _SEPARATORS = re.compile("[\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029]+")
 
 EMPTY = "(empty)"
-"""Stands for an empty value. The projector drops a blank row and so shifts all that follow."""
+"""Replaces an empty value. The projector drops a blank row, which would shift all later rows."""
 
 CHUNK_SIZE = 1_000_000
-"""Bytes that the browser decodes at a time, and garbles a character that stands across an end."""
+"""The browser decodes this many bytes at a time and garbles a character that crosses a boundary."""
 
 
 def write_metadata(path: Path, columns: Mapping[str, Sequence[object] | NDArray[Any]]) -> None:
-    """Write a TSV file as TensorBoard's projector reads it, in UTF-8.
+    """Write a TSV file in UTF-8, in the format of TensorBoard's projector.
 
-    Several columns have a header line and a single one has none: the projector tells by the tab.
+    A file with several columns has a header line. A file with one column has none, because the
+    projector detects a header by its tab.
+
+    How values are written:
+
+    - Floating-point numbers have four significant digits; non-finite ones become an empty field.
+    - None becomes "-". Text that is blank becomes "(empty)".
+    - Tabs and line ends become a space. Other unprintable characters are escaped.
+    - All other values are written by `str`.
+    - In a column `index`, spaces are added before a number if needed, and the browser ignores
+      them. They keep characters of the next row from crossing a chunk boundary.
 
     Args:
         path: the file to create or replace.
-        columns: the name of each column and its N values, in the order of the points. Values are
-            written as `str` gives them, floating-point numbers with four significant digits, and as
-            nothing where they are not finite; None as "-"; tabs and line ends become a space, other
-            characters that do not print as themselves are escaped, and text of nothing but white
-            space becomes "(empty)". In a column `index` spaces before a number,
-            which the browser passes over, keep the next row's characters off the end of a chunk.
+        columns: name -> N values, in the order of the points.
     """
     names = [as_written(name) for name in columns]
     padded = list(columns).index("index") if "index" in columns else None
     with atomic_write(path) as file:
         position = file.write(_line(names)) if len(names) > 1 else 0
-        before: list[str] | None = None  # the row that is yet to be written, and can be padded
+        before: list[str] | None = None  # the previous row, not yet written, so it can be padded
         for row in zip(*columns.values(), strict=True):
             fields = [as_written(value) for value in row]
-            if not any(fields):  # of missing numbers alone
+            if not any(fields):  # the row has only missing numbers
                 fields[0] = EMPTY
             if before is not None:
                 if padded is not None:
@@ -55,24 +60,24 @@ def write_metadata(path: Path, columns: Mapping[str, Sequence[object] | NDArray[
 
 
 def _padding(line: bytes, start: int) -> int:
-    """Return how many bytes (0 to 3) later a line must start than at `start`.
+    """Return how many bytes (0 to 3) after `start` a line must start.
 
-    Then none of its characters stands across a multiple of CHUNK_SIZE.
+    With that padding, none of its characters crosses a multiple of CHUNK_SIZE.
     """
-    cut = -start % CHUNK_SIZE  # of the line's bytes, how many stand before the multiple
+    cut = -start % CHUNK_SIZE  # number of the line's bytes before the multiple
     padding = 0
     while 0 < cut - padding < len(line) and line[cut - padding] & 0xC0 == 0x80:
-        padding += 1  # 10xxxxxx goes on with a character
+        padding += 1  # 10xxxxxx continues a character
     return padding
 
 
 def as_written(value: object) -> str:
-    """Return the text of one value in the file: on one line, without tabs, never blank."""
+    """Return the text of one value: one line, no tabs; empty only for a non-finite number."""
     if isinstance(value, float | np.floating):
-        return f"{value:.4g}" if np.isfinite(value) else ""  # a missing number to the browser
+        return f"{value:.4g}" if np.isfinite(value) else ""  # to the browser, a missing number
     if value is None:
         return "-"
-    # The browser counts the byte order mark as white space, Python does not.
+    # The browser treats the byte order mark as white space; Python does not.
     text = _SEPARATORS.sub(" ", str(value)).strip().strip("\ufeff").strip()
     return printable(text) or EMPTY
 

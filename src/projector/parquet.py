@@ -1,4 +1,4 @@
-"""The points as one Parquet file, for viewers of embeddings and whatever reads data frames."""
+"""Writes all points to one Parquet file, for embedding viewers and data-frame libraries."""
 
 import io
 import json
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from src.projector.view import View
 
 ROWS_PER_GROUP = 5_000
-"""Of a row group, which is encoded in memory: pictures and embeddings of so many points."""
+"""Points per row group. A row group with its images and embeddings is encoded in memory."""
 
 
 def require_pyarrow() -> None:
-    """Raise a UserError unless pyarrow is installed, before anything slow is done."""
+    """Raise a UserError if pyarrow cannot be imported. Call this before slow work starts."""
     try:
         import pyarrow.parquet  # noqa: F401
-    except ImportError as error:  # not installed, or for another NumPy
+    except ImportError as error:  # not installed, or built for another NumPy version
         raise UserError(
             f"--parquet: pyarrow cannot be imported ({error}); accepted: an environment with the "
             'extra parquet (pip install ".[parquet]")'
@@ -35,17 +35,22 @@ def require_pyarrow() -> None:
 
 
 def write_parquet(path: Path, views: Sequence["View"]) -> None:
-    """Write a row for each point of all views.
+    """Write one row for each point of all views.
 
-    Columns: `image` (PNG, as the struct {bytes, path} that Hugging Face's datasets and embedding
-    viewers take for a picture), `label` (number), `class_name`, `split`, `index` (position in the
-    split), `path` (where images have files of their own), `embedding` (fixed-size list of float32),
-    `tsne_x`, `tsne_y` and so on for each layout, and the metadata; null for what is not defined or
-    not there. The types of Hugging Face's datasets stand in the file's schema.
+    Undefined or missing values are null. The file's schema contains the column types of Hugging
+    Face datasets. Columns:
+
+    - `image`: PNG as the struct {bytes, path}, which Hugging Face datasets and embedding viewers
+      read as an image.
+    - `label` (number), `class_name`, `split`, `index` (position in the split).
+    - `path`: only if images have their own files.
+    - `embedding`: fixed-size list of float32.
+    - `tsne_x`, `tsne_y`, and so on for each layout.
+    - The metadata columns.
 
     Args:
         path: the file to create or replace.
-        views: the splits; embeddings of the same size, the same layouts and the same columns.
+        views: the splits. All have the same embedding size, the same layouts and the same columns.
     """
     import pyarrow.parquet as pq
 
@@ -63,7 +68,7 @@ def write_parquet(path: Path, views: Sequence["View"]) -> None:
 
 
 def _table(view: "View", rows: slice) -> "pyarrow.Table":
-    """Return the rows of a view as a table of Arrow."""
+    """Return rows of a view as an Arrow table."""
     import pyarrow as pa
 
     labels = view.split.labels[rows]
@@ -99,7 +104,7 @@ def _table(view: "View", rows: slice) -> "pyarrow.Table":
 
 
 def _column(values: NDArray[Any]) -> "pyarrow.Array":
-    """Return a column of the metadata, with null for None and NaN."""
+    """Return a metadata column as an Arrow array, with null for None and NaN."""
     import pyarrow as pa
 
     if values.dtype == object:
@@ -109,14 +114,14 @@ def _column(values: NDArray[Any]) -> "pyarrow.Array":
 
 
 def _encodable(text: str) -> str:
-    """Return text that UTF-8 can hold; lone surrogates, of no file's name in UTF-8, are escaped."""
+    """Return text that UTF-8 can encode: escape lone surrogates (from non-UTF-8 file names)."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def _features(
     schema: "pyarrow.Schema", class_names: Sequence[str], num_dimensions: int
 ) -> Mapping[str, object]:
-    """Return the types of the columns as Hugging Face's datasets write them."""
+    """Return the column types in the format of Hugging Face datasets."""
     special: dict[str, object] = {
         "image": {"_type": "Image"},
         "embedding": {
@@ -125,7 +130,7 @@ def _features(
             "_type": "Sequence",
         },
     }
-    if len(set(class_names)) == len(class_names):  # which their ClassLabel asks for
+    if len(set(class_names)) == len(class_names):  # ClassLabel requires unique names
         special["label"] = {"names": list(class_names), "_type": "ClassLabel"}
     arrow_names = {"float": "float32", "double": "float64"}
     return {
@@ -138,7 +143,7 @@ def _features(
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:
-    """Return a picture, uint8 [H, W, C], as a PNG file."""
+    """Return an image, uint8 [H, W, C], as the bytes of a PNG file."""
     file = io.BytesIO()
     Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, format="PNG")
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""The projector's sprite sheet: the pictures of all points, as tiles of one large picture."""
+"""Creates the projector's sprite sheet: the images of all points as tiles of one large picture."""
 
 import math
 from pathlib import Path
@@ -13,31 +13,33 @@ from src.system.atomic import atomic_write
 from src.system.progress import phase, progress_bar
 
 MAX_SHEET_SIDE = 8192
-"""Pixels. On a larger sheet the projector shows an error and not one point."""
+"""Pixels. With a larger sheet the projector shows an error and no points."""
 
 READABLE_TILE_SIDE = 28
-"""Pixels. Pictures below this are enlarged, for the projector itself never enlarges smoothly."""
+"""Pixels. Smaller pictures are enlarged, because the projector never enlarges smoothly."""
 
 DARK_BACKGROUND = 64
-"""A grey split whose median border pixel (0 to 255) lies below this is drawn light on dark."""
+"""If a grey split's median border pixel (0 to 255) is below this, its images are light on dark."""
 
 
 _LEVELS = 23
-"""Greys of a tinted picture. With each colour and white, a palette of 253 entries."""
+"""Grey levels of a tinted picture. For each of ten colours and white: 253 palette entries."""
 
 
 def sprite_sheet(images: Images) -> tuple[Image.Image, tuple[int, int]]:
-    """Lay pictures out in the square grid that the projector expects.
+    """Arrange pictures in the square grid that the projector expects.
 
-    The grid has ceil(sqrt(N)) tiles each way, filled row by row; tiles that are left over are
-    white. The tiles are square too, because the projector draws each on a square point and would
-    squash another shape: a picture that is not square stands centred on white.
+    The grid has ceil(sqrt(N)) rows and columns, filled row by row. Unused tiles are white. Tiles
+    are square, because the projector would distort any other shape. A picture that is not square is
+    centred on white.
 
-    Pictures keep their size unless the sheet would pass 8192 pixels, then they shrink to what
-    fits, or unless they are below 28 pixels, then they are enlarged by a whole factor as far as
-    the sheet has room. Colour in the projector multiplies the tile, so that only dark ink on white
-    can be seen: grey pictures on a dark background (the median of their border pixels) are
-    inverted. Colour pictures, and grey ones on a lighter background, stay as they are.
+    If the sheet would exceed 8192 pixels a side, pictures are shrunk to fit. If pictures are
+    smaller than 28 pixels, they are enlarged by an integer factor, as far as the sheet has room.
+    Other pictures keep their size.
+
+    The projector multiplies tiles by the point's colour, so only dark ink on white is visible. Grey
+    pictures with a dark background (the median of the border pixels) are therefore inverted. Colour
+    pictures, and grey ones with a lighter background, are not changed.
 
     Args:
         images: uint8 [N, H, W, C], pixels 0 to 255, N >= 1; C is 1 (grey) or 3 (colour).
@@ -54,7 +56,7 @@ def sprite_sheet(images: Images) -> tuple[Image.Image, tuple[int, int]]:
     resampling = Image.Resampling.NEAREST if enlarges else Image.Resampling.LANCZOS
     inverts = num_channels == 1 and _has_dark_background(images)
 
-    # One sheet and one picture at a time: no second array of the sheet's size.
+    # Pictures are pasted one at a time, which avoids a second array of the sheet's size.
     mode = {1: "L", 3: "RGB"}[num_channels]
     sheet = Image.new(mode, (grid_side * tile_side, grid_side * tile_side), "white")
     with progress_bar("sprite sheet", num_images, "images") as bar:
@@ -70,13 +72,13 @@ def sprite_sheet(images: Images) -> tuple[Image.Image, tuple[int, int]]:
 
 
 def tint_sheet(sheet: Image.Image, tile_side: int, colors: NDArray[np.intp]) -> Image.Image:
-    """Colour the tiles of a sheet, for a view that cannot colour them itself.
+    """Colour the tiles of a sheet, for a view in which the projector does not colour points.
 
-    Grey tiles are multiplied with their colour, as the projector does it, only paler, so that its
-    own colours can be told on top. Colour pictures stay as they are and get a frame.
+    Grey tiles are multiplied by a paler version of their colour. The projector's own colours then
+    remain distinguishable on top. Colour pictures are not changed, but get a frame.
 
     Args:
-        sheet: as `sprite_sheet` makes it.
+        sheet: from `sprite_sheet`.
         tile_side: the width and height of one tile in pixels.
         colors: int [N], positions in `src.projector.legend.PALETTE`.
 
@@ -113,7 +115,7 @@ def write_sheet(path: Path, sheet: Image.Image) -> None:
 
 
 def _picture_size(width: int, height: int, max_side: int) -> tuple[int, int]:
-    """Return the width and height, in pixels, that a picture gets on the sheet."""
+    """Return the width and height of a picture on the sheet, in pixels."""
     longest = max(width, height)
     if longest > max_side:
         return max(1, width * max_side // longest), max(1, height * max_side // longest)
@@ -122,7 +124,7 @@ def _picture_size(width: int, height: int, max_side: int) -> tuple[int, int]:
 
 
 def _has_dark_background(images: Images) -> bool:
-    """Return whether the border pixels of about a thousand of the pictures are mostly dark."""
+    """Return whether most border pixels are dark, in a sample of about a thousand pictures."""
     some = images[:: max(1, len(images) // 1000)]
     edges = (some[:, 0], some[:, -1], some[:, :, 0], some[:, :, -1])
     return bool(np.median(np.concatenate([edge.ravel() for edge in edges])) < DARK_BACKGROUND)

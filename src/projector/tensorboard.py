@@ -1,4 +1,4 @@
-"""TensorBoard on this machine alone, from within a program."""
+"""Runs TensorBoard inside a program; only this machine can access it."""
 
 import re
 import signal
@@ -13,7 +13,7 @@ from src.system.signals import Stopped
 
 HOST = "127.0.0.1"
 
-# What a browser on this machine puts into `Host`.
+# The `Host` header of a browser on this machine.
 _HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -21,17 +21,17 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 @contextmanager
 def tensorboard(logdir: Path, port: int | None = None) -> Iterator[str]:
-    """Run TensorBoard for the length of the block.
+    """Run TensorBoard while the block runs.
 
     Args:
-        logdir: what it shows.
-        port: where it listens; None for 6006 or, where that is taken, one of the next free ones.
+        logdir: the directory to show.
+        port: the port to listen on. If None, 6006 or, if that is in use, one of the next free ones.
 
     Yields:
-        The address of its projector.
+        The URL of its projector.
 
     Raises:
-        UserError: the port is taken, or there is none free.
+        UserError: the port is in use, or no port is free.
     """
     from tensorboard import default, program  # type: ignore[import-untyped]
 
@@ -56,10 +56,10 @@ def tensorboard(logdir: Path, port: int | None = None) -> Iterator[str]:
 
 
 def only_for_this_machine(application: Application) -> Application:
-    """Return a WSGI application that answers only if it is asked for by a name of this machine.
+    """Return a WSGI application that rejects requests whose `Host` is not this machine.
 
-    A page from elsewhere whose name is made to lead to 127.0.0.1 (DNS rebinding) could otherwise
-    read what TensorBoard shows. Its requests name its own host.
+    This prevents DNS rebinding: a foreign web page whose host name resolves to 127.0.0.1 could
+    otherwise read TensorBoard's data. Requests of such a page carry its own host name.
     """
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -78,6 +78,6 @@ def wait_for_interrupt() -> None:
             time.sleep(3600)
     except KeyboardInterrupt:
         return
-    except Stopped as stopped:  # as within a program
+    except Stopped as stopped:  # raised under `src.system.signals`
         if stopped.signal != signal.SIGINT:
             raise

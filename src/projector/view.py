@@ -1,4 +1,4 @@
-"""All there is to see of a split: embeddings, layouts, and what neighbours say, computed once."""
+"""Computes and caches what is shown of a split: embeddings, layouts, neighbour columns, figures."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ from src.system.cache import cached, digest
 from src.system.progress import progress_bar
 
 Embed = Callable[[Split, Path], NDArray[np.float32]]
-"""Embeds a split with a checkpoint: float32 [N, D]."""
+"""Function that embeds a split with a checkpoint: float32 [N, D]."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +41,11 @@ class View:
     Attributes:
         name: the split's name.
         split: the N examples shown.
-        indices: int [N], their positions in the whole split, ascending.
+        indices: int [N], the positions of the examples in the whole split, ascending.
         embeddings: float32 [N, D].
         layouts: float32 [N, 2] by name, finite, t-SNE first.
-        columns: what neighbours say of each, N values by name (see `neighbor_columns`).
-        step: the global step of the checkpoint that embedded.
+        columns: neighbour information by column name, N values each (see `neighbor_columns`).
+        step: the global step of the checkpoint that computed the embeddings.
     """
 
     name: str
@@ -59,13 +59,13 @@ class View:
 
 @dataclass(frozen=True)
 class Viewer:
-    """Computes views of an experiment, or takes from its cache what nothing has changed about.
+    """Computes views of an experiment; unchanged results come from the experiment's cache.
 
     Attributes:
-        experiment: a trained one.
-        params: those it was trained with.
-        splits: by name, those to show and `train`.
-        embed: what is called for embeddings that the cache has not.
+        experiment: a trained experiment.
+        params: the params of its training.
+        splits: by name: the splits to show, and `train`.
+        embed: called if the cache does not have the embeddings.
     """
 
     experiment: Experiment
@@ -75,14 +75,14 @@ class Viewer:
     _kept: dict[tuple[str, str], Any] = field(default_factory=dict, init=False)
 
     def views(self, names: Sequence[str], max_points: int) -> dict[str, View]:
-        """Return views of splits, all by one checkpoint: the best, or the latest.
+        """Return views of splits, all by the same checkpoint: the best, or the latest.
 
-        A training beside may replace that checkpoint before all is embedded; then the one that has
-        replaced it is used.
+        A concurrent training may replace that checkpoint before all splits are embedded. In that
+        case the views are computed again with the new checkpoint.
 
         Args:
             names: of the splits.
-            max_points: of a larger split, a sample of at most so many.
+            max_points: maximum number of points; a larger split is sampled.
         """
         while True:
             step, checkpoint = chosen = self._evaluated()
@@ -95,10 +95,10 @@ class Viewer:
                 logger.warning("%s: replaced meanwhile; %s is used", checkpoint, now[1])
 
     def _evaluated(self) -> tuple[int, Path]:
-        """Return the step and the path of the checkpoint that is evaluated."""
+        """Return the step and path of the checkpoint used for evaluation."""
         step = self.experiment.evaluated_step()
-        assert step is not None  # there are trained params
-        missing = checkpoint_path(self.experiment.model_dir, step)  # whoever opens it says so
+        assert step is not None  # the experiment is trained
+        missing = checkpoint_path(self.experiment.model_dir, step)  # opening it raises
         return step, self.experiment.checkpoints().get(step, missing)
 
     def _view(self, name: str, step: int, checkpoint: Path, max_points: int) -> View:
@@ -111,17 +111,17 @@ class Viewer:
         return View(name, split, indices, embeddings, found, columns, step)
 
     def evolution(self, name: str, max_points: int) -> tuple[View, dict[int, NDArray[np.float32]]]:
-        """Return t-SNE layouts of a split by every checkpoint that is kept, in one common frame.
+        """Return t-SNE layouts of a split by every kept checkpoint, in one coordinate frame.
 
-        Each starts from the one before, so that what has not moved stays where it was.
+        Each layout starts from the previous one, so that points without change stay in place.
 
         Args:
             name: of the split.
-            max_points: of a larger split, a sample of at most so many.
+            max_points: maximum number of points; a larger split is sampled.
 
         Returns:
-            The view of those points by the latest checkpoint, with no layout, and the layouts by
-            the step, float32 [N, 2], the untrained network's first.
+            The view of these points by the latest checkpoint, without layouts. Then step -> layout,
+            float32 [N, 2], in the order of the steps; the untrained network comes first.
         """
         whole = self.splits[name]
         indices = self._sample(whole, max_points)
@@ -152,10 +152,10 @@ class Viewer:
         return View(name, split, indices, embeddings, {}, columns, step), frames
 
     def figures(self, view: View) -> list[Path]:
-        """Draw the pictures of a view and the page that shows them.
+        """Draw the pictures of a view, and write the page that shows them.
 
         Returns:
-            The files, the page first.
+            The paths of the files, the page first.
         """
         figures_dir = self.experiment.figures_dir(view.name)
         data = FigureData(
@@ -199,23 +199,23 @@ class Viewer:
 
         drawn = cached(path, key, draw, _could_be_drawn)
         if not all(_holds(figures_dir / name, content) for name, content in drawn):
-            path.unlink(missing_ok=True)  # a file was removed or changed since
+            path.unlink(missing_ok=True)  # a file was removed or changed
             drawn = cached(path, key, draw, _could_be_drawn)
         return [figures_dir / name for name, _ in drawn]
 
     def _untrained(self, view: View) -> NDArray[np.float32] | None:
-        """Return the embeddings of a view by the untrained network; None if it is not there."""
+        """Return a view's embeddings by the untrained network; None if they are not available."""
         checkpoint = self.experiment.checkpoints().get(0)
         if checkpoint is None:
             return None
         try:
             return self.embeddings(view.name, checkpoint)[view.indices]
-        except UserError as error:  # damaged, and nothing but a comparison
+        except UserError as error:  # damaged; only the comparison is lost
             logger.warning("before_after is left out: %s", error)
             return None
 
     def _sample(self, whole: Split, max_points: int) -> NDArray[np.intp]:
-        """Return the positions of the examples that are shown, ascending."""
+        """Return the positions of the examples to show, ascending."""
         return shown_indices(whole.labels, max_points, self.params.seed)
 
     def embeddings(self, name: str, checkpoint: Path) -> NDArray[np.float32]:
@@ -248,7 +248,7 @@ class Viewer:
         return embeddings
 
     def _digest_of_images(self, name: str) -> str:
-        """Return a digest of all images of a split, which is read once."""
+        """Return a digest of all images of a split. The images are read only once."""
         if (name, "images") not in self._kept:
             self._kept[name, "images"] = digest(_read_with_a_bar(self.splits[name].images))
         known: str = self._kept[name, "images"]
@@ -257,7 +257,7 @@ class Viewer:
     def _layouts(
         self, name: str, checkpoint: Path, embeddings: NDArray[np.float32]
     ) -> dict[str, NDArray[np.float32]]:
-        """Return every layout that can be computed of these embeddings."""
+        """Return every layout that can be computed from these embeddings."""
         found = {
             layout: self._layout(layout, name, checkpoint, embeddings)
             for layout in layouts.available_layouts()
@@ -273,7 +273,7 @@ class Viewer:
         initial: NDArray[np.float32] | None = None,
         description: str = "t-SNE",
     ) -> NDArray[np.float32] | None:
-        """Return a layout of embeddings, float32 [N, 2]; None, and a line, if there is none."""
+        """Return a layout, float32 [N, 2]. If it fails, log a warning and return None."""
         seed = self.params.seed
         compute: dict[str, Callable[[], NDArray[np.float32]]] = {
             "pca": lambda: layouts.pca(embeddings),
@@ -296,9 +296,9 @@ class Viewer:
                 compute[layout],
                 lambda kept: kept.shape == (len(embeddings), 2) and kept.dtype.kind == "f",
             )
-        except UserError:  # of the cache's file
+        except UserError:  # from the cache file
             raise
-        except Exception as error:  # of whatever kind the libraries raise for odd numbers
+        except Exception as error:  # libraries raise various types for unusual values
             reason = printable(f"{type(error).__name__}: {error}")
             logger.warning("%s is left out: it fails for these embeddings (%s)", title, reason)
             return None
@@ -310,7 +310,7 @@ class Viewer:
     def _columns(
         self, name: str, cache_name: str, checkpoint: Path, indices: NDArray[np.intp]
     ) -> dict[str, NDArray[Any]]:
-        """Return the columns of `neighbor_columns` of the examples of a split at `indices`."""
+        """Return the columns of `neighbor_columns` for the examples at `indices` of a split."""
         split = self.splits[name]
         points, labels = self.embeddings(name, checkpoint)[indices], split.labels[indices]
         comparisons = self._comparisons(name, indices)
@@ -350,14 +350,15 @@ class Viewer:
     def _comparisons(
         self, name: str, indices: NDArray[np.intp]
     ) -> list[tuple[str, NDArray[np.intp], NDArray[np.intp] | None]]:
-        """Return whom the examples of a split at `indices` are compared with.
+        """Return the gallery for each of the examples at `indices` of a split.
 
-        Those of a class that the training split has are compared with it. For the others it has no
-        right answer: they are compared with the whole of their own split.
+        If the training split contains an example's class, the training split is the gallery.
+        Otherwise the gallery is the whole of the example's own split.
 
         Returns:
-            The gallery's name, the positions in `indices` of those compared with it, and their
-            places in the gallery, if that holds them.
+            Tuples of the gallery's name, the positions in `indices` of its queries, and the
+            positions of these queries in the gallery. The last is None if the gallery does not
+            contain the queries.
         """
         if name == "train":
             return [("train", np.arange(len(indices)), indices)]
@@ -367,7 +368,7 @@ class Viewer:
         return [comparison for comparison in both if len(comparison[1]) > 0]
 
     def forget_old_checkpoints(self) -> None:
-        """Remove from the cache what belongs to checkpoints that are no longer there."""
+        """Remove cache files of checkpoints that no longer exist."""
         steps = set(self.experiment.checkpoints())
         for path in self.experiment.cache_dir.glob("*_step_*.npz"):
             step = path.stem.split("_step_")[1].split("_")[0]
@@ -384,26 +385,28 @@ def neighbor_columns(
     class_names: tuple[str, ...],
     compared_with: NDArray[np.object_],
 ) -> dict[str, NDArray[Any]]:
-    """Return what neighbours say of each example, as columns.
+    """Return the neighbour information of each example as metadata columns.
 
-    `outcome` says it in words, "4 right" or "4 taken for 9": the projector shows it beside a point
-    and searches in it, where the names of classes are numbers. `predicted_label` is the class that
-    most of the 5 nearest examples of the gallery have, `prediction` whether that is right; both are
-    None if the gallery has no other example of the class. `compared_with` is the gallery: `train`,
-    or for classes that were not trained on the split itself. `own_class_distance` and
-    `other_class_distance` are the Euclidean distances to the nearest example there of its own and
-    of any other class; `errors_nearby` is the share of wrong predictions around it.
+    - `outcome`: the result in words, "4 right" or "4 taken for 9". The projector shows it beside a
+      point and can search it, even if class names are numbers.
+    - `predicted_label`: the most frequent class of the 5 nearest gallery examples; None if the
+      gallery has no other example of the class.
+    - `prediction`: "right" or "wrong"; None if `predicted_label` is None.
+    - `compared_with`: the gallery: `train`, or for classes unseen in training the split itself.
+    - `own_class_distance`, `other_class_distance`: Euclidean distances to the nearest gallery
+      example of the same class and of any other class.
+    - `errors_nearby`: the share of wrong predictions around the example.
 
     Args:
         found: float64 [N, 4]: the attributes of `src.embeddings.neighborhood.Neighbors`, and
             `errors_nearby`.
         labels: int32 [N].
         class_names: by label.
-        compared_with: text [N], the name of each one's gallery.
+        compared_with: text [N], the name of each example's gallery.
     """
     predicted = found[:, 0].astype(int)
     is_judged, is_right = predicted >= 0, predicted == labels
-    names = np.array([*class_names, None], dtype=object)  # of -1 the last
+    names = np.array([*class_names, None], dtype=object)  # the index -1 selects None
     own_names, predicted_names = names[labels], names[predicted]
     outcome = own_names + ": no other image of its class"
     outcome[is_right] = own_names[is_right] + " right"
@@ -422,7 +425,7 @@ def neighbor_columns(
 
 
 def _read_with_a_bar(images: Images) -> Iterator[NDArray[np.uint8]]:
-    """Yield images in pieces."""
+    """Yield images in pieces and show a progress bar."""
     with progress_bar("reading images", len(images), "images") as bar:
         for piece in in_pieces(images):
             yield piece
@@ -430,12 +433,12 @@ def _read_with_a_bar(images: Images) -> Iterator[NDArray[np.uint8]]:
 
 
 def _could_be_drawn(kept: NDArray[Any]) -> bool:
-    """Return whether an array has the names of some files in a folder, and their digests."""
+    """Return whether a cached array has the expected form: rows of a file name and a digest."""
     if kept.ndim != 2 or kept.shape[1] != 2 or len(kept) == 0 or kept.dtype.kind != "U":
         return False
     return all(name == Path(name).name for name in kept[:, 0].tolist())
 
 
 def _holds(path: Path, content: str) -> bool:
-    """Return whether a file is there and has the content of this digest."""
+    """Return whether a file exists and its content has this digest."""
     return path.is_file() and digest([path.read_bytes()]) == content
