@@ -33,9 +33,9 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
     learning has stopped. The alarm checks a batch at the first step and every `every_steps` steps.
     A check finds collapse (the summary is 1) if
 
-    - the median pairwise distance is at most 0.02 of the margin and, unless the run was resumed, at
-      most 0.05 of its value at the first step. Squared distances and cosine grow with the square of
-      the length, so their shares are squared: 0.0004 and 0.0025;
+    - the median pairwise distance is at most 0.02 of the margin. Unless the run was resumed, it is
+      also at most 0.05 of its value at the first step. Squared distances and cosine grow with the
+      square of the length, so their shares are squared: 0.0004 and 0.0025;
     - the loss is within 2 % of the margin.
 
     Three such checks in a row are a collapse. They give one warning, and no other until a check
