@@ -1,1 +1,1 @@
-"""What this project claims of its speed, each figure a ratio taken in one run."""
+"""Benchmarks for the speed claims of this project; each figure is a ratio measured in one run."""

@@ -1,4 +1,4 @@
-"""What both benchmarks share: contestants in processes of their own, and the printed report."""
+"""Shared by the benchmarks: contestants in separate processes, and the printed report."""
 
 import argparse
 import datetime
@@ -23,20 +23,20 @@ Step = Callable[[], Any]
 
 
 class Contestant:
-    """Something to be timed, in a process of its own, asleep except in its turns.
+    """Something to time, in its own process, which sleeps except during its turns.
 
-    So its peak memory is its own, the threads of TensorFlow and of PyTorch do not meet, and
-    contestants can take turns within a second.
+    Each contestant's peak memory is therefore its own, the threads of TensorFlow and PyTorch do not
+    interfere, and contestants can take turns within a second.
 
     Attributes:
-        first: what its first step returned, for comparison with the others'.
-        base_mb: the process's peak memory before that step, libraries and data loaded.
+        first: the result of its first step, to compare with the others' results.
+        base_mb: the process's peak memory in MB before that step, with libraries and data loaded.
     """
 
     def __init__(self, make_step: Callable[..., Step], *args: Any) -> None:
-        """Start the process; it calls `make_step(*args)`, then the step it returns once.
+        """Start the process, which calls `make_step(*args)`, then calls the returned step once.
 
-        Does not wait, so that several can start at once.
+        This does not wait, so that several contestants can start at the same time.
         """
         context = multiprocessing.get_context("spawn")
         self._connection, other_end = context.Pipe()
@@ -50,7 +50,7 @@ class Contestant:
         """Wait for the first step.
 
         Raises:
-            ChildProcessError: the process died, for instance for want of memory.
+            ChildProcessError: the process died, for instance because memory ran out.
         """
         self.base_mb, self.first = self._answer()
 
@@ -60,7 +60,7 @@ class Contestant:
         return self._answer()
 
     def close(self) -> float:
-        """End the process; return the peak of its memory in MB."""
+        """End the process and return its peak memory in MB."""
         self._connection.send(None)
         peak_mb = self._answer()
         self._process.join()
@@ -75,7 +75,7 @@ class Contestant:
 
 
 def _serve(connection: Connection, make_step: Callable[..., Step], args: tuple[Any, ...]) -> None:
-    """Be the process of a contestant."""
+    """Run the contestant; this is the main function of its process."""
     with quiet_console(Path(os.devnull), verbose=False):
         step = make_step(*args)
         base_mb = _peak_mb()
@@ -91,28 +91,28 @@ def _serve(connection: Connection, make_step: Callable[..., Step], args: tuple[A
 
 
 def _peak_mb() -> float:
-    """Return the peak of this process's resident memory so far, in MB.
+    """Return this process's peak resident memory so far, in MB.
 
-    Not from getrusage, whose peak a process inherits from the one that started it.
+    getrusage is not used, because a process inherits its peak from the parent process.
     """
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that both programs have."""
+    """Add the arguments that the benchmark programs share."""
     parser.add_argument(
         "--markdown", action="store_true", help="print Markdown, with machine, versions and date"
     )
 
 
 def progress(line: str) -> None:
-    """Say on stderr what is going on."""
+    """Print a line of progress on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def warn_if_busy() -> None:
-    """Warn where others use the processor: PyTorch's threads wait for each other by spinning."""
+    """Warn if other processes use the processor, because PyTorch's threads spin while they wait."""
     load = os.getloadavg()[0]
     if load > 0.5:
         progress(f"warning: load average {load:.1f}: figures of a busy machine favour TensorFlow")
@@ -128,11 +128,11 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, markdow
 
 
 def print_circumstances(program: str, statistic: str) -> None:
-    """Print with what, where, when and how the figures were taken.
+    """Print the machine, versions, date and command of the measurement.
 
     Args:
-        program: the module that took them.
-        statistic: what a figure is of its repetitions, a sentence.
+        program: the module that measured.
+        statistic: a sentence on how a figure summarises its repetitions.
     """
     cpu = next(
         (

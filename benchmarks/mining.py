@@ -40,20 +40,20 @@ EMBEDDING_SIZE = 64
 MARGIN = 0.5
 TOLERANCE = 1e-4
 
-# The shuffled batches hold 10 classes, the P x K ones 4 examples of each class.
+# Shuffled batches hold 10 classes; P x K batches hold 4 examples of each class.
 BATCHES = ("10 classes", "P x 4")
 
 SIZES = (64, 256, 1024, 4096)
 LARGEST_SIZE = 8192
 
-# What fits 24 GB: PML holds some 100 bytes a triplet, the definitions with B^3 numbers 23.
+# Limits for 24 GB: PML takes about 100 bytes per triplet; definitions with B^3 numbers take 23.
 _PML_MAX_TRIPLETS = 150_000_000
-# Beyond this many numbers a contestant has the machine for itself.
+# Contestants with more numbers than this run alone on the machine.
 _SHARED_MAX_TRIPLETS = 20_000_000
 
 
 class Case(NamedTuple):
-    """What the contestants are compared on.
+    """One case on which the contestants are compared.
 
     Attributes:
         strategy: a key of TRIPLET_STRATEGIES.
@@ -67,23 +67,23 @@ class Case(NamedTuple):
 
     @property
     def num_classes(self) -> int:
-        """The classes in the batch, of equal size (to within 1)."""
+        """The number of classes in the batch; their sizes differ by at most 1."""
         return 10 if self.batch == "10 classes" else self.size // 4
 
     @property
     def num_triplets(self) -> int:
-        """About how many valid triplets the batch has."""
+        """The approximate number of valid triplets in the batch."""
         class_size = self.size // self.num_classes
         return self.size * (class_size - 1) * (self.size - class_size)
 
 
 class Result(NamedTuple):
-    """What was measured of one contestant.
+    """The measurements of one contestant.
 
     Attributes:
-        seconds: of a step, the mean of each turn.
-        base_mb: peak memory before the first step.
-        peak_mb: peak memory.
+        seconds: for each turn, the mean time of a step.
+        base_mb: peak memory in MB before the first step.
+        peak_mb: peak memory in MB.
     """
 
     seconds: list[float]
@@ -97,16 +97,16 @@ class Result(NamedTuple):
 
     @property
     def own_mb(self) -> float:
-        """The memory that the steps took on top."""
+        """The additional memory, in MB, of the steps."""
         return self.peak_mb - self.base_mb
 
 
 def half_trained(case: Case) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return a shuffled batch as a half-trained network embeds it.
+    """Return a shuffled batch with embeddings like those of a half-trained network.
 
-    Eight directions matter, as in real embeddings, which do not fill their 64 dimensions. Along
-    these the classes' centres spread twice as far as the examples of a class, so that classes
-    overlap: at MARGIN 10 to 20 % of the triplets are positive. Distances are 2 on average.
+    Only eight directions matter, because real embeddings do not fill their 64 dimensions. Along
+    these, the spread of the class centres is twice the spread within a class, so classes overlap.
+    At MARGIN, 10 to 20 % of the triplets are positive. The mean distance is 2.
 
     Returns:
         labels int32 [B], embeddings float32 [B, 64].
@@ -121,7 +121,7 @@ def half_trained(case: Case) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
 
 
 def fraction_positive(labels: NDArray[np.int32], embeddings: NDArray[np.float32]) -> float:
-    """Return the share of the valid triplets that batch_all finds positive, an anchor at a time."""
+    """Return the share of valid triplets that batch_all finds positive, one anchor at a time."""
     num_positive = num_valid = 0
     for anchor, label in enumerate(labels):
         distances = np.linalg.norm(embeddings - embeddings[anchor], axis=1)
@@ -148,12 +148,12 @@ def make_ours(case: Case) -> Step:
 
 
 def make_definition(case: Case) -> Step:
-    """Return a step of the strategy as its definition reads."""
+    """Return a step that follows the strategy's definition literally."""
     return _tensorflow_step(case, DEFINITIONS[case.strategy])
 
 
 def make_floor(case: Case) -> Step:
-    """Return a step of the least that any such loss needs: distances, their gradient, a sort."""
+    """Return a step of the minimum that such a loss needs: distances, their gradient, a sort."""
     from model.estimator import tf
 
     rng = np.random.default_rng(0)
@@ -195,9 +195,9 @@ def _tensorflow_step(case: Case, loss_fn: Callable[[Any, Any], Any]) -> Step:
     from model.estimator import tf
     from model.training.process import settle
 
-    settle()  # as programs do
+    settle()  # as the programs do
 
-    # As in the model, where the batch's size is not known before it comes.
+    # As in the model, the batch size is unknown when the graph is built.
     @tf.function(
         input_signature=[
             tf.TensorSpec([None], tf.int32),
@@ -220,19 +220,19 @@ def _tensorflow_step(case: Case, loss_fn: Callable[[Any, Any], Any]) -> Step:
 
 
 def _plain_distances(embeddings: Any) -> Any:
-    """Return Euclidean distances [B, B] as public implementations compute them, in float32."""
+    """Return float32 Euclidean distances [B, B], computed as in public implementations."""
     from model.estimator import tf
 
     products = tf.matmul(embeddings, embeddings, transpose_b=True)
     squares = tf.linalg.diag_part(products)
     square_distances = tf.maximum(squares[:, None] - 2.0 * products + squares[None, :], 0.0)
-    # The square root's gradient is infinite at 0.
+    # The gradient of the square root is infinite at 0.
     is_zero = tf.cast(tf.equal(square_distances, 0.0), tf.float32)
     return tf.sqrt(square_distances + is_zero * 1e-16) * (1.0 - is_zero)
 
 
 def _plain_masks(labels: Any) -> tuple[Any, Any]:
-    """Return which pairs are anchor and positive, and anchor and negative, float32 [B, B]."""
+    """Return masks of the anchor-positive and the anchor-negative pairs, each float32 [B, B]."""
     from model.estimator import tf
 
     same = tf.cast(tf.equal(labels[:, None], labels[None, :]), tf.float32)
@@ -240,7 +240,7 @@ def _plain_masks(labels: Any) -> tuple[Any, Any]:
 
 
 def batch_all_definition(labels: Any, embeddings: Any) -> Any:
-    """Return the mean over the positive ones of all B^3 triplets.
+    """Return the mean loss over the positive triplets among all B^3.
 
     Source: github.com/omoindrot/tensorflow-triplet-loss, `batch_all_triplet_loss`.
     """
@@ -255,7 +255,7 @@ def batch_all_definition(labels: Any, embeddings: Any) -> Any:
 
 
 def batch_hard_definition(labels: Any, embeddings: Any) -> Any:
-    """Return the mean over the anchors, each with its hardest positive and negative.
+    """Return the mean loss over the anchors, each with its hardest positive and negative.
 
     Source: github.com/omoindrot/tensorflow-triplet-loss, `batch_hard_triplet_loss`.
     """
@@ -270,7 +270,7 @@ def batch_hard_definition(labels: Any, embeddings: Any) -> Any:
 
 
 def batch_semihard_definition(labels: Any, embeddings: Any) -> Any:
-    """Return the mean over anchors and positives, each with its semi-hard negative.
+    """Return the mean loss over anchor-positive pairs, each with its semi-hard negative.
 
     Source: github.com/tensorflow/addons, `triplet_semihard_loss`.
     """
@@ -316,7 +316,7 @@ CONTESTANTS = {
 
 
 def skipped(name: str, case: Case, args: argparse.Namespace) -> str:
-    """Return why a contestant cannot run, nothing where it can."""
+    """Return why a contestant cannot run; empty if it can."""
     if name == "PML" and case.strategy == "batch_semihard":
         return "has none"
     if name == "PML" and case.strategy == "batch_all" and case.num_triplets > _PML_MAX_TRIPLETS:
@@ -327,7 +327,7 @@ def skipped(name: str, case: Case, args: argparse.Namespace) -> str:
 
 
 def shares_machine(name: str, case: Case) -> bool:
-    """Return whether others can be in memory beside a contestant."""
+    """Return whether other contestants fit in memory beside this one."""
     numbers = {"definition": case.size**3, "PML": case.num_triplets}.get(name, 0)
     return case.strategy == "batch_hard" or numbers <= _SHARED_MAX_TRIPLETS
 
@@ -337,15 +337,15 @@ def measure(
     expected: dict[Case, tuple[float, float]],
     args: argparse.Namespace,
 ) -> dict[str, Result | str]:
-    """Let contestants take turns.
+    """Measure contestants in turns.
 
     Args:
-        contestants: by what they shall be called: a name of CONTESTANTS, and on what.
-        expected: the loss and gradient norm of each case, where known; added to where not.
+        contestants: for each key of the result, a name of CONTESTANTS and its case.
+        expected: the loss and gradient norm of each case, if known; missing ones are added.
         args: `rounds`, `turn`, `budget`.
 
     Returns:
-        What was measured of each, or why it could not be.
+        For each, the measurements, or why it could not be measured.
     """
     running = {
         key: Contestant(CONTESTANTS[name], case) for key, (name, case) in contestants.items()
@@ -379,7 +379,7 @@ def measure(
 
 
 def measure_case(case: Case, args: argparse.Namespace) -> dict[str, Result | str]:
-    """Measure all contestants of a case; those that need all the memory between the others."""
+    """Measure all contestants of a case; those that need all the memory run alone, in between."""
     results: dict[str, Result | str] = {name: skipped(name, case, args) for name in CONTESTANTS}
     able = [name for name, reason in results.items() if not reason]
     together = [name for name in able if shares_machine(name, case)]
@@ -399,7 +399,7 @@ def measure_case(case: Case, args: argparse.Namespace) -> dict[str, Result | str
 
 
 def row_of_times(case: Case, results: Mapping[str, Result | str]) -> list[str]:
-    """Return the line of a case in the table of times."""
+    """Return a case's row in the table of times."""
 
     def compared(result: Result | str) -> str:
         ours = results["ours"]
@@ -423,7 +423,7 @@ def row_of_times(case: Case, results: Mapping[str, Result | str]) -> list[str]:
 
 
 def row_of_memory(case: Case, results: Mapping[str, Result | str]) -> list[str]:
-    """Return the line of a case in the table of memory."""
+    """Return a case's row in the table of memory."""
     ours, definition = results["ours"], results["definition"]
     share = "-"
     if isinstance(ours, Result) and isinstance(definition, Result):
@@ -440,7 +440,7 @@ def row_of_memory(case: Case, results: Mapping[str, Result | str]) -> list[str]:
 
 
 def measure_growth(strategy: str, batch: str, args: argparse.Namespace) -> list[str]:
-    """Measure ours alone at 1024, 4096 and LARGEST_SIZE, and return the line of the table."""
+    """Measure only ours at 1024, 4096 and LARGEST_SIZE, and return the row of the table."""
     sizes = (1024, 4096, LARGEST_SIZE)
     cases = {str(size): ("ours", Case(strategy, batch, size)) for size in sizes}
     results = measure(cases, {}, args)
@@ -457,13 +457,13 @@ def measure_growth(strategy: str, batch: str, args: argparse.Namespace) -> list[
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, and print the tables."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.mining",
         description=(__doc__ or "").split("\n", 2)[2],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    strategies = sorted(set(TRIPLET_STRATEGIES) - {"offline"})  # which mines nothing in a batch
+    strategies = sorted(set(TRIPLET_STRATEGIES) - {"offline"})  # it does not mine batches
     add = parser.add_argument
     add("--strategies", nargs="+", choices=strategies, default=strategies, help="default: all")
     add("--batches", nargs="+", choices=BATCHES, default=BATCHES, help="default: both")

@@ -2,8 +2,9 @@
 
     python -m benchmarks.projector --model_dir experiments/demo --sizes 10000 60000 100000
 
-The split is MNIST's test images and then its training images, again and again, each time moved by
-another pixel, so that no two are equal. The experiment is copied and stays as it is.
+The split consists of MNIST's test and training images, repeated as often as needed. Each repetition
+is shifted by one more pixel, so that all images differ. The experiment is copied, so the original
+does not change.
 """
 
 import argparse
@@ -40,7 +41,7 @@ def main() -> None:
 
 
 def measure(model_dir: Path, size: int, directory: Path) -> str:
-    """Visualize a split of `size` images twice, and return the row of the table."""
+    """Visualize a split of `size` images twice and return the row of the table."""
     data_dir, copy = directory / "data", directory / "experiment"
     write_data(data_dir / "mnist", size)
     shutil.copytree(model_dir, copy, ignore=shutil.ignore_patterns("projector"))

@@ -16,8 +16,9 @@ from benchmarks.harness import (
     warn_if_busy,
 )
 
-# What is measured, queries, gallery (0: the queries themselves), D, and how far classes are apart
-# in units of their own spread: 0.5 is what a trained network makes of MNIST, about.
+# Each case: what is measured, number of queries, size of the gallery (0: the queries themselves),
+# D, and the distance between classes in units of their spread. For MNIST, a trained network reaches
+# about 0.5.
 CASES = (
     ("an evaluation: all metrics within", 10_000, 0, 64, 0.5),
     ("  ranking and pairs alone", 10_000, 0, 64, 0.5),
@@ -33,7 +34,7 @@ CASES = (
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure every case in a process of its own, one after the other."""
+    """Measure the cases one after the other, each in its own process."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser)
     args = parser.parse_args(argv)
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def make_step(name: str, num_queries: int, gallery_size: int, size: int, apart: float) -> Step:
-    """Return the function that measures a case, its data and libraries loaded."""
+    """Return the function that measures a case, with its data and libraries loaded."""
     from src.embeddings.metrics import Embedded, metrics_against_gallery, metrics_within
     from src.embeddings.retrieval import rank_gallery
 
@@ -98,7 +99,7 @@ def make_step(name: str, num_queries: int, gallery_size: int, size: int, apart: 
     else:
         pairs = "without pairs" not in name
         measured = lambda: rank_gallery(*queries, count_pairs=pairs)  # noqa: E731
-    metrics_within(Embedded(queries.embeddings[:500], queries.labels[:500]))  # loads libraries
+    metrics_within(Embedded(queries.embeddings[:500], queries.labels[:500]))  # load libraries
 
     def step() -> tuple[float, float]:
         started, started_cpu = time.perf_counter(), time.process_time()

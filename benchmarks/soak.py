@@ -29,29 +29,30 @@ from src.experiment.experiment import Experiment
 from src.experiment.table import format_table
 from src.system.atomic import atomic_write
 
-IMAGES = 240  # in the training file, of which 200 are trained on
+IMAGES = 240  # in the training file; 200 of them are trained on
 BATCH_SIZE = 32
 STEPS_PER_EPOCH = 7
 
 MAX_GROWTH = 0.05
-"""Of the resident memory, from the first tenth of the training to the last."""
+"""Largest accepted growth of the resident memory, from the second tenth of the steps to the
+last."""
 
 MAX_BYTES_PER_SUMMARY = 20_000
-"""That event files may grow by for each time that summaries are written or a split evaluated."""
+"""Largest accepted growth of the event files per writing of summaries or evaluation of a split."""
 
 SECONDS_PER_SAMPLE = 0.5
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What was seen at one moment.
+    """Measurements at one moment.
 
     Attributes:
-        step: of the latest checkpoint.
-        seconds: since the start.
-        memory_mb: resident memory of the process.
-        events_mb: event files, and TensorFlow's log.
-        others_mb: all else in the directory: checkpoints, the graph, metrics.
+        step: the step of the latest checkpoint.
+        seconds: the time since the start.
+        memory_mb: resident memory of the process, in MB.
+        events_mb: size of the event files and TensorFlow's log, in MB.
+        others_mb: size of the directory's other files, in MB: checkpoints, the graph, metrics.
     """
 
     step: int
@@ -62,7 +63,7 @@ class Sample:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train, look on, check, and write the report."""
+    """Train, take samples, check them, and write the report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("steps", type=int, help="how long; docs/soak.md has 200000")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs", metavar="DIR")
@@ -84,9 +85,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def tiny_params(steps: int) -> dict[str, object]:
-    """Return the params of a training of so many steps, rounded up to epochs.
+    """Return the params of a training of `steps` steps, rounded up to whole epochs.
 
-    However long, it evaluates and saves a checkpoint 200 times at the most.
+    It evaluates and saves a checkpoint at most 200 times, regardless of its length.
     """
     return {
         "num_epochs": -(-steps // STEPS_PER_EPOCH),
@@ -101,7 +102,7 @@ def tiny_params(steps: int) -> dict[str, object]:
 
 
 def make_experiment(directory: Path, params: dict[str, object]) -> Experiment:
-    """Write the params, and a dataset of noise in which the brighter quadrant is the class."""
+    """Write the params and a dataset of noise images; the brighter quadrant is the class."""
     from src.data.idx import UINT8_CODE
 
     experiment = Experiment(directory / "experiment")
@@ -123,7 +124,7 @@ def make_experiment(directory: Path, params: dict[str, object]) -> Experiment:
 
 
 def train_and_look_on(experiment: Experiment, directory: Path) -> list[Sample]:
-    """Run `train.py`, and take samples from its first checkpoint to its last."""
+    """Run `train.py` and take samples from its first checkpoint to its last."""
     command = [sys.executable, "train.py", "--model_dir", experiment.model_dir]
     samples, started = [], time.monotonic()
     with subprocess.Popen(
@@ -141,7 +142,7 @@ def train_and_look_on(experiment: Experiment, directory: Path) -> list[Sample]:
 
 
 def resident_mb(pid: int) -> float | None:
-    """Return the resident memory of a process; None when it has ended."""
+    """Return the resident memory of a process in MB; None if it has ended."""
     done = subprocess.run(
         ["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
@@ -149,12 +150,12 @@ def resident_mb(pid: int) -> float | None:
 
 
 def directory_mb(directory: Path) -> tuple[float, float]:
-    """Return the sizes of what grows with the number of summaries, and of all else."""
+    """Return the sizes in MB of the files that grow with each summary, and of all other files."""
     sizes = {True: 0, False: 0}
     for path in directory.rglob("*"):
         try:
             size = path.stat().st_size
-        except FileNotFoundError:  # removed in between
+        except FileNotFoundError:  # removed meanwhile
             continue
         if not path.is_dir():
             sizes[path.name.startswith("events.") or path.suffix == ".log"] += size
@@ -162,13 +163,13 @@ def directory_mb(directory: Path) -> tuple[float, float]:
 
 
 def largest_checkpoint_mb(experiment: Experiment) -> float:
-    """Return what one checkpoint takes."""
+    """Return the size of the latest checkpoint, in MB."""
     step = experiment.latest_step()
     return sum(p.stat().st_size for p in experiment.model_dir.glob(f"model.ckpt-{step}.*")) / 1e6
 
 
 def circumstances() -> str:
-    """Return with what and when the figures were taken."""
+    """Return the number of cores, the versions and the date of the measurement."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "tensorflow"))
     return f"{os.cpu_count()} cores, Python {platform.python_version()}, {versions}, {date.today()}"
 
@@ -180,10 +181,10 @@ def report(
     num_writes: float,
     params: dict[str, object],
 ) -> tuple[list[str], bool]:
-    """Return the lines of docs/soak.md, and whether all is within its bounds.
+    """Return the lines of docs/soak.md, and whether all values are within their bounds.
 
-    Growth is between medians: of the second tenth of the steps, when all caches are filled, and of
-    the last.
+    Growth compares the median of the second tenth of the steps, when all caches are filled, with
+    the median of the last tenth.
     """
 
     def of_tenth(tenth: int) -> list[Sample]:
@@ -193,8 +194,8 @@ def report(
     early, late = of_tenth(1), of_tenth(9)
     memory = [statistics.median(s.memory_mb for s in tenth) for tenth in (early, late)]
     growth = memory[1] / memory[0] - 1
-    # The checkpoints that are kept and one being written; copies of the first and the best; the
-    # best as it is exported, and the export before; the graph as text, three times as large.
+    # Terms: the checkpoints that are kept, and one being written; copies of the first and the best;
+    # the best as exported, and the export before it; the graph as text, three times as large.
     bound_mb = (int(str(params["keep_checkpoint_max"])) + 1 + 2 + 2 + 3) * checkpoint_mb
     largest_mb = max(sample.others_mb for sample in samples)
     per_write = 1e6 * (samples[-1].events_mb - early[0].events_mb) / (num_writes * 0.9)
@@ -227,7 +228,7 @@ def report(
 
 
 def draw(samples: Sequence[Sample], steps: int) -> plt.Figure:
-    """Return the picture: memory above, the directory below."""
+    """Return the figure: memory at the top, the directory at the bottom."""
     figure, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(8, 5), layout="constrained")
     x = [sample.step for sample in samples]
     above.plot(x, [sample.memory_mb for sample in samples], color="tab:blue", linewidth=1)

@@ -1,4 +1,4 @@
-"""Images a second in training: `python -m benchmarks.training`.
+"""Images per second in training: `python -m benchmarks.training`.
 
 Three contestants take turns, each in a process of its own, on one network, batch_all loss, Adam
 and batch size, on two kinds of data:
@@ -55,19 +55,19 @@ PARAMS: dict[str, Any] = {
 }
 TOLERANCE = 1e-4
 
-# So many steps at the beginning of train.py do not count.
+# The first steps of train.py are not counted.
 _WARM_UP_STEPS = 100
 _RESTING_LEARNING_RATE = 1e-9
 
 
 class Speed(NamedTuple):
-    """What a run of train.py shows in its event files.
+    """The speed of a run of train.py, read from its event files.
 
     Attributes:
-        images_a_second: without the pauses for evaluation.
-        images_a_second_overall: with them.
-        pauses: the seconds of each.
-        seconds: of all that was looked at.
+        images_a_second: images per second without the pauses for evaluation.
+        images_a_second_overall: images per second with these pauses.
+        pauses: the length of each pause in seconds.
+        seconds: the total time measured.
     """
 
     images_a_second: float
@@ -89,7 +89,7 @@ def resident_batch(params: Params) -> tuple[NDArray[np.float32], NDArray[np.int3
 
 
 def initial_weights(params: Params, image_shape: tuple[int, int, int]) -> list[NDArray[np.float32]]:
-    """Return weights as Keras draws them: of each layer the kernel, HWIO or [in, out], and 0s."""
+    """Return weights as Keras draws them: kernels, HWIO or [in, out], each with zero biases."""
     rng = np.random.default_rng(0)
     height, width, channels = image_shape
     shapes: list[tuple[int, ...]] = []
@@ -149,7 +149,7 @@ def make_pytorch(params: Params) -> Step:
         height, width, channels = height // 2, width // 2, kernel.shape[-1]
     layers += [torch.nn.Flatten(), torch.nn.Linear(height * width * channels, weights[-1].size)]
     network = torch.nn.Sequential(*layers)
-    # From HWIO to OIHW; the dense layer's inputs from the order H W C to C H W.
+    # Convert HWIO to OIHW, and the dense layer's inputs from order H W C to C H W.
     dense = weights[-2].reshape(height, width, channels, -1).transpose(3, 2, 0, 1)
     kernels = [kernel.transpose(3, 2, 0, 1) for kernel in weights[:-2:2]]
     kernels.append(dense.reshape(len(dense), -1))
@@ -182,7 +182,7 @@ def make_pytorch(params: Params) -> Step:
 
 
 def make_batch_source(params: Params) -> Step:
-    """Return a step that takes the next batch that train.py would train on."""
+    """Return a step that loads the next training batch of train.py."""
     from model.input_fn import train_input_fn
 
     batches = iter(train_input_fn(load_training_split(params), params, first_step=0))
@@ -193,11 +193,11 @@ def make_batch_source(params: Params) -> Step:
 
 
 def run_train(params: dict[str, Any], num_examples: int) -> Speed:
-    """Run train.py in a new experiment, and read its speed from what it wrote.
+    """Run train.py in a new experiment and read its speed from the event files.
 
     Args:
-        params: of the experiment.
-        num_examples: in the training split.
+        params: the experiment's params.
+        num_examples: the number of examples in the training split.
     """
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         model_dir = Path(folder)
@@ -212,8 +212,8 @@ def run_train(params: dict[str, Any], num_examples: int) -> Speed:
 def read_speed(model_dir: Path, num_examples: int, batch_size: int) -> Speed:
     """Read the speed of a training from its event files.
 
-    A checkpoint is noted there when it is written; the evaluation after it is over when its
-    metrics are written.
+    A pause starts when a checkpoint is recorded as written, and ends when the metrics of the
+    evaluation after it are written.
     """
     steps = [
         (event.wall_time, event.step)
@@ -249,7 +249,7 @@ def read_events(folder: Path) -> list[Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, and print the tables."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.training",
         description=(__doc__ or "").split("\n", 2)[2],

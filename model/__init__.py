@@ -1,1 +1,1 @@
-"""Everything that builds TensorFlow ops."""
+"""All code that builds TensorFlow ops."""

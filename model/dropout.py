@@ -1,23 +1,23 @@
-"""Dropout that a resumed run repeats: a function of the seed and the step, as augmentation is."""
+"""Dropout that depends only on the seed and the step, so that a resumed run repeats it."""
 
 from model.estimator import global_step, keras, tf
 from src.seeds import dropout_draw
 
 
 class Dropout(keras.layers.Layer):
-    """Sets a share of its inputs to 0 in training, and scales up the rest.
+    """In training, sets a share of its inputs to 0 and scales up the rest.
 
-    The layer of Keras draws from a state that no checkpoint holds.
+    The Keras layer is not used, because checkpoints do not hold its random state.
     """
 
     def __init__(self, rate: float, *, seed: int, draw: int, name: str) -> None:
         """Prepare the layer.
 
         Args:
-            rate: the share, 0 <= rate < 1.
-            seed: of the run.
-            draw: a number that no other dropout layer of the network has.
-            name: the layer's.
+            rate: the share set to 0, 0 <= rate < 1.
+            seed: the seed of the run.
+            draw: a number, unique among the network's dropout layers.
+            name: the layer's name.
         """
         super().__init__(name=name)
         self._rate = rate
@@ -39,10 +39,10 @@ def dropout(inputs: tf.Tensor, rate: float, seed: tf.Tensor, draw: int) -> tf.Te
         inputs: float32, of any shape.
         rate: 0 <= rate < 1.
         seed: int64 [2], the seed of the run and the step.
-        draw: tells apart the draws of one step.
+        draw: distinguishes the draws of one step.
 
     Returns:
-        float32 of the shape of `inputs`; a function of the arguments and of nothing else.
+        float32 of the shape of `inputs`; it depends only on the arguments.
     """
     number = tf.constant(dropout_draw(draw), tf.int64)
     seed = tf.random.experimental.stateless_fold_in(seed, number)

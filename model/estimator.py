@@ -1,7 +1,7 @@
-"""The door to the Estimator API, on TensorFlow with `tf.estimator` (2.15) and without (2.16 on).
+"""Provides the Estimator API, with TensorFlow that has `tf.estimator` (2.15) or not (2.16 on).
 
-Every module of `model/` imports `tf`, `keras` and `estimator` from here, so that the environment
-is set before TensorFlow is first imported. Why and how: docs/decisions/0001-estimator.md.
+Every module of `model/` imports `tf`, `keras` and `estimator` from here. This sets the environment
+before TensorFlow is first imported. Reasons and details: docs/decisions/0001-estimator.md.
 """
 
 import importlib
@@ -10,8 +10,8 @@ import os
 import sys
 import types
 
-# Layers of Keras 3 do not work in the Estimator's graph. TensorFlow reads this on import, and
-# where tf_keras is missing (it is optional with TensorFlow 2.15) following it recurses forever.
+# Layers of Keras 3 do not work in the Estimator's graph. TensorFlow reads this variable on import.
+# If tf_keras is missing (it is optional with TensorFlow 2.15), setting it causes endless recursion.
 if importlib.util.find_spec("tf_keras") is not None:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
 # TensorFlow's C++ log: errors only, unless the user asked for more.
@@ -22,10 +22,10 @@ from tensorflow.python.util import tf_export
 
 
 def _local_estimator_training() -> types.ModuleType:
-    """Stand in for `tensorflow.python.distribute.estimator_training`, which TensorFlow dropped.
+    """Replace `tensorflow.python.distribute.estimator_training`, which TensorFlow dropped.
 
-    It decides whether a run is driven by the distribute coordinator, and drives it. A run on one
-    machine never is, so that the decision, always "no", is all that is needed.
+    That module decides whether the distribute coordinator drives a run. On one machine it never
+    does, so the answer "no" is enough.
     """
 
     def init_run_config(config, tf_config):  # noqa: ANN001, ANN202
@@ -45,7 +45,7 @@ def _local_estimator_training() -> types.ModuleType:
 
 
 def _restored_estimator() -> types.SimpleNamespace:
-    """Put back what tensorflow-estimator 2.15 misses in later TensorFlow, then import it."""
+    """Restore what tensorflow-estimator 2.15 needs but later TensorFlow lacks, then import it."""
     tf_export.ESTIMATOR_API_NAME = "estimator"
     for attributes, suffix in ((tf_export.API_ATTRS, ""), (tf_export.API_ATTRS_V1, "_v1")):
         attributes["estimator"] = tf_export._Attributes(
@@ -54,8 +54,8 @@ def _restored_estimator() -> types.SimpleNamespace:
     training = _local_estimator_training()
     sys.modules[training.__name__] = training
 
-    # The package's own __init__ imports every canned estimator, some of which cannot be imported
-    # any more. With a bare package in its place its modules are found, and only those wanted run.
+    # The package's own __init__ imports every canned estimator, and some of these imports fail. An
+    # empty package in its place lets Python find the modules, and only the needed ones run.
     package = types.ModuleType("tensorflow_estimator")
     package.__path__ = list(importlib.util.find_spec(package.__name__).submodule_search_locations)
     sys.modules[package.__name__] = package
@@ -74,7 +74,7 @@ def _restored_estimator() -> types.SimpleNamespace:
         module = importlib.import_module(f"{package.__name__}.python.estimator.{module_name}")
         for name in exported:
             setattr(api, name, getattr(module, name))
-    # Where TensorFlow's own has it
+    # The same place as in TensorFlow's own API
     api.export = types.SimpleNamespace(TensorServingInputReceiver=api.TensorServingInputReceiver)
     return api
 
@@ -85,9 +85,9 @@ def global_step() -> tf.Tensor:
 
 
 def _leave_undefined_out_of_curves(api: types.SimpleNamespace) -> None:
-    """Have an evaluation write no point of a curve for what is not defined, nor for counts.
+    """Make evaluations write no curve points for counts and for undefined values.
 
-    What is not defined is NaN among tensors; the loss is 0 where there was no triplet.
+    An undefined value is NaN as a tensor; an undefined loss is 0, because there was no triplet.
     """
     module = sys.modules[api.Estimator.__module__]
     write = module._write_dict_to_summary

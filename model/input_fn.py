@@ -1,4 +1,4 @@
-"""Batches of images and labels for the Estimator, gathered from a split by index."""
+"""Builds batches of images and labels for the Estimator, gathered from a split by index."""
 
 import math
 import re
@@ -18,14 +18,14 @@ from src.mining.batches import training_batches
 from src.mining.triplets import TripletBatches
 from src.params.schema import Augment, Params
 
-# The images in a batch of `predict_input_fn`, where no triplets are mined, at the most.
+# The largest batch of `predict_input_fn`, which mines no triplets.
 PREDICT_BATCH_SIZE = 256
 
-# Pixels that Python hands over at a time, where a batch is not already more of them. To call it
-# for every batch costs a step of the default network 8 % of its time.
+# Python passes at least one batch, and about this many bytes of pixels, at a time. One Python call
+# per batch costs 8 % of the time of a step of the default network.
 _CHUNK_BYTES = 1 << 20
 
-# What TensorFlow says of an error that was raised in Python, in the midst of a traceback.
+# Finds, in a traceback inside TensorFlow's message, an error that was raised in Python.
 _USER_ERROR = re.compile(
     rf"^(?:{re.escape(UserError.__module__)}\.)?{UserError.__name__}: (.+)$", re.MULTILINE
 )
@@ -33,7 +33,7 @@ _USER_ERROR = re.compile(
 
 @contextmanager
 def names_bad_images() -> Iterator[None]:
-    """Raise the `UserError` of images that cannot be read, which TensorFlow makes its own of."""
+    """Raise the original `UserError` of an unreadable image, which TensorFlow wraps in its own."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -51,8 +51,9 @@ def train_input_fn(
     Args:
         split: the examples.
         params: `batch_size` or P x K, `augment`, `seed`.
-        first_step: the step that the run goes on at; its batches are a function of `seed` and step.
-        mined: as for `training_batches`.
+        first_step: the step at which the run starts or resumes; batches depend only on `seed` and
+            step.
+        mined: see `training_batches`.
 
     Returns:
         A dataset of (images, labels): float32 [B, H, W, C] in [0, 1], int32 [B]. B is 3T offline.
@@ -69,10 +70,10 @@ def train_input_fn(
 
 
 def eval_input_fn(split: Split, params: Params) -> tf.data.Dataset:
-    """Build the dataset of an evaluation: the split once, in one fixed shuffled order.
+    """Build the dataset of an evaluation: the split once, in a fixed shuffled order.
 
-    In the order of the files, a batch of a sorted dataset would hold one class and no triplet.
-    Offline each image is an anchor once, of a random triplet.
+    If the dataset is sorted, unshuffled batches would hold one class and no triplet. Offline, each
+    image is an anchor once, in a random triplet.
 
     Args:
         split: the examples.
@@ -90,7 +91,7 @@ def eval_input_fn(split: Split, params: Params) -> tf.data.Dataset:
 
 
 def predict_input_fn(split: Split, batch_size: int = PREDICT_BATCH_SIZE) -> tf.data.Dataset:
-    """Build the dataset of the split in its own order; returns as `eval_input_fn`."""
+    """Build the dataset of the split in its own order; returns the same type as `eval_input_fn`."""
     return _gather(split, lambda: batches_in_order(len(split), batch_size))
 
 
@@ -100,14 +101,15 @@ def scale_pixels(images: tf.Tensor) -> tf.Tensor:
 
 
 def _gather(split: Split, batches: Callable[[], Iterable[NDArray[np.intp]]]) -> tf.data.Dataset:
-    """Build the dataset of the batches whose indices are given, prepared ahead of their use.
+    """Build a dataset from batches of indices; batches are prefetched.
 
-    The images stay in NumPy and are gathered some batches at a time: `from_tensor_slices` would
-    write them into the graph, and so into every checkpoint.
+    The images stay in NumPy, and a few batches are gathered at a time. `from_tensor_slices` would
+    write the images into the graph, and so into every checkpoint.
 
     Args:
         split: the examples.
-        batches: called when the run begins; the indices of each batch, int [<= B], in order.
+        batches: called when the run begins; returns the indices of each batch, int [<= B], in
+            order.
 
     Returns:
         A dataset of (images, labels): float32 [B, H, W, C] in [0, 1], int32 [B].
@@ -128,9 +130,9 @@ def _gather(split: Split, batches: Callable[[], Iterable[NDArray[np.intp]]]) -> 
 
 
 def _in_chunks(batches: Iterable[NDArray[np.intp]], size: int) -> Iterator[NDArray[np.intp]]:
-    """Stack batches of one length, int [B], that follow each other: int [<= size / B, B].
+    """Stack consecutive batches of equal length, int [B], into chunks: int [<= size / B, B].
 
-    At least one to a chunk, and all in their order.
+    A chunk holds at least one batch; the order is kept.
     """
     for length, alike in groupby(batches, key=len):
         while chunk := list(islice(alike, max(1, size // length))):

@@ -1,4 +1,4 @@
-"""The learning rate of a step: constant or falling as a cosine, after a linear warm-up."""
+"""The learning rate of a step: a linear warm-up, then constant or cosine decay."""
 
 import math
 
@@ -7,16 +7,16 @@ from src.params.schema import Params
 
 
 def learning_rate(params: Params, step: tf.Tensor, num_steps: int) -> tf.Tensor:
-    """Return the learning rate of the step that follows `step` others.
+    """Return the learning rate of the step that follows `step` completed steps.
 
     Args:
         params: `learning_rate`, `learning_rate_schedule`, `learning_rate_warmup_steps`.
         step: integer scalar, >= 0.
-        num_steps: the steps of the whole training, at whose end a cosine reaches 0.
+        num_steps: the number of steps of the whole training; the cosine reaches 0 at its end.
 
     Returns:
-        float32 scalar: in the warm-up (step + 1) / warm-up steps of `learning_rate`; then all of
-        it, or its cosine decay without restarts (arXiv:1608.03983, equation 5).
+        float32 scalar. During warm-up: `learning_rate` * (step + 1) / warm-up steps. Afterwards:
+        `learning_rate`, or its cosine decay without restarts (arXiv:1608.03983, equation 5).
     """
     warmup_steps = params.learning_rate_warmup_steps
     done = tf.cast(step, tf.float32)

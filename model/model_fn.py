@@ -1,4 +1,4 @@
-"""The Estimator's model: network, triplet strategy, optimizer and metrics, in its three modes."""
+"""The Estimator's model in its three modes: network, triplet strategy, optimizer and metrics."""
 
 import math
 from collections.abc import Callable
@@ -27,21 +27,22 @@ def model_fn(
     """Build the graph of one mode.
 
     Args:
-        features: images, float32 [B, H, W, C] in [0, 1]; offline, in TRAIN and EVAL, [3T, H, W, C]:
+        features: images, float32 [B, H, W, C] in [0, 1]. Offline, in TRAIN and EVAL: [3T, H, W, C],
             the anchors, then the positives, then the negatives of T triplets.
         labels: int32 [B] or [3T]; None in PREDICT.
         mode: TRAIN, EVAL or PREDICT of `estimator.ModeKeys`.
         params: the experiment's params.
-        num_steps: of the whole training, for the learning rate's schedule.
-        initial_weights: what a training that begins starts from; None for random weights.
+        num_steps: the steps of the whole training, for the learning rate's schedule.
+        initial_weights: the weights that a new training starts from; None for random weights.
 
     Returns:
-        The EstimatorSpec. PREDICT gives `embeddings`, float32 [B, D]. In TRAIN and EVAL hooks can
-        fetch the scalars `loss`, `fraction_positive` (NaN where there is no triplet) and
-        `batch_size` (B or T) of the scope `progress`, and in TRAIN `median_distance`.
+        The EstimatorSpec. PREDICT returns `embeddings`, float32 [B, D]. In TRAIN and EVAL, hooks
+        can fetch scalars of the scope `progress`: `loss`, `fraction_positive` (NaN if there is no
+        triplet) and `batch_size` (B or T); in TRAIN also `median_distance`.
     """
     is_training = mode == estimator.ModeKeys.TRAIN
-    # Keras draws the seeds of initial weights from a generator that RunConfig's does not reach.
+    # Keras draws the seeds of initial weights from its own generator; RunConfig's seed does not set
+    # it.
     keras.utils.set_random_seed(params.seed)
     network = look_up(NETWORKS, params.network)(params, tuple(features.shape[1:]))
     embeddings = network(features, training=is_training)  # [B, D]
@@ -49,9 +50,10 @@ def model_fn(
         return estimator.EstimatorSpec(mode, predictions={"embeddings": embeddings})
 
     triplets = _triplet_loss(labels, embeddings, params, warms_up=is_training)
-    if params.is_offline:  # all else is measured on each image once: as an anchor
+    if params.is_offline:  # measure each image once: as an anchor
         labels, embeddings = tf.split(labels, 3)[0], tf.split(embeddings, 3)[0]
-    # For hooks. In a scope of their own: an op called `loss` would make the summary's tag `loss_1`.
+    # For hooks. They have their own scope: an op named `loss` would change the summary's tag to
+    # `loss_1`.
     with tf.name_scope("progress"):
         loss = tf.identity(triplets.loss, name="loss")
         has_triplet = triplets.num_valid_triplets > 0
@@ -80,19 +82,20 @@ def model_fn(
     )
     for position, percentile in enumerate(PERCENTILES):
         tf.compat.v1.summary.scalar(f"distance_p{percentile}", percentiles[position])
-    with tf.name_scope("progress/"):  # with the slash: the same scope again, not progress_1
+    with tf.name_scope("progress/"):  # the slash reopens the scope: no progress_1
         tf.identity(percentiles[PERCENTILES.index(50)], name="median_distance")
 
     global_step = tf.compat.v1.train.get_or_create_global_step()
     rate = learning_rate(params, global_step, num_steps)
     tf.compat.v1.summary.scalar("learning_rate", rate)
     optimizer = tf.compat.v1.train.AdamOptimizer(rate)
-    # Keras leaves UPDATE_OPS empty: without these batch norm's moving statistics never move.
+    # Keras leaves UPDATE_OPS empty. Without these updates, batch norm's moving statistics never
+    # change.
     with tf.control_dependencies(network.get_updates_for(features)):
         train_op = optimizer.minimize(
             loss,
             global_step,
-            # The graph's own collection keeps what was frozen after it was made.
+            # The graph's own collection also contains variables that were frozen after creation.
             var_list=network.trainable_weights,
         )
     scaffold = tf.compat.v1.train.Scaffold(
@@ -103,7 +106,7 @@ def model_fn(
 
 
 def _defined_summaries() -> tf.Tensor:
-    """Return all summaries of the graph without the scalars that are NaN: not defined."""
+    """Return all summaries of the graph, without scalars that are NaN (undefined)."""
 
     def leave_out(serialized: bytes) -> bytes:
         summary = tf.compat.v1.Summary.FromString(serialized)
@@ -114,7 +117,7 @@ def _defined_summaries() -> tf.Tensor:
 
 
 def serving_input_fn(image_shape: tuple[int, int, int]) -> Callable[[], Any]:
-    """Return what an exported model takes: `images`, uint8 [B, H, W, C], as `Split` holds them.
+    """Return the input function of an exported model: `images`, uint8 [B, H, W, C], as in `Split`.
 
     Args:
         image_shape: (H, W, C).
@@ -130,9 +133,9 @@ def serving_input_fn(image_shape: tuple[int, int, int]) -> Callable[[], Any]:
 def _triplet_loss(
     labels: tf.Tensor, embeddings: tf.Tensor, params: Params, *, warms_up: bool
 ) -> TripletLoss:
-    """Return what the strategy of `params`, or of its warm-up while that lasts, makes of a batch.
+    """Return a batch's loss by the strategy of `params` or, during warm-up, the warm-up strategy.
 
-    Both stand in the one graph, so that the switch needs no restart.
+    The graph contains both, so the switch needs no restart.
     """
 
     def by(strategy: str) -> TripletLoss:

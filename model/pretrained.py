@@ -1,4 +1,4 @@
-"""Weights that a training starts from: read as arrays, brought into the Estimator's session."""
+"""Pretrained weights: reads them as arrays and puts them into the Estimator's session."""
 
 import contextlib
 import re
@@ -16,50 +16,51 @@ from src.errors import UserError
 from src.params.schema import Params
 from src.printable import printable
 
-# For each layer of the application that has any, in their order, the values of its weights.
+# For each of the application's layers with weights, in order, the values of its weights.
 LayerValues = list[list[np.ndarray]]
 
 _SECONDS_TO_CONNECT = 30
 
-_IMAGENET_STDDEV = (0.229, 0.224, 0.225)  # of pixels in [0, 1], by channel
+_IMAGENET_STDDEV = (0.229, 0.224, 0.225)  # for pixels in [0, 1], by channel
 
 
 def read_weights(params: Params, source: Path | Literal["imagenet"]) -> LayerValues:
     """Read an application's weights.
 
-    Those of ImageNet are loaded by Keras, into a copy of the application that is not in any graph:
-    in the Estimator's graph it would load them into a session of its own.
+    Keras loads ImageNet's weights into a copy of the application outside any graph. In the
+    Estimator's graph, it would load them into a session of its own.
 
     Args:
         params: `application`.
-        source: an HDF5 file, as `save_weights("weights.h5")` of tf_keras writes it and as Keras
-            publishes them (those of EfficientNetB0 to B7 must be ImageNet's, or trained on from
-            there); or "imagenet", which Keras fetches once, to `~/.keras/models`.
+        source: an HDF5 file, as written by `save_weights("weights.h5")` of tf_keras and as
+            published by Keras. Files for EfficientNetB0 to B7 must hold ImageNet's weights, or
+            weights trained from them. Or "imagenet", which Keras downloads once to
+            `~/.keras/models`.
 
     Raises:
-        UserError: the file is not of this application, or cannot be read or fetched.
+        UserError: the file belongs to another application, or cannot be read or downloaded.
     """
     if source == "imagenet":
         values = [layer.get_weights() for layer in _with_weights(_fetch(params))]
     else:
         values = _read(build_application(params), source, params)
     if re.fullmatch(r"EfficientNetB\d", params.application):
-        # EfficientNet normalizes its input itself, (x - mean) / sqrt(variance). To ImageNet's
-        # weights belongs one more division, by the square root of ImageNet's standard deviation,
-        # that Keras builds into the network only where it loads them.
+        # EfficientNet normalizes its input itself: (x - mean) / sqrt(variance). ImageNet's weights
+        # need one more division, by the square root of ImageNet's standard deviation. Keras adds it
+        # to the network only when it loads these weights itself.
         _, variance, _ = values[0]
         values[0][1] = variance * np.array(_IMAGENET_STDDEV, variance.dtype)
     return values
 
 
 class InitialWeights:
-    """Puts weights into the session of a run that begins: the `init_fn` of its Scaffold.
+    """Puts weights into the session of a new run; used as the `init_fn` of its Scaffold.
 
-    It is not called where a checkpoint is restored, which holds the weights as trained since.
+    It is not called if a checkpoint is restored, because that holds the trained weights.
     """
 
     def __init__(self, network: keras.Model, values: LayerValues) -> None:
-        """Take `values` for the application in `network`."""
+        """Store `values` for the application in `network`."""
         layers = _with_weights(network.get_layer(APPLICATION_LAYER))
         self._values = [
             (variable.initializer, value)
@@ -68,8 +69,8 @@ class InitialWeights:
         ]
 
     def __call__(self, scaffold: Any, session: Any) -> None:
-        """Run after the variables' own initializers."""
-        # Once more, but fed: so neither ops nor values are added to the graph.
+        """Set the weights; this runs after the variables' own initializers."""
+        # Run the initializers again with fed values: this adds neither ops nor values to the graph.
         session.run(
             [initializer for initializer, _ in self._values],
             {initializer.inputs[1]: value for initializer, value in self._values},
@@ -77,16 +78,16 @@ class InitialWeights:
 
 
 def _with_weights(application: keras.Model) -> list[keras.layers.Layer]:
-    """Return the layers that have weights: only they are the same wherever it is built."""
+    """Return the layers that have weights: only these are the same in every build."""
     return [layer for layer in application.layers if layer.weights]
 
 
 def _fetch(params: Params) -> keras.Model:
-    """Return the application with the weights of ImageNet, which Keras fetches."""
+    """Return the application with ImageNet's weights, which Keras downloads."""
     with _time_limit(_SECONDS_TO_CONNECT):
         try:
             return build_application(params, weights="imagenet")
-        except Exception as error:  # Keras raises Exception itself where a download fails
+        except Exception as error:  # Keras raises a plain Exception if a download fails
             reason = " ".join(str(error).split())
             if address := re.search(r"https?://\S+\.h5", reason):
                 fault = f"{address[0]} cannot be fetched ({reason.rpartition(' -- ')[2]})"
@@ -102,7 +103,7 @@ def _fetch(params: Params) -> keras.Model:
 
 @contextlib.contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Let no connection wait for longer, in the length of the block."""
+    """Inside the block, limit the time that network connections may wait."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -112,9 +113,9 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 
 def _read(application: keras.Model, path: Path, params: Params) -> LayerValues:
-    """Return what the file holds, if that is this application's layers, in order and of its shapes.
+    """Return the file's weights; their layers must match the application's in order and shape.
 
-    As Keras does, but that it says more of what is wrong, and reads nothing outside of the file.
+    Works like Keras' own loading, but errors say more, and nothing outside the file is read.
     """
     accepted = (
         f"accepted: weights of {params.application} without its classifier (`notop`), as "
@@ -149,7 +150,7 @@ def _compare(
     params: Params,
     accepted: str,
 ) -> None:
-    """Raise `UserError` for the first layer of a file that is not as the application has it."""
+    """Raise `UserError` for the first layer of a file that differs from the application's."""
     for position in range(max(len(found), len(wanted))):
         theirs, datasets = found[position] if position < len(found) else ("no layer", [])
         mine, weights = wanted[position] if position < len(wanted) else ("no layer", [])
@@ -169,9 +170,9 @@ def _compare(
 
 
 def _find_foreign(file: h5py.File) -> str | None:
-    """Return the first thing in an HDF5 file whose content is elsewhere; None where there is none.
+    """Return the first item of an HDF5 file whose content is outside it; None if there is none.
 
-    That is a link to another file or path, and a dataset with external or virtual storage.
+    Such items are links to another file or path, and datasets with external or virtual storage.
     """
 
     def is_link(path: str, link: object) -> str | None:
@@ -181,19 +182,19 @@ def _find_foreign(file: h5py.File) -> str | None:
         elsewhere = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
         return path if elsewhere else None
 
-    # Both look at each group once, however often links lead to it.
+    # Both visit each group once, however many links lead to it.
     return file.visititems_links(is_link) or file.visititems(is_stored_elsewhere)
 
 
 def _saved_layers(group: h5py.Group) -> Iterator[tuple[str, list[h5py.Dataset]]]:
-    """Yield the name and the values of each layer with weights in a file of Keras."""
+    """Yield the name and the values of each layer with weights in a Keras file."""
     for layer in _names(group, "layer_names"):
         if datasets := [group[layer][name] for name in _names(group[layer], "weight_names")]:
             yield layer, datasets
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:
-    """Return a list of names, which Keras cuts in parts, `layer_names0`, ... where it is long."""
+    """Return a list of names; Keras splits long lists into parts, `layer_names0`, ..."""
     if attribute in group.attrs:
         parts = [group.attrs[attribute]]
     else:

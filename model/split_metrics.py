@@ -1,4 +1,4 @@
-"""The metrics of an evaluation, exact over the whole split."""
+"""The metrics of an evaluation, computed exactly over the whole split."""
 
 import math
 import time
@@ -30,10 +30,10 @@ NAMES = (
 
 
 def defined(results: Mapping[str, Any]) -> Metrics:
-    """Return what the Estimator's evaluation has found; None is not defined, or not finite.
+    """Return the metrics of the Estimator's evaluation; None if undefined or not finite.
 
-    Tensors have no None: what is not defined is NaN among them. The loss alone, which the Estimator
-    takes the mean of, is 0 where there was no triplet.
+    Tensors have no None, so undefined values are NaN. The exception is the loss, whose mean the
+    Estimator computes: it is 0 if there was no triplet.
     """
     found: Metrics = {}
     for name in ("loss", *NAMES):
@@ -45,20 +45,21 @@ def defined(results: Mapping[str, Any]) -> Metrics:
 
 
 class SplitMetrics:
-    """Collects every batch's embeddings and triplet counts in NumPy, for one evaluation.
+    """Collects the embeddings and triplet counts of all batches of one evaluation, in NumPy.
 
-    A mean of batch means is not the split's mean, for batches differ in how many triplets they
-    hold, and nearest neighbours need all embeddings at once. So ops only hand the batches over.
+    A mean of batch means is not the split's mean, because batches have different numbers of
+    triplets. Nearest neighbours need all embeddings at once. Ops therefore only pass the batches to
+    NumPy.
     """
 
     def __init__(self, distance: str) -> None:
-        """Start with nothing collected; `distance` is that of the distances' percentiles."""
+        """Start with nothing collected; `distance` is the one used for the percentiles."""
         self._distance = distance
         self._embeddings: list[NDArray[np.float32]] = []
         self._labels: list[NDArray[np.int32]] = []
         self._loss_sum = 0.0
         self._num_averaged = 0
-        # Of the experiment's own strategy, and of batch-all at the reference margin
+        # For the experiment's own strategy, and for batch-all at the reference margin
         self._num_positive = np.zeros(2, np.int64)
         self._num_valid = np.zeros(2, np.int64)
         self._started = 0.0
@@ -66,18 +67,18 @@ class SplitMetrics:
 
     @property
     def ranking(self) -> Ranking:
-        """How the examples ranked each other, once the metrics are computed."""
+        """The rankings of the examples against each other; set when the metrics are computed."""
         assert self._ranking is not None
         return self._ranking
 
     @property
     def loss(self) -> float:
-        """The mean loss over all triplets so far that it averages over; 0 where there is none."""
+        """The mean loss so far, over the triplets that count in the mean; 0 if there are none."""
         return self._loss_sum / self._num_averaged if self._num_averaged else 0.0
 
     @property
     def embedded(self) -> Embedded:
-        """All that is collected so far, in the order of the batches."""
+        """The embeddings and labels collected so far, in the order of the batches."""
         return Embedded(np.concatenate(self._embeddings), np.concatenate(self._labels))
 
     def update_op(
@@ -89,13 +90,13 @@ class SplitMetrics:
     ) -> tuple[tf.Operation, tf.Tensor]:
         """Return the op that collects a batch, and a loss for the EstimatorSpec.
 
-        The Estimator makes the metric `loss` itself, as the mean over the batches of the spec's
-        loss. The loss returned here is the one by which that mean becomes the split's loss.
+        The Estimator computes the metric `loss` itself, as the mean of the spec's loss over the
+        batches. The loss returned here is chosen so that this mean equals the split's loss.
 
         Args:
             embeddings: float32 [B, D].
             labels: int32 [B].
-            triplets: of this batch.
+            triplets: the batch's triplets by the experiment's strategy.
             at_reference: the batch's triplets by batch-all at the reference margin.
 
         Returns:
@@ -119,9 +120,9 @@ class SplitMetrics:
         return exact_loss.op, exact_loss
 
     def value_ops(self, update_op: tf.Operation) -> dict[str, tuple[tf.Tensor, tf.Operation]]:
-        """Return the Estimator's `eval_metric_ops`: each metric's value, and `update_op`.
+        """Return the Estimator's `eval_metric_ops`: each metric's value and `update_op`.
 
-        What is not defined is NaN; see `defined`.
+        Undefined values are NaN; see `defined`.
         """
         values = tf.numpy_function(self._compute, [], [tf.float64] * len(NAMES))
         for value in values:
@@ -150,7 +151,7 @@ class SplitMetrics:
         return np.float32((num_batches + 1) * self.loss - sum_of_returned)
 
     def _compute(self) -> list[np.float64]:
-        # The clock starts at the end of the first batch, which also pays for the graph's start.
+        # Timing starts after the first batch, because that includes the graph's start.
         seconds = time.perf_counter() - self._started
         embedded = self.embedded
         num_timed = len(embedded.labels) - len(self._embeddings[0])
@@ -172,4 +173,4 @@ class SplitMetrics:
 
 
 SPLIT_METRICS = "split_metrics"
-"""The graph's collection in which an evaluation's `SplitMetrics` stands."""
+"""The graph's collection that holds an evaluation's `SplitMetrics`."""

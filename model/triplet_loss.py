@@ -1,6 +1,6 @@
-"""The losses under the names and signatures that users of this layout know.
+"""The losses under the names and signatures that users of this code layout know.
 
-Thin faces of `model/triplet_strategies/`, for scripts that call a loss by itself.
+Thin wrappers of `model/triplet_strategies/`, for scripts that only need a loss.
 """
 
 from model.estimator import tf

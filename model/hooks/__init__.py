@@ -1,1 +1,1 @@
-"""What watches a run: the Estimator's hooks, listeners and exporters."""
+"""The Estimator's hooks, listeners and exporters, which watch a run."""

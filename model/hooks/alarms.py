@@ -1,4 +1,4 @@
-"""Runs that go wrong: embeddings collapsed to a point, losses and weights that are not finite."""
+"""Detects failing runs: collapsed embeddings, and losses or weights that are NaN or infinite."""
 
 import math
 import sys
@@ -11,9 +11,9 @@ from model.hooks.summaries import _write_scalar
 from src.distance import DISTANCES
 from src.errors import TrainingDiverged
 
-# A look finds collapse where the lengths between embeddings are below both shares, and the loss
-# is at the margin. Measured on MNIST: batch-hard that recovers dips to 0.18 of the start, or stays
-# at 0.016 of the margin for a hundred steps; runs that do not recover end at 0.016 to 0.
+# A check finds collapse if the distances between embeddings are below both shares, and the loss is
+# near the margin. Measured on MNIST: batch-hard runs that recover dip to 0.18 of the start, or stay
+# at 0.016 of the margin for a hundred steps. Runs that do not recover end at 0.016 to 0.
 _SHARE_OF_MARGIN = 0.02
 
 
@@ -27,20 +27,20 @@ _LOOKS_IN_A_ROW = 3
 
 
 class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
-    """Warns where all embeddings have come to lie in one point; writes the summary `collapsed`.
+    """Warns if all embeddings have collapsed to one point; writes the summary `collapsed`.
 
-    There the loss stands at the margin, at log 2 for a soft one, and learning has ended, for all
-    distances are 0. The alarm looks at a batch at the first step and every `every_steps` steps. A
-    look finds collapse (the summary is 1) where
+    In a collapse all distances are 0: the loss equals the margin (log 2 for a soft margin), and
+    learning has stopped. The alarm checks a batch at the first step and every `every_steps` steps.
+    A check finds collapse (the summary is 1) if
 
-    - the median pairwise distance is at most 0.02 of the margin, and at most 0.05 of what it was
-      at the first step, if training began here and was not resumed. For squared distances and for
-      cosine, which go with the square of the length, the shares are squared: 0.0004 and 0.0025;
+    - the median pairwise distance is at most 0.02 of the margin. Unless the run was resumed, it is
+      also at most 0.05 of its value at the first step. Squared distances and cosine grow with the
+      square of the length, so their shares are squared: 0.0004 and 0.0025;
     - the loss is within 2 % of the margin.
 
-    Three such looks in a row are a collapse, and make one warning until a look finds none. A batch
-    without a triplet has loss 0 also in a collapse: it is passed over if its median is as small. So
-    is one of a single image, which has no median.
+    Three such checks in a row are a collapse. They give one warning, and no other until a check
+    finds no collapse. A batch without a triplet has loss 0, also in a collapse; it is skipped if
+    its median is as small. A batch of a single image is skipped, because it has no median.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         Args:
             margin: > 0, in units of the distance, or "soft".
             distance: a key of `src.distance.DISTANCES`.
-            every_steps: the steps from one look to the next.
-            model_dir: where the summary goes; None for none.
-            stop: also end the run.
+            every_steps: the number of steps between checks.
+            model_dir: where the summary is written; None for no summary.
+            stop: whether a collapse also ends the run.
         """
         self._margin = margin
         self._loss_at_collapse = math.log(2) if margin == "soft" else float(margin)
@@ -72,7 +72,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
 
     @property
     def collapsed(self) -> bool:
-        """Whether the embeddings are collapsed by the latest looks; after a run, how it ended."""
+        """Whether the latest checks found collapse; after a run, whether it ended collapsed."""
         return self._num_in_a_row >= _LOOKS_IN_A_ROW
 
     def begin(self) -> None:
@@ -82,27 +82,27 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         self._fetches = {name: graph.get_tensor_by_name(f"progress/{name}:0") for name in names}
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        """Start counting at the step of the checkpoint, or go on, in the next part of a run."""
+        """Count steps from the checkpoint; a later part of the same run keeps its state."""
         self._step = int(session.run(tf.compat.v1.train.get_global_step()))
         if self._step > 0 and self._median_at_start is None:
-            # A resumed run may have begun in collapse, where its start is no measure.
+            # A resumed run may have begun in collapse, so its start is no reference.
             self._median_at_start = math.inf
 
     def before_run(self, run_context: Any) -> Any:
-        """Ask for the scalars, where this step is one to look at."""
+        """Fetch the scalars if this step is checked."""
         is_first = self._median_at_start is None
         if is_first or (self._step + 1) % self._every_steps == 0:
             return tf.compat.v1.train.SessionRunArgs(self._fetches)
         return None
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Look."""
+        """Check the step."""
         self._step += 1
         if run_values.results is None:
             return
         loss = float(run_values.results["loss"])
         median = float(run_values.results["median_distance"])
-        if math.isnan(median):  # a batch of one image has no distance
+        if math.isnan(median):  # a batch of one image has no distances
             return
         if self._median_at_start is None:
             self._median_at_start = median
@@ -140,14 +140,14 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
 
 
 class DivergenceGuard(tf.compat.v1.train.SessionRunHook):
-    """Ends a run by `TrainingDiverged` at the very step whose loss is NaN or infinite."""
+    """Ends a run with `TrainingDiverged` at the first step whose loss is NaN or infinite."""
 
     def __init__(self, model_dir: str | None = None) -> None:
         """Prepare the guard.
 
         Args:
-            model_dir: where the run's summaries go. They are flushed before the error is raised,
-                which would else lose the latest of them.
+            model_dir: where the run's summaries are written. They are flushed before the error is
+                raised, because the latest would otherwise be lost.
         """
         self._model_dir = model_dir
         self._step = 0
@@ -158,15 +158,15 @@ class DivergenceGuard(tf.compat.v1.train.SessionRunHook):
         self._loss = tf.compat.v1.get_default_graph().get_tensor_by_name("progress/loss:0")
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        """Start counting at the step of the checkpoint."""
+        """Count steps from the checkpoint."""
         self._step = int(session.run(tf.compat.v1.train.get_global_step()))
 
     def before_run(self, run_context: Any) -> Any:
-        """Ask for the loss, which costs nothing: the step computes it anyway."""
+        """Fetch the loss; this costs nothing, because the step computes it anyway."""
         return tf.compat.v1.train.SessionRunArgs(self._loss)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Look at the loss."""
+        """Raise the error if the loss is not finite."""
         loss = float(run_values.results)
         self._step += 1
         if not math.isfinite(loss):
@@ -174,10 +174,10 @@ class DivergenceGuard(tf.compat.v1.train.SessionRunHook):
         self._last_loss = loss
 
     def error(self, step: int, found: str) -> TrainingDiverged:
-        """Return the error of a run that is not finite any more, and flush its summaries.
+        """Return the error of a run with values that are not finite, and flush its summaries.
 
         Args:
-            step: the global step.
+            step: the global step where this was found.
             found: what is not finite.
         """
         if self._model_dir:
@@ -190,15 +190,15 @@ class DivergenceGuard(tf.compat.v1.train.SessionRunHook):
 
 
 class FiniteCheckpoints(tf.compat.v1.train.CheckpointSaverListener):
-    """Raises `TrainingDiverged` where a checkpoint would hold a number that is NaN or infinite.
+    """Raises `TrainingDiverged` if a checkpoint would hold a NaN or infinite number.
 
-    A step of finite loss can leave such weights, by an infinite gradient; and the Estimator saves
-    before the hooks of `TrainSpec`, and its own one, look at the step's loss. So the latest
-    checkpoint is good whatever happened since; this includes the one that ends a run.
+    A step with finite loss can produce such weights if its gradient is infinite. The Estimator also
+    saves before the hooks of `TrainSpec`, and its own hook, check the step's loss. With this
+    listener, the latest checkpoint is always finite, including the one that ends a run.
     """
 
     def __init__(self, guard: DivergenceGuard) -> None:
-        """Prepare the listener; `guard`, a hook of the same run, says what the loss was."""
+        """Prepare the listener; `guard`, a hook of the same run, creates the error."""
         self._guard = guard
 
     def begin(self) -> None:
@@ -209,7 +209,7 @@ class FiniteCheckpoints(tf.compat.v1.train.CheckpointSaverListener):
             self._are_finite = [tf.reduce_all(tf.math.is_finite(v)) for v in variables]
 
     def before_save(self, session: Any, global_step_value: int) -> None:
-        """Check."""
+        """Check all variables."""
         are_finite = session.run(self._are_finite)
         for name, is_finite in zip(self._names, are_finite, strict=True):
             if not is_finite:

@@ -1,4 +1,4 @@
-"""The best checkpoint by an evaluation's metric: kept, exported, and the measure of patience."""
+"""Keeps and exports the best checkpoint by a metric, and stops the run when patience ends."""
 
 import shutil
 import sys
@@ -21,24 +21,23 @@ from src.params.schema import Params
 class BestCheckpoint(estimator.Exporter):
     """Keeps the checkpoint whose `best_metric` on validation is best.
 
-    Of equals that of the lower loss, and of those the later. As long as the metric is not defined,
-    the latest is kept, and patience does not count.
+    Ties are decided by the lower loss, then by the later step. While the metric is undefined, the
+    latest checkpoint is kept and patience does not count.
 
-    The Estimator calls an Exporter after each evaluation. What is the best so far stands in a
-    file, so that a resumed run goes on with it. The export itself, and the removal of the one
-    before, are left to `BestExporter`; its own memory is not used, for after a restart it takes
-    the first evaluation for the best, whatever came before.
+    The Estimator calls an Exporter after each evaluation. A file records the best so far, so a
+    resumed run continues with it. `BestExporter` does the export and removes the previous one. Its
+    own memory is not used: after a restart, it would accept the first evaluation as the best.
     """
 
     def __init__(
         self, experiment: Experiment, params: Params, serving_input_fn: Any, stop: Any
     ) -> None:
-        """Prepare to keep.
+        """Prepare the exporter.
 
         Args:
             experiment: where the best checkpoint is kept.
             params: `best_metric`, `patience_evaluations`.
-            serving_input_fn: what the exported model takes.
+            serving_input_fn: builds the exported model's input.
             stop: the `StopAfterEvaluation` of the training run.
         """
         self._experiment = experiment
@@ -66,12 +65,12 @@ class BestCheckpoint(estimator.Exporter):
         eval_result: dict[str, Any],
         is_the_final_export: bool,
     ) -> Any:
-        """Keep and export the checkpoint if it is better; stop the run where patience has ended."""
+        """Keep and export the checkpoint if it is better; stop the run if patience has ended."""
         metrics, step = defined(eval_result), int(eval_result["global_step"])
         value, loss = metrics[self._metric], metrics["loss"]
         best = self._experiment.best()
         if best is not None and step <= best.latest_step:
-            return None  # evaluated before, by a run that broke off
+            return None  # already evaluated, by a run that was interrupted
         is_better = best is None or self._is_better(value, best.value)
         num_since = 0 if best is None or is_better else best.num_evaluations_since + 1
         exported = None
@@ -94,13 +93,13 @@ class BestCheckpoint(estimator.Exporter):
         return exported
 
     def _is_better(self, value: float | None, best: float | None) -> bool:
-        """Return whether a value betters the best; one that is not defined follows such a one."""
+        """Return whether a value is better than the best, or the best is undefined (None)."""
         if value is None or best is None:
             return best is None
         return value < best if self._metric in LOWER_IS_BETTER else value > best
 
     def _keep(self, checkpoint: Path, best: Best) -> None:
-        """Copy the checkpoint's files; the file that names it changes once they are there."""
+        """Copy the checkpoint's files, then update the file that names the best."""
         folder = self._experiment.best_dir
         folder.mkdir(exist_ok=True)
         for path in files_of(checkpoint):
@@ -110,7 +109,7 @@ class BestCheckpoint(estimator.Exporter):
 
 
 def _wins_tie(value: float | None, loss: float | None, best: Best) -> bool:
-    """Return whether an evaluation of the best value is the better one: by its loss, or later."""
+    """Return whether an evaluation equal to the best replaces it: its loss is lower or equal."""
     if value is None or value != best.value:
         return False
     return best.loss is None or (loss is not None and loss <= best.loss)

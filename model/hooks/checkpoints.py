@@ -1,4 +1,4 @@
-"""Checkpoints of a run: when they are saved, whether they fit, and whether the disk has room."""
+"""Checkpoints of a run: when to save them, whether they fit the network and the disk."""
 
 import errno
 import shutil
@@ -13,20 +13,20 @@ from src.system.atomic import atomic_write, disk_error, free_bytes
 
 
 class KeepUntrained(tf.compat.v1.train.CheckpointSaverListener):
-    """Copies the checkpoint of step 0, which rotation removes: the network before training."""
+    """Copies the checkpoint of step 0 (the untrained network), because rotation removes it."""
 
     def __init__(self, model_dir: Path, untrained_checkpoint: Path) -> None:
         """Prepare the listener.
 
         Args:
             model_dir: where the run writes `model.ckpt-0`.
-            untrained_checkpoint: the copy's path, without the endings of its files.
+            untrained_checkpoint: the copy's path, without file suffixes.
         """
         self._model_dir = model_dir
         self._copy = untrained_checkpoint
 
     def after_save(self, session: Any, global_step_value: int) -> None:
-        """Copy."""
+        """Copy the checkpoint of step 0."""
         if global_step_value == 0:
             paths = files_of(checkpoint_path(self._model_dir, 0))
             # The index last: a checkpoint without one is none.
@@ -36,29 +36,29 @@ class KeepUntrained(tf.compat.v1.train.CheckpointSaverListener):
 
 
 class AlignedSaver(tf.compat.v1.train.CheckpointSaverHook):
-    """Saves at multiples of `save_steps`, wherever the run has begun.
+    """Saves at multiples of `save_steps`, wherever the run began.
 
-    The Estimator's own saver counts from where it begins; checkpoints, evaluations and with them
-    the best checkpoint would depend on when a training was stopped.
+    The Estimator's own saver counts from the step where the run begins. With it, checkpoints,
+    evaluations and the best checkpoint would depend on when a training was stopped.
     """
 
     def __init__(self, model_dir: str, save_steps: int) -> None:
-        """Save to `model_dir` every `save_steps` steps, and at the first and last one."""
+        """Save to `model_dir` every `save_steps` steps, and at the first and the last step."""
         super().__init__(model_dir, save_steps=save_steps)
         self._save_steps = save_steps
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        """Save, and count from the multiple before."""
+        """Save, and count from the previous multiple."""
         super().after_create_session(session, coord)
         step = self._timer.last_triggered_step()
         self._timer.update_last_triggered_step(step - step % self._save_steps)
 
 
 class FitsNetwork(tf.compat.v1.train.SessionRunHook):
-    """Raises `UserError` where the checkpoint about to be restored is of another network."""
+    """Raises `UserError` if the checkpoint to be restored belongs to another network."""
 
     def __init__(self, model_dir: Path, checkpoint: Path | None = None) -> None:
-        """Look at `checkpoint`; None for the latest, if there is one when the session begins."""
+        """Check `checkpoint`; None for the latest, if there is one when the session begins."""
         self._model_dir = model_dir
         self._checkpoint = checkpoint
 
@@ -86,20 +86,20 @@ def _shape(shape: list[int] | None) -> str:
     return f"shape {' x '.join(map(str, shape))}" if shape else "a scalar"
 
 
-# Beside the variables a first checkpoint writes the graph: as text (2.5 times as large), into the
-# event file (twice), as `.meta`, and a copy of that.
+# Besides the variables, the first checkpoint writes the graph: as text (2.5 times its size), to the
+# event file (twice), as `.meta`, and a copy of `.meta`.
 _GRAPH_COPIES = 7
 
 
 class RoomForCheckpoints(tf.compat.v1.train.SessionRunHook):
-    """Raises `UserError` before the first step where the disk has no room for a checkpoint."""
+    """Raises `UserError` before the first step if the disk has no room for a checkpoint."""
 
     def __init__(self, model_dir: Path) -> None:
-        """Look at the disk of `model_dir`."""
+        """Check the disk of `model_dir`."""
         self._model_dir = model_dir
 
     def begin(self) -> None:
-        """Look."""
+        """Compare the size of a first checkpoint with the free space."""
         variables = tf.compat.v1.global_variables()
         needed = sum(v.shape.num_elements() * v.dtype.size for v in variables)
         needed += _GRAPH_COPIES * tf.compat.v1.get_default_graph().as_graph_def().ByteSize()

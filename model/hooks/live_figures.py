@@ -1,4 +1,4 @@
-"""Pictures of a running training, drawn after each evaluation: one watches the classes part."""
+"""Draws figures of a running training after each evaluation: they show the classes separate."""
 
 import logging
 import warnings
@@ -27,18 +27,18 @@ from src.system.atomic import atomic_write
 
 NUM_SHOWN = 1000
 
-# Pixels an inch: half the pixels of the other pictures, for there is one for each evaluation.
+# Pixels per inch: half as many as other pictures, because there is one per evaluation.
 _DPI = 100
 
 logger = logging.getLogger(__name__)
 
 
 class LiveFigures(estimator.Exporter):
-    """Draws `live_figures` after each evaluation; an Exporter is what the Estimator calls there.
+    """Draws `live_figures` after each evaluation, when the Estimator calls its Exporters.
 
-    The pictures are always of the same images, spread evenly over the split. The layout `pca` is
-    turned into the frame of the picture before, which a file remembers for resumed runs. The first
-    picture is of the network before training.
+    All pictures show the same images, spread evenly over the split. The layout `pca` is aligned to
+    the previous picture's layout, which a file keeps for resumed runs. The first picture shows the
+    network before training.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class LiveFigures(estimator.Exporter):
         split: Split,
         embed: Callable[[Split, Path], NDArray[np.float32]],
     ) -> None:
-        """Prepare to draw.
+        """Prepare the figures.
 
         Args:
-            experiment: whose `live_dir` takes the pictures.
+            experiment: the pictures are written to its `live_dir`.
             params: `live_figures`.
-            split: the test split, of which 1000 images are shown.
+            split: the test split; at most 1000 of its images are shown.
             embed: embeds a split with a checkpoint, float32 [N, D].
         """
         size = len(split)
@@ -68,7 +68,7 @@ class LiveFigures(estimator.Exporter):
 
     @property
     def name(self) -> str:
-        """The name that the Estimator asks for."""
+        """The exporter's name for the Estimator."""
         return "live_figures"
 
     def export(
@@ -79,7 +79,7 @@ class LiveFigures(estimator.Exporter):
         eval_result: dict[str, Any],
         is_the_final_export: bool,
     ) -> None:
-        """Draw the evaluated checkpoint; nothing is exported."""
+        """Draw the evaluated checkpoint; export nothing."""
         untrained = self._experiment.untrained_checkpoint
         if self._looks_for_untrained and untrained.with_name(f"{untrained.name}.index").exists():
             self._looks_for_untrained = False
@@ -98,11 +98,11 @@ class LiveFigures(estimator.Exporter):
             self._draw(0, self._untrained)
 
     def write_animations(self) -> None:
-        """Write the pictures so far, of all runs, as an animated GIF for each figure."""
+        """Write an animated GIF for each figure, from all pictures so far, of all runs."""
         for name in self._params.live_figures:
             paths = sorted((self._experiment.live_dir / name).glob("step_*.png"))
             frames = [frame for path in paths if (frame := _frame(path)) is not None]
-            # One from elsewhere, of another size, does not fit into the film.
+            # Leave out pictures of another size: they do not fit into the animation.
             frames = [frame for frame in frames if frame.size == frames[-1].size]
             if frames:
                 write_gif(self._experiment.live_dir / f"{name}.gif", frames)
@@ -112,7 +112,7 @@ class LiveFigures(estimator.Exporter):
         return self._experiment.live_dir / "layout.npy"
 
     def _draw(self, step: int, embeddings: NDArray[np.float32]) -> None:
-        """Draw all figures of one checkpoint; warnings of libraries do not concern a training."""
+        """Draw all figures of one checkpoint; hide warnings of libraries."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._draw_figures(step, embeddings)
@@ -144,7 +144,7 @@ class LiveFigures(estimator.Exporter):
                 write_image(str(live_dir), name, image, step)
 
     def _layout(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """Return PCA in the frame of the picture before, and remember it; None if not finite."""
+        """Return the PCA aligned to the previous layout, and save it; None if not finite."""
         layout = pca(embeddings)
         if not np.isfinite(layout).all():
             return None
@@ -157,11 +157,11 @@ class LiveFigures(estimator.Exporter):
 
 
 def _kept_layout(path: Path) -> NDArray[np.float32] | None:
-    """Return the layout that a file keeps; None if it is missing or damaged."""
+    """Return the layout saved in a file; None if it is missing or damaged."""
     if not path.is_file():
         return None
     try:
-        # Mapped, so that a damaged header cannot ask for more memory than the file has bytes.
+        # Memory-mapped, so a damaged header cannot demand more memory than the file's size.
         layout = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError, OverflowError):
         return None
@@ -175,13 +175,13 @@ def _frame(path: Path) -> Image.Image | None:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except Exception as error:  # Pillow raises many kinds
+    except Exception as error:  # Pillow raises many types
         logger.warning("%s: damaged, and left out of the film (%s)", path, printable(str(error)))
         return None
 
 
 def _until(step: int, curves: Mapping[str, Curve]) -> dict[str, Curve]:
-    """Return the curves as far as they go to a step."""
+    """Return the curves up to and including a step."""
     ends = {tag: bisect_right(steps, step) for tag, (steps, _) in curves.items()}
     return {
         tag: (steps[: ends[tag]], values[: ends[tag]])
@@ -191,8 +191,8 @@ def _until(step: int, curves: Mapping[str, Curve]) -> dict[str, Curve]:
 
 
 def _image(name: str, data: FigureData) -> Image.Image | None:
-    """Return the figure `name` as an RGB image; None where it has nothing to show."""
-    from src.drawing.style import (  # slow to import, and not needed without a figure
+    """Return the figure `name` as an RGB image; None if it has nothing to show."""
+    from src.drawing.style import (  # slow to import, needed only for figures
         figure_image,
         style,
     )

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on the terminal, and `progress.json`."""
+"""The progress of a run: a bar on the terminal, and `progress.json`."""
 
 import math
 import time
@@ -29,11 +29,11 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
         """Prepare the bar.
 
         Args:
-            description: what stands before the bar.
-            num_examples: how many images the whole run takes.
-            seen: how many of them an earlier run has taken.
-            model_dir: where the summary goes; None for none.
-            save_summary_steps: the steps from one summary to the next.
+            description: the text before the bar.
+            num_examples: the number of images that the whole run processes.
+            seen: the number of them that earlier runs have processed.
+            model_dir: where the summary is written; None for no summary.
+            save_summary_steps: the number of steps between summaries.
         """
         self._description = description
         self._num_examples = num_examples
@@ -50,13 +50,13 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
         self._bar = progress_bar(self._description, self._num_examples, "images", seen=self._seen)
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        """Start counting at the step of the checkpoint."""
+        """Count steps from the checkpoint."""
         self._step = int(session.run(tf.compat.v1.train.get_global_step()))
         self._examples_since_summary = 0
         self._last_summary = time.perf_counter()
 
     def before_run(self, run_context: Any) -> Any:
-        """Ask for the scalars beside the step's own work."""
+        """Fetch the scalars together with the step."""
         return tf.compat.v1.train.SessionRunArgs(self._fetches)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
@@ -73,11 +73,11 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
             self._write_speed()
 
     def end(self, session: Any) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self.close()
 
     def close(self) -> None:
-        """Take the bar away; to be called where a run breaks off, for then `end` is not."""
+        """Remove the bar. Call this if a run is interrupted, because `end` is not called then."""
         if self._bar is not None:
             self._bar.close()
 
@@ -89,15 +89,15 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
 
 
 class ProgressFile(tf.compat.v1.train.SessionRunHook):
-    """Writes `progress.json` about once a second: how far a training is, for others to show."""
+    """Writes a training's progress to `progress.json` about once a second, for other programs."""
 
     def __init__(self, experiment: Experiment, max_steps: int, every_seconds: float = 1.0) -> None:
         """Prepare the file.
 
         Args:
-            experiment: where it goes.
+            experiment: the file is written to its directory.
             max_steps: the global step at which the training ends.
-            every_seconds: the time from one writing to the next, at the least.
+            every_seconds: the shortest time between two writes.
         """
         self._experiment = experiment
         self._max_steps = max_steps
@@ -110,21 +110,21 @@ class ProgressFile(tf.compat.v1.train.SessionRunHook):
         self._fetches = {name: graph.get_tensor_by_name(f"progress/{name}:0") for name in names}
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        """Start counting at the step of the checkpoint."""
+        """Count steps from the checkpoint."""
         self._step = int(session.run(tf.compat.v1.train.get_global_step()))
         self._num_images = 0
         self._started: float | None = None
         self._latest: dict[str, float | int | None] | None = None
 
     def before_run(self, run_context: Any) -> Any:
-        """Ask for the scalars beside the step's own work."""
+        """Fetch the scalars together with the step."""
         return tf.compat.v1.train.SessionRunArgs(self._fetches)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Note where the run is, and write it if it is time."""
+        """Record the progress; write it if `every_seconds` have passed."""
         now = time.perf_counter()
         self._step += 1
-        if self._started is None:  # after the first step, which also pays for the graph's start
+        if self._started is None:  # the first step includes the graph's start
             self._started, self._last_write = now, -math.inf
         else:
             self._num_images += int(run_values.results["batch_size"])
@@ -151,6 +151,6 @@ class ProgressFile(tf.compat.v1.train.SessionRunHook):
 
 
 def _loss_and_fraction(results: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """Return a step's loss and fraction_positive: None where its batch has no triplet."""
+    """Return a step's loss and fraction_positive; both None if its batch has no triplet."""
     loss, fraction = float(results["loss"]), float(results["fraction_positive"])
     return (None, None) if math.isnan(fraction) else (loss, fraction)

@@ -1,4 +1,4 @@
-"""What an evaluation finds, kept and printed."""
+"""Keeps the embeddings of an evaluation and prints its metrics."""
 
 from typing import Any
 
@@ -13,34 +13,34 @@ from src.experiment.table import format_metrics
 
 
 class KeepEmbeddings(tf.compat.v1.train.SessionRunHook):
-    """Holds what an evaluation has collected: the embeddings of the split, and their labels."""
+    """Holds the embeddings and labels that an evaluation collected."""
 
     def begin(self) -> None:
-        """Find the collector, which `model_fn` has put into the graph's collection."""
+        """Find the collector, which `model_fn` put into the graph's collection."""
         (self._metrics,) = tf.compat.v1.get_collection(SPLIT_METRICS)
 
     @property
     def embedded(self) -> Embedded:
-        """The split, in the order of the evaluation."""
+        """The split's embeddings and labels, in the order of the evaluation."""
         return self._metrics.embedded
 
     @property
     def ranking(self) -> Ranking:
-        """How its examples have ranked each other."""
+        """The rankings of the split's examples against each other."""
         return self._metrics.ranking
 
 
 class EvaluationReport(estimator.Exporter):
-    """Prints a line after each evaluation; an Exporter is what the Estimator calls there."""
+    """Prints a line after each evaluation, when the Estimator calls its Exporters."""
 
     def __init__(self, steps_per_epoch: int, experiment: Experiment) -> None:
-        """Report steps as epochs of `steps_per_epoch` as well; note the metrics in `experiment`."""
+        """Report steps also as epochs of `steps_per_epoch`; record the metrics in `experiment`."""
         self._steps_per_epoch = steps_per_epoch
         self._experiment = experiment
 
     @property
     def name(self) -> str:
-        """The name that the Estimator asks for."""
+        """The exporter's name for the Estimator."""
         return "report"
 
     def export(
@@ -51,7 +51,7 @@ class EvaluationReport(estimator.Exporter):
         eval_result: dict[str, Any],
         is_the_final_export: bool,
     ) -> None:
-        """Print the line, and keep the metrics for a run that ends early; nothing is exported."""
+        """Print the line, and record the metrics in case the run ends early; export nothing."""
         step = int(eval_result["global_step"])
         metrics = defined(eval_result)
         self._experiment.note_evaluation({**metrics, "global_step": step})

@@ -1,4 +1,4 @@
-"""Ends a training at a signal: at the step it has come to, with a checkpoint of that step."""
+"""Stops a training on a signal after the current step, and saves a checkpoint of that step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +11,9 @@ from src.system.signals import Stopped, StopRequest
 
 @contextmanager
 def ends_in_order(request: StopRequest, model_dir: str) -> Iterator[None]:
-    """Have a signal make the `request` that the hooks of a training in the block look at.
+    """Inside the block, a signal sets `request`, which the hooks of a training check.
 
-    Summaries are flushed then: hooks that would do so are not called any more.
+    After a stop, summaries are flushed here, because the hooks that do so are no longer called.
     """
     with request.by_signal():
         try:
@@ -24,68 +24,68 @@ def ends_in_order(request: StopRequest, model_dir: str) -> Iterator[None]:
 
 
 class StopTraining(tf.compat.v1.train.SessionRunHook):
-    """Ends the training loop after the step in which the request was made.
+    """Ends the training loop after the step during which the request was made.
 
     The Estimator then saves a checkpoint of that step.
     """
 
     def __init__(self, request: StopRequest) -> None:
-        """Look at `request` after each step."""
+        """Check `request` after each step."""
         self._request = request
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Look."""
+        """Check the request."""
         if self._request:
             run_context.request_stop()
 
 
 class StopAfterSaving(tf.compat.v1.train.CheckpointSaverListener):
-    """Raises `Stopped` once a checkpoint is saved, where the Estimator would evaluate it next.
+    """Raises `Stopped` after a checkpoint is saved, before the Estimator evaluates it.
 
-    To stand last among the listeners of `TrainSpec`: the one that evaluates comes after these.
+    It must be the last listener of `TrainSpec`; the evaluating listener comes after these.
     """
 
     def __init__(self, request: StopRequest) -> None:
-        """Look at `request` after each save."""
+        """Check `request` after each save."""
         self._request = request
 
     def after_save(self, session: Any, global_step_value: int) -> None:
-        """Look."""
+        """Check the request."""
         self._request.raise_if_made()
 
     def end(self, session: Any, global_step_value: int) -> None:
-        """Look: the last step may have been saved before the request was made."""
+        """Raise `Stopped` if requested: the last save may have come before the request."""
         self._request.raise_if_made()
 
 
 class StopEvaluation(tf.compat.v1.train.SessionRunHook):
-    """Raises `Stopped` between two batches of an evaluation, whose part would be no result."""
+    """Raises `Stopped` between two batches of an evaluation: a partial evaluation has no result."""
 
     def __init__(self, request: StopRequest) -> None:
-        """Look at `request` before each batch."""
+        """Check `request` before each batch."""
         self._request = request
 
     def before_run(self, run_context: Any) -> None:
-        """Look."""
+        """Check the request."""
         self._request.raise_if_made()
 
 
 class StopAfterEvaluation(tf.compat.v1.train.SessionRunHook):
-    """Lets an evaluation end the run at the very step that it evaluated; call it to do so.
+    """Ends the run at the step that was just evaluated, if an evaluation calls this object.
 
-    An evaluation runs while the step's checkpoint is saved, when it is too late for
-    `request_stop()` of the step; the coordinator is asked before the next one.
+    An evaluation runs while the step's checkpoint is saved. This is too late for the step's
+    `request_stop()`, so this hook asks the coordinator, which is checked before the next step.
     """
 
     def __init__(self) -> None:
-        """Start with a run that goes on."""
+        """Prepare the hook; the run continues until it is called."""
         self._coordinator: Any = None
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        """Note whom to ask."""
+        """Keep the coordinator."""
         self._coordinator = coord
 
     def __call__(self) -> None:
-        """End the run, if there is one by now."""
+        """End the run, if it has started."""
         if self._coordinator is not None:
             self._coordinator.request_stop()

@@ -1,4 +1,4 @@
-"""Points and pictures among a run's summaries, beside those that the graph writes itself."""
+"""Writes points and pictures to a run's summaries, besides those that the graph writes."""
 
 import io
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from model.estimator import tf
 
 
 def write_scalars(directory: str, values: Mapping[str, float | None], step: int) -> None:
-    """Write a point of each curve among the summaries in a directory, to disk at once.
+    """Write a point of each curve to the summaries in a directory, and flush them to disk.
 
-    A curve has none where the value is None.
+    If a value is None, no point is written.
     """
     for tag, value in values.items():
         if value is not None:
@@ -20,7 +20,7 @@ def write_scalars(directory: str, values: Mapping[str, float | None], step: int)
 
 
 def write_image(directory: str, tag: str, image: Image.Image, step: int) -> None:
-    """Write an RGB image among the summaries in a directory, to disk at once."""
+    """Write an RGB image to the summaries in a directory, and flush them to disk."""
     png = io.BytesIO()
     image.save(png, format="PNG")
     summary = tf.compat.v1.Summary()
@@ -33,19 +33,19 @@ def write_image(directory: str, tag: str, image: Image.Image, step: int) -> None
             encoded_image_string=png.getvalue(),
         ),
     )
-    with tf.Graph().as_default():  # else a writer refuses to be made
+    with tf.Graph().as_default():  # otherwise, creating a writer fails
         tf.compat.v1.summary.FileWriterCache.get(directory).add_summary(summary, step)
     flush_summaries(directory)
 
 
 def flush_summaries(directory: str) -> None:
-    """Bring to disk what this process has written among the summaries in a directory."""
+    """Flush to disk the summaries that this process wrote in a directory."""
     with tf.Graph().as_default():
         tf.compat.v1.summary.FileWriterCache.get(directory).flush()
 
 
 def _write_scalar(model_dir: str, tag: str, value: float, step: int) -> None:
-    """Write a point of a curve among the summaries of the run."""
+    """Write a point of a curve to the summaries of the run."""
     summary = tf.compat.v1.Summary()
     summary.value.add(tag=tag, simple_value=value)
     tf.compat.v1.summary.FileWriterCache.get(model_dir).add_summary(summary, step)

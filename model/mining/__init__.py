@@ -1,1 +1,1 @@
-"""Distances of anchors to candidates, and from their slopes the loss and its gradient."""
+"""Distances of anchors to candidates, and the loss and gradient from the distances' slopes."""

@@ -1,4 +1,4 @@
-"""Which of the candidates are anchors: all of them, or those at given positions."""
+"""Selects which candidates are anchors: all of them, or those at given positions."""
 
 from model.estimator import tf
 
@@ -7,12 +7,12 @@ class AllAnchors:
     """Every candidate is an anchor, in the same order: A = C."""
 
     def __init__(self, labels: tf.Tensor) -> None:
-        """Take the candidates' `labels`, [C]."""
+        """Store the candidates' `labels`, [C]."""
         self._labels = labels
 
     @property
     def positions(self) -> tf.Tensor:
-        """The anchors' places among the candidates, int64 [A]."""
+        """The anchors' positions among the candidates, int64 [A]."""
         return tf.range(tf.size(self._labels, tf.int64))
 
     def of(self, values: tf.Tensor) -> tf.Tensor:
@@ -20,28 +20,28 @@ class AllAnchors:
         return values
 
     def into(self, rows: tf.Tensor) -> tf.Tensor:
-        """Add up the anchors' `rows` by candidate: [A, D] -> [C, D]."""
+        """Sum the anchors' `rows` by candidate: [A, D] -> [C, D]."""
         return rows
 
     def count(self, classes: tf.Tensor, class_sizes: tf.Tensor) -> tf.Tensor:
         """Return the number of anchors of each class, int64 [K].
 
         Args:
-            classes: int64 [C], each candidate's place among the classes.
+            classes: int64 [C], the index of each candidate's class.
             class_sizes: int64 [K], the number of candidates of each class.
         """
         return class_sizes
 
     def with_own(self, matrix: tf.Tensor, value: float | bool) -> tf.Tensor:
-        """Return `matrix`, [A, C], with `value` where an anchor meets itself."""
+        """Return `matrix`, [A, C], with `value` at each anchor's own column."""
         return tf.linalg.set_diag(matrix, tf.fill(tf.shape(self._labels), value))
 
 
 class SomeAnchors:
-    """The candidates at some positions are anchors. Methods as those of `AllAnchors`."""
+    """Only the candidates at given positions are anchors. Same methods as `AllAnchors`."""
 
     def __init__(self, positions: tf.Tensor, labels: tf.Tensor) -> None:
-        """Take `positions`, integer [A], and the candidates' `labels`, [C]."""
+        """Store `positions`, integer [A], and the candidates' `labels`, [C]."""
         self.positions = tf.cast(positions, tf.int64)
         self._labels = labels
 

@@ -7,14 +7,15 @@ from src.distance import DISTANCES
 
 
 def comparable(embeddings: tf.Tensor, distance: str) -> tf.Tensor:
-    """Return vectors whose squared Euclidean distances `from_squared` takes.
+    """Return vectors whose squared Euclidean distances are the input of `from_squared`.
 
     Args:
         embeddings: float32 or float64 [N, D].
         distance: a key of DISTANCES.
 
     Returns:
-        The embeddings, or float64 of length 1. A zero vector stays one, and gets no gradient.
+        The embeddings, or float64 vectors of length 1. A zero vector stays zero and gets no
+        gradient.
     """
     if not DISTANCES[distance].compares_directions:
         return embeddings
@@ -25,7 +26,7 @@ def comparable(embeddings: tf.Tensor, distance: str) -> tf.Tensor:
 
 
 def from_squared(squared: tf.Tensor, distance: str, num_dimensions: int) -> tf.Tensor:
-    """Return the distances, given the squared Euclidean ones of `comparable` vectors.
+    """Return the distances, given the squared Euclidean distances of `comparable` vectors.
 
     Args:
         squared: float of any shape, >= 0. Its gradient at 0 may be infinite.
@@ -37,10 +38,10 @@ def from_squared(squared: tf.Tensor, distance: str, num_dimensions: int) -> tf.T
 
 
 def pulls(slopes: tf.Tensor, distances: tf.Tensor, distance: str, num_dimensions: int) -> tf.Tensor:
-    """Return how strongly pairs pull: the derivative by x of slope * d(x, y) is pull * (x - y).
+    """Return each pair's pull: the derivative of slope * d(x, y) by x is pull * (x - y).
 
     Args:
-        slopes: float32, of any shape.
+        slopes: float32, any shape.
         distances: the same type and shape.
         distance: a key of DISTANCES.
         num_dimensions: D.
@@ -51,11 +52,11 @@ def pulls(slopes: tf.Tensor, distances: tf.Tensor, distance: str, num_dimensions
     divisor = DISTANCES[distance].divisor
     if divisor is None:  # the derivative of |x - y| is (x - y) / |x - y|
         return tf.math.divide_no_nan(slopes, distances)
-    return slopes * (2 / divisor(num_dimensions))  # and that of |x - y|^2 is 2 (x - y)
+    return slopes * (2 / divisor(num_dimensions))  # the derivative of |x - y|^2 is 2 (x - y)
 
 
 def paired_distances(x: tf.Tensor, y: tf.Tensor, distance: str) -> tf.Tensor:
-    """Return the distance of each row of `x` to the same row of `y`, with a gradient.
+    """Return the distance between each row of `x` and the same row of `y`, with a gradient.
 
     Args:
         x: float64 [T, D].
@@ -63,7 +64,7 @@ def paired_distances(x: tf.Tensor, y: tf.Tensor, distance: str) -> tf.Tensor:
         distance: a key of DISTANCES.
 
     Returns:
-        float64 [T]; NaN beyond float32. The gradient at distance 0 is 0.
+        float64 [T]; NaN if outside the range of float32. The gradient at distance 0 is 0.
     """
     differences = comparable(x, distance) - comparable(y, distance)
     squared = tf.reduce_sum(tf.square(differences), axis=1)

@@ -1,4 +1,4 @@
-"""What a strategy makes of anchors and their candidates."""
+"""The result of a triplet strategy: the loss sum and the counts of triplets."""
 
 from typing import NamedTuple
 
@@ -6,15 +6,16 @@ from model.estimator import tf
 
 
 class TripletLoss(NamedTuple):
-    """The loss of some anchors, as a sum and counts: scalars.
+    """The loss of some anchors, as scalars: a sum and counts.
 
-    The fields of several parts add up to those of the whole; means of parts do not.
+    If the anchors are split into parts, the parts' fields add up to those of the whole; means do
+    not.
 
     Attributes:
         loss_sum: float64, the sum of the triplets' losses. Its gradient reaches the embeddings.
-        num_averaged_triplets: int64, how many triplets the loss is the mean of.
-        num_positive_triplets: int64, the triplets looked at whose loss is > 0.
-        num_valid_triplets: int64, the triplets looked at.
+        num_averaged_triplets: int64, the number of triplets over which the loss is a mean.
+        num_positive_triplets: int64, the number of considered triplets whose loss is > 0.
+        num_valid_triplets: int64, the number of considered triplets.
     """
 
     loss_sum: tf.Tensor
@@ -24,14 +25,15 @@ class TripletLoss(NamedTuple):
 
     @property
     def loss(self) -> tf.Tensor:
-        """The mean over `num_averaged_triplets`, float32; 0 if there is none."""
-        # Not divide_no_nan: if the embeddings are not finite, there is none, and the sum is NaN.
+        """The mean over `num_averaged_triplets`, float32; 0 if there are none."""
+        # Not divide_no_nan: if embeddings are not finite, there are no triplets, and the sum is
+        # NaN.
         divisor = tf.cast(tf.maximum(self.num_averaged_triplets, 1), tf.float64)
         return tf.cast(self.loss_sum / divisor, tf.float32)
 
     @property
     def fraction_positive(self) -> tf.Tensor:
-        """The share of the valid triplets that are positive, float32; 0 if there is none."""
+        """The share of valid triplets that are positive, float32; 0 if there are none."""
         return tf.cast(
             tf.math.divide_no_nan(
                 tf.cast(self.num_positive_triplets, tf.float64),

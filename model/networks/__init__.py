@@ -1,1 +1,1 @@
-"""The networks, a file each: `build(params, image_shape)`; registered in src/registry.py."""
+"""The networks, one file each with `build(params, image_shape)`; registered in src/registry.py."""

@@ -1,4 +1,4 @@
-"""A network of `keras.applications`, its classifier replaced by an embedding."""
+"""A network of `keras.applications` whose classifier is replaced by an embedding layer."""
 
 import re
 import sys
@@ -13,24 +13,25 @@ APPLICATION_LAYER = "application"
 
 
 def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
-    """Build the network, with random weights; `model/pretrained.py` brings others.
+    """Build the network with random weights; `model/pretrained.py` loads pretrained weights.
 
-    Grey images are repeated to three channels, all are brought to `input_size` and preprocessed as
-    the application wants it. Global average pooling and one dense layer make the embedding.
+    Grey images are repeated to three channels. All images are resized to `input_size` and
+    preprocessed as the application requires. Global average pooling and one dense layer produce the
+    embedding.
 
     Args:
         params: `application`, `frozen_layers`, `input_size`, `resize`, `embedding_size`,
             `l2_normalize`.
-        image_shape: (H, W, C) in pixels and channels.
+        image_shape: (H, W, C), in pixels and channels.
 
     Returns:
         A Keras model: float32 [B, H, W, C] in [0, 1] -> float32 [B, D]. The application is its
-        layer `APPLICATION_LAYER`, and what is frozen in there is not trainable: neither gradients
-        nor, in batch normalization, moving statistics change it, which are used as they are.
+        layer `APPLICATION_LAYER`. Frozen layers in it are not trainable: training changes neither
+        their weights nor batch normalization's moving statistics, which are used as they are.
 
     Raises:
-        UserError: the images or `input_size` are too small for the application, or there are no
-            such layers to freeze.
+        UserError: the images or `input_size` are too small for the application, or the layers to
+            freeze do not exist.
     """
     layers = keras.layers
     images = keras.Input(image_shape, name="images")
@@ -52,12 +53,12 @@ def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
 def build_application(
     params: Params, input_shape: tuple[int, int, int] | None = None, weights: str | None = None
 ) -> keras.Model:
-    """Build the application alone: preprocessed images -> float32 [B, features].
+    """Build only the application: preprocessed images -> float32 [B, features].
 
     Args:
         params: `application`, `input_size`.
         input_shape: (H, W, 3); None for any.
-        weights: None for random ones, or "imagenet", which works in eager execution only.
+        weights: None for random weights; or "imagenet", which works only in eager execution.
 
     Raises:
         UserError: the input is too small.
@@ -80,10 +81,10 @@ def build_application(
 
 
 def freeze(application: keras.Model, params: Params) -> None:
-    """Freeze the first layers, in the order of `application.layers`, the input being the first.
+    """Freeze the first layers, in the order of `application.layers`; the input is the first.
 
     Raises:
-        UserError: there are not so many, or none of this name.
+        UserError: there are too few layers, or no layer has this name.
     """
     names = [layer.name for layer in application.layers]
     count = params.frozen_layers
@@ -105,7 +106,7 @@ def freeze(application: keras.Model, params: Params) -> None:
 
 
 def _resize(params: Params, image_shape: tuple[int, int, int]) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return the function that brings images [B, H, W, 3] to `input_size`."""
+    """Return the function that resizes images [B, H, W, 3] to `input_size`."""
     side = params.input_size
     if params.resize == "scale":
         return lambda images: tf.image.resize(images, (side, side), antialias=True)
@@ -119,7 +120,7 @@ def _resize(params: Params, image_shape: tuple[int, int, int]) -> Callable[[tf.T
 
 
 def _preprocess(params: Params) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return the application's own preprocessing, of pixels in [0, 1]."""
+    """Return the application's own preprocessing, applied to pixels in [0, 1]."""
     function = getattr(keras.applications, params.application)
     preprocess_input = sys.modules[function.__module__].preprocess_input
     return lambda images: preprocess_input(images * 255.0)

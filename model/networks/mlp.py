@@ -1,4 +1,4 @@
-"""A multilayer perceptron: hidden layers with ReLU and dropout on the flat image, then one more."""
+"""A multilayer perceptron: hidden layers with ReLU and dropout, then the embedding layer."""
 
 from model.dropout import Dropout
 from model.estimator import keras

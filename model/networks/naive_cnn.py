@@ -32,16 +32,16 @@ def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
     for block in range(1, params.num_blocks + 1):
         channels = params.num_channels * 2 ** (block - 1)
         for number in range(1, params.convolutions_per_block + 1):
-            # The first of a block is called as where there is but one.
+            # The first convolution of a block has the same name as a block's only convolution.
             ending = f"_{number}" if number > 1 else ""
             name = f"block_{block}_{{}}{ending}".format
             x = layers.Conv2D(channels, 3, padding="same", name=name("conv"))(x)
             if params.use_batch_norm:
                 x = layers.BatchNormalization(momentum=params.bn_momentum, name=name("norm"))(x)
             if number == params.convolutions_per_block:
-                # Before ReLU, which comes to the same and leaves ReLU a quarter of the pixels.
+                # Pooling before ReLU gives the same result and leaves ReLU a quarter of the pixels.
                 x = layers.MaxPooling2D(name=f"block_{block}_pool")(x)
-            x = layers.ReLU(name=name("relu"))(x)  # at last [B, H / 2^block, W / 2^block, C]
+            x = layers.ReLU(name=name("relu"))(x)  # finally [B, H / 2^block, W / 2^block, C]
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(params.embedding_size, name="embedding")(x)  # [B, D]
     if params.l2_normalize:

@@ -1,1 +1,1 @@
-"""A run: it is built, trained, evaluated, embedded with, and its checkpoints are looked after."""
+"""The parts of a run: building, training, evaluating, embedding, and checking checkpoints."""

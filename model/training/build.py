@@ -1,4 +1,4 @@
-"""The Estimator of an experiment, and its network in words."""
+"""Builds the Estimator of an experiment, and a text summary of its network."""
 
 from functools import partial
 
@@ -20,11 +20,11 @@ def build_estimator(
     """Return the Estimator of an experiment; it builds no graph yet.
 
     Args:
-        experiment: where checkpoints and summaries go.
-        params: of the network, loss and training.
-        steps_per_epoch: the default of `save_checkpoints_steps`, and by `num_epochs` the length of
+        experiment: checkpoints and summaries are written to its directory.
+        params: the params of the network, loss and training.
+        steps_per_epoch: the default of `save_checkpoints_steps`; times `num_epochs`, the length of
             the training.
-        initial_weights: what a training that begins starts from; None for random weights.
+        initial_weights: the weights that a new training starts from; None for random weights.
     """
     config = estimator.RunConfig(
         model_dir=str(experiment.model_dir),
@@ -43,15 +43,15 @@ def build_estimator(
 
 
 def describe_network(params: Params, image_shape: tuple[int, int, int]) -> str:
-    """Return the network's layers, their shapes and numbers of parameters, a line each.
+    """Return the network's layers with shapes and numbers of parameters, one line each.
 
     Raises:
-        UserError: the network cannot be built for images of this shape, [height, width, channels].
+        UserError: the network cannot be built for images of this shape, (height, width, channels).
     """
     lines: list[str] = []
-    with tf.Graph().as_default():  # and not in the Estimator's
+    with tf.Graph().as_default():  # not in the Estimator's graph
         network = look_up(NETWORKS, params.network)(params, image_shape)
         network.summary(
             print_fn=lines.append, line_length=89, expand_nested=True, show_trainable=True
         )
-    return "".join(f"{line.rstrip()}\n" for line in lines if line.strip())  # blank between two
+    return "".join(f"{line.rstrip()}\n" for line in lines if line.strip())  # drop blank lines

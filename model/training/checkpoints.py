@@ -1,4 +1,4 @@
-"""Checkpoints that a run can go on from: whole, and of the network that the params make."""
+"""Finds intact checkpoints that a run can resume from, and repairs their list."""
 
 from pathlib import Path
 
@@ -22,37 +22,37 @@ from src.printable import printable
 
 
 def fault_of(checkpoint: Path) -> str | None:
-    """Return what is wrong with a checkpoint's files; None where all can be read.
+    """Return what is wrong with a checkpoint's files; None if all can be read.
 
-    Every tensor is read: the index and each tensor have a checksum, which is compared then. That
-    takes a millisecond a megabyte.
+    Every tensor is read, which verifies the checksums of the index and of each tensor. This takes
+    about a millisecond per megabyte.
 
     Args:
-        checkpoint: the path less the endings of its files, `model.ckpt-782`.
+        checkpoint: the path without file suffixes, `model.ckpt-782`.
     """
     files = files_of(checkpoint)
     index = index_of(checkpoint)
     if index not in files:
         return f"{index.name} is missing"
     for path in files:
-        if not path.is_file():  # a pipe would be waited for
+        if not path.is_file():  # reading a pipe would block
             return f"{printable(path.name)} is no regular file"
     try:
         reader = tf.train.load_checkpoint(str(checkpoint))
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
     except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
-        # IndexError is how it says that the data file ends too early.
+        # TensorFlow raises IndexError if the data file ends too early.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         return printable(reason.removeprefix(f"{checkpoint}").lstrip(".; "))
     return None
 
 
 def usable_checkpoint(model_dir: Path, checkpoint: Path | None = None) -> Path:
-    """Return `checkpoint`, or the latest one, once it is known to be whole.
+    """Return `checkpoint`, or the latest one, after checking that it is intact.
 
     Raises:
-        UserError: it is damaged, or there is none.
+        UserError: the checkpoint is damaged, or there is none.
     """
     if checkpoint is None:
         checkpoint = Experiment(model_dir).latest_checkpoint
@@ -67,15 +67,15 @@ def usable_checkpoint(model_dir: Path, checkpoint: Path | None = None) -> Path:
 
 
 def repair(model_dir: Path) -> list[str]:
-    """Set damaged checkpoints aside, and make the latest whole one the latest.
+    """Set damaged checkpoints aside, and record the latest intact one as the latest.
 
-    The checkpoint that the file `checkpoint` names is the latest, as TensorFlow has it; where that
-    file is damaged itself, the one of the highest step is. Where it names what is not in the
-    directory, it is written anew, for TensorFlow would restore and remove that. Only the run that
+    As in TensorFlow, the file `checkpoint` names the latest checkpoint. If that file is damaged,
+    the checkpoint with the highest step is the latest. If it names checkpoints that are not in the
+    directory, it is rewritten, because TensorFlow would restore and remove them. Only the run that
     holds the experiment's lock may call this.
 
     Returns:
-        What was found and done, a line each; nothing where all is well.
+        What was found and done, one line each; empty if nothing was wrong.
     """
     remove_leftovers(model_dir)
     found = _set_extras_aside(Experiment(model_dir))
@@ -96,7 +96,7 @@ def repair(model_dir: Path) -> list[str]:
     whole = None
     for step in reversed(steps):
         if latest in steps and step > latest:
-            continue  # of a run that was rolled back
+            continue  # from a run that was rolled back
         checkpoint = checkpoint_path(model_dir, step)
         fault = fault_of(checkpoint)
         if fault is None:
@@ -114,7 +114,7 @@ def repair(model_dir: Path) -> list[str]:
 
 
 def _set_extras_aside(experiment: Experiment) -> list[str]:
-    """Move the folders of the best and the untrained checkpoint, if they are damaged; say so."""
+    """Move the folders of the best and the untrained checkpoint if damaged; return messages."""
     found = []
     for checkpoint, consequence in (
         (experiment.best_checkpoint, "the best from now on is kept"),
@@ -123,7 +123,7 @@ def _set_extras_aside(experiment: Experiment) -> list[str]:
         if checkpoint is None:
             continue
         if checkpoint == experiment.untrained_checkpoint and not index_of(checkpoint).exists():
-            continue  # there is none, or a run was killed while it wrote it and writes it again
+            continue  # none, or a killed run left it unfinished and will rewrite it
         if fault := fault_of(checkpoint):
             folder = set_aside(checkpoint.parent) / checkpoint.parent.name
             found.append(f"{checkpoint}: damaged: {fault}; set aside in {folder}; {consequence}")

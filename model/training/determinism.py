@@ -1,16 +1,16 @@
-"""Trainings that end bit-identical, however often they are interrupted."""
+"""Settings for trainings that end bit-identical, however often they are interrupted."""
 
 from model.estimator import tf
 from src.params.schema import Params
 
 
 def session_config(params: Params) -> "tf.compat.v1.ConfigProto | None":
-    """Return how a run's session computes: as it likes, or always in the same order.
+    """Return the session configuration: None, or one that always computes in the same order.
 
-    Batches, augmentation and warm-up are functions of seed and step in any case. What else makes
-    two runs differ are sums whose order depends on which thread is first. With `deterministic`
-    there is one thread, and only kernels that always give the same result: for the whole process,
-    for TensorFlow knows no smaller scope of that.
+    Batches, augmentation and warm-up always depend only on the seed and the step. Runs can still
+    differ, because the order of some sums depends on which thread is first. `deterministic` sets
+    one thread and deterministic kernels. The kernels are set for the whole process, because
+    TensorFlow has no smaller scope.
     """
     if not params.deterministic:
         return None

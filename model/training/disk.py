@@ -1,4 +1,4 @@
-"""Room on the disk: looked at before training, and named where TensorFlow finds none."""
+"""Turns disk errors of TensorFlow into clear `UserError`s."""
 
 import errno
 import logging
@@ -16,7 +16,7 @@ from src.experiment.checkpoint_files import largest_size, remove_leftovers
 from src.experiment.experiment import Experiment
 from src.system.atomic import disk_error
 
-# TensorFlow's errors give the path, a semicolon, and the system's text in place of its number.
+# TensorFlow's errors give the path, a semicolon, and the system's error text, not its number.
 _ERRORS = {
     os.strerror(number): number
     for number in (
@@ -30,7 +30,7 @@ _PATH_AND_ERROR = re.compile(rf"(?:^|\s)(/.*?|\S+); ({'|'.join(map(re.escape, _E
 
 
 def names_disk_errors(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Have a function whose first argument is an experiment raise `disk_errors`."""
+    """Decorate a function, whose first argument is an experiment, to run in `disk_errors`."""
 
     @wraps(function)
     def wrapped(experiment: Experiment, *args: Any, **kwargs: Any) -> Any:
@@ -42,9 +42,9 @@ def names_disk_errors(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def disk_errors(model_dir: Path) -> Iterator[None]:
-    """Raise `UserError` where what the block writes to `model_dir` cannot be written.
+    """Raise `UserError` if the block cannot write its files to `model_dir`.
 
-    Checkpoints have temporary names until they are complete, so that the latest one stays.
+    Checkpoints have temporary names until they are complete, so the latest one is kept.
     """
     try:
         with _silent_event_writers():
@@ -66,7 +66,7 @@ def disk_errors(model_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def _silent_event_writers() -> Iterator[None]:
-    """Silence threads that write event files: their errors are raised again at the next write."""
+    """Silence the threads that write event files; their errors recur at the next write."""
 
     def is_other(record: logging.LogRecord) -> bool:
         return not _PATH_AND_ERROR.search(record.getMessage())

@@ -1,4 +1,4 @@
-"""Embedding a split with a checkpoint."""
+"""Embeds a split with a checkpoint."""
 
 from functools import partial
 from pathlib import Path
@@ -27,21 +27,21 @@ def embed(
     """Embed a split with a checkpoint.
 
     Args:
-        experiment: a trained one.
-        params: those it was trained with.
+        experiment: a trained experiment.
+        params: the params it was trained with.
         split: the images.
-        checkpoint: `model.ckpt-STEP`, such as `experiment.untrained_checkpoint`; None for the
-            best, or the latest where no evaluation has chosen one.
+        checkpoint: `model.ckpt-STEP`, such as `experiment.untrained_checkpoint`; None for the best,
+            or for the latest if no evaluation has chosen a best.
 
     Returns:
         float32 [N, D], in the order of the split.
 
     Raises:
-        UserError: the checkpoint is missing, damaged, or of another network.
+        UserError: the checkpoint is missing, damaged, or belongs to another network.
     """
     checkpoint = usable_checkpoint(experiment.model_dir, checkpoint or experiment.best_checkpoint)
     predictions = build_estimator(experiment, params).predict(
-        # No more than the training's, which a large network may have been fitted to.
+        # At most the training's batch size: it may have been chosen so that a large network fits.
         partial(predict_input_fn, split, min(PREDICT_BATCH_SIZE, params.batch_size)),
         hooks=[FitsNetwork(experiment.model_dir, checkpoint)],
         checkpoint_path=str(checkpoint),

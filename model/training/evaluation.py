@@ -1,4 +1,4 @@
-"""The evaluation of a trained experiment: every split, beside two baselines."""
+"""Evaluates a trained experiment on every split, and two baselines."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -31,13 +31,13 @@ from src.params.schema import Params
 
 
 class Evaluation(NamedTuple):
-    """What `metrics.json` says of a trained experiment; see docs/metrics.md.
+    """The results of a trained experiment for `metrics.json`; see docs/metrics.md.
 
     Attributes:
         splits: the metrics of each split, by name.
-        baselines: for `untrained` and `raw_pixels` those of the splits that are reported.
-        confusions: of each split that asks the training split, of `knn` and `class_mean`; see
-            `src.embeddings.metrics.confusions`.
+        baselines: for `untrained` and `raw_pixels`, the metrics of the reported splits.
+        confusions: for each split that queries the training split, the confusion matrices of `knn`
+            and `class_mean`; see `src.embeddings.metrics.confusions`.
     """
 
     splits: dict[str, Metrics]
@@ -48,16 +48,16 @@ class Evaluation(NamedTuple):
 @names_disk_errors
 @names_bad_images()
 def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]) -> Evaluation:
-    """Evaluate the best checkpoint on every split, beside two embeddings that nobody has trained.
+    """Evaluate the best checkpoint on every split, and two baselines without training.
 
-    Every example of a split asks the others of it, and the training split, where that has its
-    class. The baselines are those of `test` and `unseen`, by the same code: the network before
-    training, and the pixels themselves.
+    Every example is a query against the rest of its split. It is also a query against the training
+    split, if that has its class. The baselines are computed for `test` and `unseen`, by the same
+    code: the network before training, and the raw pixels.
 
     Args:
-        experiment: a trained one.
-        params: those it was trained with.
-        splits: `train`, first of all, `validation`, `test`, and perhaps `unseen`.
+        experiment: a trained experiment.
+        params: the params it was trained with.
+        splits: `train` (first), `validation`, `test`, and optionally `unseen`.
 
     Returns:
         The metrics.
@@ -109,7 +109,7 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
 def _baseline(
     splits: Mapping[str, Split], embed_split: Callable[[Split], NDArray[np.float32]]
 ) -> dict[str, Metrics]:
-    """Return the metrics of every split but `train`, the gallery, by another embedding."""
+    """Return the metrics of every split except `train`, the gallery, by another embedding."""
     embedded = {name: Embedded(embed_split(split), split.labels) for name, split in splits.items()}
     return {
         name: {

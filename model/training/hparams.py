@@ -1,7 +1,7 @@
-"""What TensorBoard's tab HPARAMS shows of an experiment: its params, its metrics, how it ended.
+"""Writes what TensorBoard's HPARAMS tab shows of an experiment: params, metrics, final status.
 
-Every run says all of this in its own directory, the list of columns too. The tab takes that list
-from the first run that has one, so nothing is written where the experiments lie side by side.
+Every run writes all of this in its own directory, including the list of columns. The tab uses the
+first list it finds, so nothing is written to the directory that holds the experiments.
 """
 
 import os
@@ -22,7 +22,7 @@ from src.params.schema import Augment, Params
 
 _SUFFIX = ".hparams"
 
-# Folder and tag of each column of metrics, in this order. No folder: the training's own summaries.
+# Folder and tag of each metric column, in order. An empty folder means the training's summaries.
 METRICS = (
     ("eval_validation", "map_at_r_within"),
     ("eval_validation", "recall_at_1_within"),
@@ -46,17 +46,17 @@ _TYPES = {
 
 
 def write_start(model_dir: Path, params: Params) -> None:
-    """Write the params and the list of columns, in place of what an earlier run has written.
+    """Write the params and the list of columns, and remove those of earlier runs.
 
-    Of a directory the tab believes the first file; a training that goes on for more epochs would
-    else show the fewer of before.
+    The tab uses the first file of a directory. If a training resumed with more epochs, the tab
+    would otherwise show the earlier, smaller number.
     """
     for path in model_dir.glob(f"events.out.tfevents.*{_SUFFIX}"):
         path.unlink()
     metrics = [
         api_pb2.MetricInfo(name=api_pb2.MetricName(group=group, tag=tag)) for group, tag in METRICS
     ]
-    # Runs of one group would be shown as one: each is its own.
+    # The tab shows runs of one group as one, so each run has its own group.
     group_name = os.path.relpath(model_dir)
     _write(
         model_dir,
@@ -72,7 +72,7 @@ def write_end(model_dir: Path, *, succeeded: bool) -> None:
 
 
 def hparams(params: Params) -> dict[str, Any]:
-    """Return the params as the tab takes them: those of `compare.py`, without what is not given."""
+    """Return the params in the tab's format: those of `compare.py`, without null values."""
     values = {**flat_params(params), "distance": params.distance_name}
     return {
         key: format_value(value) if isinstance(value, list | tuple) else value
@@ -82,9 +82,9 @@ def hparams(params: Params) -> dict[str, Any]:
 
 
 def _hparam_infos() -> list[Any]:
-    """Return name, type and description of every param; of one with two types, the number's.
+    """Return name, type and description of every param; if it has two types, the numeric one.
 
-    The tab takes the list of one experiment for all: it does not depend on their datasets.
+    The tab uses one experiment's list for all, so the list does not depend on the dataset.
     """
     properties = Params.model_json_schema()["properties"]
     without = WITHOUT_EFFECT - {"image_size"} | {"augment"}
@@ -107,7 +107,7 @@ def _hparam_infos() -> list[Any]:
 
 
 def _write(model_dir: Path, *summaries: Any) -> None:
-    """Write an event file of these summaries."""
+    """Write an event file with these summaries."""
     writer = EventFileWriter(str(model_dir), filename_suffix=_SUFFIX)
     for summary in summaries:
         event = Event()

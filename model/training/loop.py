@@ -1,4 +1,4 @@
-"""The training of an experiment: the Estimator's runs, one after the other."""
+"""Trains an experiment, as one or more consecutive runs of the Estimator."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -60,25 +60,27 @@ def train_and_evaluate(
     *,
     data_have_changed: bool = False,
 ) -> bool:
-    """Train for `num_epochs`, evaluating on the validation split after every checkpoint.
+    """Train for `num_epochs`, and evaluate on the validation split after every checkpoint.
 
-    The best checkpoint is kept apart, and patience that runs out ends the training earlier.
-    Goes on from the latest checkpoint where there is one, with the batches that would have come.
+    The best checkpoint is kept separately, and the training ends earlier if patience runs out. If
+    there is a checkpoint, the training resumes from the latest, with the batches that would have
+    followed.
 
     Args:
-        experiment: where checkpoints and summaries go.
-        params: of the experiment.
+        experiment: checkpoints and summaries are written to its directory.
+        params: the experiment's params.
         splits: `train`, `validation`, and `test` for `live_figures`.
-        initial_weights: what it starts from where there is no checkpoint; None for random weights.
-        data_have_changed: whether the run so far had other data, so that offline triplets are to be
-            mined anew.
+        initial_weights: the weights to start from if there is no checkpoint; None for random
+            weights.
+        data_have_changed: whether the run so far used other data; offline triplets are then mined
+            again.
 
     Returns:
-        Whether the embeddings have collapsed in the end, or in what has stopped the run.
+        True if the embeddings were collapsed when the run ended.
 
     Raises:
-        TrainingDiverged: loss or weights are not finite; the latest checkpoint is from before.
-        Stopped: by a signal; the latest checkpoint is of the step that the run had come to.
+        TrainingDiverged: loss or weights are not finite; the latest checkpoint is an earlier one.
+        Stopped: a signal stopped the run; the latest checkpoint is of the step it had reached.
     """
     train, validation = with_extra_classes(splits["train"], params), splits["validation"]
     batches = training_batches(train, params)
@@ -111,7 +113,7 @@ def train_and_evaluate(
             *([live_figures] if params.live_figures else []),
         ],
         start_delay_secs=0,
-        throttle_secs=0,  # after every checkpoint; the default is at most every 10 minutes
+        throttle_secs=0,  # after every checkpoint; by default, at most every 10 minutes
     )
     with ends_in_order(request, model_dir):
         _evaluate_best(experiment, trained, eval_spec)
@@ -157,12 +159,12 @@ def train_and_evaluate(
 
 
 class Segment(NamedTuple):
-    """A part of a training, trained without a break.
+    """A part of a training that runs without interruption.
 
     Attributes:
-        first_step: the step of the checkpoint that it goes on from.
-        last_step: the one of the checkpoint that it ends with, unless a hook stops it before.
-        mined: the offline triplets of its epochs, int32 [N, 3]; None where batches need none.
+        first_step: the step of the checkpoint that it starts from.
+        last_step: the step of its final checkpoint, unless a hook stops it earlier.
+        mined: the offline triplets of its epochs, int32 [N, 3]; None if batches need none.
     """
 
     first_step: int
@@ -178,10 +180,10 @@ def _segments(
     *,
     data_have_changed: bool,
 ) -> Iterator[Segment]:
-    """Yield what is left of a training; to be trained before the next one is asked for.
+    """Yield the remaining segments of a training; train each before requesting the next.
 
-    That is one segment, unless offline triplets are mined: then one for each choice of triplets,
-    made with the checkpoint that the segment before has left.
+    There is one segment, unless offline triplets are mined. Then there is one for each choice of
+    triplets, made with the checkpoint that the previous segment ended with.
     """
     max_steps = params.num_epochs * steps_per_epoch
     first_step = experiment.latest_step() or 0
@@ -193,7 +195,7 @@ def _segments(
         mined_step = first_step - first_step % steps_per_choice
         last_step = min(mined_step + steps_per_choice, max_steps)
         if mined_step == 0:
-            mined = None  # nothing is learned yet that triplets could be chosen by
+            mined = None  # nothing is learned yet to mine triplets with
         elif first_step == mined_step or data_have_changed:
             checkpoint = checkpoint_path(experiment.model_dir, first_step)
             mined = _mine(experiment, params, train, mined_step, checkpoint)
@@ -202,7 +204,7 @@ def _segments(
         data_have_changed = False
         yield Segment(first_step, last_step, mined)
         first_step = experiment.latest_step() or 0
-        if first_step < last_step:  # a hook has stopped it
+        if first_step < last_step:  # a hook stopped it
             return
 
 
@@ -213,9 +215,9 @@ def _evaluate_missed(
     eval_spec: "estimator.EvalSpec",
     steps_per_epoch: int,
 ) -> None:
-    """Evaluate the latest checkpoint, if a run was killed after it was saved and before that.
+    """Evaluate the latest checkpoint if a run was killed between saving and evaluating it.
 
-    Only one of those that a run without a break evaluates, so that in the end the best is the same.
+    Only checkpoints that an uninterrupted run evaluates count, so the final best is the same.
     """
     step, best = experiment.latest_step(), experiment.best()
     if not step or (best is not None and best.latest_step >= step):
@@ -240,7 +242,7 @@ def _evaluate_missed(
 def _evaluate_best(
     experiment: Experiment, trained: "estimator.Estimator", eval_spec: "estimator.EvalSpec"
 ) -> None:
-    """Evaluate the best checkpoint so far, where its value is not known: the data have changed."""
+    """Evaluate the best checkpoint so far if its value is unknown because the data changed."""
     best, checkpoint = experiment.best(), experiment.best_checkpoint
     if best is None or best.value is not None:
         return
@@ -255,12 +257,12 @@ def _evaluate_best(
 
 
 def _mined(experiment: Experiment, params: Params, train: Split, step: int) -> NDArray[np.int32]:
-    """Return the triplets that a segment has begun with: int32 [N, 3].
+    """Return the triplets that a segment started with: int32 [N, 3].
 
-    They are mined again if their file is lost and the checkpoint is still there.
+    If their file is lost and the checkpoint still exists, they are mined again.
 
     Raises:
-        UserError: file and checkpoint are lost, or the file is of another split.
+        UserError: file and checkpoint are lost, or the file belongs to another split.
     """
     try:
         return load_triplets(experiment.triplets_path(step), len(train))
@@ -278,7 +280,7 @@ def _mine(
 ) -> NDArray[np.int32]:
     """Mine triplets with the checkpoint of `step`: int32 [N, 3].
 
-    They are kept in a file, by which a run that goes on later in the segment has the same ones.
+    They are saved to a file, so a run that resumes within the segment uses the same triplets.
     """
     mined = mine_triplets(
         params.offline_mining,
@@ -289,7 +291,7 @@ def _mine(
     )
     path = experiment.triplets_path(step)
     save_triplets(path, mined)
-    # As many as there are checkpoints, to any of which a damaged one may send the run back.
+    # Keep as many files as checkpoints: if some are damaged, the run may resume from any other.
     names = (file.stem.removeprefix("triplets-") for file in path.parent.glob("triplets-*.npy"))
     steps = sorted(int(name) for name in names if name.isdecimal())
     kept = [kept for kept in steps if kept <= step][-params.keep_checkpoint_max :]

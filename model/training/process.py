@@ -1,4 +1,4 @@
-"""What a program asks of its process before it trains: an import asks for nothing of this."""
+"""Settings of the process that a program makes before training; imports do not make them."""
 
 import ctypes
 import gc
@@ -9,23 +9,23 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def settle() -> None:
-    """Keep freed memory, and leave the objects that stand by now out of garbage collection.
+    """Keep freed memory, and exclude all existing objects from garbage collection.
 
-    Call it once TensorFlow is imported. Its million objects stay for good: left among the others
-    they would put off Python's full collections, and only these free an evaluation's graph, which
-    refers to itself.
+    Call this after TensorFlow is imported. TensorFlow's million objects are permanent. If garbage
+    collection included them, Python's full collections would be delayed. Only full collections free
+    an evaluation's graph, because the graph refers to itself.
     """
     _keep_freed_memory()
     gc.freeze()
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep the memory of freed arrays instead of handing it back to the kernel.
+    """Make glibc keep the memory of freed arrays instead of returning it to the kernel.
 
-    Otherwise every step pays for having the pages of its arrays mapped in anew, at B = 256 as much
-    as for its arithmetic. Without glibc nothing is done.
+    Otherwise, the pages of its arrays are mapped again in every step. At B = 256 this costs as much
+    time as the arithmetic. Without glibc, nothing is done.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # from what size on an array gets a mapping of its own
-        mallopt(_M_TRIM_THRESHOLD, 256 << 20)  # how much may lie unused
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # arrays from this size on get their own mapping
+        mallopt(_M_TRIM_THRESHOLD, 256 << 20)  # the most memory kept unused

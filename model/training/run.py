@@ -1,6 +1,6 @@
-"""One run of `train.py`: it checks, trains, evaluates and writes `metrics.json`.
+"""One run of `train.py`: validates, trains, evaluates and writes `metrics.json`.
 
-TensorFlow is imported only after params and data are known to be good.
+TensorFlow is imported only after params and data have been validated.
 """
 
 import time
@@ -40,20 +40,20 @@ def run(
     keeps_splits: bool = False,
     verbose: bool = False,
 ) -> None:
-    """Train an experiment, or resume it, evaluate every split, and write `metrics.json`.
+    """Train or resume an experiment, evaluate every split, and write `metrics.json`.
 
     Args:
-        experiment: where everything is written.
-        params: of the experiment.
+        experiment: everything is written to its directory.
+        params: the experiment's params.
         data_dir: the folder of all datasets.
-        overwrite: remove what earlier runs wrote, and start afresh.
+        overwrite: remove the files of earlier runs and start again.
         keeps_splits: accept data that have changed since the training began; see `load_recorded`.
         verbose: show TensorFlow's own log on the console.
 
     Raises:
-        UserError: params, data, weights or files of earlier runs are not what they should be.
+        UserError: params, data, weights or files of earlier runs are invalid.
         TrainingDiverged: loss or weights are not finite, or the embeddings collapsed.
-        Stopped: by a signal; the latest checkpoint is of the step that the run had come to.
+        Stopped: a signal stopped the run; the latest checkpoint is of the step it had reached.
     """
     if not overwrite:
         experiment.check_own()
@@ -64,7 +64,7 @@ def run(
 
 @dataclass
 class _Run:
-    """The run of the one who may write to the experiment; attributes as the arguments of `run`."""
+    """A run that holds the experiment's lock; attributes as the arguments of `run`."""
 
     experiment: Experiment
     params: Params
@@ -76,13 +76,13 @@ class _Run:
     seconds_before: float = 0.0
 
     def train(self) -> None:
-        """Do what `run` says."""
+        """Train and evaluate as `run` describes."""
         experiment, params = self.experiment, self.params
         if not self.overwrite:
             _warn(experiment.set_damaged_aside())
             self._repair_checkpoints()
             experiment.check_resumable(params)
-        begins = self.overwrite or experiment.latest_step() is None  # as the repair has left it
+        begins = self.overwrite or experiment.latest_step() is None  # after the repair
         with phase(f"reading {params.dataset}"):
             loaded = load_recorded(
                 params, self.data_dir, experiment, begins=begins, keeps_splits=self.keeps_splits
@@ -108,7 +108,7 @@ class _Run:
         return quiet_console(self.experiment.log_path, verbose=self.verbose)
 
     def _repair_checkpoints(self) -> None:
-        """Make the latest checkpoint one that is whole, and print what was found if it was not."""
+        """Make the latest intact checkpoint the latest, and print any damage found."""
         if self.experiment.has_checkpoints():
             with self._quiet_console():
                 from model.training.checkpoints import repair
@@ -121,9 +121,9 @@ class _Run:
         print(format_splits(metrics["splits"], metrics.get("baselines", {})))
 
     def _check_data(self, loaded: Loaded) -> dict[str, Split]:
-        """Print what was understood of the data, and warnings; return what is trained on."""
+        """Print a description of the data and warnings; return the splits to train on."""
         data, path = loaded.data, self.experiment.params_path
-        _warn([*loaded.warnings, *data.warnings])  # before an error, whose reason they may be
+        _warn([*loaded.warnings, *data.warnings])  # before an error that they may explain
         _warn(check_facts(self.params, data.splits, path))
         splits = hold_out(data.splits, self.params, path)
         _warn(check_training(self.params, splits, path))
@@ -136,9 +136,9 @@ class _Run:
         return splits
 
     def _begin(self, image_shape: tuple[int, int, int]) -> "LayerValues | None":
-        """Build the network once, read its weights, then remove what earlier runs wrote.
+        """Build the network once and read its weights, then remove the files of earlier runs.
 
-        So nothing is removed before the network and its weights are known to be good.
+        Nothing is removed until the network and its weights are known to be valid.
         """
         weights = find_weights(self.params.weights, self.data_dir)
         with self._quiet_console(), phase("starting TensorFlow"):
@@ -156,7 +156,7 @@ class _Run:
     def _train_and_evaluate(
         self, splits: dict[str, Split], initial_weights: "LayerValues | None", loaded: Loaded
     ) -> tuple[bool, "Evaluation"]:
-        """Train, then evaluate every split; return whether the embeddings have collapsed too."""
+        """Train, then evaluate every split; return whether embeddings collapsed, and results."""
         experiment, params = self.experiment, self.params
         with phase("starting TensorFlow"):
             from model.training import hparams
@@ -187,7 +187,7 @@ class _Run:
         return collapsed, results
 
     def _report(self, splits: dict[str, Split], results: "Evaluation", *, collapsed: bool) -> None:
-        """Write `metrics.json`, and print the table of metrics."""
+        """Write `metrics.json` and print the table of metrics."""
         experiment, params = self.experiment, self.params
         status = Status.COLLAPSED if collapsed and params.stop_on_collapse else Status.FINISHED
         self._save(
@@ -214,7 +214,7 @@ class _Run:
             )
 
     def _save(self, status: Status, **results: Any) -> None:
-        """Write `metrics.json`: how the run ended, and what it found."""
+        """Write `metrics.json`: how the run ended, and its results."""
         experiment, best = self.experiment, self.experiment.best()
         seconds = self.seconds_before + time.perf_counter() - self.started
         experiment.save_metrics(

@@ -1,4 +1,4 @@
-"""Batch-all: every valid triplet of the batch, the loss a mean over the positive ones."""
+"""Batch-all: every valid triplet of the batch; the loss is the mean over the positive ones."""
 
 from functools import partial
 
@@ -20,21 +20,21 @@ def batch_all(
 ) -> TripletLoss:
     """Return the mean of max(d(a,p) - d(a,n) + margin, 0) over the positive triplets.
 
-    In O(AC log C) time and O(AC) memory.
+    Takes O(AC log C) time and O(AC) memory.
 
     Args:
         labels: integer [C] or [C, 1].
-        embeddings: float32 [C, D], not necessarily of length 1.
+        embeddings: float32 [C, D], of any norm.
         margin: > 0, in units of the distance.
         distance: a key of `src.distance.DISTANCES`.
-        anchors: integer [A], which of the C examples are anchors; None for all.
+        anchors: integer [A], the positions of the anchors among the C examples; None for all.
 
     Returns:
-        The loss, a mean over the valid triplets whose loss is > 0; the counts run over all valid
-        triplets (a, p, n): a != p of one label, n of another.
+        The loss: a mean over the valid triplets whose loss is > 0. The counts cover all valid
+        triplets (a, p, n): a != p with the same label, n with another label.
 
     Source:
-        arXiv:1703.07737, section 2, "batch all", in the variant L_BA!=0 that leaves out triplets
+        arXiv:1703.07737, section 2, "batch all", in the variant L_BA!=0, which leaves out triplets
         of loss 0.
     """
     rectangle = Rectangle(labels, embeddings, distance, anchors)
@@ -51,20 +51,20 @@ def batch_all(
 
 
 def enumerate_pairs(rectangle: Rectangle, margin: float) -> Slopes:
-    """Count the positive triplets, comparing each pair's threshold with its anchor's negatives."""
+    """Count the positive triplets: compare each pair's threshold with its anchor's negatives."""
     pairs = rectangle.positive_pairs()  # [N, 2]
     rows = pairs[:, 0]
     negatives = tf.where(rectangle.same, np.float32(np.inf), rectangle.distances)  # [A, C]
     thresholds = tf.gather_nd(rectangle.distances, pairs) + margin  # [N]
     is_positive = tf.cast(tf.gather(negatives, rows) < thresholds[:, None], tf.float32)  # [N, C]
-    # A positive triplet adds 1 to its positive's slope and takes 1 from its negative's.
+    # A positive triplet adds 1 to its positive's slope and subtracts 1 from its negative's.
     counts = tf.reduce_sum(is_positive, axis=1)
     shape = tf.shape(rectangle.distances, out_type=tf.int64)
     by_negative = tf.math.segment_sum(is_positive, rows)  # up to the last row with a pair
     num_missing = shape[0] - tf.shape(by_negative, out_type=tf.int64)[0]
     slopes = tf.scatter_nd(pairs, counts, shape) - tf.pad(by_negative, [[0, num_missing], [0, 0]])
     num_positive = tf.reduce_sum(tf.cast(counts, tf.float64))
-    # In float64, for the sum of the losses is small beside that of the distances.
+    # float64, because the sum of the losses is small compared to that of the distances.
     weighted = tf.cast(slopes, tf.float64) * tf.cast(rectangle.distances, tf.float64)
     loss_sum = tf.reduce_sum(weighted) + margin * num_positive
     return Slopes(slopes, loss_sum, tf.cast(num_positive, tf.int64))
@@ -73,19 +73,20 @@ def enumerate_pairs(rectangle: Rectangle, margin: float) -> Slopes:
 def sort(rows: Rows, *, margin: float) -> Slopes:
     """Count, for each distance, the positive triplets: those with d(a,n) < d(a,p) + margin."""
     distances, same, anchors = rows
-    # Sort the positives by d + margin among the negatives by d: a triplet is positive where its
-    # positive stands after its negative. Where both are equal its loss is 0: negatives come last.
+    # Sort the positives by d + margin, together with the negatives by d. A triplet is positive if
+    # its positive stands after its negative. If both are equal its loss is 0, so negatives come
+    # last.
     thresholds = same.astype(np.float32)
     thresholds *= margin
     thresholds += distances
     is_negative, places = sort_rows(thresholds, ~same, anchors)
     num_negatives = np.cumsum(is_negative, axis=1, dtype=np.int32)  # up to each place
     num_positives = np.arange(1, same.shape[1], dtype=np.int32) - num_negatives
-    # A positive triplet adds 1 to its positive's slope and takes 1 from its negative's.
+    # A positive triplet adds 1 to its positive's slope and subtracts 1 from its negative's.
     counts = num_positives - num_positives[:, -1:]
     np.copyto(counts, num_negatives, where=~is_negative)
     slopes = unsort_rows(counts, places)
     num_positive = int(np.abs(counts).sum(axis=1, dtype=np.int32).sum(dtype=np.int64)) // 2
-    # In float64, for the sum of the losses is small beside that of the distances.
+    # float64, because the sum of the losses is small compared to that of the distances.
     distance_sum = float(np.einsum("ij,ij->", slopes, distances, dtype=np.float64))
     return Slopes(slopes, distance_sum + margin * num_positive, num_positive)

@@ -1,4 +1,4 @@
-"""Batch-hard: for each anchor its farthest positive and its nearest negative."""
+"""Batch-hard: for each anchor, its farthest positive and its nearest negative."""
 
 import numpy as np
 
@@ -18,21 +18,21 @@ def batch_hard(
 ) -> TripletLoss:
     """Return the mean over anchors of max(max_p d(a,p) - min_n d(a,n) + margin, 0).
 
-    In O(AC) time and memory.
+    Takes O(AC) time and memory.
 
     Args:
         labels: integer [C] or [C, 1].
-        embeddings: float32 [C, D], not necessarily of length 1.
-        margin: > 0, in units of the distance; or "soft", for softplus(max_p d(a,p) - min_n d(a,n)),
-            which pulls on however well separated an anchor is.
+        embeddings: float32 [C, D], of any norm.
+        margin: > 0, in units of the distance; or "soft" for softplus(max_p d(a,p) - min_n d(a,n)).
+            A soft margin keeps pulling, however well separated an anchor is.
         distance: a key of `src.distance.DISTANCES`.
-        anchors: integer [A], which of the C examples are anchors; None for all.
+        anchors: integer [A], the positions of the anchors among the C examples; None for all.
 
     Returns:
-        The loss, a mean over the anchors that have both a positive and a negative; others are left
-        out (docs/decisions/0003-batch-hard-anchors.md). The counts run over those
-        anchors' hardest triplets, one each; under a soft margin a triplet counts as positive where
-        its negative is not farther than its positive.
+        The loss: a mean over the anchors that have both a positive and a negative; others are left
+        out (docs/decisions/0003-batch-hard-anchors.md). The counts cover one triplet, the hardest,
+        for each of these anchors. Under a soft margin, a triplet counts as positive if its negative
+        is not farther away than its positive.
 
     Source:
         arXiv:1703.07737, section 2, the equation of L_BH, and "soft-margin" below it.

@@ -1,4 +1,4 @@
-"""Batch-semihard: for each anchor and positive, the nearest negative that is farther away."""
+"""Batch-semihard: for each anchor-positive pair, the nearest negative that is farther away."""
 
 from functools import partial
 
@@ -18,24 +18,24 @@ def batch_semihard(
     distance: str,
     anchors: tf.Tensor | None = None,
 ) -> TripletLoss:
-    """Return the mean of max(d(a,p) - d(a,n) + margin, 0) over all anchors and positives.
+    """Return the mean of max(d(a,p) - d(a,n) + margin, 0) over all anchor-positive pairs.
 
     The negative n of (a, p) is the nearest one with d(a,n) > d(a,p); if there is none, the farthest
-    negative. In O(AC log C) time and O(AC) memory.
+    negative. Takes O(AC log C) time and O(AC) memory.
 
     Args:
         labels: integer [C] or [C, 1].
-        embeddings: float32 [C, D]. FaceNet's have length 1.
+        embeddings: float32 [C, D], of any norm. FaceNet's have length 1.
         margin: > 0, in units of the distance.
         distance: a key of `src.distance.DISTANCES`. FaceNet's is `squared_euclidean`.
-        anchors: integer [A], which of the C examples are anchors; None for all.
+        anchors: integer [A], the positions of the anchors among the C examples; None for all.
 
     Returns:
-        The loss, a mean over the pairs (a, p) that have a negative, also those of
-        loss 0; the counts run over those pairs, one triplet each.
+        The loss: a mean over the pairs (a, p) that have a negative, including pairs of loss 0. The
+        counts cover these pairs, one triplet each.
 
     Source:
-        arXiv:1503.03832, section 3.2; with the farthest negative in place of none as in
+        arXiv:1503.03832, section 3.2. If no negative is farther away, the farthest is used, as in
         `triplet_semihard_loss` of TensorFlow 1 and TensorFlow Addons.
     """
     rectangle = Rectangle(labels, embeddings, distance, anchors)
@@ -49,7 +49,7 @@ def batch_semihard(
 
 
 def enumerate_pairs(rectangle: Rectangle, margin: float) -> Slopes:
-    """Choose each pair's negative among all of its anchor's."""
+    """Choose each pair's negative among all negatives of its anchor."""
     pairs = rectangle.positive_pairs()  # [N, 2]
     rows, positives = pairs[:, 0], pairs[:, 1]
     to_positive = tf.gather_nd(rectangle.distances, pairs)
@@ -62,7 +62,7 @@ def enumerate_pairs(rectangle: Rectangle, margin: float) -> Slopes:
     chosen = tf.where(has_farther, nearest, tf.gather(farthest, rows))
     to_chosen = tf.gather_nd(rectangle.distances, tf.stack([rows, chosen], axis=1))
 
-    # Of one class there is none to choose.
+    # With a single class there is no negative to choose.
     has_negatives = tf.cast(rectangle.has_negatives, tf.float32)
     losses = tf.nn.relu((to_positive + margin) - to_chosen) * has_negatives  # [N]
     is_active = losses > 0
@@ -74,13 +74,13 @@ def enumerate_pairs(rectangle: Rectangle, margin: float) -> Slopes:
 
 
 def sort(rows: Rows, *, margin: float) -> Slopes:
-    """Choose each pair's negative, and count, for each distance, the positive triplets."""
+    """Choose each pair's negative, and count the positive triplets for each distance."""
     distances, same, anchors = rows
-    # Strictly farther: of equal distances the positives come last.
+    # The negative must be strictly farther: of equal distances, the positives come last.
     is_positive, places = sort_rows(distances, same, anchors)
     ordered = distances.reshape(-1)[places]  # [R, C - 1]
-    # The rank of the nearest negative behind each rank, found from the right; where there is
-    # none behind, that of the last negative.
+    # The rank of the nearest negative behind each rank, found from the right. If there is none
+    # behind, the rank of the last negative.
     num_ranks = places.shape[1]
     ranks = np.arange(num_ranks, dtype=np.int32)
     behind = np.where(is_positive, np.int32(num_ranks), ranks)

@@ -1,1 +1,1 @@
-"""Many experiments in one table and one picture."""
+"""Comparison of experiments, as one table and one picture."""

@@ -1,6 +1,6 @@
-"""Many experiments as one table: the params in which they differ, and what they have reached.
+"""A table that compares experiments: the params in which they differ, and their metrics.
 
-Experiments that differ in their `seed` alone are one row, of means and sample standard deviations.
+Experiments that differ only in `seed` share one row of means and sample standard deviations.
 """
 
 import math
@@ -20,20 +20,21 @@ from src.params.schema import Params, Role, keys_with
 from src.printable import printable
 from src.registry import did_you_mean
 
-# Margins are chosen on it; `test` is for the end.
+# Choose margins on this split; use `test` only at the end.
 DEFAULT_SPLIT = "validation"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric that a column can show.
+    """A metric that can be a column.
 
     Attributes:
         key: its name in `metrics.json`.
-        split: the split it is of; "" for the one that the user chooses, None for the experiment.
-        decimals: how many are shown; None for four significant digits.
-        higher_is_better: the direction of sorting; where neither end is the good one, False.
-        shown: whether it is a column without being asked for.
+        split: the split it belongs to; "" for the split the user chooses; None if the metric
+            belongs to the whole experiment.
+        decimals: the number of decimals shown; None for four significant digits.
+        higher_is_better: the direction of sorting; False if neither direction is better.
+        shown: whether it is a column by default.
     """
 
     key: str
@@ -56,7 +57,8 @@ _SHOWN = (
     Metric("seconds", None, 0, False, shown=True),
     Metric("images_per_second", None, 0, True, shown=True),
 )
-# Every metric whose column needs more than a name. Others of metrics.json can be asked for too.
+# Metrics whose columns need more than a name. Any other number in metrics.json can also be a
+# column.
 METRICS = (
     *_SHOWN,
     *(
@@ -67,12 +69,13 @@ METRICS = (
     Metric("global_step", None, 0, False),
     Metric("num_examples", "", 0, False),
 )
-# What else metrics.json has numbers of.
+# Entries of metrics.json that have numbers but are not splits.
 _NOT_SPLITS = {"baselines", "best"}
 _OTHERS = Metric("", "", None, False)
 
 WITHOUT_EFFECT = keys_with(Role.WITHOUT_EFFECT)
-"""Keys without a column, here or in TensorBoard's tab HPARAMS, and without a row."""
+"""Keys that do not affect learning. They get no column here or in TensorBoard's HPARAMS tab, and
+experiments that differ only in them share a row."""
 
 Value = str | int | float | bool | None | list[Any]
 
@@ -82,8 +85,8 @@ class Column:
     """A metric of a split.
 
     Attributes:
-        path: where it stands in `Result.metrics`: `train.loss`, `seconds`.
-        metric: how it is shown and sorted.
+        path: its key in `Result.metrics`: `train.loss`, `seconds`.
+        metric: says how it is shown and sorted.
     """
 
     path: str
@@ -92,12 +95,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Statistic:
-    """A metric over the experiments of a row that have it.
+    """Mean and deviation of a metric over the experiments of a row that have it.
 
     Attributes:
-        mean: NaN or infinite where one of the values is.
+        mean: NaN or infinite if one of the values is.
         deviation: the sample standard deviation; None for a single value.
-        n: how many values.
+        n: the number of values.
     """
 
     mean: float
@@ -107,15 +110,16 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Row:
-    """One experiment, or several that differ in their seed alone.
+    """One experiment, or several that differ only in their seed.
 
     Attributes:
-        name: the directory, without what all rows have in common; for several, what their names
-            have in common, with `*` for the rest.
+        name: the directory, without the part that all rows share. For several experiments, the
+            common start and end of their names, with `*` between them.
         results: the experiments.
-        status: theirs: `finished`, or how many of each, `2 finished, 1 diverged`.
-        params: those of `Comparison.params`, nested keys dotted; empty where they are damaged.
-        statistics: every metric that there is, by its path.
+        status: their status: `finished`; if they differ, a count of each: `2 finished, 1 diverged`.
+        params: the values of `Comparison.params`, nested keys dotted; empty if the params are
+            damaged.
+        statistics: every metric of these experiments, by its path.
     """
 
     name: str
@@ -130,11 +134,11 @@ class Comparison:
     """The table.
 
     Attributes:
-        directory: the one that all experiments are in, without which rows are named.
+        directory: the directory that contains all experiments; row names leave it out.
         params: the keys in which the experiments differ, in the order of `Params`.
         columns: the metrics.
-        rows: in order.
-        notes: what a reader should know besides, a line each.
+        rows: the rows, in order.
+        notes: further remarks for the reader, one line each.
     """
 
     directory: Path
@@ -153,20 +157,21 @@ def compare(
     reverse: bool = False,
     baselines: bool = False,
 ) -> Comparison:
-    """Put experiments in a table.
+    """Return the table that compares experiments.
 
     Args:
-        results: one or more of them.
-        split: what a metric is of that is named without a split.
-        columns: names of metrics, `recall_at_1` or `test.recall_at_1`; empty for the usual ones.
-        sort: a column: `experiment`, `status`, `n`, a param or a metric. Metrics of which more is
-            better come with the highest first, all else with the lowest; where there is no value,
-            or it is not a number, the row comes last. None for the order of the params.
-        reverse: sort the other way round.
-        baselines: add a row for each of a row's baselines below it.
+        results: one or more experiments.
+        split: the split of every metric that is named without one.
+        columns: names of metrics, `recall_at_1` or `test.recall_at_1`; empty for the default
+            columns.
+        sort: a column: `experiment`, `status`, `n`, a param or a metric. Metrics for which higher
+            is better are sorted from highest to lowest, all else from lowest to highest. Rows whose
+            value is missing or not a number come last. None to sort by the params.
+        reverse: reverse the order.
+        baselines: add a row below each row for each of its baselines.
 
     Raises:
-        UserError: a column or split that there is not.
+        UserError: a column or split does not exist.
     """
     notes = tuple(note for result in results for note in result.notes)
     results = [result for result in results if result.status not in NOTES_ALONE]
@@ -192,7 +197,7 @@ def compare(
 
 
 def statistic(values: Sequence[float]) -> Statistic:
-    """Return mean and sample standard deviation of one or more values."""
+    """Return the mean and sample standard deviation of one or more values."""
     n = len(values)
     if not all(map(math.isfinite, values)):
         return Statistic(sum(values) / n, math.nan if n > 1 else None, n)
@@ -203,12 +208,12 @@ def statistic(values: Sequence[float]) -> Statistic:
 
 
 def _path(metric: Metric, split: str) -> str:
-    """Return where a metric stands in `Result.metrics`, of `split` where it has no other."""
+    """Return a metric's key in `Result.metrics`; `split` applies if the metric names no split."""
     return metric.key if metric.split is None else f"{metric.split or split}.{metric.key}"
 
 
 def _column(name: str, split: str, known: Iterable[str], others: Iterable[str] = ()) -> Column:
-    """Return the column of the metric `name`; `others` are columns that could be meant as well."""
+    """Return the column of the metric `name`; errors also suggest the columns in `others`."""
     ours = {_path(metric, split): metric for metric in METRICS}
     paths = ours.keys() | set(known)
     for path in (name, f"{split}.{name}"):
@@ -226,7 +231,7 @@ def _column(name: str, split: str, known: Iterable[str], others: Iterable[str] =
 
 
 def _check_split(split: str, known: Iterable[str]) -> None:
-    """Refuse a split that no experiment has been evaluated on."""
+    """Raise `UserError` if no experiment was evaluated on this split."""
     splits = {path.split(".")[0] for path in known if "." in path} - _NOT_SPLITS | {DEFAULT_SPLIT}
     if split not in splits:
         raise UserError(
@@ -236,9 +241,9 @@ def _check_split(split: str, known: Iterable[str]) -> None:
 
 
 def flat_params(params: Params) -> dict[str, Value]:
-    """Return the params that have an effect on what is learned, those of nested objects dotted."""
+    """Return the params that affect what is learned; keys of nested objects are dotted."""
     without = WITHOUT_EFFECT
-    if params.dataset == "image_folder":  # where the size is a choice, not a fact
+    if params.dataset == "image_folder":  # here the size is a choice
         without = without - {"image_size"}
     flat: dict[str, Value] = {}
     for key, value in params.model_dump(exclude=set(without)).items():
@@ -250,7 +255,7 @@ def flat_params(params: Params) -> dict[str, Value]:
 
 
 def _differing_params(flat: Iterable[Mapping[str, Value] | None]) -> tuple[str, ...]:
-    """Return the keys, other than `seed`, whose values are not the same in all experiments."""
+    """Return the keys, except `seed`, whose values differ between experiments."""
     all_params = [params for params in flat if params is not None]
     keys = dict.fromkeys(key for params in all_params for key in params)
     return tuple(
@@ -262,12 +267,12 @@ def _differing_params(flat: Iterable[Mapping[str, Value] | None]) -> tuple[str, 
 
 @dataclass
 class _Group:
-    """Experiments that differ in their seed alone, each seed once.
+    """Experiments that differ only in their seed; each seed occurs once.
 
     Attributes:
-        params: their params, flat; None where they are damaged.
+        params: their params, flat; None if they are damaged.
         results: the experiments.
-        seeds: theirs.
+        seeds: their seeds.
     """
 
     params: Mapping[str, Value] | None
@@ -276,15 +281,15 @@ class _Group:
 
 
 def _groups(results: Sequence[Result], flat: Sequence[Mapping[str, Value] | None]) -> list[_Group]:
-    """Group the experiments that differ in their seed alone.
+    """Group the experiments that differ only in their seed.
 
-    Two of the same seed are no two samples: the second starts a row of its own, which its
-    neighbours in the same directory join rather than the first.
+    Two runs with the same seed are not two samples, so the second starts a row of its own.
+    Experiments in the same directory as the second join its row first.
     """
     groups: list[_Group] = []
-    numbers: dict[Hashable, int] = {}  # of what has the same params but for the seed
-    begun: dict[Hashable, list[_Group]] = defaultdict(list)  # such groups; those of a directory
-    first: dict[Hashable, int] = defaultdict(int)  # of these, the first that lacks a seed
+    numbers: dict[Hashable, int] = {}  # one for each set of params, ignoring the seed
+    begun: dict[Hashable, list[_Group]] = defaultdict(list)  # all; by directory
+    first: dict[Hashable, int] = defaultdict(int)  # index of the first group without this seed
     for result, params in zip(results, flat, strict=True):
         if params is None:
             groups.append(_Group(None, [result]))
@@ -295,7 +300,7 @@ def _groups(results: Sequence[Result], flat: Sequence[Mapping[str, Value] | None
         for place in places:
             there = begun[place]
             while first[place, seed] < len(there) and seed in there[first[place, seed]].seeds:
-                first[place, seed] += 1  # a group that has a seed keeps it
+                first[place, seed] += 1  # a group never loses a seed
             if first[place, seed] < len(there):
                 group = there[first[place, seed]]
                 break
@@ -310,7 +315,7 @@ def _groups(results: Sequence[Result], flat: Sequence[Mapping[str, Value] | None
 
 
 def _identity(params: Mapping[str, Value]) -> Hashable:
-    """Return what is equal for the same params but for the seed."""
+    """Return a key that is equal for equal params, ignoring the seed."""
     return tuple(
         (key, tuple(value) if isinstance(value, list) else value)
         for key, value in params.items()
@@ -340,7 +345,7 @@ def _row(group: _Group, directory: Path, params: Sequence[str]) -> Row:
 
 
 def _baselines(row: Row) -> list[Row]:
-    """Return a row for each baseline of a row's experiments: what they have to be better than."""
+    """Return a row for each baseline of a row's experiments; these should beat it."""
     found: dict[str, dict[str, Statistic]] = {}
     for path, value in row.statistics.items():
         kind, _, of_kind = path.partition(".")
@@ -354,7 +359,7 @@ def _baselines(row: Row) -> list[Row]:
 
 
 def _common_directory(model_dirs: Sequence[Path]) -> Path:
-    """Return the directory that all of them are in."""
+    """Return the directory that contains all of them."""
     parents = [path.parent for path in model_dirs]
     if len({path.is_absolute() for path in parents}) > 1:
         parents = [path.absolute() for path in parents]
@@ -362,7 +367,7 @@ def _common_directory(model_dirs: Sequence[Path]) -> Path:
 
 
 def _common_name(names: Sequence[str]) -> str:
-    """Return what names have in common at both ends, with `*` between them."""
+    """Return the common start and end of the names, with `*` between them."""
     if len(names) == 1:
         return names[0]
     start = os.path.commonprefix(names)
@@ -371,13 +376,13 @@ def _common_name(names: Sequence[str]) -> str:
 
 
 def _natural(name: str) -> list[Any]:
-    """Return the key of an order in which `margin_3` comes before `margin_10`."""
+    """Return a sort key that puts `margin_3` before `margin_10`."""
     pieces = re.split(r"(\d+(?:\.\d+)?)", name)
     return [float(piece) if i % 2 else piece for i, piece in enumerate(pieces)]
 
 
 def _order(value: Any) -> tuple[int, Any]:
-    """Return the key of an order of a param's values: null, numbers, text, lists."""
+    """Return a sort key for a param's values: null, then numbers, then text and lists."""
     if value is None:
         return (0, 0)
     if isinstance(value, bool | int | float):
@@ -386,7 +391,7 @@ def _order(value: Any) -> tuple[int, Any]:
 
 
 def _order_of_params(row: Row, params: Sequence[str]) -> list[tuple[int, Any]]:
-    """Return the key of the order by the params, left to right; damaged ones come last."""
+    """Return a sort key by the params, left to right; damaged params come last."""
     return [_order(row.params[key]) if key in row.params else (3, 0) for key in params]
 
 
@@ -399,7 +404,7 @@ def _sorted(
     params: Sequence[str],
     known: Iterable[str],
 ) -> list[Row]:
-    """Return the rows sorted by a column, those without a value last; ties stay in their order."""
+    """Return the rows sorted by a column, rows without a value last; ties keep their order."""
     keys: list[Any]
     if by == "experiment":
         keys = [_natural(row.name) for row in rows]

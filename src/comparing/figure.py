@@ -1,4 +1,4 @@
-"""Experiments side by side: what they reach at each margin, and how they came there."""
+"""A figure that compares experiments: metrics against the margin, and curves over the steps."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,19 +18,20 @@ from src.experiment.status import Status
 from src.params.reading import format_value
 
 CURVE_TAGS = ("loss", "fraction_positive", "recall_at_1_within", "map_at_r_within")
-"""The summaries of the evaluations on the validation split that `curves` are of."""
+"""Summaries of the evaluations on the validation split whose `curves` are drawn."""
 
-# Over so wide a range of margins, equal ratios are drawn as equal distances.
+# If the largest margin is this many times the smallest, the axis is logarithmic.
 _LOGARITHMIC_FROM = 4
 
-# Of names at curves and at ticks, as shares of the axis: nearer to each other they would overlap.
+# Smallest distance between labels of curves and of ticks, as shares of the axis. Closer labels
+# would overlap.
 _LABEL_HEIGHT = 0.04
 _LABEL_WIDTH = 0.08
 
 
 @dataclass
 class _Series:
-    """The rows that differ in their margin alone: one line, in one colour."""
+    """The rows that differ only in their margin: one line, in one colour."""
 
     name: str
     color: Any
@@ -42,15 +43,15 @@ def comparison_figure(
     split: str,
     curves: Mapping[Path, Mapping[str, Curve]],
 ) -> Figure:
-    """Draw metrics against the margin, and below them the curves of every run over its steps.
+    """Draw metrics against the margin; below them, draw every run's curves over its steps.
 
     Args:
-        comparison: the experiments. Those that differ in their margin alone make a line.
+        comparison: the experiments. Those that differ only in their margin form one line.
         split: the split of recall@1 and MAP@R.
-        curves: of each experiment's directory, the curves of some of `CURVE_TAGS`.
+        curves: for each experiment's directory, its curves, by tag of `CURVE_TAGS`.
 
     Returns:
-        The figure. A metric that no experiment has is left out.
+        The figure. Metrics that no experiment has are left out.
     """
     series = _series([row for row in comparison.rows if _is_drawn(row, curves)], comparison.params)
     against_margin = [
@@ -72,12 +73,12 @@ def comparison_figure(
         columns = min(4, len(series))
         legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns)
         for text in legend.get_texts():
-            text.set_parse_math(False)  # a dollar sign in a name is one
+            text.set_parse_math(False)  # show a dollar sign as it is
     return figure
 
 
 def _is_drawn(row: Row, curves: Mapping[Path, Mapping[str, Curve]]) -> bool:
-    """Return whether there is anything to draw of a row."""
+    """Return whether a row has anything to draw."""
     has_params = row.results[0].params is not None and row.status != Status.BASELINE
     has_metrics = any("." in path for path in row.statistics)
     has_curves = any(curves.get(result.model_dir) for result in row.results)
@@ -85,7 +86,7 @@ def _is_drawn(row: Row, curves: Mapping[Path, Mapping[str, Curve]]) -> bool:
 
 
 def _series(rows: Sequence[Row], params: Sequence[str]) -> list[_Series]:
-    """Return the rows by all of their params but the margin."""
+    """Group the rows by all of their params except the margin."""
     found: dict[str, _Series] = {}
     for row in rows:
         name = ", ".join(_said(key, row.params[key]) for key in params if key != "margin")
@@ -96,19 +97,19 @@ def _series(rows: Sequence[Row], params: Sequence[str]) -> list[_Series]:
 
 
 def _said(key: str, value: Any) -> str:
-    """Return a param for a legend: names speak for themselves, numbers and switches do not."""
+    """Return a param for a legend: text as it is, numbers and booleans with their key."""
     said = value if isinstance(value, str) else f"{key} {format_value(value)}"
-    return shown(f" {said}" if said.startswith("_") else said)  # a legend leaves `_name` out
+    return shown(f" {said}" if said.startswith("_") else said)  # a legend omits `_name`
 
 
 def _margin(row: Row) -> float | str:
     params = row.results[0].params
-    assert params is not None  # `_is_drawn` has left those out
+    assert params is not None  # `_is_drawn` removed rows without params
     return params.margin
 
 
 def _positions(margins: Sequence[float | str]) -> dict[float | str, float]:
-    """Return where each margin stands on the axis; "soft", which is no number, at the right."""
+    """Return each margin's position on the axis; "soft", which is not a number, is at the right."""
     numbers = sorted({margin for margin in margins if not isinstance(margin, str)})
     is_wide = bool(numbers) and numbers[-1] >= _LOGARITHMIC_FROM * numbers[0]
     positions: dict[float | str, float] = {
@@ -125,7 +126,7 @@ def _draw_margins(
     panels: Sequence[tuple[str, Sequence[str]]],
     series: Sequence[_Series],
 ) -> None:
-    """Draw a panel for each title; of its metrics, the first as a line, the second dashed."""
+    """Draw a panel for each title: its first metric solid, its second dashed."""
     with_metrics = [row for one in series for row in one.rows if row.statistics]
     positions = _positions([_margin(row) for row in with_metrics])
     some_hollow = any(row.status != Status.FINISHED for row in with_metrics)
@@ -145,7 +146,7 @@ def _draw_margins(
 
 
 def _tick_names(positions: Mapping[float | str, float]) -> list[str]:
-    """Return what stands at each margin's tick; nothing where it would touch the one before."""
+    """Return the label of each margin's tick; empty if it would touch the previous label."""
     room = _LABEL_WIDTH * (max(positions.values()) - min(positions.values())) if positions else 0.0
     names: list[str] = []
     taken = -math.inf
@@ -158,7 +159,7 @@ def _tick_names(positions: Mapping[float | str, float]) -> list[str]:
 def _draw_margin_line(
     axes: Axes, series: _Series, path: str, style: str, positions: Mapping[float | str, float]
 ) -> None:
-    """Draw one metric of a series: a point at each margin, and its deviation over the seeds."""
+    """Draw one metric of a series: a point at each margin, with its deviation over the seeds."""
     rows = [row for row in series.rows if path in row.statistics]
     rows.sort(key=lambda row: positions[_margin(row)])
     numbers = [row for row in rows if _margin(row) != "soft"]
@@ -187,7 +188,7 @@ def _draw_curves(
     series: Sequence[_Series],
     curves: Mapping[Path, Mapping[str, Curve]],
 ) -> None:
-    """Draw a panel for each tag: a line for each run, its margin at its end where there is room."""
+    """Draw a panel for each tag: a line for each run, labelled with its margin if there is room."""
     for axes, tag in zip(all_axes, tags, strict=True):
         ends: list[tuple[float, int, str, Any]] = []
         for one in series:
@@ -209,7 +210,7 @@ def _draw_curves(
 
 
 def _axes(figure: Any, columns: int, count: int) -> list[Axes]:
-    """Return `count` axes in a row that has room for `columns`."""
+    """Return `count` axes in a row of width `columns`."""
     all_axes: list[Axes] = list(figure.subplots(1, columns, squeeze=False)[0])
     for axes in all_axes:
         axes.spines[["top", "right"]].set_visible(False)

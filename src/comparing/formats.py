@@ -1,4 +1,4 @@
-"""A comparison as text: for the terminal, as Markdown, CSV and JSON."""
+"""Formats a comparison as text for the terminal, Markdown, CSV or JSON."""
 
 import csv
 import io
@@ -17,24 +17,24 @@ from src.params.reading import format_value
 from src.printable import printable
 
 MISSING = "-"
-# Of a text from outside, what a table shows.
+# Tables show at most this many characters of a text from outside.
 _TEXT_LENGTH = 80
-# What a spreadsheet takes for the beginning of a formula; the last four are those of full width.
+# A spreadsheet reads these characters as the start of a formula; the last four are full-width.
 _FORMULA_STARTS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 _GAP = "  "
-# A heading is broken at its underscores rather than making its column wider than this or its cells.
+# If a heading is wider than this and than its cells, it is broken at underscores and dots.
 _HEADING_WIDTH = 11
 
 
 @dataclass(frozen=True)
 class _TextColumn:
-    """A column for the eye.
+    """A column of a table for people to read.
 
     Attributes:
         name: its key.
-        split: the split that the key is of, or "".
-        cells: one for each row.
-        is_number: whether to set them to the right.
+        split: the split that the key belongs to, or "".
+        cells: one text for each row.
+        is_number: whether the cells are aligned to the right.
     """
 
     name: str
@@ -44,14 +44,14 @@ class _TextColumn:
 
 
 def for_console(comparison: Comparison) -> str:
-    """Return the table as standard output can show it: its width, its characters."""
+    """Return the table in the width and the characters that standard output can show."""
     plus_minus = "±" if encodable("±") == "±" else "+-"
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     return encodable(as_text(comparison, width, plus_minus))
 
 
 def encodable(text: str) -> str:
-    """Return `text` with escapes for the characters that standard output's encoding lacks."""
+    """Return `text`, escaping characters that standard output's encoding does not have."""
     encoding = sys.stdout.encoding or "ascii"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
@@ -60,10 +60,10 @@ def as_text(comparison: Comparison, width: int | None = None, plus_minus: str = 
     """Return the table for a terminal.
 
     Args:
-        comparison: what to show.
-        width: the terminal's, in characters. Columns that do not fit follow in a second table
-            below, with the experiments' names again; None for no limit.
-        plus_minus: what stands between a mean and its deviation.
+        comparison: the table.
+        width: the terminal's width in characters; None for no limit. Columns that do not fit follow
+            in a second table below, with the experiments' names repeated.
+        plus_minus: the text between a mean and its deviation.
     """
     count = len({result.model_dir for row in comparison.rows for result in row.results})
     caption = f"{printable(str(comparison.directory))}: {count} experiment{'s' * (count != 1)}"
@@ -76,7 +76,7 @@ def as_text(comparison: Comparison, width: int | None = None, plus_minus: str = 
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """Return the table in Markdown, and the notes as a list below it."""
+    """Return the table in Markdown, with the notes as a list below it."""
     columns = _text_columns(comparison, " ± ")
     names = [_markdown(f"{c.name} ({c.split})" if c.split else c.name) for c in columns]
     rules = ["---:" if column.is_number else "---" for column in columns]
@@ -88,9 +88,9 @@ def as_markdown(comparison: Comparison) -> str:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """Return the table as CSV, at full precision; every metric has a column of deviations too.
+    """Return the table as CSV at full precision; each metric also has a column of deviations.
 
-    A text that a spreadsheet would take for a formula has an apostrophe before it.
+    If a spreadsheet would read a text as a formula, an apostrophe is put before it.
     """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -117,8 +117,8 @@ def as_csv(comparison: Comparison) -> str:
 def as_json(comparison: Comparison) -> str:
     """Return the rows as a JSON list, at full precision.
 
-    JSON has no NaN and no infinity: those are the strings "nan", "inf" and "-inf". A metric that no
-    experiment of a row has is null.
+    JSON has no NaN or infinity, so they become the strings "nan", "inf" and "-inf". A metric is
+    null if no experiment of the row has it.
     """
     rows = [
         {
@@ -139,7 +139,7 @@ def as_json(comparison: Comparison) -> str:
 
 
 def shown(text: str) -> str:
-    """Return a text from outside as a table shows it."""
+    """Return a text from outside, made printable and shortened for a table."""
     text = printable(text)
     return text if len(text) <= _TEXT_LENGTH else f"{text[: _TEXT_LENGTH - 3]}..."
 
@@ -153,29 +153,30 @@ def _notes(row: Row) -> list[str]:
 
 
 def _of_fewer(row: Row, paths: Sequence[str]) -> list[str]:
-    """Return a note for each metric that not all experiments of a row have."""
+    """Return a note for each metric that only some experiments of a row have."""
     n = len(row.results)
     found = {path: row.statistics[path].n for path in paths if path in row.statistics}
     return [f"{path}: of {of_path} of {n}" for path, of_path in found.items() if of_path < n]
 
 
 def _markdown(text: str) -> str:
-    """Return `text` such that Markdown shows it as it is.
+    """Return `text`, escaped so that Markdown shows it unchanged.
 
-    What means nothing is left as it is, for the eye: underscores between letters or digits
-    (`map_at_r`), and a star or another underscore alone (`margin_1-seed_*`).
+    Characters without effect are not escaped, because the source is easier to read: underscores
+    between letters or digits (`map_at_r`), and a single star or other underscore
+    (`margin_1-seed_*`).
     """
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"[\\`\[\]|~$#!]", r"\\\g<0>", text)
     for emphasis in (r"\*", r"(?<![^\W_])_|_(?![^\W_])"):
         if len(re.findall(emphasis, text)) > 1:
             text = re.sub(emphasis, r"\\\g<0>", text)
-    text = text.replace("@", "&#64;")  # which would notify a person
+    text = text.replace("@", "&#64;")  # otherwise GitHub would notify a person
     return re.sub(r"^(\d*)([-+.)])(?=\s)", r"\1\\\2", text)
 
 
 def _csv_text(text: str) -> str:
-    """Return `text` on one line, and such that no spreadsheet computes it."""
+    """Return `text` on one line, marked so that no spreadsheet computes it."""
     text = printable(text)
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
@@ -185,7 +186,7 @@ def _csv_param(value: Any) -> str:
 
 
 def _text_columns(comparison: Comparison, plus_minus: str) -> list[_TextColumn]:
-    """Return all columns; `n` and `status` only where they say something."""
+    """Return all columns; `n` and `status` only if they are informative."""
     rows = comparison.rows
     columns = [_TextColumn("experiment", "", [printable(row.name) for row in rows], False)]
     for key in comparison.params:
@@ -213,9 +214,9 @@ def _number(value: float, decimals: int | None) -> str:
 
 
 def _metric_cells(rows: Sequence[Row], column: Column, plus_minus: str) -> list[str]:
-    """Return a cell for each row, the means below each other and so the deviations.
+    """Return a cell for each row, with means and deviations aligned.
 
-    A mean over fewer experiments than the row has says over how many.
+    If a mean covers fewer experiments than the row has, the cell says how many.
     """
     found = [row.statistics.get(column.path) for row in rows]
     decimals = column.metric.decimals
@@ -257,9 +258,9 @@ def _json_number(value: float) -> float | str:
 
 
 def _padded(column: _TextColumn) -> list[str]:
-    """Return the lines of a column, heading and cells, all of the same width.
+    """Return the lines of a column, heading and cells, padded to the same width.
 
-    The heading has as many lines as it needs: columns of one table are aligned at their ends.
+    Headings may have different numbers of lines: columns of a table are aligned at the bottom.
     """
     cells_width = max(map(len, column.cells))
     heading = _broken(column.name, max(_HEADING_WIDTH, cells_width))
@@ -269,7 +270,7 @@ def _padded(column: _TextColumn) -> list[str]:
 
 
 def _broken(heading: str, width: int) -> list[str]:
-    """Return a heading in lines, broken after underscores and dots where it is too long."""
+    """Return a heading as lines; if too long, it is broken after underscores and dots."""
     lines = [""]
     for piece in re.findall(r"[^_.]*[_.]|[^_.]+", heading):
         if lines[-1] and len(lines[-1]) + len(piece) > width:
@@ -281,7 +282,7 @@ def _broken(heading: str, width: int) -> list[str]:
 def _parts(
     first: list[str], columns: Sequence[list[str]], width: int | None
 ) -> list[list[list[str]]]:
-    """Divide columns into as many tables as it takes for each to fit beside the first column."""
+    """Divide columns into tables that each fit the width beside the first column."""
     parts: list[list[list[str]]] = [[]]
     used = len(first[0])
     for column in columns:
@@ -295,7 +296,7 @@ def _parts(
 
 
 def _side_by_side(columns: Sequence[list[str]]) -> str:
-    """Return columns of lines as a table; the shorter ones begin further down."""
+    """Return columns of lines as a table; shorter columns begin further down."""
     height = max(map(len, columns))
     padded = [[" " * len(c[0])] * (height - len(c)) + c for c in columns]
     return "\n".join(_GAP.join(line).rstrip() for line in zip(*padded, strict=True))

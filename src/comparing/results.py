@@ -1,6 +1,6 @@
-"""What experiments have come to, read from their files: params, status, metrics.
+"""Reads the results of experiments from their files: params, status, metrics.
 
-Nothing is left out: an experiment that is not trained, or whose files are damaged, is a result too.
+An experiment that is not trained, or whose files are damaged, is a result too.
 """
 
 import math
@@ -22,11 +22,11 @@ from src.params.schema import Params
 from src.printable import printable
 from src.system.lock import has_writer
 
-# What a training that has not ended is, by whether a process writes there: None if not known.
+# The status of a training that has not ended. Key: whether a process writes there, None if unknown.
 _STATES = {True: Status.RUNNING, False: Status.FAILED, None: Status.PERHAPS_RUNNING}
 
 NOTES_ALONE = frozenset({Status.PARENT, Status.UNREADABLE})
-"""No experiments: what is said of them is a note, and no row."""
+"""Statuses of directories that are not experiments: they get a note, not a row."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Result:
 
     Attributes:
         model_dir: its directory.
-        status: a `Status`, or the word of `metrics.json` if that is another; `collapsed` also if
-            the training went on to its end; `unreadable` of a directory that cannot be read.
-        params: those that its metrics belong to; None where they cannot be read.
-        metrics: every number of `metrics.json` by its path: `train.loss`, `seconds`. What is null
-            there, a metric over nothing, is absent. Empty unless a training has come to an end:
-            while one goes on, those of an earlier end are not its.
-        notes: what a reader should know besides, a line each.
+        status: a `Status`, or any other status in `metrics.json`. `collapsed` also if the training
+            reached its end; `unreadable` if the directory cannot be read.
+        params: the params that its metrics belong to; None if they cannot be read.
+        metrics: every number in `metrics.json` by its path: `train.loss`, `seconds`. Metrics that
+            are null there, because they are undefined, are absent. Empty until the training has
+            ended: metrics of an earlier run do not belong to the current one.
+        notes: further remarks for the reader, one line each.
     """
 
     model_dir: Path
@@ -52,10 +52,10 @@ class Result:
 
 
 def read_results(directories: Iterable[Path]) -> list[Result]:
-    """Read every experiment at or below `directories`, each once, in the order of their paths.
+    """Read every experiment at or below `directories`, each once, ordered by path.
 
-    An experiment without a training of its own and with others below it is what `sweep.py` made
-    those from: its status is `parent`. A directory below that cannot be read is `unreadable`.
+    If an experiment is not trained and has others below it, `sweep.py` made those from it. Its
+    status is `parent`. A directory below that cannot be read is `unreadable`.
 
     Raises:
         UserError: a directory does not exist, cannot be read, or holds no experiment.
@@ -94,7 +94,7 @@ def read_results(directories: Iterable[Path]) -> list[Result]:
 
 
 def read_result(model_dir: Path) -> Result:
-    """Read the files of one experiment; damaged ones become a status and a note."""
+    """Read the files of one experiment; damaged files become a status and a note."""
     try:
         experiment = Experiment(model_dir)
         params = load_params(experiment.params_path)
@@ -131,9 +131,9 @@ def read_result(model_dir: Path) -> Result:
 
 
 def _find_experiments(top: Path) -> tuple[list[Path], list[OSError]]:
-    """Return the directories with a `params.json` at or below `top`, hidden ones left out.
+    """Return the directories with a `params.json` at or below `top`, except hidden ones.
 
-    Beside them, the errors of directories that cannot be read.
+    Also return the errors of directories that cannot be read.
     """
     found: list[Path] = []
     failed: list[OSError] = []
@@ -145,16 +145,16 @@ def _find_experiments(top: Path) -> tuple[list[Path], list[OSError]]:
 
 
 def _not_read(error: OSError) -> str:
-    """Return what to say of a file or directory that the system does not let be read."""
+    """Return the message for a file or directory that cannot be read."""
     return f"{printable(str(error.filename))}: {error.strerror}"
 
 
 def _last_write(experiment: Experiment, status: Status) -> str:
-    """Return the note of a training that has not come to an end."""
+    """Return the note for a training that has not ended."""
     latest = 0.0
     with suppress(OSError):
         for path in experiment.model_dir.iterdir():
-            with suppress(OSError):  # a training renames its temporary files meanwhile
+            with suppress(OSError):  # a running training renames its temporary files
                 latest = max(latest, path.stat().st_mtime)
     progress = experiment.progress() or {}
     at = f", at step {progress['step']} of {progress['max_steps']}" if "step" in progress else ""
@@ -167,7 +167,7 @@ def _last_write(experiment: Experiment, status: Status) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return a time in the unit that suits it: `12 s`, `3 min`, `5 h`, `2 days`."""
+    """Return a duration in a suitable unit: `12 s`, `3 min`, `5 h`, `2 days`."""
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
@@ -175,7 +175,7 @@ def _duration(seconds: float) -> str:
 
 
 def _numbers(content: Mapping[str, Any]) -> dict[str, float]:
-    """Return every number in nested objects by its dotted path."""
+    """Return every number in nested objects, by its dotted path."""
     numbers: dict[str, float] = {}
     objects = [("", content)]
     while objects:
@@ -184,13 +184,13 @@ def _numbers(content: Mapping[str, Any]) -> dict[str, float]:
             if isinstance(value, dict):
                 objects.append((f"{prefix}{key}.", value))
             elif isinstance(value, int | float) and not isinstance(value, bool):
-                # Many experiments have the same paths, which are kept once.
+                # Many experiments have the same paths, so each is kept in memory once.
                 numbers[sys.intern(f"{prefix}{key}")] = _finite_or_infinite(value)
     return numbers
 
 
 def _finite_or_infinite(value: float) -> float:
-    """Return a number; an integer too large for arithmetic as what JSON's `1e999` is, infinite."""
+    """Return a number; an integer too large for a float becomes infinite, as `1e999` in JSON."""
     try:
         float(value)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""The batches that params ask for, and how many of them there is something to learn from."""
+"""The sampler that the params select, and a count of batches without a triplet."""
 
 from itertools import islice
 
@@ -16,13 +16,12 @@ Batches = ShuffledBatches | BalancedBatches | TripletBatches
 def training_batches(
     split: Split, params: Params, mined: NDArray[np.int32] | None = None
 ) -> Batches:
-    """Return the sampler that `params` ask for: offline triplets, P x K, or shuffled batches.
+    """Return the sampler that `params` select: offline triplets, P x K, or shuffled batches.
 
     Args:
         split: the examples.
         params: `triplet_strategy`, `batch_size` or P x K, `seed`.
-        mined: offline triplets that hold from epoch to epoch; see
-            `src.mining.triplets.TripletBatches`.
+        mined: offline triplets that every epoch uses; see `src.mining.triplets.TripletBatches`.
     """
     if params.is_offline:
         return TripletBatches(split.labels, params.batch_size, params.seed, mined)
@@ -34,10 +33,10 @@ def training_batches(
 
 
 def steps_without_triplet(batches: Batches, labels: NDArray[np.int32]) -> int:
-    """Return how many steps of the first epoch have a batch without a triplet.
+    """Return the number of steps in the first epoch whose batch has no triplet.
 
     Args:
-        batches: of examples, or of triplets.
+        batches: the sampler, of examples or of triplets.
         labels: int32 [N].
     """
     has_triplet = _has_valid_row if isinstance(batches, TripletBatches) else _has_pairs
@@ -46,12 +45,12 @@ def steps_without_triplet(batches: Batches, labels: NDArray[np.int32]) -> int:
 
 
 def _has_pairs(labels: NDArray[np.int32]) -> bool:
-    """Return whether a batch has two examples of one class, and one of another."""
+    """Return whether a batch has two examples of one class and one example of another."""
     counts = np.unique(labels, return_counts=True)[1]
     return len(counts) > 1 and bool(counts.max() > 1)
 
 
 def _has_valid_row(labels: NDArray[np.int32]) -> bool:
-    """Return whether one of a batch's triplets, stacked in thirds, is one by its labels."""
+    """Return whether any of the batch's triplets, stacked in thirds, has valid labels."""
     anchors, positives, negatives = np.split(labels, 3)
     return bool(((anchors == positives) & (anchors != negatives)).any())

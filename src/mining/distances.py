@@ -8,21 +8,21 @@ from numpy.typing import NDArray
 from src.distance import DISTANCES
 
 PERCENTILES = (5, 50, 95)
-"""Of the distances between examples: a few near pairs, the typical pair, a few far pairs."""
+"""Percentiles of the distances between examples: near pairs, the median pair, far pairs."""
 
-# Differences of this many pairs are in memory at once.
+# Differences are computed for this many pairs at a time.
 _BLOCK_PAIRS = 64
 
 
 def comparable(embeddings: NDArray[Any], distance: str) -> NDArray[Any]:
-    """Return vectors whose squared Euclidean distances `from_squared` takes.
+    """Return vectors whose squared Euclidean distances are the input of `from_squared`.
 
     Args:
         embeddings: float [N, D].
         distance: a key of `src.distance.DISTANCES`.
 
     Returns:
-        [N, D] of the same type. A zero vector stays one.
+        [N, D] of the same type. A zero vector stays zero.
     """
     if not DISTANCES[distance].compares_directions:
         return embeddings
@@ -32,7 +32,7 @@ def comparable(embeddings: NDArray[Any], distance: str) -> NDArray[Any]:
 
 
 def from_squared(squared: NDArray[Any], distance: str, num_dimensions: int) -> NDArray[Any]:
-    """Return the distances, given the squared Euclidean ones of `comparable` vectors.
+    """Return the distances, given the squared Euclidean distances of `comparable` vectors.
 
     Args:
         squared: float, of any shape, >= 0.
@@ -49,10 +49,10 @@ def from_squared(squared: NDArray[Any], distance: str, num_dimensions: int) -> N
 def paired_distances(
     x: NDArray[np.float32], y: NDArray[np.float32], distance: str
 ) -> NDArray[np.float64]:
-    """Return the distance of each row of `x` to the same row of `y`.
+    """Return the distance between each row of `x` and the same row of `y`.
 
     Args:
-        x: float32 [M, D], or [1, D] for one to all of `y`.
+        x: float32 [M, D]; or [1, D] to compare one vector with all of `y`.
         y: float32 [M, D].
         distance: a key of `src.distance.DISTANCES`.
 
@@ -72,10 +72,10 @@ def percentiles_of_distances(
     Args:
         embeddings: float32 [N, D].
         distance: a key of `src.distance.DISTANCES`.
-        max_pairs: if there are more pairs, this many are drawn, always the same ones.
+        max_pairs: if there are more pairs, this many are drawn, with a fixed seed.
 
     Returns:
-        float32, one for each of PERCENTILES; NaN if there is no pair.
+        float32, one value for each of PERCENTILES; NaN if there is no pair.
     """
     size, num_dimensions = embeddings.shape
     if size < 2:

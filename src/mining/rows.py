@@ -1,9 +1,9 @@
-"""The slopes of a batch's distances, found by sorting rows of them in NumPy.
+"""Slopes of a batch's distances, found in NumPy by sorting each anchor's row.
 
-A distance's slope is the derivative of the loss's sum by it; `model/mining/rectangle.py` makes the
-gradient of slopes. Rows are sorted in blocks that fit the processor's cache. What a sort must carry
-along is packed into one integer, because NumPy sorts integers with vector instructions, many times
-faster than TensorFlow's CPU kernels sort floats.
+A distance's slope is the derivative of the loss sum with respect to it. `model/mining/rectangle.py`
+computes the gradient from the slopes. Rows are sorted in blocks that fit the processor's cache.
+Each sort key packs the distance, a flag and the place into one integer. NumPy sorts integers with
+vector instructions, many times faster than TensorFlow's CPU kernels sort floats.
 """
 
 from collections.abc import Callable
@@ -14,23 +14,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# Pairs in a block of rows: 128 Ki of int64 are 1 MiB, so that an array fits the L2 cache. In
-# smaller ones threads would wait for each other: between operations each needs the interpreter.
+# Pairs in a block of rows. 128 Ki of int64 are 1 MiB, so an array fits the L2 cache. With smaller
+# blocks, threads wait for each other, because each needs the interpreter between operations.
 _BLOCK_PAIRS = 1 << 17
 _NUM_THREADS = 2
 
-# The lower half of a sort key: the place in the block, and above it a flag that sorts last among
-# equals.
+# The lower half of a sort key: the place in the block, and above it a flag. Of equal distances,
+# those with the flag sort last.
 _FLAG = 1 << 30
 _PLACE = _FLAG - 1
 
 
 class Rows(NamedTuple):
-    """A block of rows of the matrix of distances.
+    """A block of rows of the distance matrix.
 
     Attributes:
-        distances: float32 [R, C], >= 0, axes anchor and candidate.
-        same: bool [R, C], whether the candidate has the anchor's label; each anchor has its own.
+        distances: float32 [R, C], >= 0; axes: anchor, candidate.
+        same: bool [R, C], whether the candidate has the anchor's label; True for the anchor itself.
         anchors: int [R], the columns of the anchors themselves.
     """
 
@@ -40,11 +40,11 @@ class Rows(NamedTuple):
 
 
 class Slopes(NamedTuple):
-    """What a strategy finds in rows of distances, as arrays or as tensors.
+    """The result of a strategy for rows of distances, as arrays or as tensors.
 
     Attributes:
-        slopes: float32 [R, C], the derivative of `loss_sum` by each distance; 0 for the distance of
-            an anchor to itself.
+        slopes: float32 [R, C], the derivative of `loss_sum` with respect to each distance; 0 for
+            the distance of an anchor to itself.
         loss_sum: float64, the sum of the triplets' losses.
         num_positive_triplets: int64, the number of triplets whose loss is > 0.
     """
@@ -60,10 +60,10 @@ def find_in_blocks(
     labels: NDArray[np.integer],
     anchors: NDArray[np.integer],
 ) -> Slopes:
-    """Return what `find` finds in all rows.
+    """Apply `find` to all rows, block by block, and return the combined result.
 
     Args:
-        find: finds the slopes of a block of rows.
+        find: returns the slopes of a block of rows.
         distances: float32 [A, C], see `Rows`.
         labels: integer [C], of the candidates.
         anchors: integer [A], the columns of the anchors themselves.
@@ -74,7 +74,7 @@ def find_in_blocks(
 
     def find_in_block(start: int) -> tuple[float, int]:
         block = slice(start, start + num_rows)
-        if not np.isfinite(distances[block].max()):  # there is no loss then
+        if not np.isfinite(distances[block].max()):  # no loss then
             return 0.0, 0
         own = anchors[block]
         found = find(Rows(distances[block], labels[own, None] == labels, own))
@@ -90,17 +90,17 @@ def find_in_blocks(
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    """Return the threads that blocks are shared out to: NumPy lets go of the interpreter."""
+    """Return the threads that process blocks: NumPy releases the interpreter meanwhile."""
     return ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="mining")
 
 
 def sort_rows(
     distances: NDArray[np.float32], flag: NDArray[np.bool_], anchors: NDArray[np.integer]
 ) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-    """Sort each anchor's row by distance; of equal ones those with the flag come last.
+    """Sort each anchor's row by distance; of equal distances, those with the flag come last.
 
-    A key holds in its upper half the bits of the distance, which for floats >= 0 are ordered as the
-    numbers are, and in its lower half the flag and the place.
+    A key's upper half holds the bits of the distance. For floats >= 0 they have the same order as
+    the numbers. The lower half holds the flag and the place.
 
     Args:
         distances: float32 [R, C], >= 0.
@@ -108,8 +108,8 @@ def sort_rows(
         anchors: int [R], see `Rows`.
 
     Returns:
-        The flags, and the places in the flattened block, in sorted order, [R, C - 1]: without the
-        anchor itself.
+        The flags and the places in the flattened block, each [R, C - 1], in sorted order. The
+        anchor itself is left out.
     """
     low = flag.astype(np.int32)
     low *= _FLAG
@@ -124,7 +124,7 @@ def sort_rows(
 
 
 def unsort_rows(values: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Bring values, [R, C - 1], back to their places, [R, C]; the anchor's own is 0."""
+    """Return `values`, [R, C - 1], at their original places, [R, C]; 0 for the anchor itself."""
     num_rows, num_others = places.shape
     unsorted = np.zeros(num_rows * (num_others + 1), np.float32)
     unsorted[places] = values.astype(np.float32)

@@ -1,9 +1,11 @@
-"""Triplets that are chosen before a batch is formed: drawn at random, or mined by the embeddings.
+"""Offline triplets: chosen before a batch is formed, at random or by mining the embeddings.
 
-Triplets are int32 [N, 3], a row for each example of a split: the anchor (row i has anchor i), its
-positive and its negative, as indices into the split. An example without a positive, the only one of
-its class, gets its negative in that place, and one without a negative itself: such a row is no
-triplet by its labels, which is how the loss knows to leave it out.
+Triplets are int32 [N, 3], one row for each example of a split: anchor, positive, negative, as
+indices into the split. Row i has anchor i.
+
+If an example is the only one of its class, its negative stands in the positive's place. If there is
+no negative, the anchor itself stands in its place. The labels of such a row form no triplet, so the
+loss leaves it out.
 """
 
 import io
@@ -22,19 +24,19 @@ from src.system.atomic import atomic_write
 from src.system.cache import digest
 from src.system.regular_file import open_regular
 
-# Examples among which `mine_triplets` looks for an anchor's positive and negative. The hardest of
-# 64 are those that batch-hard meets; among more they teach worse: docs/decisions/0008.
+# Size of the pool in which `mine_triplets` searches an anchor's positive and negative. Batch-hard
+# searches about 64 examples too; larger pools train worse: docs/decisions/0008.
 POOL_SIZES = {"hard": 64, "semihard": 1024}
 
 
 class TripletBatches:
-    """Each example once per epoch as an anchor, in a new order every epoch.
+    """A sampler of triplets: each example is an anchor once per epoch, in a new order every epoch.
 
-    A batch is its T triplets' indices stacked in thirds: all anchors, all positives, all negatives.
-    It is a function of the seed and the step, and of the mined triplets where there are some.
+    A batch holds the indices of T triplets, stacked in thirds: all anchors, all positives, all
+    negatives. It depends only on the seed, the step and, if given, the mined triplets.
 
     Attributes:
-        steps_per_epoch: the batches in an epoch, ceil(N / T).
+        steps_per_epoch: the number of batches in an epoch, ceil(N / T).
     """
 
     def __init__(
@@ -44,14 +46,14 @@ class TripletBatches:
         seed: int,
         mined: NDArray[np.int32] | None = None,
     ) -> None:
-        """Give `batch_size` (T) triplets at a time.
+        """Prepare batches of `batch_size` (T) triplets.
 
         Args:
             labels: int32 [N].
             batch_size: > 0.
             seed: >= 0.
-            mined: int32 [N, 3], the triplets of every epoch; None for new ones every epoch, drawn
-                at random.
+            mined: int32 [N, 3], the triplets of every epoch; None to draw new random ones every
+                epoch.
         """
         self._labels = labels
         self._seed = seed
@@ -60,7 +62,7 @@ class TripletBatches:
         self.steps_per_epoch = self._anchors.steps_per_epoch
 
     def from_step(self, step: int) -> Iterator[NDArray[np.intp]]:
-        """Yield the batches of steps `step`, `step + 1`, ... without end, each int [<= 3T]."""
+        """Yield the batches of steps `step`, `step + 1`, ... endlessly, each int [<= 3T]."""
         anchors = self._anchors.from_step(step)
         while True:
             epoch, position = divmod(step, self.steps_per_epoch)
@@ -70,7 +72,7 @@ class TripletBatches:
                 step += 1
 
     def examples_before(self, step: int) -> int:
-        """Return how many anchors the batches before `step` hold."""
+        """Return the number of anchors in the batches before `step`."""
         return self._anchors.examples_before(step)
 
     def one_epoch(self) -> Iterator[NDArray[np.intp]]:
@@ -84,15 +86,15 @@ class TripletBatches:
 
 
 def random_triplets(labels: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int32]:
-    """Draw a triplet for each example as the anchor.
+    """Draw a random triplet for each example as the anchor.
 
     Args:
-        labels: int32 [N], of any values.
-        rng: what draws.
+        labels: int32 [N], any values.
+        rng: the random generator.
 
     Returns:
-        int32 [N, 3]. The positive is any other example of the anchor's class, the negative any
-        example of another class, all equally likely.
+        int32 [N, 3]. The positive is any other example of the anchor's class. The negative is any
+        example of another class. All choices are equally likely.
     """
     size = len(labels)
     by_class = np.argsort(labels, kind="stable")
@@ -103,7 +105,7 @@ def random_triplets(labels: NDArray[np.int32], rng: np.random.Generator) -> NDAr
     place = np.empty(size, np.intp)  # of each example in `by_class`
     place[by_class] = anchors
 
-    # A step of 1 ... class_size - 1 around the class, and one over the other classes.
+    # Draw a step of 1 ... class_size - 1 around the class, then a step over the other classes.
     step = rng.integers(1, np.maximum(class_size, 2))
     positives = by_class[start + (place - start + step) % class_size]
     step = rng.integers(0, np.maximum(size - class_size, 1))
@@ -121,33 +123,35 @@ def mine_triplets(
     distance: str,
     seed: list[int],
 ) -> NDArray[np.int32]:
-    """Choose a triplet for each example as the anchor, by the distances of the embeddings.
+    """Choose a triplet for each example as the anchor, using the distances of the embeddings.
 
-    The split is dealt into pools of at most POOL_SIZES[mining] (R) examples at random, and an
-    anchor's candidates are the other examples of its pool. Exact within the pools, in O(N R D).
+    The split is divided at random into pools of at most POOL_SIZES[mining] (R) examples. An
+    anchor's candidates are the other examples of its pool. The search is exact within the pools and
+    takes O(N R D) time.
 
     Args:
         mining: `hard`: the farthest positive and the nearest negative among the candidates.
-            `semihard`: a positive drawn at random from the whole split, and the nearest candidate
-            that is a farther negative than that; where none is, the farthest negative. With FaceNet
-            a semi-hard negative also lies within the margin: if any does, the nearest does.
+            `semihard`: the positive is drawn at random from the whole split. The negative is the
+            nearest candidate negative farther away than the positive; if there is none, the
+            farthest negative. FaceNet also requires the negative to lie within the margin: if any
+            does, the nearest does.
         labels: int32 [N].
         embeddings: float32 [N, D].
-        distance: a key of `src.distance.DISTANCES`. Only its order matters here.
-        seed: fixes the pools and what is drawn.
+        distance: a key of `src.distance.DISTANCES`. Only the order of distances matters here.
+        seed: determines the pools and the random draws.
 
     Returns:
-        int32 [N, 3]. An anchor whose pool has no other of its class, or none of another, keeps an
-        example drawn at random from the whole split in that place.
+        int32 [N, 3]. If the pool has no candidate for the positive or the negative, that place
+        keeps an example drawn at random from the whole split.
 
     Source:
-        Mining among a subset, by the latest checkpoint, and semi-hard negatives: arXiv:1503.03832,
-        section 3.2.
+        arXiv:1503.03832, section 3.2: mining in a subset with the latest checkpoint, and semi-hard
+        negatives.
     """
     choose = {"hard": _choose_hard, "semihard": _choose_semihard}[mining]
     rng = np.random.default_rng(seed)
     triplets = random_triplets(labels, rng)
-    # Near vectors would cancel in float32.
+    # float64, because the distances of near vectors would cancel in float32.
     x = comparable(embeddings.astype(np.float64), distance)
     num_pools = -(-len(labels) // POOL_SIZES[mining])
     for pool in np.array_split(rng.permutation(len(labels)), num_pools):
@@ -162,7 +166,7 @@ def _choose_hard(
     same: NDArray[np.bool_],
     x: NDArray[np.float64],
 ) -> NDArray[np.int32]:
-    """Return the `triplets` of the anchors `pool`, [R, 3], with the hardest others of the pool."""
+    """Return the `triplets` of the anchors `pool`, [R, 3], with the pool's hardest candidates."""
     rows = np.arange(len(pool))
     distances = _square_distances(x[pool])
     to_positives = np.where(same, distances, -np.inf)
@@ -183,7 +187,7 @@ def _choose_semihard(
     same: NDArray[np.bool_],
     x: NDArray[np.float64],
 ) -> NDArray[np.int32]:
-    """Return the `triplets` of the anchors `pool`, [R, 3], with semi-hard negatives of the pool."""
+    """Return the `triplets` of the anchors `pool`, [R, 3], with the pool's semi-hard negatives."""
     rows = np.arange(len(pool))
     distances = _square_distances(x[pool])
     differences = x[pool] - x[triplets[:, 1]]  # [R, D]
@@ -198,18 +202,18 @@ def _choose_semihard(
 
 
 def _square_distances(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the squared Euclidean distances between the rows of `x`, [R, D]: [R, R]."""
+    """Return the squared Euclidean distances [R, R] between the rows of `x`, [R, D]."""
     squares = np.einsum("rd,rd->r", x, x)
     distances: NDArray[np.float64] = squares[:, None] - 2.0 * (x @ x.T) + squares
     return distances
 
 
 class TripletsLost(UserError):
-    """A file of triplets that is missing or damaged."""
+    """Raised if a file of triplets is missing or damaged."""
 
 
 def save_triplets(path: Path, triplets: NDArray[np.int32]) -> None:
-    """Write `triplets`, int32 [N, 3], as a `.npy` file, with the SHA-256 of its bytes behind."""
+    """Write `triplets`, int32 [N, 3], as a `.npy` file, followed by the SHA-256 of its bytes."""
     content = io.BytesIO()
     np.save(content, triplets, allow_pickle=False)
     with atomic_write(path) as file:
@@ -217,14 +221,14 @@ def save_triplets(path: Path, triplets: NDArray[np.int32]) -> None:
 
 
 def load_triplets(path: Path, num_examples: int) -> NDArray[np.int32]:
-    """Read what `save_triplets` wrote for a split of `num_examples` (N).
+    """Read the file that `save_triplets` wrote for a split of `num_examples` (N).
 
     Returns:
         int32 [N, 3].
 
     Raises:
         TripletsLost: the file is missing or damaged.
-        UserError: it is of another split, or not a regular file.
+        UserError: the file belongs to another split or is not a regular file.
     """
     accepted = (
         "accepted: the triplets that train.py mined there and has trained with since "

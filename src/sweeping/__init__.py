@@ -1,1 +1,1 @@
-"""Many experiments planned, and trained side by side."""
+"""Sweeps: plan many experiments and train several at a time."""

@@ -1,4 +1,4 @@
-"""Trainings as processes: some at once, with one view of their progress; signals are passed on."""
+"""Runs trainings as processes, several at a time; shows their progress and passes on signals."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ from src.system.lock import has_writer, one_writer
 from src.system.signals import SIGNALS
 
 _LOOK_EVERY_SECONDS = 0.1
-# Of what a failed job has written, the part at the end that its reason is looked for in.
+# The reason of a failure is searched in this many bytes at the end of a job's log.
 _TAIL_BYTES = 2**16
 _REASON_LENGTH = 500
 
@@ -38,10 +38,10 @@ class Job:
     """A training to run.
 
     Attributes:
-        experiment: what it trains; its progress is read there.
+        experiment: the experiment it trains; progress is read from its directory.
         command: the program and its arguments; no shell is involved.
-        log_path: takes what it prints, behind what is there.
-        status: how the experiment stands: `to run`, `finished`, or why it is not run again.
+        log_path: the file that its output is appended to.
+        status: returns the experiment's state: `to run`, `finished`, or why it does not run again.
     """
 
     experiment: Experiment
@@ -60,9 +60,9 @@ class Outcome:
     """How the jobs ended.
 
     Attributes:
-        finished: the names of those that ended well.
-        failed: why each of the others failed.
-        stopped_by: the signal that ended the run early; those unfinished are in neither.
+        finished: the names of the jobs that ended well.
+        failed: for each failed job, why it failed.
+        stopped_by: the signal that ended the run early; unfinished jobs are in neither list.
     """
 
     finished: list[str] = field(default_factory=list)
@@ -81,8 +81,8 @@ class _Running:
         try:
             os.write(log, f"$ {shlex.join(job.command)}\n".encode(errors="surrogateescape"))
             self._log_begins = os.lseek(log, 0, os.SEEK_END)
-            # In a session of its own: a terminal's Ctrl-C reaches this program alone, which passes
-            # it on once.
+            # In its own session, so that a terminal's Ctrl-C reaches only this program, which
+            # passes it on once.
             self._process = subprocess.Popen(
                 job.command,
                 stdin=subprocess.DEVNULL,
@@ -92,14 +92,14 @@ class _Running:
                 start_new_session=True,
             )
         finally:
-            os.close(log)  # the process has its own
+            os.close(log)  # the process has its own copy
 
     def has_ended(self) -> bool:
         """Return whether it has ended."""
         return self._process.poll() is not None
 
     def left(self) -> str:
-        """Return what to say of it if it has neither finished nor failed."""
+        """Return its final message if it has neither finished nor failed."""
         return f"stopped after {time.time() - self.started:.0f} s"
 
     def stop(self, number: signal.Signals) -> None:
@@ -107,7 +107,7 @@ class _Running:
         self._process.send_signal(number)
 
     def progress(self) -> dict[str, Any] | None:
-        """Return how far it is; None as long as it has not said so, whatever an earlier run has."""
+        """Return its progress; None until this run has written it (earlier runs do not count)."""
         experiment = self.job.experiment
         try:
             written = experiment.progress_path.stat().st_mtime
@@ -116,7 +116,7 @@ class _Running:
         return experiment.progress() if written >= self.started else None
 
     def status(self) -> str:
-        """Return `finished`, why it failed, or `to run` if another process came before it."""
+        """Return `finished`, why it failed, or `to run` if another process started it first."""
         if self._process.returncode == 0:
             return Status.FINISHED
         if _user(self.job.experiment):
@@ -124,7 +124,7 @@ class _Running:
         return Status.FINISHED if self.job.status() == Status.FINISHED else self._reason()
 
     def _reason(self) -> str:
-        """Return why it failed: what it said last, and where the rest is."""
+        """Return why it failed: its last line of output, and the path of its log."""
         code = self._process.returncode
         ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         with open(self.job.log_path, "rb") as log:
@@ -137,7 +137,7 @@ class _Running:
 
 
 class _Elsewhere:
-    """A job whose experiment another process trains, such as one that a killed sweep has left."""
+    """A job whose experiment is trained by another process, such as one left by a killed sweep."""
 
     def __init__(self, job: Job, user: str) -> None:
         self.job = job
@@ -145,41 +145,41 @@ class _Elsewhere:
         self.says = f"{user}; waiting for it"
 
     def has_ended(self) -> bool:
-        """Return whether nobody trains it any more."""
+        """Return whether no process trains it any more."""
         return _user(self.job.experiment) is None
 
     def left(self) -> str:
-        """Return what to say of it if it has neither finished nor failed."""
+        """Return its final message if it has neither finished nor failed."""
         return "not finished by the other process" if self.has_ended() else "left to go on"
 
     def progress(self) -> dict[str, Any] | None:
-        """Return how far it is."""
+        """Return its progress."""
         return self.job.experiment.progress()
 
     def status(self) -> str:
-        """Return how the experiment stands: `to run` if the training has not come to its end."""
+        """Return the experiment's state: `to run` if the training has not ended."""
         return self.job.status()
 
 
 def _user(experiment: Experiment) -> str | None:
-    """Return what is known of the process that trains an experiment; None if there is none.
+    """Return a description of the process that trains an experiment; None if there is none.
 
-    Of another machine's, which cannot be known, it is said when the training is started.
+    A process on another machine cannot be detected here; the error comes when training starts.
     """
     if not has_writer(experiment.model_dir):
         return None
     try:
-        with one_writer(experiment.model_dir):  # it has just ended, or is dead but still listed
+        with one_writer(experiment.model_dir):  # just ended, or dead but still listed
             return None
     except UserError as error:
         return str(error).partition("; accepted")[0].removeprefix(f"{experiment.model_dir}: ")
 
 
 def _open_log(path: Path) -> int:
-    """Return the descriptor of a regular file to append to; a link may lead anywhere.
+    """Open a regular file to append to and return its descriptor; links are refused.
 
     Raises:
-        OSError: it cannot be written, or is something else.
+        OSError: the file cannot be written, or is not a regular file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
     for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):
@@ -192,10 +192,11 @@ def _open_log(path: Path) -> int:
 
 
 def threads_environment(jobs: int) -> dict[str, str]:
-    """Return the environment that divides the processor among `jobs` processes.
+    """Return environment variables that divide the processor among `jobs` processes.
 
-    Each would else start as many threads as there are cores. What the user has set stays. A GPU
-    is shared by growth, for TensorFlow would else take all its memory for the first process.
+    Otherwise, each process would start as many threads as there are cores. Variables that the user
+    has set stay. GPU memory grows on demand; otherwise, TensorFlow would take all of it for the
+    first process.
     """
     if jobs <= 1:
         return {}
@@ -210,17 +211,20 @@ def threads_environment(jobs: int) -> dict[str, str]:
 
 
 def run_jobs(jobs: Sequence[Job], *, at_once: int, num_done: int = 0) -> Outcome:
-    """Run every job, and show their progress.
+    """Run all jobs and show their progress.
 
-    A job that fails does not keep the others from running. One whose experiment is being trained
-    by another process waits for that, in the place of a training, and is run if it is not finished
-    then. SIGINT, SIGTERM and SIGHUP are passed on to those that run, which are waited for; no other
-    is started. A second one kills them. Processes that were not started here get no signal.
+    If a job fails, the others still run. If another process already trains a job's experiment, the
+    job waits for it, and runs afterwards if the experiment is not finished. A waiting job counts
+    towards `at_once`.
+
+    SIGINT, SIGTERM and SIGHUP are passed on to the running jobs. The function then waits for these
+    jobs and starts no others. A second signal kills them. Processes that were not started here get
+    no signal.
 
     Args:
-        jobs: what to run, in this order.
-        at_once: how many at the same time, at the most.
-        num_done: how many have been finished before, for the view.
+        jobs: the jobs, in the order to run them.
+        at_once: the largest number of jobs that run at the same time.
+        num_done: the number of jobs finished earlier, shown in the progress.
     """
     outcome = Outcome()
     waiting = deque(jobs)
@@ -268,7 +272,7 @@ def run_jobs(jobs: Sequence[Job], *, at_once: int, num_done: int = 0) -> Outcome
 
 
 def _status(ended: _Running | _Elsewhere) -> str:
-    """Return how a job has ended; files that are damaged are a failure of it."""
+    """Return how a job ended; damaged files count as a failure."""
     try:
         return ended.status()
     except (UserError, OSError) as error:
@@ -277,9 +281,9 @@ def _status(ended: _Running | _Elsewhere) -> str:
 
 @contextmanager
 def _received_signals() -> Iterator[list[signal.Signals]]:
-    """Collect signals that ask to stop, in a list, instead of being ended by them.
+    """Collect stop signals in a list instead of being ended by them.
 
-    Those that this program was started to ignore (`nohup`) stay ignored.
+    Signals that were ignored when this program started (`nohup`) stay ignored.
     """
     received: list[signal.Signals] = []
 
@@ -299,7 +303,7 @@ def _received_signals() -> Iterator[list[signal.Signals]]:
 
 
 class _View:
-    """A bar of all jobs and one of each that runs, on a terminal; everywhere, lines of events."""
+    """On a terminal, one bar for all jobs and one for each running job; always, event lines."""
 
     def __init__(self, total: int, done: int, at_once: int) -> None:
         self._all = tqdm(
@@ -307,7 +311,7 @@ class _View:
             initial=done,
             desc="all",
             bar_format="{desc}: {percentage:.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]",
-            disable=None,  # where stderr is no terminal
+            disable=None,  # disabled if stderr is not a terminal
             leave=False,
             dynamic_ncols=True,
         )
@@ -330,7 +334,7 @@ class _View:
         self._all.close()
 
     def write(self, line: str) -> None:
-        """Print a line above the bars, at once also where it goes to a file."""
+        """Print a line above the bars; flush it, also if the output is a file."""
         tqdm.write(line)
         sys.stdout.flush()
 
@@ -353,7 +357,7 @@ class _View:
         self._bars[running.job.name] = position, bar
 
     def refresh(self, running: Sequence[_Running | _Elsewhere]) -> None:
-        """Move the bars to where the jobs are."""
+        """Update the bars with the jobs' progress."""
         if self._all.disable:
             return
         moved = 0.0
@@ -379,12 +383,12 @@ class _View:
         self._all.refresh()
 
     def not_started(self, job: Job, outcome: Outcome) -> None:
-        """Say that a job could not be started."""
+        """Print that a job could not be started."""
         self._done += 1
         self.write(f"{job.name}: {outcome.failed[job.name]} ({self._done} of {self._total})")
 
     def ended(self, ended: _Running | _Elsewhere, outcome: Outcome) -> None:
-        """Take a job's bar away, and say how it ended."""
+        """Remove a job's bar and print how it ended."""
         name = ended.job.name
         position, bar = self._bars.pop(name)
         self._free.append(position)

@@ -1,7 +1,7 @@
-"""A sweep: experiments that differ from a parent, and from each other, in the swept params alone.
+"""A sweep: experiments that differ from a parent, and from each other, only in the swept params.
 
-They are child directories of the parent, named by what differs, each with a `params.json` of its
-own: `train.py`, `visualize.py` and `compare.py` take them as any other experiment.
+Each is a child directory of the parent, named after the swept values, with its own `params.json`.
+`train.py`, `visualize.py` and `compare.py` treat it as any other experiment.
 """
 
 import itertools
@@ -30,12 +30,13 @@ from src.printable import printable
 from src.system.atomic import atomic_write
 
 MAX_CHILDREN = 10_000
-_MAX_NAME_BYTES = 255  # of a directory, on the file systems that there are
-_MAX_ERRORS = 20  # that are printed
+_MAX_NAME_BYTES = 255  # of a directory name, on common file systems
+_MAX_ERRORS = 20  # the most that are printed
 
-# The keys that say what `load_data` finds, and whether. `seed` deals it out to the splits.
+# The keys that determine what `load_data` loads and whether it succeeds. `seed` determines the
+# splits.
 DATA_KEYS = keys_read_by("dataset") | keys_with(Role.FINDS_DATA)
-# The keys that say whether that can be trained on.
+# The keys that determine whether the data can be trained on.
 FACT_KEYS = keys_with(Role.CHECKS_DATA)
 
 
@@ -45,8 +46,8 @@ class Child:
 
     Attributes:
         experiment: its directory.
-        values: the content of its `params.json`.
-        params: the same, checked, defaults filled in.
+        values: the contents of its `params.json`.
+        params: the same values, validated, with defaults filled in.
     """
 
     experiment: Experiment
@@ -55,12 +56,12 @@ class Child:
 
     @property
     def name(self) -> str:
-        """Its directory's name: `margin_0.5-triplet_strategy_batch_all`."""
+        """The name of its directory: `margin_0.5-triplet_strategy_batch_all`."""
         return self.experiment.model_dir.name
 
     @property
     def status(self) -> Status:
-        """`finished`, `diverged` or `collapsed`, which do not run again; else `to run`."""
+        """`finished`, `diverged` or `collapsed` if it does not run again; otherwise `to run`."""
         if self.experiment.is_finished(self.params):
             return Status.FINISHED
         status = (self.experiment.metrics() or {}).get("status")
@@ -71,11 +72,11 @@ class Child:
 def parse_param(text: str) -> tuple[str, list[Any]]:
     """Return the key and the values of `key=value,value`.
 
-    Values are JSON (`0.5`, `true`, `null`, `[1, 2]`, `{"shift": 2}`); what is not is text
+    Values are JSON (`0.5`, `true`, `null`, `[1, 2]`, `{"shift": 2}`); anything else is text
     (`batch_all`, `soft`).
 
     Raises:
-        UserError: there is no `=`, no key, an empty value, or a value twice.
+        UserError: `=` or the key is missing, a value is empty, or a value occurs twice.
     """
     key, equals, rest = text.partition("=")
     if not (key and equals) or key == "$schema":
@@ -89,7 +90,7 @@ def parse_param(text: str) -> tuple[str, list[Any]]:
             value, end = decoder.raw_decode(rest, position)
         except (ValueError, RecursionError):
             value, end = None, -1
-        if end != len(rest) and rest[end : end + 1] != ",":  # no JSON, or only its beginning
+        if end != len(rest) and rest[end : end + 1] != ",":  # not JSON, or only partly
             end = rest.find(",", position) if "," in rest[position:] else len(rest)
             value = rest[position:end]
         if value == "":
@@ -109,16 +110,17 @@ def parse_param(text: str) -> tuple[str, list[Any]]:
 def plan(
     parent_dir: Path, swept: Mapping[str, Sequence[Any]], num_seeds: int | None = None
 ) -> list[Child]:
-    """Return the experiments of a sweep: every combination of the values. Nothing is written.
+    """Return the experiments of a sweep: every combination of the values. Write nothing.
 
     Args:
-        parent_dir: a directory with the `params.json` that they are made from.
-        swept: the values of each key.
-        num_seeds: how many seeds, from the parent's on; None for the parent's alone.
+        parent_dir: the directory with the `params.json` that they are based on.
+        swept: the values of each swept key.
+        num_seeds: the number of seeds, counting up from the parent's; None for only the parent's
+            seed.
 
     Raises:
-        UserError: the params of the parent, or of any child, have errors; one line each. Or there
-            would be more than MAX_CHILDREN.
+        UserError: the params of the parent or of any child have errors (one line each), or there
+            would be more than MAX_CHILDREN children.
     """
     parent_path = Experiment(parent_dir).params_path
     parent = read_json_object(parent_path)
@@ -137,7 +139,7 @@ def plan(
     if num_seeds is not None:
         swept = {**swept, "seed": range(seed, seed + num_seeds)}
     if str(parent.get("$schema", "")).startswith("."):
-        parent = {**parent, "$schema": f"../{parent['$schema']}"}  # of a directory farther below
+        parent = {**parent, "$schema": f"../{parent['$schema']}"}  # one directory deeper
 
     children: dict[str, Child] = {}
     errors: list[tuple[str, str]] = []
@@ -151,7 +153,7 @@ def plan(
             )
         content = {**parent, **chosen}
         try:
-            params = check_params(content, Path("params.json"))  # which is not there yet
+            params = check_params(content, Path("params.json"))  # which does not exist yet
         except UserError as error:
             lines = str(error).split("\n")
             errors += [(name, line.removeprefix("params.json: ")) for line in lines]
@@ -168,10 +170,10 @@ def plan(
 
 
 def check_unchanged(children: Iterable[Child]) -> None:
-    """Refuse children whose directories hold experiments of other params.
+    """Raise `UserError` if a child's directory holds an experiment with other params.
 
     Raises:
-        UserError: the parent, or a child, was changed since; a line for each key and value.
+        UserError: the parent or a child was changed since; one line for each key and value.
     """
     errors: list[tuple[str, str]] = []
     for child in children:
@@ -197,19 +199,19 @@ def check_unchanged(children: Iterable[Child]) -> None:
 def check_data(
     children: Sequence[Child], data_dir: Path, *, afresh: bool, keeps_splits: bool
 ) -> None:
-    """Look at all that trainings read: every dataset, whether it suits, and every file of weights.
+    """Check all files that trainings read: datasets, whether they suit the params, and weights.
 
-    Data that several children share are loaded once.
+    Data that several children share are loaded only once.
 
     Args:
-        children: what is to be trained, or has been.
+        children: the experiments to train, or already trained.
         data_dir: the folder of all datasets.
-        afresh: whether what they have trained does not count.
-        keeps_splits: whether data that have changed since a training began are accepted.
+        afresh: whether earlier training of the children is discarded.
+        keeps_splits: whether to accept data that have changed since training began.
 
     Raises:
-        UserError: data are missing, wrong, not what a child's params say, or have changed since its
-            training began; a line for each.
+        UserError: data are missing, wrong, do not match a child's params, or have changed since its
+            training began; one line for each.
     """
     errors: list[tuple[str, str]] = []
     for group in tqdm(
@@ -239,13 +241,13 @@ def check_data(
 
 
 def _of_children(children: Sequence[Child], error: UserError) -> list[tuple[str, str]]:
-    """Return each line of an error, raised in the name of the first, for each child."""
+    """Return each line of an error for each child; the error names only the first child."""
     lines = [line.removeprefix(f"{children[0].name}: ") for line in str(error).split("\n")]
     return [(child.name, line) for line in lines for child in children]
 
 
 def _changed(children: Sequence[Child], now: DataRecord) -> list[tuple[str, str]]:
-    """Return what has changed in the data of those children that have trained."""
+    """Return what has changed in the data of the children that have trained."""
     errors = []
     for child in children:
         if child.experiment.latest_step() is None:
@@ -261,7 +263,7 @@ def _changed(children: Sequence[Child], now: DataRecord) -> list[tuple[str, str]
 
 
 def _grouped(children: Iterable[Child], keys: Collection[str]) -> list[list[Child]]:
-    """Return the children in groups whose params have the same values of `keys`."""
+    """Group the children whose params have the same values of `keys`."""
     groups: dict[str, list[Child]] = {}
     for child in children:
         values = child.params.model_dump(include=set(keys))
@@ -270,7 +272,7 @@ def _grouped(children: Iterable[Child], keys: Collection[str]) -> list[list[Chil
 
 
 def write_params(child: Child) -> None:
-    """Write the `params.json` of a child, unless it is there with the same content."""
+    """Write a child's `params.json`, unless it already exists with the same contents."""
     content = json.dumps(child.values, indent=2).encode() + b"\n"
     path = child.experiment.params_path
     if not path.is_file() or path.stat().st_size != len(content) or path.read_bytes() != content:
@@ -281,7 +283,7 @@ def write_params(child: Child) -> None:
 def _name(value: Any) -> str:
     """Return a value as part of a directory's name.
 
-    Nothing that a shell, or a URL of TensorBoard, would take for something else.
+    It has no character that is special in a shell or in a URL of TensorBoard.
     """
     return re.sub(r"[^A-Za-z0-9._-]+", "_", format_value(value).replace("e+", "e")).strip("_")
 
@@ -291,7 +293,7 @@ def _json(params: Params, key: str) -> str:
 
 
 def _one_line_each(errors: Sequence[tuple[str, str]]) -> str:
-    """Return `child: message` for every message, once: one bad value is in many children."""
+    """Return `child: message` once for every message: one bad value occurs in many children."""
     names: dict[str, list[str]] = {}
     for name, message in errors:
         names.setdefault(message, []).append(name)
