@@ -830,7 +830,7 @@ def test_committed_experiments_load_and_name_the_schema(path):
 def test_loading_imports_no_tensorflow(path):
     path.write_text(json.dumps(PUBLIC))
     code = (
-        "import sys; from pathlib import Path; from src.params.schema import load_params; "
+        "import sys; from pathlib import Path; from src.params.reading import load_params; "
         "load_params(Path(sys.argv[1])); "
         "print([name for name in sys.modules if 'tensorflow' in name or 'keras' in name])"
     )
