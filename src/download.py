@@ -1,16 +1,17 @@
 """Downloads the files of a dataset: `python -m src.download fashion_mnist [--data_dir data]`."""
 
-import importlib
-from collections.abc import Sequence
-from pathlib import Path
-
-from src.data.remote import RemoteFile, _is_present, fetch
-from src.registry import DATASETS
-from src.system.cli import program_parser, run
 from src.system.first_moments import end_silently
 
 if __name__ == "__main__":
     end_silently()  # before imports that take long
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from src.data.remote import RemoteFile, fetch, is_present
+from src.registry import DATASETS
+from src.system.cli import program_parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,7 +43,7 @@ def download(dataset: str, data_dir: Path) -> None:
         print(f"{dataset}: nothing to download; data/README.md says where it comes from")
         return
     folder = data_dir if data_dir.name == dataset else data_dir / dataset
-    absent = [remote for remote in remote_files if not _is_present(remote, folder)]
+    absent = [remote for remote in remote_files if not is_present(remote, folder)]
     if not absent:
         print(f"{dataset}: all {len(remote_files)} files are in {folder}, checksums right")
         return

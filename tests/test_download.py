@@ -105,12 +105,12 @@ def test_wrong_content(server, tmp_path):
 def test_sum_of_the_archive_itself(server, tmp_path):
     transferred = {"content_sha256": None, "sha256": hashlib.sha256(PACKED).hexdigest()}
     remote = dataclasses.replace(remote_file(server), **transferred)
-    assert not download._is_present(remote, tmp_path)
+    assert not download.is_present(remote, tmp_path)
     download.fetch(remote, tmp_path)
-    assert download._is_present(remote, tmp_path)
+    assert download.is_present(remote, tmp_path)
     # The same content, compressed otherwise, is another archive.
     (tmp_path / "whole.gz").write_bytes(gzip.compress(CONTENT, 1))
-    assert not download._is_present(remote, tmp_path)
+    assert not download.is_present(remote, tmp_path)
     wrong = dataclasses.replace(remote, sha256="0" * 64)
     assert_fails(wrong, tmp_path / "data", "sha256", "; " + "0" * 64 + " is accepted")
 
@@ -135,7 +135,7 @@ def test_full_disk(server, monkeypatch, tmp_path):
     def full_disk(path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(download, "atomic_write", full_disk)
+    monkeypatch.setattr("src.data.remote.atomic_write", full_disk)
     assert_fails(remote_file(server), tmp_path / "data", os.strerror(errno.ENOSPC))
 
 

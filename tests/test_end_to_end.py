@@ -301,7 +301,7 @@ def test_visualize_embeddings_that_are_not_finite_is_refused(trained, data_dir, 
         return np.full((len(split), 8), np.nan, np.float32)
 
     monkeypatch.setattr("visualize._embed", lambda *_, **__: broken)
-    monkeypatch.setattr("src.projector.view.cached", lambda path, key, compute: compute())
+    monkeypatch.setattr("src.projector.view.cached", lambda path, key, compute, *_: compute())
     with pytest.raises(UserError, match="row 0 has NaN or infinity"):
         run_visualize(trained, data_dir)
 
@@ -335,7 +335,7 @@ def test_the_console_is_quiet(make_experiment, data_dir):
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0].endswith("mnist (200 train, 40 validation, 60 test), batch_all")
-    assert lines[1].startswith("  4 classes, 0 to 9; ")
+    assert lines[1].startswith("  4 classes, 0 to 3; ")
     assert lines[2].startswith("  train: ") and lines[3] == "  7 steps an epoch, 14 in all"
     assert lines[4].startswith("epoch 1  step 7  validation: map_at_r_within ")
     assert lines[5].startswith("epoch 2  step 14  validation: map_at_r_within ")

@@ -100,7 +100,7 @@ class TestProgressBar:
 
     def test_counts_images_from_the_step_of_the_checkpoint(self, tmp_path, monkeypatch):
         images = []
-        monkeypatch.setattr("model.hooks.hooks.tqdm.update", lambda bar, n: images.append(n))
+        monkeypatch.setattr("tqdm.tqdm.update", lambda bar, n: images.append(n))
         bar = ProgressBar("train", 40, seen=28, model_dir=str(tmp_path), save_summary_steps=2)
         scripted_run([bar], [0.5] * 3, start=7)
         assert images == [4, 4, 4]
@@ -451,7 +451,7 @@ def test_progress_is_written_for_others_to_read(tmp_path, monkeypatch):
     """Each step takes a second; it is written every 2 s, and at the end."""
     written = []
     clock = iter(range(100))
-    monkeypatch.setattr("model.hooks.hooks.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("model.hooks.progress.time.perf_counter", lambda: float(next(clock)))
     monkeypatch.setattr(Experiment, "save_progress", lambda self, p: written.append(p))
     scripted_run([ProgressFile(Experiment(tmp_path), 15, 2.0)], [5.0, 4.0, 3.0, 2.0, 1.0], start=10)
     assert [(p["step"], p["loss"]) for p in written] == [

@@ -217,7 +217,7 @@ def test_stopped_while_a_program_is_imported(program, number):
 
 
 @pytest.mark.parametrize(
-    "moment", ["tensorflow.python.framework.ops", "tf_keras", "model.hooks.hooks"]
+    "moment", ["tensorflow.python.framework.ops", "tf_keras", "model.hooks.alarms"]
 )
 def test_stopped_while_tensorflow_is_imported(make_experiment, data_dir, moment):
     arguments = ["--model_dir", str(make_experiment()), "--data_dir", str(data_dir)]

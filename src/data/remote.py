@@ -95,7 +95,7 @@ def fetch(remote: RemoteFile, folder: Path) -> Path:
     return path
 
 
-def _is_present(remote: RemoteFile, folder: Path) -> bool:
+def is_present(remote: RemoteFile, folder: Path) -> bool:
     """Return whether the published file is present and its checksum matches."""
     try:
         found, expected = _sha256(remote, folder / remote.name)
