@@ -15,10 +15,16 @@ from src.comparing.formats import for_console
 from src.comparing.results import read_result
 from src.errors import SweepFailed, UserError
 from src.experiment.status import Status
-from src.printable import printable
 from src.sweeping.local import Job, run_jobs
 from src.sweeping.plan import Child, check_data, check_unchanged, parse_param, plan, write_params
-from src.system.cli import add_data_dir, add_keep_splits, positive_int, program_parser, run
+from src.system.cli import (
+    add_data_dir,
+    add_keep_splits,
+    positive_int,
+    print_warnings,
+    program_parser,
+    run,
+)
 from src.system.lock import one_writer
 
 EXAMPLES = """\
@@ -105,8 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _check_not_training(to_run)
         for child in to_run:
             with one_writer(child.experiment.model_dir):
-                for line in child.experiment.overwrite():
-                    print(f"warning: {printable(line)}", flush=True)
+                print_warnings(child.experiment.overwrite())
     for child in to_run:
         write_params(child)
     outcome = run_jobs(jobs, at_once=args.jobs, num_done=num_ended)

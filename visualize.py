@@ -24,12 +24,18 @@ from src.errors import UserError
 from src.experiment.data_record import load_recorded
 from src.experiment.experiment import Experiment
 from src.params.schema import Params
-from src.printable import printable
 from src.projector.files import MAX_POINTS, TITLES, write_evolution, write_projector
 from src.projector.sprite import MAX_SHEET_SIDE
 from src.projector.tensorboard import tensorboard, wait_for_interrupt
 from src.projector.view import Embed, View, Viewer
-from src.system.cli import add_keep_splits, experiment_parser, quiet_console, run, whole_number
+from src.system.cli import (
+    add_keep_splits,
+    experiment_parser,
+    print_warnings,
+    quiet_console,
+    run,
+    whole_number,
+)
 from src.system.progress import phase, progress_bar
 
 EVOLUTION_POINTS = 5_000
@@ -111,8 +117,7 @@ def _load(
         loaded = load_recorded(
             params, data_dir, experiment, begins=False, keeps_splits=keeps_splits
         )
-    for warning in loaded.warnings:
-        print(f"warning: {printable(warning)}")
+    print_warnings(loaded.warnings)
     splits = hold_out(loaded.data.splits, params, experiment.params_path)
     return {name: split for name, split in splits.items() if name in {*names, "train"}}
 

@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from src.system.cli import experiment_parser, positive_int, program_parser, whole_number
+from src.system.cli import (
+    experiment_parser,
+    positive_int,
+    print_warnings,
+    program_parser,
+    whole_number,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -496,7 +502,5 @@ def test_numbers_in_a_range(text, fits):
 
 
 def test_a_warning_is_one_line_whatever_it_names(capsys):
-    from model.training import run
-
-    run._warn(["da\x1b[2Jta/\u202epics: odd\nerror: x"])
+    print_warnings(["da\x1b[2Jta/\u202epics: odd\nerror: x"])
     assert capsys.readouterr().out == ("warning: da\\x1b[2Jta/\\u202epics: odd\\nerror: x\n")

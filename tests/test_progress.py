@@ -69,6 +69,15 @@ def test_on_a_terminal_that_does_not_know_its_size(monkeypatch):
     assert b"starting TensorFlow ..." in text
 
 
+def test_a_name_from_outside_is_shown_as_it_is(monkeypatch):
+    terminal = on_terminal(monkeypatch)
+    with phase("reading a{b}\x1b[2J"):
+        deadline = time.monotonic() + 10
+        while "reading a{b}\\x1b[2J ..." not in terminal.getvalue():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
 def test_what_is_quick_does_not_flash(monkeypatch):
     terminal = on_terminal(monkeypatch, delay=0.5)
     with progress_bar("quick", 3) as bar:

@@ -4,7 +4,7 @@ TensorFlow is imported only after params and data have been validated.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +20,7 @@ from src.experiment.facts import check_facts, check_training, describe
 from src.experiment.status import Status
 from src.experiment.table import format_splits, queries_notes
 from src.params.schema import Params
-from src.printable import printable
-from src.system.cli import quiet_console
+from src.system.cli import print_warnings, quiet_console
 from src.system.lock import one_writer
 from src.system.progress import phase
 from src.system.signals import Stopped
@@ -79,7 +78,7 @@ class _Run:
         """Train and evaluate as `run` describes."""
         experiment, params = self.experiment, self.params
         if not self.overwrite:
-            _warn(experiment.set_damaged_aside())
+            print_warnings(experiment.set_damaged_aside())
             self._repair_checkpoints()
             experiment.check_resumable(params)
         begins = self.overwrite or experiment.latest_step() is None  # after the repair
@@ -113,7 +112,7 @@ class _Run:
             with self._quiet_console():
                 from model.training.checkpoints import repair
 
-                _warn(repair(self.experiment.model_dir))
+                print_warnings(repair(self.experiment.model_dir))
 
     def _say_finished(self) -> None:
         metrics = self.experiment.metrics() or {}
@@ -123,10 +122,10 @@ class _Run:
     def _check_data(self, loaded: Loaded) -> dict[str, Split]:
         """Print a description of the data and warnings; return the splits to train on."""
         data, path = loaded.data, self.experiment.params_path
-        _warn([*loaded.warnings, *data.warnings])  # before an error that they may explain
-        _warn(check_facts(self.params, data.splits, path))
+        print_warnings([*loaded.warnings, *data.warnings])  # before an error that they may explain
+        print_warnings(check_facts(self.params, data.splits, path))
         splits = hold_out(data.splits, self.params, path)
-        _warn(check_training(self.params, splits, path))
+        print_warnings(check_training(self.params, splits, path))
         sizes = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
         print(
             f"{self.experiment.model_dir}: {self.params.dataset} ({sizes}), "
@@ -150,7 +149,7 @@ class _Run:
             except UserError as error:
                 raise UserError(f"{self.experiment.params_path}: {error}") from None
             initial_weights = read_weights(self.params, weights) if weights else None
-        _warn(self.experiment.overwrite() if self.overwrite else self.experiment.begin())
+        print_warnings(self.experiment.overwrite() if self.overwrite else self.experiment.begin())
         return initial_weights
 
     def _train_and_evaluate(
@@ -239,9 +238,3 @@ class _Run:
             step = self.experiment.latest_step() or 0
             print(f"stopped at step {step}; the same command goes on from there")
             raise
-
-
-def _warn(lines: Iterable[str]) -> None:
-    """Print a warning for each line."""
-    for line in lines:
-        print(f"warning: {printable(line)}", flush=True)

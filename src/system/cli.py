@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -100,6 +100,12 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
 
 
 positive_int = whole_number(1)
+
+
+def print_warnings(lines: Iterable[str]) -> None:
+    """Print one warning per line, with names from outside escaped."""
+    for line in lines:
+        print(f"warning: {printable(line)}", flush=True)
 
 
 def run(main: Callable[[], None]) -> None:

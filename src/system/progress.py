@@ -67,7 +67,8 @@ def phase(name: str) -> Iterator[None]:
 def _show(name: str, has_ended: threading.Event, console: TextIO) -> None:
     if DELAY and has_ended.wait(DELAY):
         return
-    bar_format = f"{name} ... {{elapsed}}"
+    shown = printable(name).replace("{", "{{").replace("}", "}}")  # tqdm formats the text
+    bar_format = f"{shown} ... {{elapsed}}"
     bar = tqdm(bar_format=bar_format, leave=False, file=console, **_shape(console))
     bar.start_t -= DELAY
     while not has_ended.wait(_REFRESH_EVERY_SECONDS):
