@@ -29,7 +29,7 @@ test: install ## every test
 # Two files of unequal length: a process that is done takes tests of the other's.
 test-tf215: ## the losses and the end-to-end tests on TensorFlow 2.15.1 (Python 3.10 or 3.11)
 	@sh setup_venv.sh .venv-tf215 requirements-tf215.lock "$(PYTHON215)" 3.10 3.11 PYTHON215
-	.venv-tf215/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal tests/test_end_to_end.py tests/test_triplet_strategies.py
+	.venv-tf215/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal tests/test_end_to_end.py tests/triplet_strategies/test_triplet_strategies.py
 
 # PyTorch's builds differ by machine; this one is for the processor alone. Elsewhere, for example:
 # make bench-mining TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"

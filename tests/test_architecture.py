@@ -178,6 +178,11 @@ def test_few_files_are_loose():
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=relative)
+def test_tests_mirror_the_folders():
+    folders = {path.parent.name for path in (ROOT / "tests").rglob("test_*.py")} - {"tests"}
+    assert folders <= {path.parent.name for path in SRC + MODEL} - {"src"}
+
+
 def test_programs_are_joined_by_files_not_by_imports(path):
     assert not imported(path) & {program.stem for program in PROGRAMS}
 

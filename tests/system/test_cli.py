@@ -19,7 +19,7 @@ from src.system.cli import (
     whole_number,
 )
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 PREAMBLE = """
 import os, signal, sys

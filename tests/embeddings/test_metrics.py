@@ -253,7 +253,7 @@ def test_a_split_of_almost_nothing(size, recwarn):
 
 
 class TestAgainstPytorchMetricLearning:
-    """`make bench` installs it; tests/test_metrics.py then runs in .venv-bench as well."""
+    """`make bench` installs it; this file then runs in .venv-bench as well."""
 
     PAIRS = {
         "mean_average_precision_at_r": "map_at_r",

@@ -11,7 +11,7 @@ from src.params.reading import load_params
 from src.params.schema import Params
 from src.registry import NETWORKS, look_up
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 IMAGES = np.random.default_rng(0).random((6, 12, 16, 1)).astype(np.float32)
 # Small networks, each by its own keys.
 SMALL = {
@@ -142,7 +142,7 @@ def test_too_many_blocks_for_the_images():
         embed(Params(num_blocks=5))
 
 
-# keras_application; with weights in tests/test_pretrained.py
+# keras_application; with weights in tests/model/test_pretrained.py
 
 APPLICATION = {"network": "keras_application", "application": "MobileNet"}
 

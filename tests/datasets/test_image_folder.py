@@ -22,7 +22,7 @@ from src.errors import UserError
 from src.params.schema import Params
 from src.printable import printable
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 
 

@@ -8,8 +8,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from figure_data import data_of
+from hostile_names import HOSTILE
 from PIL import Image
-from test_drawing import HOSTILE
 
 from src.data.split import Split
 from src.drawing.animation import write_gif
@@ -25,35 +26,6 @@ from src.figures.mistakes import all_mistaken, most_mistaken
 from src.figures.triplets import extreme_triplets, triplet_distances, triplet_losses
 from src.params.schema import Params
 from src.registry import FIGURES, LIVE_FIGURES
-
-CURVES = {
-    "training": {"loss": ([1, 51, 101], [1.0, 0.5, 0.3]), "fraction_positive": ([1], [0.9])},
-    "validation": {"loss": ([100], [0.6]), "fraction_positive": ([100], [0.4])},
-}
-
-
-def data_of(size=60, num_classes=4, *, names=None, channels=1, spread=1.0, seed=0, **params):
-    """An experiment whose classes overlap a little."""
-    rng = np.random.default_rng(seed)
-    labels = np.concatenate([np.arange(num_classes), rng.integers(num_classes, size=size)])
-    labels = labels[:size].astype(np.int32)
-    centers = spread * rng.normal(size=(num_classes, 6))
-    embeddings = (centers[labels] + 0.5 * rng.normal(size=(size, 6))).astype(np.float32)
-    images = rng.integers(256, size=(size, 9, 7, channels), dtype=np.uint8)
-    class_names = tuple(names or map(str, range(num_classes)))
-    return FigureData(
-        experiment="experiments/x",
-        split_name="test",
-        split=Split(images, labels, class_names),
-        embeddings=embeddings,
-        params=Params(**params),
-        step=101,
-        num_examples=size,
-        layouts={"pca": pca(embeddings), "tsne": embeddings[:, :2], "umap": embeddings[:, 1:3]},
-        untrained=rng.normal(size=(size, 6)).astype(np.float32),
-        curves=CURVES,
-        metrics={"test": {"loss": 0.25, "recall_at_1_within": 0.875}},
-    )
 
 
 def ink(picture):

@@ -16,7 +16,7 @@ from src.params.reading import format_value, load_params, save_params
 from src.params.reference import SCHEMA_PATH, TABLE_PATH, json_schema, markdown
 from src.params.schema import DURATION_KEYS, Augment, Params, Role, keys_with
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 # Written by hand: per key the values just inside its range, those just outside, and its words.
 POSITIVE = ([1e-9, 1, 1e6], [0, -0.5], "a number greater than 0")

@@ -14,7 +14,7 @@ from src.errors import UserError
 from src.experiment.experiment import Experiment
 from src.params.schema import Params
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

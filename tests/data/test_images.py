@@ -73,7 +73,7 @@ def test_posed_images_are_turned_one_by_one_as_they_are_together():
 
 
 def test_nothing_asks_of_which_kind_images_are():
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     for top in ("src", "model"):
         for path in (root / top).rglob("*.py"):
             text = path.read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ import pytest
 from src.experiment.experiment import Experiment
 from src.sweeping.local import Job, run_jobs, threads_environment
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from src.system.signals import Stopped, StopRequest, stops_at_once
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import sys
 import time
 
 import numpy as np
-from test_figures import data_of
+from figure_data import data_of
 
 from src.data.split import Split
 from src.embeddings import layouts

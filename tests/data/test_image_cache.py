@@ -26,7 +26,7 @@ from src.data.images import MappedImages
 from src.errors import UserError
 from src.system.cache import load_arrays, save_arrays
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NAMES = [f"{name}/{number}.bmp" for name in ("red", "blue") for number in range(4)]
 SIZE = 6
 

@@ -19,7 +19,7 @@ from src.errors import UserError
 from src.system import lock
 from src.system.lock import LOCK_FILE, in_turn, one_writer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 HOLD = """
 import sys

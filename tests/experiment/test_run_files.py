@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import pytest
-from test_experiment import FOREIGN, GENERATED, files, write_checkpoint
+from experiment_files import FOREIGN, GENERATED, files, write_checkpoint
 
 from src.comparing.results import read_result
 from src.errors import UserError

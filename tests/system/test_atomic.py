@@ -18,7 +18,7 @@ from src.errors import UserError
 from src.system import atomic, flock
 from src.system.atomic import atomic_write, process_exists
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 class Stop(Exception):

@@ -15,7 +15,7 @@ from src.errors import UserError
 from src.params.schema import Params
 from src.registry import DATASETS, look_up
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 PARAMS = Params()
 MNIST_LAYOUT = {"mnist": mnist.load, "fashion_mnist": fashion_mnist.load}
 

@@ -149,7 +149,7 @@ def test_a_file_that_cannot_be_read_is_moved_away(tmp_path):
 
 def test_names_of_checkpoints_are_known_in_one_file():
     """Elsewhere they stand in docstrings and messages alone, between backticks."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     files = [path for top in ("src", "model") for path in (root / top).rglob("*.py")]
     found = {
         path.relative_to(root).as_posix()

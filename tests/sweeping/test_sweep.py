@@ -37,7 +37,7 @@ from src.sweeping.plan import (
 )
 from src.system.lock import one_writer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
