@@ -177,12 +177,12 @@ def test_few_files_are_loose():
     assert len(loose) <= 6
 
 
-@pytest.mark.parametrize("path", PROGRAMS, ids=relative)
 def test_tests_mirror_the_folders():
     folders = {path.parent.name for path in (ROOT / "tests").rglob("test_*.py")} - {"tests"}
     assert folders <= {path.parent.name for path in SRC + MODEL} - {"src"}
 
 
+@pytest.mark.parametrize("path", PROGRAMS, ids=relative)
 def test_programs_are_joined_by_files_not_by_imports(path):
     assert not imported(path) & {program.stem for program in PROGRAMS}
 
