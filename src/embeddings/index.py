@@ -1,0 +1,147 @@
+"""Finds the nearest of many embeddings, again and again: an exact index that stays in memory.
+
+Squared distances are estimated in float32, by products of matrices. The error of an estimate has a
+bound. Every embedding that this bound cannot rule out is a candidate, and the distances of all
+candidates are computed in float64. So the result is exact.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+# Embeddings in a block: with 64 queries, the block's estimates take 1 MiB and stay in the cache.
+_BLOCK_SIZE = 1 << 12
+
+# Queries that are searched together.
+_MAX_QUERIES = 64
+
+_NUM_THREADS = min(os.cpu_count() or 1, 8)
+
+# With more candidates than this in a block, times K, only the nearest K of each query are kept. So
+# equal embeddings do not fill the memory.
+_MAX_CANDIDATES = 256
+
+# One embedding in this many is in the sample that gives the first bound.
+_SAMPLE_STEP = 16
+
+
+class Index:
+    """An exact index of embeddings by Euclidean distance. Searches may run in several threads."""
+
+    def __init__(self, embeddings: NDArray[np.float32]) -> None:
+        """Take the embeddings; they are copied only if they lie far from the origin.
+
+        Args:
+            embeddings: float32 [N, D], finite. They must not change afterwards.
+        """
+        self._embeddings = self._centred = np.ascontiguousarray(embeddings)
+        self._origin = np.zeros(embeddings.shape[1], np.float32)
+        self._squares = _squares(self._centred)
+        if len(embeddings):
+            mean = embeddings.mean(axis=0, dtype=np.float64).astype(np.float32)
+            # Far from the origin, |q|^2 - 2 q.x + |x|^2 cancels, and little would be ruled out.
+            if mean @ mean > 0.9 * self._squares.mean():
+                self._origin, self._centred = mean, self._embeddings - mean
+                self._squares = _squares(self._centred)
+        self._longest = float(np.sqrt(self._squares.max(initial=0)))
+        self._blas = ThreadpoolController()
+
+    def __len__(self) -> int:
+        """Return the number of embeddings, N."""
+        return len(self._embeddings)
+
+    def search(
+        self, queries: NDArray[np.float32], count: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Find each query's K nearest embeddings and their distances, nearest first.
+
+        Args:
+            queries: float32 [Q, D], finite.
+            count: the desired K. If there are fewer embeddings, K is their number.
+
+        Returns:
+            Rows, int [Q, K], and Euclidean distances, float64 [Q, K]. In a tie, the first row
+            comes first.
+        """
+        count = min(count, len(self))
+        rows = np.empty((len(queries), count), np.intp)
+        distances = np.empty((len(queries), count))
+        if count:
+            # One BLAS thread per product: BLAS threads wait in busy loops and slow down ours.
+            with (
+                self._blas.limit(limits=1, user_api="blas"),
+                ThreadPoolExecutor(_NUM_THREADS) as threads,
+            ):
+                for start in range(0, len(queries), _MAX_QUERIES):
+                    part = slice(start, start + _MAX_QUERIES)
+                    self._search(threads, queries[part], rows[part], distances[part])
+        return rows, distances
+
+    def _search(
+        self,
+        threads: ThreadPoolExecutor,
+        queries: NDArray[np.float32],
+        rows: NDArray[np.intp],
+        distances: NDArray[np.float64],
+    ) -> None:
+        """Write the nearest rows of some queries, and their distances."""
+        count = rows.shape[1]
+        centred = queries - self._origin
+        left = -2 * centred
+        norms = np.sqrt(_squares(centred).astype(np.float64))
+        # A product of D terms in float32 errs by at most D u |q| |x| (Higham, Accuracy and
+        # Stability of Numerical Algorithms, section 3.1); centring, the norm and the sum err too.
+        unit = 2.0**-24
+        slack = 2 * (len(self._origin) + 8) * unit * (norms + self._longest) ** 2
+        limits = (self._upper_bounds(threads, left, count) + 2 * slack).astype(np.float32)
+        limits = np.nextafter(limits, np.float32(np.inf))
+
+        def within(start: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+            estimates = self._estimates(left, start, start + _BLOCK_SIZE)
+            query, row = np.nonzero(estimates <= limits[:, None])
+            row += start
+            if len(row) <= _MAX_CANDIDATES * count:
+                return query, row
+            kept = [self._nearest(x, row[query == i], count)[0] for i, x in enumerate(queries)]
+            return np.repeat(np.arange(len(queries)), [len(x) for x in kept]), np.concatenate(kept)
+
+        found = threads.map(within, range(0, len(self), _BLOCK_SIZE))
+        of_query, candidates = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        for i, query in enumerate(queries):
+            rows[i], distances[i] = self._nearest(query, candidates[of_query == i], count)
+
+    def _nearest(
+        self, query: NDArray[np.float32], rows: NDArray[np.intp], count: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Return the nearest of some rows, ascending int [C], and their distances, as `search`."""
+        difference = self._embeddings[rows].astype(np.float64) - query
+        squared = np.einsum("cd,cd->c", difference, difference)
+        order = np.argsort(squared, kind="stable")[:count]
+        return rows[order], np.sqrt(squared[order])
+
+    def _upper_bounds(
+        self, threads: ThreadPoolExecutor, left: NDArray[np.float32], count: int
+    ) -> NDArray[np.float64]:
+        """Return for each query an estimate that those of at least K embeddings do not exceed.
+
+        It is the largest of the minima of K parts of a sample. The parts have no row in common.
+        """
+        length = min(len(self) // count, max(_BLOCK_SIZE, len(self) // _SAMPLE_STEP) // count + 1)
+        starts = [part * len(self) // count for part in range(count)]
+        minima = threads.map(
+            lambda start: self._estimates(left, start, start + length).min(axis=1), starts
+        )
+        return np.max(list(minima), axis=0).astype(np.float64)
+
+    def _estimates(self, left: NDArray[np.float32], start: int, stop: int) -> NDArray[np.float32]:
+        """Return |x|^2 - 2 q.x for some rows x and all queries q, float32 [Q, stop - start]."""
+        estimates = left @ self._centred[start:stop].T
+        estimates += self._squares[start:stop]
+        return estimates
+
+
+def _squares(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.einsum("nd,nd->n", x, x)
