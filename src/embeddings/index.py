@@ -41,10 +41,11 @@ class Index:
         self._origin = np.zeros(embeddings.shape[1], np.float32)
         self._squares = _squares(self._centred)
         if len(embeddings):
-            mean = embeddings.mean(axis=0, dtype=np.float64).astype(np.float32)
+            mean = embeddings.mean(axis=0, dtype=np.float64)
             # Far from the origin, |q|^2 - 2 q.x + |x|^2 cancels, and little would be ruled out.
-            if mean @ mean > 0.9 * self._squares.mean():
-                self._origin, self._centred = mean, self._embeddings - mean
+            if mean @ mean > 0.9 * self._squares.mean(dtype=np.float64):
+                self._origin = mean.astype(np.float32)
+                self._centred = self._embeddings - self._origin
                 self._squares = _squares(self._centred)
         self._longest = float(np.sqrt(self._squares.max(initial=0)))
         self._blas = ThreadpoolController()
@@ -101,7 +102,7 @@ class Index:
 
         def within(start: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
             estimates = self._estimates(left, start, start + _BLOCK_SIZE)
-            query, row = np.nonzero(estimates <= limits[:, None])
+            query, row = np.nonzero(~(estimates > limits[:, None]))  # NaN: it overflowed, keep it
             row += start
             if len(row) <= _MAX_CANDIDATES * count:
                 return query, row
@@ -134,12 +135,14 @@ class Index:
         minima = threads.map(
             lambda start: self._estimates(left, start, start + length).min(axis=1), starts
         )
-        return np.max(list(minima), axis=0).astype(np.float64)
+        largest: NDArray[np.float64] = np.max(list(minima), axis=0).astype(np.float64)
+        return largest
 
     def _estimates(self, left: NDArray[np.float32], start: int, stop: int) -> NDArray[np.float32]:
         """Return |x|^2 - 2 q.x for some rows x and all queries q, float32 [Q, stop - start]."""
-        estimates = left @ self._centred[start:stop].T
-        estimates += self._squares[start:stop]
+        with np.errstate(over="ignore", invalid="ignore"):
+            estimates: NDArray[np.float32] = left @ self._centred[start:stop].T
+            estimates += self._squares[start:stop]
         return estimates
 
 
