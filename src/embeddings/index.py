@@ -147,4 +147,5 @@ class Index:
 
 
 def _squares(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.einsum("nd,nd->n", x, x)
+    squares: NDArray[np.float32] = np.einsum("nd,nd->n", x, x)
+    return squares
