@@ -17,7 +17,10 @@ from src.data.file_kinds import name_kind
 from src.data.pixels import BadImage, read_pixels
 from src.printable import printable
 
-__all__ = ["MAX_PIXELS", "MAX_SIDE", "BadImage", "decode", "decode_file", "is_passed_over"]
+__all__ = [
+    *("MAX_PIXELS", "MAX_SIDE", "BadImage"),
+    *("decode", "decode_file", "is_passed_over", "thumbnail_file"),
+]
 
 MAX_PIXELS = 89_478_485
 """The most pixels of a stored picture. Pillow's decompression-bomb threshold; 268 MB as RGB."""
@@ -111,6 +114,13 @@ def decode_file(file: IO[bytes], *, size: int, mode: str, resize: str) -> NDArra
         said = printable(" ".join(str(error).split()))
         raise BadImage(said or type(error).__name__) from None
     return np.asarray(image, np.uint8).reshape(size, size, -1)
+
+
+def thumbnail_file(file: IO[bytes], side: int) -> Image.Image:
+    """Read a picture that `decode_file` accepts, RGB, at most `side` pixels a side."""
+    picture = _read_any(file, side, "RGB")
+    picture.thumbnail((side, side))
+    return picture
 
 
 def _read_any(file: IO[bytes], size: int, mode: str) -> Image.Image:

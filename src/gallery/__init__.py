@@ -1,0 +1,1 @@
+"""Uses an embedding: known classes, queries, and the unknown."""
