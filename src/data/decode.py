@@ -18,8 +18,13 @@ from src.data.pixels import BadImage, read_pixels
 from src.printable import printable
 
 __all__ = [
-    *("MAX_PIXELS", "MAX_SIDE", "BadImage"),
-    *("decode", "decode_file", "is_passed_over", "thumbnail_file"),
+    "MAX_PIXELS",
+    "MAX_SIDE",
+    "BadImage",
+    "decode",
+    "decode_file",
+    "is_passed_over",
+    "thumbnail_file",
 ]
 
 MAX_PIXELS = 89_478_485
