@@ -150,6 +150,11 @@ class Experiment:
         return self.model_dir / "projector" / "points.parquet"
 
     @property
+    def gallery_path(self) -> Path:
+        """The gallery of known classes, which `gallery.py` writes. A new training keeps it."""
+        return self.model_dir / "gallery.sqlite"
+
+    @property
     def cache_dir(self) -> Path:
         """The folder where `visualize.py` caches slow computations."""
         return self.model_dir / "projector" / "cache"
