@@ -160,9 +160,7 @@ class Gallery:
             )
         with self._lock:
             if self._embed is None:
-                self._embed = load_embedder(
-                    self.experiment, self.params, self.identity.image_shape
-                )
+                self._embed = load_embedder(self.experiment, self.params, self.identity.image_shape)
         return self._embed(images)
 
     def add(
