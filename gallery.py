@@ -1,4 +1,4 @@
-"""Keep the known classes of an experiment: `python gallery.py build --model_dir experiments/demo`."""
+"""Keep the known classes of an experiment, for example `python gallery.py list --model_dir DIR`."""
 
 from src.system.first_moments import end_silently
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from src.gallery.verdict import Verdicts
 
 from src.data.class_names import listed
 from src.data.holdout import hold_out
@@ -33,8 +34,6 @@ from src.gallery.sources import (
     unlabelled,
 )
 from src.gallery.store import Store, open_store
-from src.gallery.verdict import Verdicts
-from src.params.schema import Params
 from src.printable import printable
 from src.registry import did_you_mean
 from src.system.cli import (

@@ -31,7 +31,8 @@ def near_duplicates(store: Store) -> list[str]:
             asking = np.arange(start, min(start + _BLOCK_SIZE, len(snapshot)))
             rows = snapshot.nearest(pictures.embeddings[asking], _NUM_NEIGHBOURS + 1).rows
             of_others = pictures.labels[rows] != pictures.labels[asking, None]
-            for one, other in zip(np.repeat(asking, of_others.sum(axis=1)), rows[of_others]):
+            asked = np.repeat(asking, of_others.sum(axis=1))
+            for one, other in zip(asked, rows[of_others], strict=True):
                 suspects.add((min(one, other), max(one, other)))
             bar.update(len(asking))
     lines = []
