@@ -1,0 +1,1 @@
+"""The gallery: pictures of known classes, against which others are compared."""
