@@ -1,1 +1,1 @@
-"""Uses an embedding: known classes, queries, and the unknown."""
+"""The gallery: pictures of known classes, against which others are compared."""
