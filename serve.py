@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
 import argparse
 import ipaddress
+import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,3 +60,87 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{gallery.store.where}: {size} pictures")
         print(f"Open http://{args.host}:{args.port}\nCtrl-C ends it.", flush=True)
         uvicorn.Server(config).run()
+
+
+def require_packages() -> None:
+    """Refuse to start without the packages of the extra `serve`.
+
+    Raises:
+        UserError: a package is missing.
+    """
+    try:
+        import fastapi  # noqa: F401
+        import fastapi_offline  # noqa: F401
+        import multipart  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"serve.py: a package cannot be imported ({error}); accepted: an environment with the "
+            'extra serve (pip install ".[serve]")'
+        ) from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        raise UserError(
+            f"--host: found {host:.100}; accepted: an address of this machine, such as 127.0.0.1 "
+            "or 0.0.0.0"
+        ) from None
+
+
+def _token(path: Path | None) -> str | None:
+    """Return the token in a file; the file is made, with a new one, if it is missing."""
+    if path is None:
+        return None
+    try:
+        token = read_regular(path, 1000).decode("ascii", "replace").strip()
+    except FileNotFoundError:
+        token = secrets.token_urlsafe(32)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w") as file:
+            file.write(f"{token}\n")
+        print(f"wrote a new token to {path}")
+    if not 16 <= len(token) <= 200 or not token.isprintable():
+        raise UserError(f"{path}: no token; accepted: one line of 16 to 200 characters of ASCII")
+    return token
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = program_parser(
+        "Serve a gallery over HTTP, with a page: query, enrol, remove.", EXAMPLES
+    )
+    add_experiment(parser)
+    add_gallery(parser)
+    parser.add_argument(
+        "--port", type=whole_number(1, 2**16 - 1), default=8000, help="the port (default: 8000)"
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="the address to listen at (default: 127.0.0.1, this machine alone); others need "
+        "--token_file",
+    )
+    parser.add_argument(
+        "--allow_host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="with --host: a name by which the service is called; others are refused (default: "
+        "every name is accepted)",
+    )
+    parser.add_argument(
+        "--token_file",
+        type=Path,
+        metavar="FILE",
+        help="a file with the token that every change must bring; made if it is missing",
+    )
+    parser.add_argument("--verbose", action="store_true", help="print each request")
+    return parser
+
+
+if __name__ == "__main__":
+    run(main)
