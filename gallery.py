@@ -132,12 +132,12 @@ def _add(args: argparse.Namespace) -> None:
         )
         name = printable(args.class_name)
         new = [result.id for result in added if result.is_new]
-        print(f"{name}: {len(new)} added" + (f", ids {_ranges(new)}" if new else ""))
+        print(f"{name}: {counted(len(new), 'picture')} added" + (f": #{_ranges(new)}" if new else ""))
         for picture, result in zip(given, added, strict=True):
             where = printable(picture.place.name)
             if not result.is_new:
                 print(f"  {where}: already there, #{result.id}")
-            if result.also_in:
+            elif result.also_in:
                 others = ", ".join(map(printable, result.also_in))
                 print(f"  warning: {where}: the same picture is also in {others}")
 
@@ -157,7 +157,7 @@ def _remove(args: argparse.Namespace) -> None:
         count = store.remove_class(args.class_name)
         if not count:
             raise _no_class(store, args.class_name)
-        print(f"removed {printable(args.class_name)}: {count} pictures")
+        print(f"removed {printable(args.class_name)}: {counted(count, 'picture')}")
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -221,7 +221,8 @@ def _summarise(store: Store) -> None:
     classes, identity = store.classes(), store.identity()
     total = sum(count for _, count in classes)
     print(
-        f"{store.where}: {total} pictures of {len(classes)} classes, by step {identity.step} of "
+        f"{store.where}: {counted(total, 'picture')} of {counted(len(classes), 'class')}, by step "
+        f"{identity.step} of "
         f"{identity.experiment}"
         if identity
         else f"{store.where}: nothing built yet"

@@ -396,6 +396,33 @@ class Experiment:
         splits = (self.metrics() or {}).get("splits", {})
         return {name: metrics for name, metrics in splits.items() if "global_step" in metrics}
 
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return the shape of the images that the experiment was trained with, (H, W, C).
+
+        Raises:
+            UserError: the training has not finished.
+        """
+        height, width, num_channels = self._finished("image_shape")
+        return height, width, num_channels
+
+    def calibration(self) -> dict[str, Any]:
+        """Return what `metrics.json` says about thresholds: `thresholds` and `open_set`.
+
+        Raises:
+            UserError: the training has not finished.
+        """
+        return {key: self._finished(key) for key in ("thresholds", "open_set")}
+
+    def _finished(self, key: str) -> Any:
+        """Return a value of `metrics.json`."""
+        metrics = self.metrics() or {}
+        if key not in metrics:
+            raise UserError(
+                f"{self.metrics_path}: no {key}; accepted: an experiment whose training has "
+                f"finished with this version (python train.py --model_dir {self.model_dir})"
+            )
+        return metrics[key]
+
     def trained_params(self) -> Params:
         """Return the params of the checkpoints.
 

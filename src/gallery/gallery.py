@@ -18,6 +18,7 @@ from src.gallery.record import Added, Identity, NewPicture, enrolled_name
 from src.gallery.snapshot import Snapshot, changed
 from src.gallery.sources import thumbnail_of
 from src.gallery.store import Store, open_store
+from src.gallery.verdict import Verdicts
 from src.params.schema import Params
 from src.registry import EMBEDDERS, look_up
 from src.system.cli import quiet_console
@@ -70,6 +71,17 @@ class Answer:
     threshold: float | None
     far: float
     neighbours: tuple[Neighbour, ...]
+
+    @property
+    def reason(self) -> str:
+        """What led to the verdict, in words."""
+        if self.distance is None or self.threshold is None:
+            return "the gallery has no picture"
+        side = "within" if self.class_name is not None else "beyond"
+        return (
+            f"distance {self.distance:.3g}, {side} the threshold {self.threshold:.3g}, "
+            f"which lets in {one_in(self.far)} strangers"
+        )
 
     def as_json(self, picture: str) -> dict[str, Any]:
         """Return the JSON object that `query.py --json` and the service answer.
@@ -248,6 +260,11 @@ class Gallery:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def one_in(rate: float) -> str:
+    """Return a rate as people say it: `1 of 100`."""
+    return f"1 of {1 / rate:,.0f}" if rate < 0.5 else f"{rate:.0%} of"
 
 
 def check_checkpoint(store: Store, experiment: Experiment) -> Identity:

@@ -138,8 +138,12 @@ class _Service:
             redoc_url=None,
             lifespan=lifespan,
         )
-        bad = {422: {"description": "not a picture, or a wrong parameter"}}
-        missing = {404: {"description": "no such class or picture"}}
+        bad: dict[int | str, dict[str, Any]] = {
+            422: {"description": "not a picture, or a wrong parameter"}
+        }
+        missing: dict[int | str, dict[str, Any]] = {
+            404: {"description": "no such class or picture"}
+        }
         route = app.add_api_route
         route("/query", self.query, methods=["POST"], responses=bad)
         route("/classes", self.classes)

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -31,6 +31,8 @@ MAX_QUERIES = 20
 """Queries on a strip."""
 
 _COLUMNS = 10
+
+_CENTRED: dict[str, Any] = {"ha": "center", "va": "center"}
 
 
 class Asked(NamedTuple):
@@ -102,15 +104,14 @@ def write_strips(
                     axes, _pixels(thumbnails[near.id]), left, top, color=color, line_width=2.2
                 )
                 name = display_names([near.class_name], 14)[0]
-                centre = {"ha": "center", "va": "center"}
-                axes.text(left + 0.5, top + 1.17, name, color=color, **centre)
+                axes.text(left + 0.5, top + 1.17, name, color=color, **_CENTRED)
                 axes.text(
                     left + 0.5,
                     top + 1.36,
                     f"{near.distance:.3g}",
                     fontsize=7.5,
                     color=FAINT,
-                    **centre,
+                    **_CENTRED,
                 )
         figure.suptitle(f"Nearest pictures, by {distance}")
         return _save(figure, path)
@@ -121,10 +122,9 @@ def _draw_query(axes: Axes, query: Asked, top: float) -> None:
     draw_image(axes, query.image, 0, top)
     answer = query.answer
     verdict = "unknown" if answer.class_name is None else display_names([answer.class_name], 18)[0]
-    centre = {"ha": "center", "va": "center"}
-    axes.text(0.5, top + 1.17, verdict, fontweight="bold", **centre)
+    axes.text(0.5, top + 1.17, verdict, fontweight="bold", **_CENTRED)
     name = display_file(query.name, 26, "")
-    axes.text(0.5, top + 1.36, name, fontsize=6.5, color=FAINT, **centre)
+    axes.text(0.5, top + 1.36, name, fontsize=6.5, color=FAINT, **_CENTRED)
     if answer.threshold is not None:
         axes.text(
             1.55,
@@ -132,7 +132,7 @@ def _draw_query(axes: Axes, query: Asked, top: float) -> None:
             f"accepted\nup to\n{answer.threshold:.3g}",
             fontsize=7.5,
             color=FAINT,
-            **centre,
+            **_CENTRED,
         )
 
 

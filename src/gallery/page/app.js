@@ -113,6 +113,7 @@ function showAnswer() {
   const end = rulerEnd(calibration, answer);
   drawRuler($("ruler"), { calibration, answer, threshold, end });
   $("threshold-row").hidden = threshold === null;
+  $("reset").hidden = !state.isMoved;
   if (threshold !== null) $("threshold").value = Math.round((1000 * threshold) / end);
   const rates = threshold === null ? null : ratesAt(calibration, threshold);
   $("rates").textContent = rates
