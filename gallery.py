@@ -132,7 +132,9 @@ def _add(args: argparse.Namespace) -> None:
         )
         name = printable(args.class_name)
         new = [result.id for result in added if result.is_new]
-        print(f"{name}: {counted(len(new), 'picture')} added" + (f": #{_ranges(new)}" if new else ""))
+        print(
+            f"{name}: {counted(len(new), 'picture')} added" + (f": #{_ranges(new)}" if new else "")
+        )
         for picture, result in zip(given, added, strict=True):
             where = printable(picture.place.name)
             if not result.is_new:

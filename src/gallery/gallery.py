@@ -19,13 +19,13 @@ from src.gallery.snapshot import Snapshot, changed
 from src.gallery.sources import thumbnail_of
 from src.gallery.store import Store, open_store
 from src.gallery.verdict import Verdicts
+from src.mining.distances import paired_distances
 from src.params.schema import Params
 from src.registry import EMBEDDERS, look_up
 from src.system.cli import quiet_console
 from src.system.progress import phase
 
 DEFAULT_NEIGHBOURS = 5
-DEFAULT_FAR = 1e-2
 
 
 class Embed(Protocol):
@@ -104,6 +104,41 @@ class Answer:
                 }
                 for near in self.neighbours
             ],
+        }
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Whether two pictures are of one class.
+
+    Attributes:
+        is_same: whether they are.
+        distance: between them.
+        threshold: up to which they count as one class.
+        far: the share of pairs of different classes that this threshold accepts, as measured.
+    """
+
+    is_same: bool
+    distance: float
+    threshold: float
+    far: float
+
+    @property
+    def reason(self) -> str:
+        """What led to the decision, in words."""
+        side = "within" if self.is_same else "beyond"
+        return (
+            f"distance {self.distance:.3g}, {side} the threshold {self.threshold:.3g}, "
+            f"which accepts {one_in(self.far)} pairs of different classes"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object that `query.py --verify --json` prints."""
+        return {
+            "same": self.is_same,
+            "distance": self.distance,
+            "threshold": self.threshold,
+            "far": self.far,
         }
 
 
@@ -233,6 +268,21 @@ class Gallery:
                 verdicts, ids.tolist(), distances.tolist(), strict=True
             )
         ]
+
+    def verify(
+        self, first: NDArray[np.uint8], second: NDArray[np.uint8], *, far: float | None = None
+    ) -> Pair:
+        """Decide whether two images, uint8 [H, W, C], are of one class. No gallery is searched.
+
+        Args:
+            first: an image.
+            second: another one.
+            far: the share of pairs of different classes that may be accepted; None for 0.01.
+        """
+        rate, threshold = self.verdict.pair_threshold(far)
+        x = self.embed(np.stack([first, second]))
+        distance = float(paired_distances(x[:1], x[1:], self.identity.distance)[0])
+        return Pair(distance <= threshold, distance, threshold, rate)
 
     def snapshot(self) -> Snapshot:
         """Return the gallery in memory; it is brought up to date if it has changed."""

@@ -1,13 +1,19 @@
 """One version of a gallery in memory: its embeddings, ready to be searched."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src.embeddings.index import Index
+from src.embeddings.open_set import Nearest
+from src.embeddings.retrieval import nearest_class_means
 from src.gallery.record import Changes, Embeddings
 from src.mining.distances import comparable, from_squared
+
+# Classes whose indices stay in memory.
+_NUM_KEPT = 32
 
 
 class Found(NamedTuple):
@@ -33,21 +39,79 @@ class Snapshot:
         """Index the pictures by `distance`, a key of `src.distance.DISTANCES`."""
         self.pictures = pictures
         self._distance = distance
-        self._index = Index(comparable(pictures.embeddings, distance))
+        # Sorted by class, so that each class is a slice, and no index needs a copy.
+        self._order = np.argsort(pictures.labels, kind="stable")
+        self._points = comparable(pictures.embeddings, distance)[self._order]
+        ends = np.bincount(pictures.labels, minlength=len(pictures.class_names)).cumsum()
+        self._starts, self._ends = np.append(0, ends[:-1]), ends
+        self._index = Index(self._points)
+        self._index_of = lru_cache(_NUM_KEPT)(self._make_index_of)
+        self._indices_beside = lru_cache(_NUM_KEPT)(self._make_indices_beside)
 
     def __len__(self) -> int:
         """Return the number of pictures."""
         return len(self.pictures.ids)
 
     def nearest(self, queries: NDArray[np.float32], count: int) -> Found:
-        """Find the nearest pictures of each query, float32 [Q, D], exactly.
+        """Find the nearest pictures of each query exactly.
 
         Args:
             queries: float32 [Q, D].
             count: the desired K. If there are fewer pictures, K is their number.
         """
         rows, distances = self._index.search(comparable(queries, self._distance), count)
-        return Found(rows, from_squared(distances**2, self._distance, queries.shape[1]))
+        return Found(self._order[rows], self._in_units(distances))
+
+    def neighbourhood(self, queries: NDArray[np.float32], count: int) -> Nearest:
+        """Return what the scores of `src.embeddings.open_set` need; the snapshot has pictures.
+
+        Args:
+            queries: float32 [Q, D].
+            count: the desired K.
+        """
+        points = comparable(queries, self._distance)
+        rows, distances = self._index.search(points, count)
+        labels = self.pictures.labels[self._order[rows]]
+        own = labels[:, 0]
+        of_class, other = np.empty(len(queries)), np.full(len(queries), np.inf)
+        for label in np.unique(own).tolist():
+            asking = own == label
+            _, to_class = self._index_of(label).search(points[asking], count)
+            of_class[asking] = self._in_units(to_class).mean(axis=1)
+            for index in self._indices_beside(label):
+                _, to_other = index.search(points[asking], 1)
+                other[asking] = np.minimum(other[asking], self._in_units(to_other[:, 0]))
+        # A picture is its own nearest neighbour, or another one that equals it.
+        _, around = self._index.search(self._points[rows[:, 0]], count + 1)
+        radius = np.full(len(queries), np.inf)
+        if len(self) > 1:
+            radius = self._in_units(around[:, 1:]).mean(axis=1)
+        return Nearest(
+            self._order[rows], labels, self._in_units(distances), of_class, other, radius
+        )
+
+    def nearest_means(self, queries: NDArray[np.float32]) -> NDArray[np.int32]:
+        """Return the class whose mean is nearest to each query, int32 [Q]."""
+        return nearest_class_means(
+            comparable(queries, self._distance),
+            np.zeros(len(queries), np.int32),
+            self._points,
+            self.pictures.labels[self._order],
+        )
+
+    def _make_index_of(self, label: int) -> Index:
+        return Index(self._points[self._starts[label] : self._ends[label]])
+
+    def _make_indices_beside(self, label: int) -> list[Index]:
+        """Return indices that together have all pictures of other classes."""
+        parts = self._points[: self._starts[label]], self._points[self._ends[label] :]
+        return [Index(part) for part in parts if len(part)]
+
+    def _in_units(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = from_squared(
+            distances**2, self._distance, self._points.shape[1]
+        )
+        return found
 
 
 def changed(pictures: Embeddings, changes: Changes) -> Embeddings:
@@ -61,8 +125,6 @@ def changed(pictures: Embeddings, changes: Changes) -> Embeddings:
     labels = np.concatenate([relabelled[pictures.labels[keep]], added.labels])
     embeddings = np.concatenate([pictures.embeddings[keep], added.embeddings])
     order = np.argsort(ids, kind="stable")
-    if len(added.ids) == 0 or (order[:-1] < order[1:]).all():
-        return Embeddings(ids, labels, added.class_names, embeddings, added.version)
     return Embeddings(
         ids[order], labels[order], added.class_names, embeddings[order], added.version
     )

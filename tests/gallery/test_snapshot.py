@@ -41,6 +41,43 @@ def test_nearest_in_the_unit_of_the_distance(distance):
         np.testing.assert_allclose(distances, np.sort(expected)[:4], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("num_classes", [1, 2, 7])
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_neighbourhoods_against_their_definitions(distance, num_classes):
+    rng = np.random.default_rng(num_classes)
+    x = rng.normal(size=(40, 4)).astype(np.float32)
+    labels = rng.integers(num_classes, size=40).astype(np.int32)
+    labels[:num_classes] = np.arange(num_classes)
+    names = tuple("abcdefg"[:num_classes])
+    snapshot = Snapshot(Embeddings(np.arange(40), labels, names, x, 0), distance)
+    queries = rng.normal(size=(9, 4)).astype(np.float32)
+    found = snapshot.neighbourhood(queries, 5)
+    for i, query in enumerate(queries):
+        to_all = paired_distances(query[None], x, distance)
+        order = np.argsort(to_all)
+        own = labels[order[0]]
+        others = to_all[labels != own]
+        around = np.delete(paired_distances(x[order[:1]], x, distance), order[0])
+        expected = {
+            "positions": order[:5],
+            "labels": labels[order[:5]],
+            "distances": to_all[order[:5]],
+            "of_class": np.sort(to_all[labels == own])[:5].mean(),
+            "other": others.min() if len(others) else np.inf,
+            "radius": np.sort(around)[:5].mean(),
+        }
+        for name, value in expected.items():
+            np.testing.assert_allclose(getattr(found, name)[i], value, rtol=2e-5, err_msg=name)
+
+
+def test_a_single_picture_has_no_neighbourhood():
+    found = Snapshot(embeddings_of({3: ("a", 1.0)}), "euclidean").neighbourhood(
+        np.zeros((1, 2), np.float32), 5
+    )
+    assert np.isinf(found.other[0]) and np.isinf(found.radius[0])
+    assert found.distances.shape == (1, 1)
+
+
 def test_without_pictures():
     pictures = embeddings_of({})
     assert Snapshot(pictures, "euclidean").nearest(np.zeros((2, 2), np.float32), 5).rows.size == 0
