@@ -136,9 +136,7 @@ def voted_labels(name: str, nearest: Nearest, threshold: float) -> NDArray[np.in
     return elected
 
 
-def _relative(
-    distances: NDArray[np.float64], scale: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _relative(distances: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return distances / scale; a distance of 0 gives 0, whatever the scale is."""
     shape = np.broadcast_shapes(distances.shape, scale.shape)
     divided = np.full(shape, np.inf)

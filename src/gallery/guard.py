@@ -7,7 +7,6 @@ request, and asks for a token before anything is written, if other machines can 
 
 import hmac
 from collections.abc import Collection
-from typing import Any
 
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -53,13 +52,14 @@ class Guard:
         }
         refusal = self._refusal(scope["method"], scope["path"], headers)
         if refusal is None:
-            limited = _Limited(receive, self._max_bytes)
+            exchange = _Exchange(receive, send, self._max_bytes)
             try:
-                await self._app(scope, limited, limited.noting(send))
+                await self._app(scope, exchange.receive, exchange.send)
             except _TooLarge:
-                refusal = self._too_large()
-                if limited.has_started:
+                if exchange.has_answered:
                     raise
+            if exchange.is_refused:
+                refusal = self._too_large()
         if refusal is not None:
             code, reason = refusal
             await JSONResponse({"detail": reason}, code)(scope, receive, send)
@@ -92,31 +92,37 @@ class _TooLarge(Exception):
     """More bytes came than the limit allows."""
 
 
-class _Limited:
-    """Receives a request's body, up to a number of bytes."""
+class _Exchange:
+    """Passes a request's body on, up to a number of bytes, and the answer back.
 
-    def __init__(self, receive: Receive, max_bytes: int) -> None:
-        """Wrap `receive`."""
+    Attributes:
+        has_answered: whether an answer has begun.
+        is_refused: whether too many bytes came before it began. Then the answer is dropped: it is
+            what a library makes of `_TooLarge`.
+    """
+
+    def __init__(self, receive: Receive, send: Send, max_bytes: int) -> None:
+        """Wrap `receive` and `send`."""
         self._receive = receive
+        self._send = send
         self._left = max_bytes
-        self.has_started = False
+        self.has_answered = False
+        self.is_refused = False
 
-    async def __call__(self) -> Message:
-        """Receive the next part."""
+    async def receive(self) -> Message:
+        """Receive the next part of the request."""
         message = await self._receive()
         self._left -= len(message.get("body", b""))
         if self._left < 0:
+            self.is_refused = not self.has_answered
             raise _TooLarge
         return message
 
-    def noting(self, send: Send) -> Send:
-        """Return `send`, which notes that an answer has begun."""
-
-        async def send_and_note(message: Any) -> None:
-            self.has_started = True
-            await send(message)
-
-        return send_and_note
+    async def send(self, message: Message) -> None:
+        """Send the next part of the answer."""
+        if not self.is_refused:
+            self.has_answered = True
+            await self._send(message)
 
 
 def _name_of(host: str) -> str:

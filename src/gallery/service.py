@@ -242,7 +242,13 @@ class _Service:
 
     async def calibration(self) -> dict[str, Any]:
         """Return the thresholds, and the distances of known and unknown pictures."""
-        return self._gallery.verdict.as_json()
+        snapshot = await self._stored(self._gallery.snapshot)
+        some = await self._stored(self._gallery.store.pictures, snapshot.pictures.ids[:16].tolist())
+        return {
+            "experiment": self._gallery.identity.experiment,
+            "is_dark": _is_dark(self._gallery.identity.image_shape, [one.image for one in some]),
+            **self._gallery.verdict.as_json(),
+        }
 
     async def healthz(self) -> dict[str, Any]:
         """Tell that the service answers, and of which network the gallery is."""
@@ -305,6 +311,14 @@ class _Service:
         self._metrics.requests.labels(request.method, route, response.status_code).inc()
         self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
         return response
+
+
+def _is_dark(image_shape: Sequence[int], images: Sequence[NDArray[np.uint8]]) -> bool:
+    """Return whether pictures are light on dark, as MNIST's, so that drawings should be too."""
+    if image_shape[2] != 1 or not images:
+        return image_shape[2] == 1
+    edges = [edge.ravel() for image in images for edge in (image[0], image[-1])]
+    return float(np.median(np.concatenate(edges))) < 128
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
