@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from src.gallery.verdict import Verdicts
 
 from src.data.class_names import listed
 from src.data.holdout import hold_out
@@ -34,7 +33,8 @@ from src.gallery.sources import (
     unlabelled,
 )
 from src.gallery.store import Store, open_store
-from src.printable import printable
+from src.gallery.verdict import Verdicts
+from src.printable import counted, printable
 from src.registry import did_you_mean
 from src.system.cli import (
     add_data_dir,
@@ -122,7 +122,7 @@ def _add(args: argparse.Namespace) -> None:
         given = list(read(unlabelled(args.pictures), prepare))
         if bad := [picture.message for picture in given if isinstance(picture, BadPicture)]:
             raise UserError(
-                "\n".join([*bad, f"{len(bad)} of {len(given)} pictures; none was added"])
+                "\n".join([*bad, f"{len(bad)} of {counted(len(given), 'picture')}; none was added"])
             )
         added = gallery.enrol(
             args.class_name,

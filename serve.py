@@ -16,6 +16,7 @@ import numpy as np
 
 from src.errors import UserError
 from src.gallery.gallery import Gallery
+from src.printable import counted
 from src.system.cli import add_experiment, add_gallery, program_parser, run, whole_number
 from src.system.regular_file import read_regular
 
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             timeout_graceful_shutdown=30,
             server_header=False,
         )
-        print(f"{gallery.store.where}: {size} pictures")
+        print(f"{gallery.store.where}: {counted(size, 'picture')}")
         print(f"Open http://{args.host}:{args.port}\nCtrl-C ends it.", flush=True)
         uvicorn.Server(config).run()
 

@@ -16,6 +16,7 @@ from src.gallery.record import Identity, NewPicture
 from src.gallery.sources import BadPicture, Place, Preparation, read, thumbnail_of
 from src.gallery.store import Store
 from src.params.schema import Params
+from src.printable import counted
 from src.system.progress import progress_bar
 
 # Pictures embedded at a time.
@@ -76,7 +77,9 @@ def from_places(places: Sequence[Place], prepare: Preparation) -> Iterator[Unemb
             assert given.place.class_name is not None
             yield Unembedded(given.place.class_name, given.image, given.thumbnail, given.place.name)
     if bad:
-        raise UserError("\n".join([*bad, f"{len(bad)} pictures are bad; nothing was stored"]))
+        raise UserError(
+            "\n".join([*bad, f"{counted(len(bad), 'bad picture')}; nothing was stored"])
+        )
 
 
 def from_gallery(store: Store) -> Iterator[Unembedded]:

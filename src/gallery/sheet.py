@@ -23,6 +23,7 @@ from src.drawing.style import (
 )
 from src.gallery.gallery import Answer
 from src.gallery.record import Enrolled
+from src.printable import counted
 
 MAX_ON_SHEET = 120
 """Pictures on a contact sheet; of a larger class, the last enrolled."""
@@ -70,8 +71,8 @@ def write_sheet(path: Path, class_name: str, pictures: Sequence[Enrolled], total
             draw_image(axes, _pixels(picture.thumbnail), left, top)
             axes.text(left + 0.5, top + 1.12, str(picture.id), ha="center", fontsize=7, color=FAINT)
         shown = "" if len(pictures) == total else f", the last {len(pictures)}"
-        plural = "" if total == 1 else "s"
-        figure.suptitle(f"{display_names([class_name])[0]}: {total} picture{plural}{shown}")
+        name = display_names([class_name])[0]
+        figure.suptitle(f"{name}: {counted(total, 'picture')}{shown}")
         return _save(figure, path)
 
 
