@@ -119,7 +119,7 @@ def _add(args: argparse.Namespace) -> None:
     """Enrol pictures of a class."""
     with Gallery(args.model_dir, args.gallery) as gallery:
         prepare = preparation(gallery.params, gallery.identity.image_shape)
-        given = list(read(unlabelled(args.pictures), prepare))
+        given = list(read(unlabelled(args.pictures), prepare, with_thumbnails=True))
         if bad := [picture.message for picture in given if isinstance(picture, BadPicture)]:
             raise UserError(
                 "\n".join([*bad, f"{len(bad)} of {counted(len(given), 'picture')}; none was added"])

@@ -7,7 +7,7 @@ The terms are those of ISO/IEC 19795-1, as NIST's FRTE 1:N reports them. The fal
 identification rate (FPIR) is the share of strangers that are accepted. The detection and
 identification rate (DIR) is the share of known queries that are accepted and get the right class.
 
-This file finds neighbours, scores and classes. `src/embeddings/open_set_evaluation.py` measures them.
+This file finds neighbours, scores and classes; `open_set_evaluation.py` measures them.
 """
 
 from collections.abc import Callable
@@ -86,9 +86,9 @@ def _one(nearest: Nearest) -> NDArray[np.float64]:
     return np.ones(len(nearest.distances))
 
 
-# The ratios are those of Mendes Junior et al., "Nearest neighbors distance ratio open-set classifier",
-# Machine Learning 106 (2017). `class_density` is a local outlier factor, Breunig et al., "LOF",
-# SIGMOD 2000, with one neighbour in place of the K neighbours' mean.
+# The ratios are those of Mendes Junior et al., "Nearest neighbors distance ratio open-set
+# classifier", Machine Learning 106 (2017). `class_density` is a local outlier factor (Breunig et
+# al., "LOF", SIGMOD 2000) that compares with one neighbour in place of the mean of K.
 SCORES = {
     "nearest": Score(_to_nearest, _one, "distance to the nearest picture"),
     "class": Score(_to_class, _one, "mean distance to the nearest pictures of a class"),

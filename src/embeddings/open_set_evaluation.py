@@ -55,9 +55,11 @@ class Queries(NamedTuple):
 
     def is_right(self, class_by: str, score: str, threshold: float) -> NDArray[np.bool_]:
         """Return for each known query whether an accepting verdict names its class, bool [Q]."""
-        if class_by == "class_mean":
-            return self.by_mean == self.labels
-        return voted_labels(score, self.known, threshold) == self.labels
+        found = self.by_mean
+        if class_by == "votes":
+            found = voted_labels(score, self.known, threshold)
+        is_right: NDArray[np.bool_] = found == self.labels
+        return is_right
 
 
 def evaluate_open_set(splits: Mapping[str, Embedded], distance: str) -> dict[str, Any]:
@@ -116,14 +118,23 @@ def measure(calibration: Queries, reported: Queries, gallery: OpenGallery) -> di
     score = max(SCORES, key=lambda name: aurocs[name] or 0.0)  # a tie: the simplest, which is first
     if score == "class_density":
         reported = reported.with_radius(gallery)
+<<<<<<< HEAD
     of_known, of_strangers = (
         scores(score, nearest) for nearest in (reported.known, reported.strangers)
     )
+=======
+    of_known = scores(score, reported.known)
+    of_strangers = scores(score, reported.strangers)
+>>>>>>> h/openset
     thresholds = {
         name: threshold_at(scores(score, calibration.strangers), one_in, name)
         for name, one_in in FALSE_POSITIVE_RATES.items()
     }
     class_by, shares = _choose_class_by(calibration, score, thresholds)
+    at = {
+        f"fpir_{name}": _at(threshold, score, class_by, calibration, reported)
+        for name, threshold in thresholds.items()
+    }
     return {
         "why": _why_undefined(calibration, reported),
         "score": score,
@@ -134,12 +145,10 @@ def measure(calibration: Queries, reported: Queries, gallery: OpenGallery) -> di
         "num_known_in_calibration": len(calibration.labels),
         "num_strangers_in_calibration": len(calibration.strangers.labels),
         "auroc": auroc(of_known, of_strangers),
+        **{f"dir_at_{name}": of_rate["reported"]["dir"] for name, of_rate in at.items()},
         "auroc_by_score": aurocs,
         "right_by": shares,
-        "at": {
-            f"fpir_{name}": _at(threshold, score, class_by, calibration, reported)
-            for name, threshold in thresholds.items()
-        },
+        "at": at,
         "curve": _curve(score, class_by, reported),
         "histograms": _histograms(of_known, of_strangers, thresholds),
     }
@@ -227,7 +236,13 @@ def _at(
     threshold: float | str, score: str, class_by: str, calibration: Queries, reported: Queries
 ) -> dict[str, Any]:
     if isinstance(threshold, str):
-        return {"threshold": None, "why": threshold}
+        undefined = {"fpir": None, "dir": None}
+        return {
+            "threshold": None,
+            "why": threshold,
+            "calibration": undefined,
+            "reported": undefined,
+        }
     return {
         "threshold": threshold,
         "calibration": _rates(threshold, score, class_by, calibration),

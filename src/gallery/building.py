@@ -70,7 +70,7 @@ def from_places(places: Sequence[Place], prepare: Preparation) -> Iterator[Unemb
         UserError: a picture cannot be read; the message names all that cannot.
     """
     bad = []
-    for given in read(places, prepare):
+    for given in read(places, prepare, with_thumbnails=True):
         if isinstance(given, BadPicture):
             bad.append(given.message)
         elif not bad:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -201,7 +202,7 @@ class _Service:
         picture: Annotated[list[UploadFile], File(description="one or more pictures")],
     ) -> list[dict[str, Any]]:
         """Enrol pictures of a class, which may be new: all of them, or none."""
-        given = [await self._decoded(file) for file in picture]
+        given = [await self._decoded(file, with_thumbnail=True) for file in picture]
         added = await self._stored(
             self._gallery.enrol,
             name,
@@ -281,13 +282,12 @@ class _Service:
                 answers[row] = answer
         return [answer for answer in answers if answer is not None]
 
-    async def _decoded(self, file: UploadFile) -> GivenPicture:
+    async def _decoded(self, file: UploadFile, *, with_thumbnail: bool = False) -> GivenPicture:
         """Decode an uploaded picture in a thread."""
         place = Place(Path(file.filename or "picture"))
+        decode = partial(from_file, file.file, place, self._prepare, with_thumbnail=with_thumbnail)
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._decoders, from_file, file.file, place, self._prepare
-            )
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
         except BadImage as error:
             raise HTTPException(422, f"{place.name}: {error}; accepted: a picture") from None
 

@@ -1,5 +1,6 @@
 """One version of a gallery in memory: its embeddings, ready to be searched."""
 
+from collections.abc import Collection
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -11,6 +12,9 @@ from src.embeddings.open_set import Nearest
 from src.embeddings.retrieval import nearest_class_means
 from src.gallery.record import Changes, Embeddings
 from src.mining.distances import comparable, from_squared
+
+PARTS = ("of_class", "other", "radius")
+"""The attributes of `Nearest` that take searches of their own."""
 
 # Classes whose indices stay in memory.
 _NUM_KEPT = 32
@@ -62,30 +66,34 @@ class Snapshot:
         rows, distances = self._index.search(comparable(queries, self._distance), count)
         return Found(self._order[rows], self._in_units(distances))
 
-    def neighbourhood(self, queries: NDArray[np.float32], count: int) -> Nearest:
+    def neighbourhood(
+        self, queries: NDArray[np.float32], count: int, parts: Collection[str] = PARTS
+    ) -> Nearest:
         """Return what the scores of `src.embeddings.open_set` need; the snapshot has pictures.
 
         Args:
             queries: float32 [Q, D].
             count: the desired K.
+            parts: which of PARTS to compute; the others are NaN.
         """
         points = comparable(queries, self._distance)
         rows, distances = self._index.search(points, count)
         labels = self.pictures.labels[self._order[rows]]
+        of_class, other, radius = np.full((3, len(queries)), np.nan)
         own = labels[:, 0]
-        of_class, other = np.empty(len(queries)), np.full(len(queries), np.inf)
-        for label in np.unique(own).tolist():
+        for label in np.unique(own).tolist() if {"of_class", "other"} & set(parts) else ():
             asking = own == label
-            _, to_class = self._index_of(label).search(points[asking], count)
-            of_class[asking] = self._in_units(to_class).mean(axis=1)
-            for index in self._indices_beside(label):
-                _, to_other = index.search(points[asking], 1)
-                other[asking] = np.minimum(other[asking], self._in_units(to_other[:, 0]))
-        # A picture is its own nearest neighbour, or another one that equals it.
-        _, around = self._index.search(self._points[rows[:, 0]], count + 1)
-        radius = np.full(len(queries), np.inf)
-        if len(self) > 1:
-            radius = self._in_units(around[:, 1:]).mean(axis=1)
+            if "of_class" in parts:
+                _, to_class = self._index_of(label).search(points[asking], count)
+                of_class[asking] = self._in_units(to_class).mean(axis=1)
+            if "other" in parts:
+                beside = [index.search(points[asking], 1) for index in self._indices_beside(label)]
+                nearest = [self._in_units(distances[:, 0]) for _, distances in beside]
+                other[asking] = np.min([np.full(asking.sum(), np.inf), *nearest], axis=0)
+        if "radius" in parts:
+            # A picture is its own nearest neighbour, or another one that equals it.
+            _, around = self._index.search(self._points[rows[:, 0]], count + 1)
+            radius[:] = self._in_units(around[:, 1:]).mean(axis=1) if len(self) > 1 else np.inf
         return Nearest(
             self._order[rows], labels, self._in_units(distances), of_class, other, radius
         )

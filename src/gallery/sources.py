@@ -67,12 +67,12 @@ class GivenPicture:
     Attributes:
         place: where it was.
         image: uint8 [S, S, C], as the network takes it.
-        thumbnail: PNG, at most `THUMBNAIL_SIDE` pixels a side.
+        thumbnail: PNG, at most `THUMBNAIL_SIDE` pixels a side; empty if none was wanted.
     """
 
     place: Place
     image: NDArray[np.uint8]
-    thumbnail: bytes
+    thumbnail: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -164,21 +164,27 @@ def _places(folder: Path, paths: Sequence[str], classes: Sequence[str]) -> list[
     return [Place(folder / path, name) for path, name in zip(paths, classes, strict=True)]
 
 
-def read(places: Sequence[Place], prepare: Preparation) -> Iterator[GivenPicture | BadPicture]:
+def read(
+    places: Sequence[Place], prepare: Preparation, *, with_thumbnails: bool = False
+) -> Iterator[GivenPicture | BadPicture]:
     """Read pictures in order; a few at a time, several at once."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without the GIL
         for start in range(0, len(places), _CHUNK):
             chunk = places[start : start + _CHUNK]
-            yield from pool.map(read_one, chunk, [prepare] * len(chunk))
+            yield from pool.map(
+                lambda place: _read_one(place, prepare, with_thumbnails=with_thumbnails), chunk
+            )
 
 
-def read_one(place: Place, prepare: Preparation) -> GivenPicture | BadPicture:
+def _read_one(
+    place: Place, prepare: Preparation, *, with_thumbnails: bool
+) -> GivenPicture | BadPicture:
     """Read one picture."""
     try:
         if place.path is None:
-            return from_file(_standard_input(), place, prepare)
+            return from_file(_standard_input(), place, prepare, with_thumbnail=with_thumbnails)
         with open_regular(place.path) as file:
-            return from_file(file, place, prepare)
+            return from_file(file, place, prepare, with_thumbnail=with_thumbnails)
     except UserError as error:
         return BadPicture(place, str(error))
     except (BadImage, OSError) as error:
@@ -186,14 +192,17 @@ def read_one(place: Place, prepare: Preparation) -> GivenPicture | BadPicture:
         return BadPicture(place, f"{printable(place.name)}: {reason}; accepted: a picture")
 
 
-def from_file(file: IO[bytes], place: Place, prepare: Preparation) -> GivenPicture:
+def from_file(
+    file: IO[bytes], place: Place, prepare: Preparation, *, with_thumbnail: bool = False
+) -> GivenPicture:
     """Read a picture from an open file, for example from bytes in memory.
 
     Raises:
         BadImage: see `src.data.decode.decode_file`.
     """
     image = decode_file(file, size=prepare.size, mode=prepare.mode, resize=prepare.resize)
-    return GivenPicture(place, image, png(thumbnail_file(file, THUMBNAIL_SIDE)))
+    thumbnail = png(thumbnail_file(file, THUMBNAIL_SIDE)) if with_thumbnail else b""
+    return GivenPicture(place, image, thumbnail)
 
 
 def _standard_input() -> IO[bytes]:

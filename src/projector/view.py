@@ -158,6 +158,7 @@ class Viewer:
             The paths of the files, the page first.
         """
         figures_dir = self.experiment.figures_dir(view.name)
+        evaluated = self.experiment.metrics() or {}
         data = FigureData(
             experiment=str(self.experiment.model_dir),
             split_name=view.name,
@@ -173,7 +174,8 @@ class Viewer:
                 "training": read_curves(self.experiment.model_dir),
                 "validation": read_curves(self.experiment.model_dir / "eval_validation"),
             },
-            metrics=(self.experiment.metrics() or {}).get("splits", {}),
+            metrics=evaluated.get("splits", {}),
+            open_set=evaluated.get("open_set"),
         )
         arrays: list[NDArray[Any] | bytes] = [data.embeddings, *data.layouts.values()]
         arrays += [view.split.labels, view.indices]
@@ -186,7 +188,7 @@ class Viewer:
             "names": [view.split.class_names, paths, list(data.layouts)],
             "facts": [
                 *(data.experiment, data.params.model_dump(), view.step),
-                *(data.num_examples, data.curves, data.metrics),
+                *(data.num_examples, data.curves, data.metrics, data.open_set),
             ],
             "program": digest(path.read_bytes() for path in drawing),
             "matplotlib": version("matplotlib"),

@@ -83,14 +83,16 @@ def test_orientation_and_transparency(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn right
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
-    (given,) = read([Place(tmp_path / "a.png")], Preparation(4, "RGB", "scale"))
+    (given,) = read(
+        [Place(tmp_path / "a.png")], Preparation(4, "RGB", "scale"), with_thumbnails=True
+    )
     assert given.image[0, 3].tolist() == [255, 0, 0]
     assert given.image[0, 0].tolist() == [255, 255, 255]
     assert shown(given.thumbnail).getpixel((3, 0)) == (255, 0, 0)
 
 
 def test_thumbnails_keep_the_form_and_are_small(tmp_path):
-    (given,) = read([Place(write(tmp_path / "a.png", (400, 200)))], GREY)
+    (given,) = read([Place(write(tmp_path / "a.png", (400, 200)))], GREY, with_thumbnails=True)
     assert shown(given.thumbnail).size == (THUMBNAIL_SIDE, THUMBNAIL_SIDE // 2)
     image = np.zeros((200, 200, 3), np.uint8)
     assert shown(thumbnail_of(image)).size == (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
