@@ -23,6 +23,7 @@ from src.experiment.experiment import Experiment
 from src.gallery import building
 from src.gallery.checking import near_duplicates
 from src.gallery.gallery import Gallery, load_embedder
+from src.gallery.judge import Judge
 from src.gallery.sheet import MAX_ON_SHEET, write_sheet
 from src.gallery.sources import (
     BadPicture,
@@ -33,7 +34,7 @@ from src.gallery.sources import (
     unlabelled,
 )
 from src.gallery.store import Store, open_store
-from src.gallery.verdict import Verdicts
+from src.gallery.verdict import Calibration
 from src.printable import counted, printable
 from src.registry import did_you_mean
 from src.system.cli import (
@@ -82,13 +83,13 @@ def _build(args: argparse.Namespace) -> None:
         split = hold_out(loaded.data.splits, params, experiment.params_path)[args.split]
         pictures = building.from_split(split, args.split, params.dataset)
         total = len(split)
-    calibration = experiment.calibration()
+    calibration = Calibration.from_metrics(experiment.metrics() or {}, str(experiment.metrics_path))
     embed = load_embedder(experiment, params, image_shape)
     identity = building.identity_of(experiment, params, image_shape, embed.embedding_size)
     with open_store(args.gallery or experiment.gallery_path, create=True) as store:
-        building.build(store, identity, calibration, pictures, embed, total)
+        building.build(store, identity, calibration.to_json(), pictures, embed, total)
         _summarise(store)
-    print(Verdicts(calibration).description)
+    print(Judge(calibration).description)
 
 
 def _rebuild(args: argparse.Namespace) -> None:
@@ -108,11 +109,15 @@ def _rebuild(args: argparse.Namespace) -> None:
             )
         embed = load_embedder(experiment, params, image_shape)
         identity = building.identity_of(experiment, params, image_shape, embed.embedding_size)
-        calibration = experiment.calibration()
+        calibration = Calibration.from_metrics(
+            experiment.metrics() or {}, str(experiment.metrics_path)
+        )
         total = sum(count for _, count in store.classes())
-        building.build(store, identity, calibration, building.from_gallery(store), embed, total)
+        building.build(
+            store, identity, calibration.to_json(), building.from_gallery(store), embed, total
+        )
         _summarise(store)
-    print(Verdicts(calibration).description)
+    print(Judge(calibration).description)
 
 
 def _add(args: argparse.Namespace) -> None:
@@ -174,7 +179,8 @@ def _list(args: argparse.Namespace) -> None:
         width = max((len(str(count)) for _, count in classes), default=0)
         for name, count in classes:
             print(f"  {count:{width}}  {printable(name)}")
-        print(Verdicts(store.calibration() or {}).description)
+        if (calibration := store.calibration()) is not None:
+            print(Judge(Calibration.from_json(calibration, store.where)).description)
 
 
 def _show(args: argparse.Namespace) -> None:

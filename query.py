@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             _verify(gallery, args)
             return
         places = unlabelled(args.pictures)
-        gallery.verdict.threshold(args.far)  # refuse a rate that was not measured, before the work
+        gallery.judge.threshold(args.far)  # refuse a rate that was not measured, before the work
         num_bad = num_unknown = 0
         asked: list[Asked] = []
         for given, answer in _answers(gallery, places, args):

@@ -7,6 +7,7 @@ import numpy as np
 
 from src import registry
 from src.experiment.experiment import Best, Experiment
+from src.gallery.verdict import Calibration
 from src.params.reading import save_params
 from src.params.schema import Params
 
@@ -40,9 +41,14 @@ CALIBRATION = {
         "at": {
             "fpir_1e-1": {"threshold": 0.6, "reported": {"fpir": 0.12, "dir": 0.99}},
             "fpir_1e-2": {"threshold": THRESHOLD, "reported": {"fpir": 0.02, "dir": 0.97}},
-            "fpir_1e-3": {"threshold": None, "why": "a rate of 1e-3 needs 1000 strangers"},
+            "fpir_1e-3": {
+                "threshold": None,
+                "why": "a rate of 1e-3 needs 1000 strangers",
+                "reported": {"fpir": None, "dir": None},
+            },
         },
-        "histograms": {"edges": [0, 0.5, 1.0], "known": [97, 3], "unknown": [2, 98]},
+        "curve": {"fpir": [], "dir": []},
+        "histograms": {"edges": [0.0, 0.5, 1.0], "known": [97, 3], "unknown": [2, 98]},
     },
 }
 
@@ -93,3 +99,8 @@ def write_experiment(model_dir: Path, monkeypatch, weights: bytes = b"weights") 
     }
     experiment.metrics_path.write_text(json.dumps(metrics))
     return experiment
+
+
+def calibration_of(experiment):
+    """Return the calibration of an experiment as a gallery stores it."""
+    return Calibration.from_metrics(experiment.metrics(), "metrics.json").to_json()

@@ -118,14 +118,8 @@ def measure(calibration: Queries, reported: Queries, gallery: OpenGallery) -> di
     score = max(SCORES, key=lambda name: aurocs[name] or 0.0)  # a tie: the simplest, which is first
     if score == "class_density":
         reported = reported.with_radius(gallery)
-<<<<<<< HEAD
-    of_known, of_strangers = (
-        scores(score, nearest) for nearest in (reported.known, reported.strangers)
-    )
-=======
     of_known = scores(score, reported.known)
     of_strangers = scores(score, reported.strangers)
->>>>>>> h/openset
     thresholds = {
         name: threshold_at(scores(score, calibration.strangers), one_in, name)
         for name, one_in in FALSE_POSITIVE_RATES.items()

@@ -402,26 +402,14 @@ class Experiment:
         Raises:
             UserError: the training has not finished.
         """
-        height, width, num_channels = self._finished("image_shape")
-        return height, width, num_channels
-
-    def calibration(self) -> dict[str, Any]:
-        """Return what `metrics.json` says about thresholds: `thresholds` and `open_set`.
-
-        Raises:
-            UserError: the training has not finished.
-        """
-        return {key: self._finished(key) for key in ("thresholds", "open_set")}
-
-    def _finished(self, key: str) -> Any:
-        """Return a value of `metrics.json`."""
         metrics = self.metrics() or {}
-        if key not in metrics:
+        if "image_shape" not in metrics:
             raise UserError(
-                f"{self.metrics_path}: no {key}; accepted: an experiment whose training has "
+                f"{self.metrics_path}: no image_shape; accepted: an experiment whose training has "
                 f"finished with this version (python train.py --model_dir {self.model_dir})"
             )
-        return metrics[key]
+        height, width, num_channels = metrics["image_shape"]
+        return height, width, num_channels
 
     def trained_params(self) -> Params:
         """Return the params of the checkpoints.

@@ -1,9 +1,5 @@
-<<<<<<< HEAD
 """The gallery: pictures of known classes, against which others are compared."""
 
 from src.gallery.gallery import Answer, Gallery, Neighbour
 
 __all__ = ["Answer", "Gallery", "Neighbour"]
-=======
-"""Galleries of enrolled pictures: stores, queries and verdicts."""
->>>>>>> h/openset

@@ -14,11 +14,12 @@ from typing_extensions import Self
 from src.errors import UserError
 from src.experiment.checkpoint_files import digest_of
 from src.experiment.experiment import Experiment
+from src.gallery.judge import Judge
 from src.gallery.record import Added, Identity, NewPicture, enrolled_name
 from src.gallery.snapshot import Snapshot, changed
 from src.gallery.sources import thumbnail_of
 from src.gallery.store import Store, open_store
-from src.gallery.verdict import Verdicts
+from src.gallery.verdict import Calibration
 from src.mining.distances import paired_distances
 from src.params.schema import Params
 from src.registry import EMBEDDERS, look_up
@@ -170,7 +171,8 @@ class Gallery:
         self.params: Params = self.experiment.trained_params()
         self.store: Store = open_store(where or self.experiment.gallery_path)
         self.identity = check_checkpoint(self.store, self.experiment)
-        self.verdict = Verdicts(self.store.calibration() or {})
+        calibration = self.store.calibration() or {}
+        self.judge = Judge(Calibration.from_json(calibration, self.store.where))
         self._embed: Embed | None = None
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
@@ -248,7 +250,7 @@ class Gallery:
     ) -> list[Answer]:
         """Answer queries by their embeddings, float32 [N, D]; see `query`."""
         snapshot = self.snapshot()
-        verdicts = self.verdict.decide(snapshot, embeddings, far)
+        verdicts = self.judge.decide(snapshot, embeddings, far)
         rows, distances = snapshot.nearest(embeddings, neighbours)
         ids = snapshot.pictures.ids[rows]
         sources = self.store.sources(np.unique(ids).tolist())
@@ -279,7 +281,7 @@ class Gallery:
             second: another one.
             far: the share of pairs of different classes that may be accepted; None for 0.01.
         """
-        rate, threshold = self.verdict.pair_threshold(far)
+        rate, threshold = self.judge.pair_threshold(far)
         x = self.embed(np.stack([first, second]))
         distance = float(paired_distances(x[:1], x[1:], self.identity.distance)[0])
         return Pair(distance <= threshold, distance, threshold, rate)

@@ -172,7 +172,7 @@ class _Service:
     ) -> dict[str, Any]:
         """Name the class of a picture, or find it unknown."""
         given = await self._decoded(picture)
-        self._gallery.verdict.threshold(far)  # refuse a rate that was not measured
+        self._gallery.judge.threshold(far)  # refuse a rate that was not measured
         waiting = self._batches.submit(_Query(given.image, neighbours, far))
         answer = await asyncio.wrap_future(waiting)
         self._metrics.verdicts.labels("unknown" if answer.class_name is None else "known").inc()
@@ -248,7 +248,7 @@ class _Service:
         return {
             "experiment": self._gallery.identity.experiment,
             "is_dark": _is_dark(self._gallery.identity.image_shape, [one.image for one in some]),
-            **self._gallery.verdict.as_json(),
+            **self._gallery.judge.calibration.to_json(),
         }
 
     async def healthz(self) -> dict[str, Any]:

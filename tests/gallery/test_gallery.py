@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from gallery_experiment import THRESHOLD, quadrant, write_experiment
+from gallery_experiment import THRESHOLD, calibration_of, quadrant, write_experiment
 
 from src.errors import UserError
 from src.gallery import Gallery
@@ -17,7 +17,7 @@ def experiment(tmp_path, monkeypatch):
     embed = load_embedder(made, made.trained_params(), made.image_shape())
     identity = identity_of(made, made.trained_params(), made.image_shape(), embed.embedding_size)
     with open_store(made.gallery_path, create=True) as store:
-        build(store, identity, made.calibration(), [], embed, 0)
+        build(store, identity, calibration_of(made), [], embed, 0)
     return made
 
 
@@ -124,7 +124,7 @@ def test_of_another_checkpoint(experiment, monkeypatch):
     embed = load_embedder(experiment, experiment.trained_params(), experiment.image_shape())
     identity = identity_of(experiment, experiment.trained_params(), experiment.image_shape(), 4)
     with open_store(experiment.gallery_path) as store:
-        build(store, identity, experiment.calibration(), from_gallery(store), embed, 1)
+        build(store, identity, calibration_of(experiment), from_gallery(store), embed, 1)
     with Gallery(experiment.model_dir) as gallery:
         assert gallery.query(images(0, first=3))[0].class_name == "one"
 
@@ -142,5 +142,5 @@ def test_pairs(gallery):
     assert result.is_same and result.distance < result.threshold == THRESHOLD
     assert not gallery.verify(*different).is_same
     assert gallery.verify(*same, far=0.1).threshold == 0.6
-    with pytest.raises(UserError, match="too few negative pairs"):
+    with pytest.raises(UserError, match="found 0.0001; accepted: 0.1, 0.01, 0.001"):
         gallery.verify(*same, far=1e-4)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from gallery_experiment import THRESHOLD, quadrant, write_experiment
+from gallery_experiment import THRESHOLD, calibration_of, quadrant, write_experiment
 from PIL import Image
 
 from src.gallery import Gallery
@@ -36,7 +36,7 @@ def experiment(tmp_path, monkeypatch):
     embed = load_embedder(made, made.trained_params(), made.image_shape())
     identity = identity_of(made, made.trained_params(), made.image_shape(), embed.embedding_size)
     with open_store(made.gallery_path, create=True) as store:
-        build(store, identity, made.calibration(), [], embed, 0)
+        build(store, identity, calibration_of(made), [], embed, 0)
     return made
 
 
