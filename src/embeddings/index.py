@@ -7,6 +7,7 @@ candidates are computed in float64. So the result is exact.
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +19,13 @@ _BLOCK_SIZE = 1 << 12
 # Queries that are searched together.
 _MAX_QUERIES = 64
 
-_NUM_THREADS = min(os.cpu_count() or 1, 8)
+_MAX_THREADS = 8
 
 # With more candidates than this in a block, times K, only the nearest K of each query are kept. So
 # equal embeddings do not fill the memory.
 _MAX_CANDIDATES = 256
 
-# One embedding in this many is in the sample that gives the first bound.
+# The sample that gives the first bound: one embedding in this many, but not fewer than a block.
 _SAMPLE_STEP = 16
 
 
@@ -48,6 +49,8 @@ class Index:
                 self._centred = self._embeddings - self._origin
                 self._squares = _squares(self._centred)
         self._longest = float(np.sqrt(self._squares.max(initial=0)))
+        step = max(1, min(_SAMPLE_STEP, len(embeddings) // _BLOCK_SIZE))
+        self._sample, self._sample_squares = self._centred[::step].copy(), self._squares[::step]
         self._blas = ThreadpoolController()
 
     def __len__(self) -> int:
@@ -72,18 +75,14 @@ class Index:
         distances = np.empty((len(queries), count))
         if count:
             # One BLAS thread per product: BLAS threads wait in busy loops and slow down ours.
-            with (
-                self._blas.limit(limits=1, user_api="blas"),
-                ThreadPoolExecutor(_NUM_THREADS) as threads,
-            ):
+            with self._blas.limit(limits=1, user_api="blas"):
                 for start in range(0, len(queries), _MAX_QUERIES):
                     part = slice(start, start + _MAX_QUERIES)
-                    self._search(threads, queries[part], rows[part], distances[part])
+                    self._search(queries[part], rows[part], distances[part])
         return rows, distances
 
     def _search(
         self,
-        threads: ThreadPoolExecutor,
         queries: NDArray[np.float32],
         rows: NDArray[np.intp],
         distances: NDArray[np.float64],
@@ -97,11 +96,12 @@ class Index:
         # Stability of Numerical Algorithms, section 3.1); centring, the norm and the sum err too.
         unit = 2.0**-24
         slack = 2 * (len(self._origin) + 8) * unit * (norms + self._longest) ** 2
-        limits = (self._upper_bounds(threads, left, count) + 2 * slack).astype(np.float32)
+        limits = (self._upper_bounds(left, count) + 2 * slack).astype(np.float32)
         limits = np.nextafter(limits, np.float32(np.inf))
 
         def within(start: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-            estimates = self._estimates(left, start, start + _BLOCK_SIZE)
+            block = slice(start, start + _BLOCK_SIZE)
+            estimates = _estimates(left, self._centred[block], self._squares[block])
             query, row = np.nonzero(~(estimates > limits[:, None]))  # NaN: it overflowed, keep it
             row += start
             if len(row) <= _MAX_CANDIDATES * count:
@@ -109,7 +109,8 @@ class Index:
             kept = [self._nearest(x, row[query == i], count)[0] for i, x in enumerate(queries)]
             return np.repeat(np.arange(len(queries)), [len(x) for x in kept]), np.concatenate(kept)
 
-        found = threads.map(within, range(0, len(self), _BLOCK_SIZE))
+        blocks = range(0, len(self), _BLOCK_SIZE)
+        found = _threads().map(within, blocks) if len(blocks) > 1 else map(within, blocks)
         of_query, candidates = (np.concatenate(parts) for parts in zip(*found, strict=True))
         for i, query in enumerate(queries):
             rows[i], distances[i] = self._nearest(query, candidates[of_query == i], count)
@@ -123,27 +124,39 @@ class Index:
         order = np.argsort(squared, kind="stable")[:count]
         return rows[order], np.sqrt(squared[order])
 
-    def _upper_bounds(
-        self, threads: ThreadPoolExecutor, left: NDArray[np.float32], count: int
-    ) -> NDArray[np.float64]:
+    def _upper_bounds(self, left: NDArray[np.float32], count: int) -> NDArray[np.float32]:
         """Return for each query an estimate that those of at least K embeddings do not exceed.
 
-        It is the largest of the minima of K parts of a sample. The parts have no row in common.
+        It is the largest of the minima of K parts of a sample.
         """
-        length = min(len(self) // count, max(_BLOCK_SIZE, len(self) // _SAMPLE_STEP) // count + 1)
-        starts = [part * len(self) // count for part in range(count)]
-        minima = threads.map(
-            lambda start: self._estimates(left, start, start + length).min(axis=1), starts
-        )
-        largest: NDArray[np.float64] = np.max(list(minima), axis=0).astype(np.float64)
+        if count > len(self._sample):
+            return np.full(len(left), np.inf, np.float32)
+        estimates = _estimates(left, self._sample, self._sample_squares)
+        minima = [estimates[:, part::count].min(axis=1) for part in range(count)]
+        largest: NDArray[np.float32] = np.max(minima, axis=0)
         return largest
 
-    def _estimates(self, left: NDArray[np.float32], start: int, stop: int) -> NDArray[np.float32]:
-        """Return |x|^2 - 2 q.x for some rows x and all queries q, float32 [Q, stop - start]."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            estimates: NDArray[np.float32] = left @ self._centred[start:stop].T
-            estimates += self._squares[start:stop]
-        return estimates
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Return the threads of all searches."""
+    return ThreadPoolExecutor(min(os.cpu_count() or 1, _MAX_THREADS), "search")
+
+
+def _estimates(
+    left: NDArray[np.float32], x: NDArray[np.float32], squares: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return |x|^2 - 2 q.x for the rows x and all queries q, float32 [Q, number of rows].
+
+    Args:
+        left: -2 q, float32 [Q, D].
+        x: float32 [r, D].
+        squares: |x|^2, float32 [r].
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        estimates: NDArray[np.float32] = left @ x.T
+        estimates += squares
+    return estimates
 
 
 def _squares(x: NDArray[np.float32]) -> NDArray[np.float32]:

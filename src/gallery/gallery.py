@@ -250,8 +250,9 @@ class Gallery:
     ) -> list[Answer]:
         """Answer queries by their embeddings, float32 [N, D]; see `query`."""
         snapshot = self.snapshot()
-        verdicts = self.judge.decide(snapshot, embeddings, far)
-        rows, distances = snapshot.nearest(embeddings, neighbours)
+        found = snapshot.nearest(embeddings, max(neighbours, self.judge.num_neighbours))
+        verdicts = self.judge.decide(snapshot, embeddings, found, far)
+        rows, distances = (values[:, :neighbours] for values in found)
         ids = snapshot.pictures.ids[rows]
         sources = self.store.sources(np.unique(ids).tolist())
         return [

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from src.embeddings.open_set import SCORES, UNKNOWN
 from src.errors import UserError
-from src.gallery.snapshot import Snapshot
+from src.gallery.snapshot import Found, Snapshot
 from src.gallery.verdict import Calibration, decide
 
 DEFAULT_FAR = 1e-2
@@ -62,8 +62,17 @@ class Judge:
         """
         return _chosen(self.calibration.verification, far, {})
 
+    @property
+    def num_neighbours(self) -> int:
+        """How many nearest pictures of a query a decision needs, K."""
+        return self.calibration.k
+
     def decide(
-        self, snapshot: Snapshot, embeddings: NDArray[np.float32], far: float | None
+        self,
+        snapshot: Snapshot,
+        embeddings: NDArray[np.float32],
+        found: Found,
+        far: float | None,
     ) -> list[Verdict]:
         """Decide about queries.
 
@@ -73,6 +82,7 @@ class Judge:
         Args:
             snapshot: the gallery.
             embeddings: float32 [Q, D].
+            found: their nearest pictures, K or more if there are as many.
             far: see `threshold`.
 
         Returns:
@@ -82,7 +92,8 @@ class Judge:
         if len(snapshot) == 0:
             return [Verdict(None, None, None, rate)] * len(embeddings)
         calibration, score = self.calibration, SCORES[self.calibration.score]
-        nearest = snapshot.neighbourhood(embeddings, calibration.k, score.parts)
+        needed = Found(*(values[:, : calibration.k] for values in found))
+        nearest = snapshot.neighbourhood(embeddings, needed, score.parts)
         by_mean = None
         if calibration.class_by == "class_mean":
             by_mean = snapshot.nearest_means(embeddings)

@@ -67,18 +67,18 @@ class Snapshot:
         return Found(self._order[rows], self._in_units(distances))
 
     def neighbourhood(
-        self, queries: NDArray[np.float32], count: int, parts: Collection[str] = PARTS
+        self, queries: NDArray[np.float32], found: Found, parts: Collection[str] = PARTS
     ) -> Nearest:
-        """Return what the scores of `src.embeddings.open_set` need; the snapshot has pictures.
+        """Return what the scores of `src.embeddings.open_set` need to know.
 
         Args:
             queries: float32 [Q, D].
-            count: the desired K.
+            found: their K nearest pictures, by `nearest`; K >= 1.
             parts: which of PARTS to compute; the others are NaN.
         """
         points = comparable(queries, self._distance)
-        rows, distances = self._index.search(points, count)
-        labels = self.pictures.labels[self._order[rows]]
+        rows, count = found.rows, found.rows.shape[1]
+        labels = self.pictures.labels[rows]
         of_class, other, radius = np.full((3, len(queries)), np.nan)
         own = labels[:, 0]
         for label in np.unique(own).tolist() if {"of_class", "other"} & set(parts) else ():
@@ -92,11 +92,9 @@ class Snapshot:
                 other[asking] = np.min([np.full(asking.sum(), np.inf), *nearest], axis=0)
         if "radius" in parts:
             # A picture is its own nearest neighbour, or another one that equals it.
-            _, around = self._index.search(self._points[rows[:, 0]], count + 1)
-            radius[:] = self._in_units(around[:, 1:]).mean(axis=1) if len(self) > 1 else np.inf
-        return Nearest(
-            self._order[rows], labels, self._in_units(distances), of_class, other, radius
-        )
+            around = self.nearest(self.pictures.embeddings[rows[:, 0]], count + 1).distances[:, 1:]
+            radius[:] = around.mean(axis=1) if len(self) > 1 else np.inf
+        return Nearest(rows, labels, found.distances, of_class, other, radius)
 
     def nearest_means(self, queries: NDArray[np.float32]) -> NDArray[np.int32]:
         """Return the class whose mean is nearest to each query, int32 [Q]."""

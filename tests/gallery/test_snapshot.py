@@ -51,7 +51,7 @@ def test_neighbourhoods_against_their_definitions(distance, num_classes):
     names = tuple("abcdefg"[:num_classes])
     snapshot = Snapshot(Embeddings(np.arange(40), labels, names, x, 0), distance)
     queries = rng.normal(size=(9, 4)).astype(np.float32)
-    found = snapshot.neighbourhood(queries, 5)
+    found = snapshot.neighbourhood(queries, snapshot.nearest(queries, 5))
     for i, query in enumerate(queries):
         to_all = paired_distances(query[None], x, distance)
         order = np.argsort(to_all)
@@ -71,9 +71,9 @@ def test_neighbourhoods_against_their_definitions(distance, num_classes):
 
 
 def test_a_single_picture_has_no_neighbourhood():
-    found = Snapshot(embeddings_of({3: ("a", 1.0)}), "euclidean").neighbourhood(
-        np.zeros((1, 2), np.float32), 5
-    )
+    snapshot = Snapshot(embeddings_of({3: ("a", 1.0)}), "euclidean")
+    query = np.zeros((1, 2), np.float32)
+    found = snapshot.neighbourhood(query, snapshot.nearest(query, 5))
     assert np.isinf(found.other[0]) and np.isinf(found.radius[0])
     assert found.distances.shape == (1, 1)
 
