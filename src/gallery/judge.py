@@ -92,7 +92,7 @@ class Judge:
         if len(snapshot) == 0:
             return [Verdict(None, None, None, rate)] * len(embeddings)
         calibration, score = self.calibration, SCORES[self.calibration.score]
-        needed = Found(*(values[:, : calibration.k] for values in found))
+        needed = Found(found.rows[:, : calibration.k], found.distances[:, : calibration.k])
         nearest = snapshot.neighbourhood(embeddings, needed, score.parts)
         by_mean = None
         if calibration.class_by == "class_mean":

@@ -2,8 +2,7 @@
 
 import asyncio
 import os
-import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,20 +15,14 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from numpy.typing import NDArray
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-)
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from src.data.decode import BadImage
 from src.errors import UserError
 from src.gallery.batching import Batcher
 from src.gallery.gallery import DEFAULT_NEIGHBOURS, Answer, Gallery
 from src.gallery.guard import Guard
+from src.gallery.monitor import Monitor, ServiceMetrics
 from src.gallery.sources import GivenPicture, Place, from_file, preparation
 
 PAGE = Path(__file__).parent / "page"
@@ -60,35 +53,6 @@ class _Query(NamedTuple):
     far: float | None
 
 
-class _Metrics:
-    """What `/metrics` reports."""
-
-    def __init__(self) -> None:
-        """Start from zero."""
-        self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "tripletboard_requests_total",
-            "Requests by route and status",
-            ["method", "route", "status"],
-            registry=self.registry,
-        )
-        self.seconds = Histogram(
-            "tripletboard_request_seconds",
-            "Time of a request",
-            ["route"],
-            registry=self.registry,
-        )
-        self.verdicts = Counter(
-            "tripletboard_verdicts_total",
-            "Queries by verdict: known or unknown",
-            ["verdict"],
-            registry=self.registry,
-        )
-        self.pictures = Gauge(
-            "tripletboard_pictures", "Pictures in the gallery", registry=self.registry
-        )
-
-
 def create_app(
     gallery: Gallery,
     *,
@@ -117,7 +81,7 @@ class _Service:
         self._gallery = gallery
         self._prepare = preparation(gallery.params, gallery.identity.image_shape)
         self._max_seconds = max_seconds
-        self._metrics = _Metrics()
+        self._metrics = ServiceMetrics()
         # As many pictures are decoded at once as there are cores: a large one takes much memory.
         self._decoders = ThreadPoolExecutor(os.cpu_count(), "decode")
         self._store_threads = ThreadPoolExecutor(4, "store")
@@ -160,7 +124,9 @@ class _Service:
         app.add_api_route("/", self.page, include_in_schema=False)
         app.mount("/page", StaticFiles(directory=PAGE), name="page")
         app.exception_handler(UserError)(_refused)
-        app.middleware("http")(self._measured)
+        app.add_middleware(
+            Monitor, metrics=self._metrics, max_seconds=self._max_seconds, headers=_HEADERS
+        )
         app.add_middleware(Guard, hosts=hosts, token=token, max_bytes=max_bytes)
         return app
 
@@ -296,21 +262,6 @@ class _Service:
         return await asyncio.get_running_loop().run_in_executor(
             self._store_threads, function, *arguments
         )
-
-    async def _measured(
-        self, request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        """Serve a request within the time limit, and count it."""
-        started = time.perf_counter()
-        try:
-            response = await asyncio.wait_for(call_next(request), self._max_seconds)
-        except TimeoutError:
-            response = JSONResponse({"detail": f"took over {self._max_seconds:g} s"}, 503)
-        response.headers.update(_HEADERS)
-        route = getattr(request.scope.get("route"), "path", "other")
-        self._metrics.requests.labels(request.method, route, response.status_code).inc()
-        self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
-        return response
 
 
 def _is_dark(image_shape: Sequence[int], images: Sequence[NDArray[np.uint8]]) -> bool:
