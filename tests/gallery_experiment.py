@@ -1,9 +1,11 @@
 """An experiment without TensorFlow: its network is a function, its checkpoint a few bytes."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from src import registry
 from src.experiment.experiment import Best, Experiment
@@ -73,6 +75,13 @@ def quadrant(position, brightness=200, seed=0):
     row, column = 4 * (position // 2), 4 * (position % 2)
     image[row : row + 4, column : column + 4] += np.uint8(brightness)
     return image
+
+
+def png(position, seed=0):
+    """Return such an image as PNG."""
+    file = io.BytesIO()
+    Image.fromarray(quadrant(position, seed=seed)[:, :, 0]).save(file, "PNG")
+    return file.getvalue()
 
 
 def write_experiment(model_dir: Path, monkeypatch, weights: bytes = b"weights") -> Experiment:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from gallery_experiment import THRESHOLD, calibration_of, quadrant, write_experiment
+from gallery_experiment import THRESHOLD, calibration_of, png, quadrant, write_experiment
 from PIL import Image
 
 from src.gallery import Gallery
@@ -18,12 +18,6 @@ from src.gallery.service import create_app
 from src.gallery.store import open_store
 
 TOKEN = "a token of many characters"
-
-
-def png(position, seed=0):
-    file = io.BytesIO()
-    Image.fromarray(quadrant(position, seed=seed)[:, :, 0]).save(file, "PNG")
-    return file.getvalue()
 
 
 def upload(*contents, name="a.png"):

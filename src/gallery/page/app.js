@@ -151,11 +151,16 @@ function neighbour(near) {
 
 const hidden = new Set(); // keys of what is about to be removed
 
+let refreshes = 0; // counts refreshes, so that a late one does not replace a newer one
+
 async function refresh() {
-  const classes = (await api.classes()).filter((row) => !hidden.has(`class ${row.class}`));
+  const number = ++refreshes;
+  const all = await api.classes();
+  const classes = all.filter((row) => !hidden.has(`class ${row.class}`));
+  const rows = await Promise.all(classes.map(classRow));
+  if (number !== refreshes) return;
   $("empty").hidden = classes.length > 0;
   $("names").replaceChildren(...classes.map((row) => new Option(row.class, row.class)));
-  const rows = await Promise.all(classes.map(classRow));
   $("classes").replaceChildren(...rows);
 }
 
