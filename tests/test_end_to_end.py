@@ -444,7 +444,12 @@ def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(make_exper
     from model.training.embedding import embed
     from src.data.loading import load_data
     from src.embeddings.baselines import raw_pixels
-    from src.embeddings.metrics import Embedded, metrics_against_gallery, metrics_within
+    from src.embeddings.metrics import (
+        Embedded,
+        metrics_against_gallery,
+        metrics_of_gallery,
+        metrics_within,
+    )
     from src.experiment.experiment import Experiment
 
     model_dir = make_experiment()
@@ -463,8 +468,11 @@ def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(make_exper
 
     best = embedded()
     for name in splits:
-        within, _ = metrics_within(best[name])
-        against, confusions = metrics_against_gallery(best[name], best["train"])
+        within, ranking = metrics_within(best[name])
+        if name == "train":
+            against, confusions = metrics_of_gallery(best["train"], ranking)
+        else:
+            against, confusions = metrics_against_gallery(best[name], best["train"])
         for key, value in {**within, **against}.items():
             assert metrics["splits"][name][key] == pytest.approx(value, abs=1e-3), (name, key)
         for key, rows in confusions.items():

@@ -23,7 +23,13 @@ from model.training.embedding import embed
 from src.data.holdout import UNSEEN
 from src.data.split import Split
 from src.embeddings.baselines import raw_pixels, remembered
-from src.embeddings.metrics import Embedded, Metrics, metrics_against_gallery, metrics_within
+from src.embeddings.metrics import (
+    Embedded,
+    Metrics,
+    metrics_against_gallery,
+    metrics_of_gallery,
+    metrics_within,
+)
 from src.experiment.checkpoint_files import index_of
 from src.experiment.experiment import Experiment
 from src.params.metric_names import AGAINST_GALLERY
@@ -81,9 +87,9 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
         embedded = kept.embedded
         if name == "train":
             gallery = embedded
-        against_gallery, confusions = metrics_against_gallery(
-            embedded, gallery, kept.ranking if name == "train" else None
-        )
+            against_gallery, confusions = metrics_of_gallery(gallery, kept.ranking)
+        else:
+            against_gallery, confusions = metrics_against_gallery(embedded, gallery)
         if against_gallery["num_queries"]:
             found.confusions[name] = confusions
         curves = {n: value for n, value in against_gallery.items() if n in AGAINST_GALLERY}
