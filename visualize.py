@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from src.data.holdout import UNSEEN, hold_out
 from src.data.split import SPLITS, Split
+from src.embeddings.layouts import TITLES
 from src.errors import UserError
 from src.experiment.data_record import load_recorded
 from src.experiment.experiment import Experiment
 from src.params.schema import Params
-from src.projector.files import MAX_POINTS, TITLES, write_evolution, write_projector
+from src.projector.files import MAX_POINTS, write_evolution, write_projector
 from src.projector.sprite import MAX_SHEET_SIDE
 from src.projector.tensorboard import tensorboard, wait_for_interrupt
 from src.projector.view import Embed, View, Viewer

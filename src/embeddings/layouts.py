@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from src.embeddings.search import k_nearest_neighbors
 from src.system.progress import phase, progress_bar
 
+TITLES = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}
+"""Display names of the layouts."""
+
 PERPLEXITY = 30
 """t-SNE's perplexity: roughly the number of neighbours of each point.
 

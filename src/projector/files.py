@@ -20,6 +20,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import (  # type: ignore
 from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
 from src.data.split import Split
+from src.embeddings.layouts import TITLES
 from src.errors import UserError
 from src.projector.bookmarks import bookmarks
 from src.projector.legend import MAX_VALUES, legend
@@ -44,9 +45,6 @@ TINTED_SPRITE_FILE = "sprite_by_label.png"
 BOOKMARKS_FILE = "bookmarks.json"
 EVENT_FILE = "events.out.tfevents.0.projector"
 CONFIG_FILE = "projector_config.pbtxt"  # the name is TensorBoard's
-
-TITLES = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}
-"""Display names of the layouts."""
 
 # The projector puts run and tensor names into its URLs without escaping them.
 _ENDS_AN_ADDRESS = re.compile(r"[&#+%]")

@@ -24,7 +24,7 @@ from src.experiment.experiment import Experiment
 from src.figures import FigureData, write_figures
 from src.params.schema import Params
 from src.printable import printable
-from src.projector.files import TITLES, check_embeddings
+from src.projector.files import check_embeddings
 from src.system.cache import cached, digest
 from src.system.progress import progress_bar
 
@@ -288,7 +288,7 @@ class Viewer:
             "seed": seed,
             **layouts.settings(layout),
         }
-        title = TITLES[layout]
+        title = layouts.TITLES[layout]
         try:
             found = cached(
                 self._cache_path(name, checkpoint, layout),
