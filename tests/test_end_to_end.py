@@ -204,9 +204,9 @@ def test_visualize_again_computes_nothing_again(trained, data_dir, capsys, monke
     files = {p: p.read_bytes() for p in (trained / "projector" / "test").iterdir()}
     monkeypatch.setattr("visualize._embed", lambda *_, **__: None)
     monkeypatch.setattr("src.embeddings.layouts.tsne", None)
-    monkeypatch.setattr("src.projector.view.neighbors", None)
-    monkeypatch.setattr("src.projector.view.errors_nearby", None)
-    monkeypatch.setattr("src.projector.view.write_figures", None)
+    monkeypatch.setattr("src.projector.columns.neighbors", None)
+    monkeypatch.setattr("src.projector.columns.errors_nearby", None)
+    monkeypatch.setattr("src.projector.figure_cache.write_figures", None)
     run_visualize(trained, data_dir)
     strip = re.compile(r"done in .*")
     assert strip.sub("", capsys.readouterr().out) == strip.sub("", first)
@@ -302,7 +302,7 @@ def test_visualize_embeddings_that_are_not_finite_is_refused(trained, data_dir, 
 
     monkeypatch.setattr("visualize._embed", lambda *_, **__: broken)
     monkeypatch.setattr("src.projector.view.cached", lambda path, key, compute, *_: compute())
-    with pytest.raises(UserError, match="row 0 has NaN or infinity"):
+    with pytest.raises(UserError, match=r"found NaN or infinity in 60 of 60 rows \(first: row 0\)"):
         run_visualize(trained, data_dir)
 
 

@@ -151,24 +151,29 @@ def tsne(
             n_jobs=num_threads,
             random_state=seed,
         )
-        every = 10
-
-        def advance(*_: object) -> None:
-            bar.update(every)
-
-        for iterations, exaggeration, momentum in (
-            (EXAGGERATED_ITERATIONS, EXAGGERATION, 0.5),
-            (ITERATIONS, 1, 0.8),
-        ):
-            layout.optimize(
-                iterations,
-                exaggeration=exaggeration,
-                momentum=momentum,
-                inplace=True,
-                callbacks=advance,
-                callbacks_every_iters=every,
-            )
+        _optimize(layout, bar)
     return np.asarray(layout, np.float32)
+
+
+def _optimize(layout: Any, bar: Any) -> None:
+    """Move the points of a `TSNEEmbedding`, first with exaggeration; advance the progress bar."""
+    every = 10
+
+    def advance(*_: object) -> None:  # a callback that returns True would end the optimization
+        bar.update(every)
+
+    for iterations, exaggeration, momentum in (
+        (EXAGGERATED_ITERATIONS, EXAGGERATION, 0.5),
+        (ITERATIONS, 1, 0.8),
+    ):
+        layout.optimize(
+            iterations,
+            exaggeration=exaggeration,
+            momentum=momentum,
+            inplace=True,
+            callbacks=advance,
+            callbacks_every_iters=every,
+        )
 
 
 def _affinities(embeddings: NDArray[np.float32], seed: int, num_threads: int) -> Any:

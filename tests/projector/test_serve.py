@@ -86,7 +86,9 @@ def test_port_that_is_taken_is_named(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with (
-            pytest.raises(UserError, match=f"--serve: port {port} .*; accepted: a free port"),
+            pytest.raises(
+                UserError, match=f"--serve: found no free port {port} .*; accepted: a free port"
+            ),
             tensorboard(tmp_path, port),
         ):
             pass

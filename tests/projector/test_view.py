@@ -200,7 +200,7 @@ class TestWhichCheckpoint:
         three, five = "model.ckpt-3", "model.ckpt-5"
         assert asked == [(2, three), (6, three), (2, five), (6, five)]
         assert views["test"].step == 5
-        assert f"{three}: replaced meanwhile; {experiment.best_dir / five} is used" in caplog.text
+        assert f"{three}: a training replaced it; using {experiment.best_dir / five}" in caplog.text
 
     def test_one_that_is_kept_twice_and_removed_from_one_place(self, experiment):
         """The rotation of the latest ones removes what `best/` still has."""
@@ -250,7 +250,7 @@ class TestWhichCheckpoint:
         view, frames = viewer.evolution("test", 99)
         assert list(frames) == [7]
         assert view.step == 7
-        assert "model.ckpt-5: removed by a training meanwhile" in caplog.text
+        assert "model.ckpt-5: skipped, because a training removed it" in caplog.text
 
 
 class TestLayouts:
@@ -269,7 +269,7 @@ class TestLayouts:
         monkeypatch.setattr(layouts, "tsne", broken)
         view = viewer_of(experiment, train=TRAIN, test=TRAIN).views(["test"], 99)["test"]
         assert list(view.layouts) == ["pca"]
-        assert "t-SNE is left out" in caplog.text
+        assert "t-SNE is skipped" in caplog.text
         assert reason in caplog.text
         assert len(caplog.records) == 1
 
@@ -370,7 +370,7 @@ class TestFigures:
                 (directory / name).write_text(name)
             return [directory / "index.html", directory / "pca.svg"]
 
-        monkeypatch.setattr("src.projector.view.write_figures", write)
+        monkeypatch.setattr("src.projector.figure_cache.write_figures", write)
         return viewer
 
     @pytest.fixture(autouse=True)
@@ -443,7 +443,7 @@ class TestFigures:
         other = viewer_of(experiment, damaged, **viewer.splits)
         other.figures(other.views(["test"], 99)["test"])
         assert viewer.drawn[-1].untrained is None
-        assert "before_after is left out: " in caplog.text
+        assert "the figure before_after is skipped: " in caplog.text
 
 
 def test_a_warning_of_a_library_does_not_reach_the_console(
