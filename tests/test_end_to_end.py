@@ -242,7 +242,7 @@ def test_visualize_several_splits_evolution_and_parquet(trained, data_dir, capsy
 def test_visualize_draws_again_what_has_been_removed(trained, data_dir, capsys):
     run_visualize(trained, data_dir)
     figures = trained / "figures"
-    assert f"{figures / 'index.html'}: the pictures" in capsys.readouterr().out
+    assert f"{figures / 'index.html'}: all figures" in capsys.readouterr().out
     for name in ("tsne.png", "index.html"):
         (figures / name).unlink()
         run_visualize(trained, data_dir)
@@ -291,7 +291,7 @@ def test_visualize_classes_held_out(make_experiment, data_dir, capsys):
 
 
 def test_visualize_unseen_without_classes_held_out_is_refused(trained, data_dir):
-    with pytest.raises(UserError, match="no holdout_classes, and so no split unseen"):
+    with pytest.raises(UserError, match="found no holdout_classes, so there is no split unseen"):
         run_visualize(trained, data_dir, "--split", "unseen")
 
 

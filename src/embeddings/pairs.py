@@ -1,5 +1,6 @@
 """Scans all pairs of a split in one pass: distance histograms, nearest and farthest pairs."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -64,10 +65,10 @@ def scan_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int32], dista
     negative_counts = np.zeros(_FINE_BINS, np.int64)
     extremes = np.full((4, size), -1, np.intp)
 
-    starts = np.flatnonzero(np.diff(labels[order], prepend=-1)).tolist()
+    bounds = [*np.flatnonzero(np.diff(labels[order], prepend=-1)).tolist(), size]  # of classes
     blocks = [
         (first, start, end)
-        for start, end in zip(starts, [*starts[1:], size], strict=True)
+        for start, end in pairwise(bounds)
         for first in range(start, end, BLOCK_SIZE)
     ]
     # With many classes the matrix products are small: BLAS threads would mostly wait.
