@@ -432,7 +432,8 @@ class TestFigures:
         view = viewer.views(["test"], 99)["test"]
         viewer.figures(view)
         renamed = make_split([0, 1, 0, 1], [1, 2, 3, 4], names="zbcd")
-        named = make_split([0, 1, 0, 1], [1, 2, 3, 4], paths=np.array([*"wxyz"], dtype=object))
+        paths = np.array([*"wxyz"], dtype=object)
+        named = make_split([0, 1, 0, 1], [1, 2, 3, 4], names="zbcd", paths=paths)
         for number, test in enumerate((renamed, named), start=2):
             other = viewer_of(experiment, train=TRAIN, test=test)
             other.figures(other.views(["test"], 99)["test"])
