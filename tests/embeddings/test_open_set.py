@@ -310,3 +310,15 @@ def test_splits_without_a_known_class():
     assert found["at"]["fpir_1e-1"]["reported"]["dir"] is None
     assert found["at"]["fpir_1e-1"]["reported"]["fpir"] is not None
     json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, 1e-45])
+def test_numbers_of_any_size(distance, value):
+    splits = splits_of(size=40)
+    for split in splits.values():
+        split.embeddings[::3] = value
+        split.embeddings[::7, 1] = -value
+    found = evaluate_open_set(splits, distance)
+    assert 0 <= found["auroc"] <= 1
+    json.dumps(found, allow_nan=False)

@@ -221,3 +221,15 @@ def test_bins_and_their_edges():
         assert np.flatnonzero(one.positive).tolist() == [index]
     assert PairCounts.bin_of(0.0) == PairCounts.bin_of(1e-30) == 0
     assert PairCounts.bin_of(4.0) == PairCounts.bin_of(1e300) == PairCounts.bin_of(3.9999999)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38, 1e-45])
+def test_numbers_of_any_size(distance, value):
+    embeddings, labels = split_of(60)
+    embeddings[::3] = value
+    embeddings[::7, 1] = -value
+    pairs = {name: counted((embeddings, labels), distance) for name in ("validation", "test")}
+    at = find_thresholds(pairs, distance, 4)["at"]["best_f1"]
+    assert np.isfinite(at["threshold"])
+    assert at["validation"] == at["test"]
