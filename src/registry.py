@@ -52,12 +52,14 @@ FIGURES = {
     "confusion": "src.figures.confusion:draw",
     "mistakes": "src.figures.mistakes:draw",
     "triplets": "src.figures.triplets:draw",
+    "open_set": "src.figures.open_set:draw",
     "curves": "src.figures.curves:draw",
     "progress": "src.figures.progress:draw",
 }
 
-# Figures that `live_figures` may draw during training: not those with a slow layout.
-LIVE_FIGURES = FIGURES.keys() - {"tsne", "umap"}
+# Figures that `live_figures` may draw during training: not those with a slow layout, and not what
+# only the final evaluation measures.
+LIVE_FIGURES = FIGURES.keys() - {"tsne", "umap", "open_set"}
 
 # Of these, figures that are drawn only during training and are on no page.
 LIVE_ONLY_FIGURES = {"progress"}

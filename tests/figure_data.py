@@ -16,6 +16,25 @@ CURVES = {
     "validation": {"loss": ([100], [0.6]), "fraction_positive": ([100], [0.4])},
 }
 
+OPEN_SET = {
+    "score": "class_ratio",
+    "calibrated_on": "unseen classes",
+    "num_known": 60,
+    "num_strangers": 40,
+    "auroc": 0.9125,
+    "at": {
+        "fpir_1e-1": {"threshold": 0.5, "reported": {"fpir": 0.125, "dir": 0.9}},
+        "fpir_1e-2": {"threshold": 0.25, "reported": {"fpir": 0.0, "dir": 0.8}},
+        "fpir_1e-3": {"threshold": None, "reported": {"fpir": None, "dir": None}},
+    },
+    "curve": {"fpir": [0.025, 0.1, 1.0], "dir": [0.7, 0.9, 0.95]},
+    "histograms": {
+        "edges": [0.0, 0.25, 0.5, 0.75, 1.0],
+        "known": [40, 15, 5, 0],
+        "unknown": [0, 5, 15, 20],
+    },
+}
+
 
 def data_of(size=60, num_classes=4, *, names=None, channels=1, spread=1.0, seed=0, **params):
     """An experiment whose classes overlap a little."""
@@ -38,6 +57,7 @@ def data_of(size=60, num_classes=4, *, names=None, channels=1, spread=1.0, seed=
         untrained=rng.normal(size=(size, 6)).astype(np.float32),
         curves=CURVES,
         metrics={"test": {"loss": 0.25, "recall_at_1_within": 0.875}},
+        open_set=OPEN_SET,
     )
 
 

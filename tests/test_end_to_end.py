@@ -351,8 +351,10 @@ def test_the_console_is_quiet(make_experiment, data_dir):
     rows = [line.split()[0] for line in lines[8:13]]
     assert rows == ["train", "validation", "test", "untrained", "raw_pixels"]
     assert max(map(len, lines[7:13])) <= 100
-    assert lines[13].startswith("(_within: ") and lines[14].startswith("wrote ")
-    assert len(lines) == 15, done.stdout
+    assert lines[13].startswith("(_within: ") and lines[16].startswith("wrote ")
+    assert lines[14].startswith("verification: at distance ")
+    assert lines[15].startswith("open set, strangers are known classes: AUROC ")
+    assert len(lines) == 17, done.stdout
 
 
 def test_bad_params_end_with_one_line_and_exit_code_2(make_experiment, data_dir):
@@ -514,6 +516,12 @@ def test_unseen_classes(make_experiment, data_dir, capsys):
     assert unseen["recall_at_1"] is None  # the training split has none of its classes
     assert (unseen["num_queries"], unseen["num_queries_within"]) == (0, 150)
     assert set(metrics["confusions"]) == {"train", "validation", "test"}
+    assert set(metrics["thresholds"]["at"]["eer"]) == {"threshold", "validation", "test", "unseen"}
+    assert metrics["thresholds"]["at"]["eer"]["validation"]["tar"] > 0.5
+    open_set = metrics["open_set"]
+    assert open_set["calibrated_on"] == "unseen classes" and 0 < open_set["auroc"] <= 1
+    assert open_set["num_known"] == 30 and open_set["num_known_in_calibration"] == 20
+    assert open_set["num_strangers"] + open_set["num_strangers_in_calibration"] == 150
     for rows in metrics["confusions"]["test"].values():
         assert all({true, predicted} == {0, 1} and count > 0 for true, predicted, count in rows)
     for baseline in ("untrained", "raw_pixels"):

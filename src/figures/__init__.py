@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,7 @@ class FigureData:
         untrained: float32 [N, D], embeddings of the untrained network; None if not available.
         curves: run (`training` or `validation`) -> tag -> curve.
         metrics: split -> metric -> value, as in `metrics.json`; an undefined metric is None.
+        open_set: the object of `metrics.json`; None if the experiment was not evaluated for it.
     """
 
     experiment: str
@@ -74,6 +75,7 @@ class FigureData:
     untrained: NDArray[np.float32] | None = None
     curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    open_set: Mapping[str, Any] | None = None
 
     @cached_property
     def nearest(self) -> NDArray[np.intp]:

@@ -159,6 +159,7 @@ class Viewer:
         Returns:
             The paths of the files, the page first.
         """
+        evaluated = self.experiment.metrics() or {}
         data = FigureData(
             experiment=str(self.experiment.model_dir),
             split_name=view.name,
@@ -174,7 +175,8 @@ class Viewer:
                 "training": read_curves(self.experiment.model_dir),
                 "validation": read_curves(self.experiment.model_dir / "eval_validation"),
             },
-            metrics=(self.experiment.metrics() or {}).get("splits", {}),
+            metrics=evaluated.get("splits", {}),
+            open_set=evaluated.get("open_set"),
         )
         return write_changed_figures(
             self.experiment.figures_dir(view.name),
