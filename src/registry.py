@@ -44,7 +44,8 @@ OFFLINE_STRATEGIES = {"offline"}
 # Strategies that accept the margin "soft": a softplus of each anchor's hardest triplet.
 SOFT_MARGIN_STRATEGIES = {"batch_hard"}
 
-# draw(data: src.figures.FigureData) -> src.figures.Picture, or None; in the order of the page
+# draw(data) -> src.figures.CaptionedFigure, or None; data: src.figures.FigureData;
+# in the order of the page
 FIGURES = {
     "tsne": "src.figures.tsne:draw",
     "pca": "src.figures.pca:draw",

@@ -27,6 +27,7 @@ from src.embeddings.metrics import (
     Embedded,
     Metrics,
     metrics_against_gallery,
+    metrics_of_gallery,
     metrics_within,
     query_indices,
 )
@@ -92,15 +93,13 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
             checkpoint_path=str(checkpoint),
         )
         embedded = all_embedded[name] = kept.embedded
-        against_gallery, confusions = metrics_against_gallery(
-            embedded, all_embedded["train"], kept.ranking if name == "train" else None
-        )
-        if name != "train":
+        if name == "train":
+            against_gallery, confusions = metrics_of_gallery(embedded, kept.ranking)
+        else:
+            against_gallery, confusions = metrics_against_gallery(embedded, all_embedded["train"])
+            asking = query_indices(embedded.labels)
             pairs[name] = counted_pairs(
-                *embedded,
-                query_indices(embedded.labels),
-                params.distance_name,
-                euclidean=kept.ranking.pairs,
+                *embedded, asking, params.distance_name, euclidean=kept.ranking.pairs
             )
         if against_gallery["num_queries"]:
             found.confusions[name] = confusions
@@ -113,14 +112,22 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
         }
     found.thresholds.update(find_thresholds(pairs, params.distance_name, params.embedding_size))
     found.open_set.update(evaluate_open_set(all_embedded, params.distance_name))
+    found.baselines.update(_baselines(experiment, params, splits))
+    return found
 
+
+def _baselines(
+    experiment: Experiment, params: Params, splits: Mapping[str, Split]
+) -> dict[str, dict[str, Metrics]]:
+    """Return the metrics of the reported splits by the untrained network and by the pixels."""
+    found: dict[str, dict[str, Metrics]] = {}
     reported = {name: splits[name] for name in ("train", "test", UNSEEN) if name in splits}
     untrained = experiment.untrained_checkpoint
     if index_of(untrained).exists():
-        found.baselines["untrained"] = _baseline(
+        found["untrained"] = _baseline(
             reported, lambda split: embed(experiment, params, split, untrained)
         )
-    found.baselines["raw_pixels"] = remembered(
+    found["raw_pixels"] = remembered(
         reported, lambda: _baseline(reported, lambda split: raw_pixels(split.images))
     )
     return found

@@ -267,7 +267,8 @@ class OpenGallery:
         )
 
     def _comparable(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        vectors = comparable(embeddings.astype(np.float64), self._distance)
+        finite = np.nan_to_num(embeddings).astype(np.float64)
+        vectors = comparable(finite, self._distance)
         return vectors.astype(np.float32)
 
     def _in_units(self, scaled: NDArray[np.floating], exponent: int) -> NDArray[np.float64]:

@@ -58,7 +58,8 @@ def counted_pairs(
         The counts.
     """
     if DISTANCES[distance].compares_directions:
-        embeddings = comparable(embeddings.astype(np.float64), distance).astype(np.float32)
+        finite = np.nan_to_num(embeddings).astype(np.float64)
+        embeddings = comparable(finite, distance).astype(np.float32)
         euclidean = None
     queries = embeddings[asking]
     counts = PairCounts() if euclidean is None else euclidean

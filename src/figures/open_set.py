@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
 from src.drawing.style import FAINT, NEGATIVE_COLOR, POSITIVE_COLOR, new_figure
 from src.embeddings.open_set import SCORES
-from src.figures import FigureData, Picture
+from src.figures import CaptionedFigure, FigureData
 
 
-def draw(data: FigureData) -> Picture | None:
+def draw(data: FigureData) -> CaptionedFigure | None:
     """Draw histograms of the scores and DIR against FPIR; None if strangers were not measured."""
     open_set = data.open_set
     if open_set is None or open_set["auroc"] is None:
@@ -34,7 +35,7 @@ def draw(data: FigureData) -> Picture | None:
             "numbers flatter."
         )
     auroc = open_set["auroc"]
-    return Picture(
+    return CaptionedFigure(
         figure,
         "Known images and strangers",
         f"Left: the scores of {num_known} test images and {num_strangers} strangers against the "
@@ -62,7 +63,10 @@ def _draw_histograms(axes: Axes, open_set: Mapping[str, Any]) -> None:
     for height, (name, at) in enumerate(_thresholds(open_set)):
         axes.axvline(at["threshold"], color=FAINT, linewidth=1, linestyle="--")
         axes.annotate(
-            f" FPIR {name}", (at["threshold"], (1.28 - 0.09 * height) * top), va="top", fontsize=8
+            f" FPIR {float(name):g}",
+            (at["threshold"], (1.28 - 0.09 * height) * top),
+            va="top",
+            fontsize=8,
         )
     axes.set_ylim(0, 1.3 * top)
     axes.set_xlim(0, edges[-1])
@@ -80,13 +84,16 @@ def _draw_curve(axes: Axes, open_set: Mapping[str, Any]) -> None:
         if reported["fpir"]:  # 0 has no place on a logarithmic axis
             axes.plot(reported["fpir"], reported["dir"], "o", color=POSITIVE_COLOR)
             axes.annotate(
-                f"FPIR {name} ",
+                f"FPIR {float(name):g}",
                 (reported["fpir"], reported["dir"]),
-                xytext=(4, -10),
+                xytext=(-6, 3),
+                ha="right",
                 textcoords="offset points",
                 fontsize=8,
             )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlim(min([*curve["fpir"], 0.1]) / 1.2, 1.2)
     axes.set_ylim(0, 1.03)
     axes.set_xlabel("strangers accepted (FPIR)")
