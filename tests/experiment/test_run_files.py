@@ -1,6 +1,7 @@
 """What a run leaves: moved away so that nothing of it counts, wherever that breaks off."""
 
 import errno
+import itertools
 import os
 import shutil
 import subprocess
@@ -99,29 +100,31 @@ def killed_at(number, function):
     os._exit(0)
 
 
-@pytest.mark.parametrize("again", ["begin", "overwrite"])
-def test_killed_at_every_change_of_the_disk(experiment, tmp_path, again):
-    whole, number, num_kills = tmp_path / "whole", 0, 0
+def test_killed_at_every_change_of_the_disk(experiment, tmp_path):
+    """At each change until all is moved, at each fifth while files are removed: these are alike.
+
+    What comes next is in turn a training, and `overwrite`, which is killed again before it ends.
+    """
+    whole, number, kills = tmp_path / "whole", 0, []
     shutil.copytree(experiment.model_dir, whole)
     before = files(whole)
+    later = itertools.cycle((0, 2, 5, 11))
     while killed_at(number, experiment.overwrite):
-        num_kills += 1
+        kills.append(number)
+        is_moved = any(experiment.model_dir.glob(".removed-*"))
         if number == 0:
             assert files(experiment.model_dir) == before and experiment.is_finished(Params())
-        elif again == "begin":
-            assert_nothing_counts(experiment)
-            begin_next(experiment)
         else:
-            # Killed again where it goes on, and again.
-            for later in (0, 2, 5, 11):
-                killed_at(later, experiment.overwrite)
+            assert_nothing_counts(experiment)
+            if len(kills) % 2:
+                killed_at(next(later), experiment.overwrite)
                 assert_nothing_counts(experiment)
-            experiment.overwrite()
+                experiment.overwrite()
             begin_next(experiment)
         shutil.rmtree(experiment.model_dir)
         shutil.copytree(whole, experiment.model_dir)
-        number += 1
-    assert num_kills > len(GENERATED)
+        number += 5 if is_moved else 1
+    assert len(kills) > 25 and number > 2 * len(GENERATED)
     assert_nothing_counts(experiment)
     begin_next(experiment)
 
