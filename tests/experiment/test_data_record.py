@@ -44,7 +44,7 @@ class Training:
         self.data_dir = tmp_path / "data"
         self.folder = self.data_dir / "image_folder"
         self.experiment = Experiment(tmp_path / "x")
-        self.experiment.model_dir.mkdir(parents=True)
+        self.experiment.model_dir.mkdir(parents=True, exist_ok=True)
         self.params = Params(**{"dataset": "image_folder", "image_size": 4, **keys})
 
     def load(self, *, begins=False, keeps_splits=False):
@@ -95,23 +95,36 @@ def order(loaded):
     }
 
 
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory):
+    """Trainings on four class folders of eight pictures each, validated by image and by class."""
+    made = {}
+    for by in ("image", "class"):
+        directory = tmp_path_factory.mktemp(by)
+        training = Training(directory, validation_by=by, validation_fraction=0.3)
+        for label, name in enumerate(CLASSES):
+            for number in range(8):
+                write_picture(training.folder / name / f"{number}.png", 100 * label + number)
+        made[by] = directory, training.train(begins=True)
+    return made
+
+
 @pytest.fixture(params=["image", "class"])
-def trained(request, tmp_path):
-    """A training on four class folders of eight pictures each, validated by image and by class."""
-    return train_pictures(tmp_path, request.param)
+def trained(request, tmp_path, templates):
+    """A copy of either, to be changed."""
+    return copy_of(templates, request.param, tmp_path)
 
 
 @pytest.fixture
-def recorded(tmp_path):
-    return train_pictures(tmp_path, "image")
+def recorded(tmp_path, templates):
+    return copy_of(templates, "image", tmp_path)
 
 
-def train_pictures(tmp_path, validation_by):
+def copy_of(templates, validation_by, tmp_path):
+    directory, first = templates[validation_by]
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
     training = Training(tmp_path, validation_by=validation_by, validation_fraction=0.3)
-    for label, name in enumerate(CLASSES):
-        for number in range(8):
-            write_picture(training.folder / name / f"{number}.png", 100 * label + number)
-    training.first = training.train(begins=True)
+    training.first = first
     return training
 
 
