@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.comparing.comparison import DEFAULT_SPLIT, Comparison, compare
+from src.comparing.columns import DEFAULT_SPLIT
+from src.comparing.comparison import Comparison, compare
 from src.comparing.formats import as_csv, as_json, as_markdown, encodable, for_console
 from src.comparing.results import read_results
 from src.system.atomic import atomic_write

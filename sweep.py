@@ -15,7 +15,8 @@ from src.comparing.formats import for_console
 from src.comparing.results import read_result
 from src.errors import SweepFailed, UserError
 from src.experiment.status import Status
-from src.sweeping.local import Job, run_jobs
+from src.sweeping.job import Job
+from src.sweeping.local import run_jobs
 from src.sweeping.plan import Child, check_data, check_unchanged, parse_param, plan, write_params
 from src.system.cli import (
     add_data_dir,

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.comparing.comparison import Column, Comparison, Row, Statistic
+from src.comparing.columns import Column
+from src.comparing.comparison import Comparison, Row, Statistic
 from src.experiment.status import Status
 from src.params.reading import format_value
 from src.printable import printable

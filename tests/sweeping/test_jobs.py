@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from src.experiment.experiment import Experiment
-from src.sweeping.local import Job, run_jobs, threads_environment
+from src.sweeping.job import Job
+from src.sweeping.local import run_jobs, threads_environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -227,7 +228,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from src.experiment.experiment import Experiment
-from src.sweeping.local import Job, run_jobs
+from src.sweeping.job import Job
+from src.sweeping.local import run_jobs
 jobs = []
 for name in ("a", "b", "c"):
     directory = Path(sys.argv[1]) / name

@@ -25,7 +25,7 @@ from src.experiment.experiment import Experiment
 from src.experiment.facts import check_facts, check_training
 from src.params.reading import load_params
 from src.params.schema import Params
-from src.sweeping.local import Outcome
+from src.sweeping.job import Outcome
 from src.sweeping.plan import (
     DATA_KEYS,
     FACT_KEYS,
@@ -579,7 +579,7 @@ with one_writer(directory):
 SWEEP = """
 import sys
 import sweep
-from src.sweeping.local import Job
+from src.sweeping.job import Job
 def job(child, data_dir, options):
     directory = child.experiment.model_dir
     command = [sys.executable, "-c", sys.argv[1], str(directory)]
