@@ -94,7 +94,7 @@ def column_of(name: str, split: str, known: Iterable[str], others: Iterable[str]
     raise UserError(
         f"column {name!r}: found no such column"
         f"{printable(did_you_mean(name, [*keys, *paths, *others]))}; "
-        f"accepted: {accepted}; of another split: train.loss, ..."
+        f"accepted: {accepted}; for another split: train.loss, ..."
     )
 
 

@@ -163,7 +163,11 @@ class Elsewhere:
 
     def last_message(self) -> str:
         """Return its final message if it has neither finished nor failed."""
-        return "not finished by the other process" if self.has_ended() else "left to go on"
+        return (
+            "not finished by the other process"
+            if self.has_ended()
+            else "still in use by the other process"
+        )
 
     def progress(self) -> dict[str, Any] | None:
         """Return its progress."""

@@ -62,10 +62,10 @@ class Training:
         with pytest.raises(UserError) as caught:
             self.load()
         text = str(caught.value)
-        start = f"{self.experiment.model_dir}: the data have changed since the training began: "
+        start = f"{self.experiment.model_dir}: the data have changed since training began: "
         end = (
-            "; accepted: the data that trained, --keep_splits to go on with images of before where "
-            "they were, or --overwrite to start afresh"
+            "; accepted: the data used for training; to resume with known images in their splits, "
+            "use --keep_splits; to start over, use --overwrite"
         )
         assert text.startswith(start) and text.endswith(end) and "\n" not in text
         return text[len(start) : -len(end)]
@@ -232,8 +232,8 @@ def test_changes_are_named_and_splits_are_kept(trained, what):
         return
     assert kept.changes == words
     assert kept.warnings == (
-        f"{trained.experiment.model_dir}: the data have changed since the training began: {words}; "
-        "those of before stay where they were",
+        f"{trained.experiment.model_dir}: the data have changed since training began: {words}; "
+        "known images keep their splits",
     )
     now = where(kept)
     assert {pixels: now[pixels] for pixels in before.keys() & now.keys()} == {
@@ -346,7 +346,7 @@ def test_an_order_that_changed(tmp_path):
     (training.folder / "l.csv").write_text("".join(["path,label\n", *rows]))
     first = training.train(begins=True)
     (training.folder / "l.csv").write_text("".join(["path,label\n", *rows[::-1]]))
-    assert training.refusal() == "the same in another order"
+    assert training.refusal() == "the same examples in another order"
     assert where(training.keep()) == where(first)
 
 
@@ -429,7 +429,7 @@ def shuffled(arrays):
         (flipped, "4 relabelled"),
         (cut, "3 gone"),
         (traded, "2 moved to another split"),
-        (shuffled, "the same in another order"),
+        (shuffled, "the same examples in another order"),
     ],
 )
 def test_digits_that_changed(digits, change, words):
@@ -464,8 +464,8 @@ def test_no_record(recorded):
     recorded.experiment.data_record_path.unlink()
     loaded = recorded.load()
     assert loaded.changes == "" and loaded.warnings == (
-        f"{recorded.experiment.data_record_path}: not found, so whether the data have changed "
-        "since the training began is not known; train.py writes it when it goes on",
+        f"{recorded.experiment.data_record_path}: not found, so it is unknown whether the "
+        "data have changed since training began; train.py writes it when training resumes",
     )
     assert recorded.load(begins=True).warnings == ()
 

@@ -152,9 +152,9 @@ def test_what_cannot_be_moved(experiment, monkeypatch, name, number):
         with pytest.raises(UserError) as caught:
             start()
         assert str(caught.value) == (
-            f"{experiment.model_dir}/{name}: cannot be moved away ({os.strerror(number)}); "
-            "accepted: nothing of this name (remove it); until then nothing of the earlier "
-            "training counts"
+            f"{experiment.model_dir}/{name}: cannot be moved ({os.strerror(number)}); "
+            "accepted: nothing of this name; to continue, remove it; until then, files of earlier "
+            "trainings are ignored"
         )
         assert (experiment.model_dir / name).exists()
         assert_nothing_counts(experiment)
@@ -173,7 +173,7 @@ def test_what_cannot_be_removed_is_out_of_the_way(experiment, monkeypatch):
     monkeypatch.setattr(os, "unlink", refuse)
     (line,) = experiment.overwrite()
     assert line.startswith(f"{experiment.model_dir}/.removed-")
-    assert line.endswith(": cannot be removed; left by an earlier training, no longer used")
+    assert line.endswith(": cannot be removed; it was part of an earlier training")
     assert_nothing_counts(experiment)
     assert len(experiment.overwrite()) == 1  # said again, as long as it takes room
     monkeypatch.undo()
@@ -186,7 +186,7 @@ def test_an_immutable_file(experiment):
         pytest.skip("files cannot be made immutable here")
     try:
         for start in (experiment.overwrite, experiment.begin):
-            with pytest.raises(UserError, match="/checkpoint: cannot be moved away"):
+            with pytest.raises(UserError, match="/checkpoint: cannot be moved"):
                 start()
             assert_nothing_counts(experiment)
     finally:
@@ -197,7 +197,7 @@ def test_an_immutable_file(experiment):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may do everything")
 def test_a_folder_without_permissions(experiment):
     experiment.best_dir.chmod(0)
-    with pytest.raises(UserError, match="/best: cannot be moved away .Permission denied"):
+    with pytest.raises(UserError, match="/best: cannot be moved .Permission denied"):
         experiment.overwrite()
     experiment.best_dir.chmod(0o700)
     assert_nothing_counts(experiment)
@@ -211,7 +211,7 @@ def test_checkpoints_deleted_by_hand(experiment):
     (experiment.model_dir / "checkpoint").unlink()
     assert experiment.best() is not None and experiment.latest_step() is None
     (line,) = experiment.begin()
-    assert "no checkpoint is left of the earlier training" in line
+    assert "the earlier training has no checkpoint left" in line
     assert experiment.best() is None and files(experiment.model_dir) == sorted(FOREIGN)
     assert experiment.begin() == []
 
@@ -244,7 +244,9 @@ def test_something_else_in_place_of_the_folder(experiment, tmp_path, kind):
     outside = tmp_path / "outside"
     outside.mkdir()
     folder.symlink_to(outside) if kind == "link" else folder.write_text("")
-    with pytest.raises(UserError, match=r"\.discarding: no folder; accepted: nothing of this name"):
+    with pytest.raises(
+        UserError, match=r"\.discarding: not a folder; accepted: nothing of this name"
+    ):
         experiment.overwrite()
     assert os.listdir(outside) == [] and experiment.best_dir.exists()
 
@@ -265,7 +267,7 @@ def test_a_read_only_directory(experiment, monkeypatch):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     monkeypatch.setattr(os, "mkdir", refuse)
-    with pytest.raises(UserError, match="experiment: Read-only file system; accepted: a place"):
+    with pytest.raises(UserError, match="experiment: Read-only file system; accepted: a path"):
         experiment.overwrite()
     assert experiment.is_finished(Params())
 
@@ -303,7 +305,7 @@ def test_what_a_run_would_not_have_made_is_refused(tmp_path, name, kind):
     with pytest.raises(UserError) as caught:
         experiment.check_own()
     assert str(caught.value) == (
-        f"{place}: {kind}; accepted: {accepted} of the experiment's own, or nothing (remove it)"
+        f"{place}: {kind}; accepted: {accepted}, or nothing; to continue, remove it"
     )
     experiment.overwrite()
     assert os.listdir(experiment.model_dir) == [] and before.exists()

@@ -442,7 +442,7 @@ def test_a_signal_does_not_reach_what_was_not_started_here(make_job, hold, capsy
     outcome = run_jobs([job, make_job("y", "pass")], at_once=1)
     stop.join()
     assert (outcome.finished, outcome.failed, outcome.stopped_by) == ([], {}, signal.SIGTERM)
-    assert "x: left to go on" in capsys.readouterr().out
+    assert "x: still in use by the other process" in capsys.readouterr().out
     assert process.poll() is None
 
 

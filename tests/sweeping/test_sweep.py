@@ -234,7 +234,7 @@ def test_more_than_anyone_trains_is_refused_before_it_is_made(parent, swept, num
 
 
 def test_names_too_long_for_a_directory(parent):
-    with pytest.raises(UserError, match=r"margins/image_dir_xxx.*: a name of 344 bytes; accepted"):
+    with pytest.raises(UserError, match=r"image_dir_xxx.*: found a name of 344 bytes; accepted"):
         plan(parent, {"image_dir": ["x" * 300], "dataset": ["image_folder"], "image_size": [8]})
 
 
@@ -272,8 +272,8 @@ def test_a_changed_parent_is_refused_with_key_and_values(parent, tmp_path):
     with pytest.raises(UserError) as error:
         check_unchanged(plan(parent, {"margin": [1, 2, 3]}))
     assert str(error.value) == (
-        "margin_1: num_channels: found 16, but 4 in its params.json; accepted: what it was made "
-        "with, another --parent_dir, or --overwrite to start afresh (and 1 more)"
+        "margin_1: num_channels: found 16, but 4 in its params.json; accepted: the value in its "
+        "params.json, or another --parent_dir; to start over, use --overwrite (and 1 more)"
     )
 
 
@@ -335,7 +335,7 @@ def statuses(parent):
 def test_dry_run_writes_nothing(parent, data_dir, capsys):
     run_sweep(parent, data_dir, "--param", "margin=1,2", "--jobs", "2", "--dry_run")
     lines = capsys.readouterr().out.split("\n")
-    assert lines[0] == f"{parent}: 2 in the sweep, 0 trained before, 2 to run, 2 at once"
+    assert lines[0] == f"{parent}: 2 in the sweep, 0 already trained, 2 to run, 2 at once"
     assert lines[1:3] == ["to run    margin_1", "to run    margin_2"]
     assert lines[3] == (
         f"{sys.executable} {ROOT}/train.py --model_dir {parent}/margin_1 --data_dir {data_dir}"
@@ -384,7 +384,7 @@ def test_a_sweep_from_beginning_to_end(parent, data_dir, capsys):
     files = {path: path.stat().st_mtime_ns for path in parent.rglob("*")}
     with pytest.raises(SweepFailed, match="diverged in an earlier run, not run again"):
         run_sweep(parent, data_dir, *options)
-    assert "2 trained before, 0 to run" in capsys.readouterr().out
+    assert "2 already trained, 0 to run" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in parent.rglob("*")} == files
 
     make_parent(parent.parent, num_channels=5)
@@ -691,10 +691,10 @@ def test_interrupted_and_gone_on_with(tmp_path, data_dir):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 130, out + err
-    assert f"{parent}: 1 in the sweep, 0 trained before, 1 to run, 1 at once\n" in out
+    assert f"{parent}: 1 in the sweep, 0 already trained, 1 to run, 1 at once\n" in out
     assert "SIGINT: waiting for 1 to stop" in out and "margin_1: stopped after" in out
     assert out.split("\n")[-2] == (
-        f"stopped by SIGINT; to go on: python sweep.py --parent_dir {parent} "
+        f"stopped by SIGINT; to resume: python sweep.py --parent_dir {parent} "
         f"--data_dir {data_dir} --param margin=1"  # without --overwrite
     )
     assert statuses(parent) == {"margin_1": "stopped"}

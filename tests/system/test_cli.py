@@ -324,7 +324,7 @@ run(main)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == (
         rf"error: some\x1b[2J/file\u202e: {reason}; accepted: a file or folder that this user may "
-        "read or write, on a disk with room\n"
+        "read and write, on a disk with free space\n"
     )
 
 

@@ -253,7 +253,7 @@ def test_without_flock_the_file_itself_is_the_lock(tmp_path, without_flock):
     with Holder(tmp_path) as process:
         text = refusal(tmp_path)
         assert f"process {process.pid} on" in text
-        assert text.endswith(f", or {tmp_path}/{LOCK_FILE} removed if it is dead")
+        assert text.endswith(f"; if that process is dead, remove {tmp_path}/{LOCK_FILE}")
         process.kill()
         process.wait()
         with one_writer(tmp_path):
@@ -293,7 +293,7 @@ def test_a_read_only_directory(tmp_path):
     done = run_mounted(tmp_path, "read-only", [sys.executable, "train.py", "--model_dir", tmp_path])
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"error: {tmp_path}: Read-only file system; accepted: a place where this user may write\n"
+        f"error: {tmp_path}: Read-only file system; accepted: a path that this user may write to\n"
     )
 
 
@@ -353,7 +353,7 @@ def test_without_flock_it_is_said_what_ends_a_wait_for_another_host(tmp_path, wi
     path = tmp_path / "x.lock"
     path.write_text(json.dumps({"pid": 1, "host": "elsewhere", "since": "2026-01-01 00:00:00"}))
     assert waits_for(path) == (
-        f"process 1 on elsewhere since 2026-01-01 00:00:00, or {path} removed if it is dead"
+        f"process 1 on elsewhere since 2026-01-01 00:00:00; if that process is dead, remove {path}"
     )
     path.unlink()
     assert waits_for(path) is None
