@@ -78,8 +78,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--sort",
         metavar="COLUMN",
-        help="sort by experiment, status, n, a param or a metric, whose best value comes first "
-        "(default: by the params)",
+        help="experiment, status, n, a param or a metric, best first (default: by the params)",
     )
     parser.add_argument("--reverse", action="store_true", help="reverse the order")
     parser.add_argument(

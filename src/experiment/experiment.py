@@ -6,6 +6,8 @@ Committed: `params.json`. Written by `train.py`: `trained_params.json`, `trained
 lists all names.
 """
 
+# Long: one class knows every file of an experiment, and most of its methods have a few lines.
+
 import os
 import re
 from collections.abc import Callable, Iterable
