@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,12 @@ each = pytest.mark.parametrize("path", ALL, ids=relative)
 
 
 def nodes(path):
-    return ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path)))
+    return _nodes(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _nodes(text):
+    return tuple(ast.walk(ast.parse(text)))
 
 
 def imported(path):
