@@ -44,7 +44,7 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
     if params.image_size and image_size != f"{params.image_size} x {params.image_size}":
         raise UserError(
             f"{path}: image_size: found {params.image_size}; accepted: {image_size}, the "
-            f"size of {params.dataset}, or no image_size"
+            f"image size of {params.dataset}, or no image_size"
         )
     turned = [pose for pose in params.extra_classes if changes_shape(pose)]
     if turned and train.images.shape[1] != train.images.shape[2]:

@@ -51,12 +51,12 @@ def test_facts_that_are_right():
         (
             {"image_size": 5},
             (4, 4),
-            "image_size: found 5; accepted: 4 x 4, the size of mnist, or no",
+            "image_size: found 5; accepted: 4 x 4, the image size of mnist",
         ),
         (
             {"image_size": 4},
             (4, 6),
-            "image_size: found 4; accepted: 4 x 6, the size of mnist, or no",
+            "image_size: found 4; accepted: 4 x 6, the image size of mnist",
         ),
         (
             {"num_labels": 10},

@@ -12,7 +12,7 @@ from experiment_files import FOREIGN, GENERATED, files, write_checkpoint
 from src.comparing.results import read_result
 from src.errors import UserError
 from src.experiment.damaged import set_aside
-from src.experiment.experiment import Best, Experiment, run_files
+from src.experiment.experiment import Best, Experiment
 from src.experiment.run_files import FILES, FOLDERS, check_own, discard
 from src.experiment.status import Status
 from src.params.reading import save_params
@@ -240,7 +240,7 @@ def test_nothing_is_made_where_there_is_nothing_to_discard(tmp_path):
 
 @pytest.mark.parametrize("kind", ["file", "link"])
 def test_something_else_in_place_of_the_folder(experiment, tmp_path, kind):
-    folder = experiment.model_dir / run_files._DISCARDING
+    folder = experiment.model_dir / ".discarding"
     outside = tmp_path / "outside"
     outside.mkdir()
     folder.symlink_to(outside) if kind == "link" else folder.write_text("")

@@ -555,7 +555,7 @@ def test_more_children_than_files_can_be_open(parent, data_dir, monkeypatch, opt
     assert not list(parent.glob("*/train.lock"))
 
 
-# A sweep that is killed, and two at once: with a small program in place of train.py
+# A sweep that is killed, and two at once: with a small program as the train.py beside sweep.py
 
 TRAINER = """
 import json, sys, time
@@ -563,7 +563,7 @@ from pathlib import Path
 from src.experiment.experiment import Experiment
 from src.system.lock import one_writer
 from src.params.reading import load_params
-directory = Path(sys.argv[1])
+directory = Path(sys.argv[2])  # --model_dir DIR
 experiment = Experiment(directory)
 with one_writer(directory):
     if experiment.is_finished(load_params(experiment.params_path)):
@@ -579,24 +579,21 @@ with one_writer(directory):
 SWEEP = """
 import sys
 import sweep
-from src.sweeping.job import Job
-def job(child, data_dir, options):
-    directory = child.experiment.model_dir
-    command = [sys.executable, "-c", sys.argv[1], str(directory)]
-    return Job(child.experiment, command, directory / "train.log", lambda: child.status)
-sweep._job = job
+sweep.__file__ = sys.argv[1]
 sweep.main(sys.argv[2:])
 """
 
 
 @pytest.fixture
-def start_stub(parent, data_dir):
+def start_stub(parent, data_dir, tmp_path):
     """`start_stub(*options)`: a sweep whose trainings wait for a file `go` in its directory."""
     started = []
+    program = tmp_path / "sweep.py"
+    program.with_name("train.py").write_text(TRAINER)
 
     def start(*options):
         process = subprocess.Popen(
-            [sys.executable, "-c", SWEEP, TRAINER, "--parent_dir", parent, "--data_dir", data_dir]
+            [sys.executable, "-c", SWEEP, program, "--parent_dir", parent, "--data_dir", data_dir]
             + [*options],
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -680,7 +677,7 @@ def finish(child):
 
 def test_interrupted_and_gone_on_with(tmp_path, data_dir):
     """A finished one is trained afresh, which is interrupted; then without --overwrite."""
-    parent = make_parent(tmp_path, num_epochs=3)
+    parent = make_parent(tmp_path)
     [child] = plan(parent, {"margin": [1]})
     finish(child)
     with start_sweep(parent, data_dir, "--param", "margin=1", "--overwrite") as process:

@@ -189,10 +189,13 @@ def test_what_a_killed_process_wrote_is_removed(tmp_path, number):
 def test_a_link_of_the_name_of_a_leftover_is_not_followed(tmp_path, monkeypatch):
     other = tmp_path / "other"
     other.write_text("whole")
+    with writer_of(tmp_path / "file") as (process, temporary):
+        process.kill()
+    (tmp_path / temporary).unlink()
+    link = tmp_path / temporary
+    link.symlink_to(other)
     opened = []
     monkeypatch.setattr(atomic, "try_flock", lambda descriptor: opened.append(descriptor) or True)
-    link = tmp_path / f".file.{atomic._machine()}-123.tmp"
-    link.symlink_to(other)
     write(tmp_path / "file")
     assert len(opened) == 1  # its own
     assert link.is_symlink() and other.read_text() == "whole"
