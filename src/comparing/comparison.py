@@ -15,8 +15,9 @@ from typing import Any
 from src.comparing.results import NOTES_ALONE, Result
 from src.errors import UserError
 from src.experiment.status import Status
+from src.params.kinds import Role
 from src.params.metric_names import AGAINST_GALLERY, LOWER_IS_BETTER, WITHIN
-from src.params.schema import Params, Role, keys_with
+from src.params.schema import Params, keys_with
 from src.printable import printable
 from src.registry import did_you_mean
 

@@ -14,7 +14,8 @@ from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from src.data.bare_copy import bare_copy
 from src.data.file_kinds import name_kind
-from src.data.pixels import BadImage, read_pixels
+from src.data.pixels import read_pixels
+from src.data.sample_format import BadImage
 from src.printable import printable
 
 __all__ = ["MAX_PIXELS", "MAX_SIDE", "BadImage", "decode", "is_passed_over"]

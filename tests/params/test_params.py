@@ -11,10 +11,11 @@ import pytest
 from pydantic import ValidationError
 
 from src.errors import UserError
+from src.params.kinds import Role
 from src.params.metric_names import BEST_METRICS
 from src.params.reading import format_value, load_params, save_params
 from src.params.reference import SCHEMA_PATH, TABLE_PATH, json_schema, markdown
-from src.params.schema import DURATION_KEYS, Augment, Params, Role, keys_with
+from src.params.schema import DURATION_KEYS, Augment, Params, keys_with
 
 ROOT = Path(__file__).parents[2]
 
