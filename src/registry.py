@@ -41,7 +41,7 @@ OFFLINE_STRATEGIES = {"offline"}
 # Strategies that accept the margin "soft": a softplus of each anchor's hardest triplet.
 SOFT_MARGIN_STRATEGIES = {"batch_hard"}
 
-# draw(data: src.figures.FigureData) -> src.figures.Picture, or None; in the order of the page
+# draw(data) -> a figure, or None; see src/drawing/figure.py. In the order of the page.
 FIGURES = {
     "tsne": "src.figures.tsne:draw",
     "pca": "src.figures.pca:draw",

@@ -71,8 +71,8 @@ def duplicate_warnings(
     lines = [
         _line(examples, groups, source, what)
         for groups, what in (
-            (across_classes, "in two classes or more, which contradict each other"),
-            (across_splits, "in two splits or more, which flatters what is measured"),
+            (across_classes, "in several classes, so that their labels contradict each other"),
+            (across_splits, "in several splits, which inflates the metrics"),
         )
         if groups
     ]
@@ -83,10 +83,10 @@ def duplicate_warnings(
                 for line in lines
             )
         )
-    hint = '; "on_duplicates": "drop" keeps one of each'
+    hint = '; "on_duplicates": "drop" keeps only one of them'
     lines = [f"{line}{hint}" for line in lines]
     if within:
-        lines.append(_line(examples, within, source, "of one class and one split"))
+        lines.append(_line(examples, within, source, "in one class and one split"))
     return tuple(lines)
 
 
@@ -113,16 +113,16 @@ def without_duplicates(dataset: Dataset) -> Dataset:
         splits[name] = split.take(np.flatnonzero(is_kept[examples.splits == position]))
         if len(splits[name]) == 0:
             raise UserError(
-                f'{dataset.source}: on_duplicates: found "drop", and every image of the {name} '
-                f"split in another one too; accepted: a {name} split of other images"
+                f'{dataset.source}: on_duplicates: found "drop", but every image of the {name} '
+                f"split is also in another split; accepted: a {name} split with other images"
             )
     contradict = examples.labels[dropped] != examples.labels[kept[dropped]]
     lines = [
-        f"{dataset.source}: {len(rows)} images are left out, for {what}: "
+        f"{dataset.source}: {len(rows)} images are left out, because {what}: "
         + _first(f"{examples.name(row)} = {examples.name(kept[row])}" for row in rows)
         for rows, what in (
-            (dropped[~contradict], "another one has the same pixels"),
-            (dropped[contradict], "one of another class has the same pixels"),
+            (dropped[~contradict], "another image has the same pixels"),
+            (dropped[contradict], "an image of another class has the same pixels"),
         )
         if len(rows)
     ]

@@ -78,9 +78,9 @@ def _grey_samples(picture: ImageFile.ImageFile) -> Samples:
     """Return uint16 [H, W] of a picture that Pillow loads as one channel of 16 or 32 bits."""
     # Pillow loads 16 bits as mode I;16, but from PPM as mode I, which has 32 bits.
     if picture.mode == "F" or (picture.mode == "I" and picture.format != "PPM"):
-        raise BadImage(f"pixels of 32 bits, so that black and white are unknown; {WAY_OUT}")
+        raise BadImage(f"pixels of 32 bits, so black and white are unknown; {WAY_OUT}")
     if picture.format not in ("PNG", "PPM", "TIFF", "JPEG2000", "IM"):
-        raise BadImage(f"16 bits a pixel, whose black and white are unknown; {WAY_OUT}")
+        raise BadImage(f"16 bits per pixel, with unknown black and white; {WAY_OUT}")
     return np.asarray(picture).clip(0, 0xFFFF).astype(np.uint16)
 
 
@@ -207,8 +207,8 @@ def _is_upper(samples: Samples, used: int, bits: int) -> bool:
 
 def _too_dark(top: int) -> str:
     return (
-        f"16 bits a channel, of which only values below {_power_above(top)} are used, so that the "
-        "picture would be nearly black; save it with 8 bits a channel, or scaled to 0 to 65535"
+        f"16 bits per channel, but only values below {_power_above(top)} are used, so the picture "
+        f"would be nearly black; {WAY_OUT}, or scale it to 0-65535"
     )
 
 
@@ -256,5 +256,5 @@ def _on_white(image: Image.Image) -> Image.Image:
         what = (
             "transparent everywhere" if extrema[3][1] < _DARK_8 else "white where not transparent"
         )
-        raise BadImage(f"{what}, so that it would be all white; save it without transparency")
+        raise BadImage(f"{what}, so it would be all white; save it without transparency")
     return ground

@@ -76,8 +76,10 @@ def fetch(remote: RemoteFile, folder: Path) -> Path:
             )
             found, expected = _sha256(remote, staged)
             if found != expected:
-                unpacked = " once unpacked" if remote.content_sha256 else ""
-                raise UserError(f"{remote.url}: sha256 {found}{unpacked}; {expected} is accepted")
+                unpacked = " of the unpacked file" if remote.content_sha256 else ""
+                raise UserError(
+                    f"{remote.url}: found sha256 {found}{unpacked}; accepted: {expected}"
+                )
             # Copied, not renamed, because only the owner may read pooch's file.
             with atomic_write(path) as file:
                 file.write(staged.read_bytes())
@@ -86,8 +88,8 @@ def fetch(remote: RemoteFile, folder: Path) -> Path:
     except (OSError, ValueError) as error:  # OSError: network, disk; ValueError: pooch's checksum
         reason = " ".join(str(_root_cause(error)).split()).rstrip(".")
         raise UserError(
-            f"{remote.url}: not fetched to {folder}: {reason}; "
-            "once that is put right, the same command goes on from here"
+            f"{remote.url}: not downloaded to {folder}: {reason}; "
+            "fix this and run the same command again"
         ) from error
     finally:
         with contextlib.suppress(OSError):

@@ -79,7 +79,7 @@ def _refuse_small_version(picture: ImageFile.ImageFile) -> None:
     tags = tiff_tags(picture)
     is_small = isinstance(kind := tags.get(254), int) and kind & 1
     if 0xC612 in tags or (is_small and (330 in tags or getattr(picture, "is_animated", False))):
-        raise BadImage("a raw file of a camera; convert it to JPEG, PNG or TIFF")
+        raise BadImage("a camera's raw file; convert it to JPEG, PNG or TIFF")
 
 
 def _png(file: IO[bytes]) -> SampleFormat:
@@ -138,7 +138,7 @@ def _jpeg_2000(file: IO[bytes]) -> SampleFormat:
     if min(bits) < 8 or (max(bits) > 8 and num_components > 1):
         # Pillow maps 4 bits to 0-240. It rounds 65535 up to 256, which overflows to 0 (black).
         named = " and ".join(map(str, sorted(bits)))
-        raise BadImage(f"JPEG 2000 of {named} bits and {num_components} channels; {WAY_OUT}")
+        raise BadImage(f"JPEG 2000 with {named} bits and {num_components} channels; {WAY_OUT}")
     return SampleFormat(bits=16, is_full=max(bits) < 16) if max(bits) > 8 else SampleFormat()
 
 
@@ -152,12 +152,12 @@ def _tiff(tags: dict[int, Any]) -> SampleFormat:
 
     bits = first(258, 1)
     if first(339, 1) == 2:
-        raise BadImage(f"pixels of {bits} bits with a sign, so that black is unknown; {WAY_OUT}")
+        raise BadImage(f"signed pixels of {bits} bits, so black is unknown; {WAY_OUT}")
     if first(284, 1) == 2 and bits == 16 and first(259, 1) == 1 and first(277, 1) > 1:
         # Pillow reads each byte as a sample.
-        raise BadImage(f"16 bits a channel, each channel by itself and not packed; {WAY_OUT}")
+        raise BadImage(f"uncompressed 16 bits per channel in separate planes; {WAY_OUT}")
     if first(262, 0) == 6 and first(259, 1) == 1 and tags.get(530, (2, 2)) != (1, 1):
-        raise BadImage(f"YCbCr with fewer samples of colour, not packed; {WAY_OUT}, as RGB")
+        raise BadImage("uncompressed YCbCr with subsampled colour; save it as RGB")
     # 4095 means 12 bits. A value such as 3217 is only the largest sample of this picture.
     largest = first(281, 0) + 1
     is_named = bits == 16 and 1 << 8 < largest < 1 << 16 and largest & (largest - 1) == 0

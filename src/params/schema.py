@@ -78,7 +78,7 @@ class Params(BaseModel):
         json_schema_extra={"$schema": "http://json-schema.org/draft-07/schema#"},
     )
 
-    # What is learned from
+    # Data
     dataset: Annotated[str, name_in(DATASETS), _FINDS_DATA] = Field(
         "mnist", json_schema_extra=choices(DATASETS), description="The dataset."
     )
@@ -329,7 +329,7 @@ class Params(BaseModel):
         description="Train bit-identically, even after an interruption: one thread, fixed orders.",
     )
 
-    # What is kept, and how often
+    # Output
     save_summary_steps: Annotated[int, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
         50, ge=1, description="Steps between two points of TensorBoard's training curves."
     )
