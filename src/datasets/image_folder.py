@@ -67,10 +67,11 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     classes = [listing.classes[row] for row in good]
     class_names = in_order(classes)
     if len(class_names) < 2:
+        number = f"{len(good)} picture{'s' * (len(good) != 1)}"
         bad = f" (and {len(cache.bad)} bad)" if cache.bad else ""
         found = f" in 1 class ({shortened(class_names[0])})" if class_names else ""
         error = (
-            f"{source}: found {len(good)} picture{'s' * (len(good) != 1)}{bad}{found}; accepted: at least 2 classes, each "
+            f"{source}: found {number}{bad}{found}; accepted: at least 2 classes, each "
             f"a folder of pictures or a label of the CSV file{_hint(listing.paths, params)}"
         )
         raise UserError("\n".join([*listing.warnings, error]))  # a warning may name the cause

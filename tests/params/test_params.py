@@ -224,18 +224,18 @@ def test_out_of_range(path, key, value):
     assert message(path, {key: value}) == f"{key}: found {value}; accepted: {RANGES[key][2]}"
 
 
-@pytest.mark.parametrize("found", ['"1"', "true", "false", "[1]", '{"value": 1}', '"a\\nb"'])
 @pytest.mark.parametrize("key", RANGES)
-def test_not_a_number(path, key, found):
-    expected = f"{key}: found {found}; accepted: {RANGES[key][2]}"
-    assert message(path, f'{{"{key}": {found}}}') == expected
+def test_not_a_number(path, key):
+    for found in ('"1"', "true", "false", "[1]", '{"value": 1}', '"a\\nb"'):
+        expected = f"{key}: found {found}; accepted: {RANGES[key][2]}"
+        assert message(path, f'{{"{key}": {found}}}') == expected
 
 
-@pytest.mark.parametrize("found", ["2.0", "2.5", "10.0"])
 @pytest.mark.parametrize("key", [*INTEGERS, *OPTIONAL_INTEGERS])
-def test_float_for_an_integer(path, key, found):
-    expected = f"{key}: found {found}; accepted: {RANGES[key][2]}"
-    assert message(path, f'{{"{key}": {found}}}') == expected
+def test_float_for_an_integer(path, key):
+    for found in ("2.0", "2.5", "10.0"):
+        expected = f"{key}: found {found}; accepted: {RANGES[key][2]}"
+        assert message(path, f'{{"{key}": {found}}}') == expected
 
 
 @pytest.mark.parametrize("key", [*FLOATS, *INTEGERS])
@@ -243,18 +243,18 @@ def test_null_for_a_number(path, key):
     assert message(path, {key: None}) == f"{key}: found null; accepted: {RANGES[key][2]}"
 
 
-@pytest.mark.parametrize("found", ["0", "1", "0.0", '"true"', '"false"', "null", "[]"])
 @pytest.mark.parametrize("key", BOOLEANS)
-def test_not_a_boolean(path, key, found):
-    expected = f"{key}: found {found}; accepted: true or false"
-    assert message(path, f'{{"{key}": {found}}}') == expected
+def test_not_a_boolean(path, key):
+    for found in ("0", "1", "0.0", '"true"', '"false"', "null", "[]"):
+        expected = f"{key}: found {found}; accepted: true or false"
+        assert message(path, f'{{"{key}": {found}}}') == expected
 
 
-@pytest.mark.parametrize("found", ["0", "null", "true", '["mnist"]'])
 @pytest.mark.parametrize("key", NAMES)
-def test_not_a_name(path, key, found):
-    expected = f"{key}: found {found}; accepted: {NAMES[key]}"
-    assert message(path, f'{{"{key}": {found}}}') == expected
+def test_not_a_name(path, key):
+    for found in ("0", "null", "true", '["mnist"]'):
+        expected = f"{key}: found {found}; accepted: {NAMES[key]}"
+        assert message(path, f'{{"{key}": {found}}}') == expected
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_not_finite_for_an_integer(path, found):
 
 
 def test_key_there_twice(path):
-    expected = "key 'margin' is there twice; accepted: each key once"
+    expected = "found key 'margin' twice; accepted: each key once"
     assert message(path, '{"margin": 1, "batch_size": 8, "margin": 1}') == expected
 
 
@@ -373,7 +373,9 @@ def test_top_level_is_no_object(path, content, found):
 def test_missing_file(path):
     with pytest.raises(UserError) as caught:
         load_params(path)
-    assert str(caught.value) == (f"{path}: not found; an experiment is a directory with this file")
+    assert str(caught.value) == (
+        f"{path}: not found; accepted: an experiment, which is a directory with this file"
+    )
 
 
 def test_directory_in_place_of_the_file(path):
@@ -411,7 +413,7 @@ def test_every_key_says_what_it_accepts_in_our_words(path, value):
     places += [{"augment": {key: value}} for key in Augment.model_fields]
     places += [{"text": value}, {"number": value}, {"augment": {"a.b": value, "": value}}]
     for content in places:
-        for text in (json.dumps(content), json.dumps(content, ensure_ascii=False)):
+        for text in {json.dumps(content), json.dumps(content, ensure_ascii=False)}:
             try:
                 load(path, text.encode(errors="surrogatepass"))
             except UserError as error:
@@ -430,7 +432,7 @@ def test_every_key_says_what_it_accepts_in_our_words(path, value):
         {f"key {number}": number for number in range(50_000)},
         {f"{number}_batch_size": number for number in range(40_000)},
         {"augment": {str(number): 1 for number in range(60_000)}},
-        {"hidden_sizes": [0] * 300_000},
+        {"hidden_sizes": [0] * 60_000},
         {"holdout_classes": ["\0"] * 100_000},
         {"x" * 1_000_000: 1},
         {"dataset": "x" * 1_000_000},
@@ -441,7 +443,7 @@ def test_every_key_says_what_it_accepts_in_our_words(path, value):
 def test_however_wrong_a_file_is_little_is_said_and_soon(path, content):
     started = time.process_time()
     lines = message(path, content).split("\n")
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 1
     assert len(lines) <= 21 and max(map(len, lines)) < 300
 
 
@@ -567,7 +569,7 @@ def test_extra_classes(path):
         "did you mean 'rot90'?"
     )
     assert message(path, {"extra_classes": ["rot90", "rot90"]}) == (
-        'extra_classes: found ["rot90", "rot90"]; accepted: each of them once'
+        'extra_classes: found ["rot90", "rot90"]; accepted: each pose once'
     )
 
 
@@ -613,7 +615,7 @@ def test_soft_margin(path):
     assert load(path, {"margin": "soft", "triplet_strategy": "batch_hard"}).margin == "soft"
     for wrong in ({}, {"triplet_strategy": "batch_hard", "warmup_strategy": "batch_all"}):
         line = message(path, {"margin": "soft", "warmup_steps": len(wrong) // 2, **wrong})
-        assert line.startswith('margin: found "soft"; accepted: a number, or triplet_strategy ')
+        assert line.startswith('margin: found "soft"; accepted: a number; "soft" only with the ')
 
 
 @pytest.mark.parametrize(
@@ -636,7 +638,7 @@ def test_distance_and_squared(path, content, distance):
     [
         (
             {"squared": True, "distance": "cosine"},
-            "squared: found true; accepted: false, for distance is 'cosine'",
+            "squared: found true; accepted: false, because distance is 'cosine'",
         ),
         (
             {"distance": "manhattan"},
@@ -645,21 +647,22 @@ def test_distance_and_squared(path, content, distance):
         ),
         (
             {"classes_per_batch": 10},
-            "examples_per_class: found nothing; accepted: classes_per_batch and "
-            "examples_per_class, both",
+            "examples_per_class: found null; accepted: both classes_per_batch and "
+            "examples_per_class, or neither",
         ),
         (
             {"examples_per_class": 4},
-            "classes_per_batch: found nothing; accepted: classes_per_batch and "
-            "examples_per_class, both",
+            "classes_per_batch: found null; accepted: both classes_per_batch and "
+            "examples_per_class, or neither",
         ),
         (
             {"warmup_steps": 100},
-            "warmup_strategy: found nothing; accepted: warmup_strategy and warmup_steps, both",
+            "warmup_strategy: found null; accepted: both warmup_strategy and warmup_steps, or "
+            "neither",
         ),
         (
             {"warmup_strategy": "batch_all"},
-            "warmup_steps: found nothing; accepted: warmup_strategy and warmup_steps, both",
+            "warmup_steps: found 0; accepted: both warmup_strategy and warmup_steps, or neither",
         ),
         (
             {"augment": {"shift": -1}},
@@ -667,18 +670,18 @@ def test_distance_and_squared(path, content, distance):
         ),
         (
             {"dataset": "image_folder"},
-            "image_size: found nothing; accepted: the pixels to which dataset image_folder brings "
-            "pictures",
+            "image_size: found null; accepted: a whole number from 1 on: the size, in pixels, to "
+            "which image_folder resizes pictures",
         ),
         (
             {"image_mode": "L"},
-            "image_mode: found \"L\"; accepted: nothing with dataset 'mnist', for it is of "
-            "'image_folder'",
+            "image_mode: found \"L\"; accepted: no value with dataset 'mnist', because only "
+            "'image_folder' can use it",
         ),
         (
             {"weights": "imagenet"},
-            "weights: found \"imagenet\"; accepted: nothing with network 'naive_cnn', for it is of "
-            "'keras_application'",
+            "weights: found \"imagenet\"; accepted: no value with network 'naive_cnn', because "
+            "only 'keras_application' can use it",
         ),
         (
             {"network": "keras_application", "application": "Resnet50"},
@@ -767,7 +770,7 @@ OFFLINE = {"triplet_strategy": "offline"}
     [
         (
             {"offline_mining": "hard"},
-            "offline_mining: found \"hard\"; accepted: none, or triplet_strategy 'offline'",
+            "offline_mining: found \"hard\"; accepted: 'random', or triplet_strategy 'offline'",
         ),
         (
             {**OFFLINE, "offline_mining": "hrd"},
@@ -784,23 +787,23 @@ OFFLINE = {"triplet_strategy": "offline"}
         ),
         (
             {**OFFLINE, "warmup_strategy": "batch_all", "warmup_steps": 100},
-            "warmup_strategy: found \"batch_all\"; accepted: none, for triplet_strategy 'offline' "
-            "is trained on triplets, not on batches",
+            'warmup_strategy: found "batch_all"; accepted: null, because triplet_strategy '
+            "'offline' trains on triplets, not batches",
         ),
         (
             {"warmup_strategy": "offline", "warmup_steps": 100},
-            'warmup_strategy: found "offline"; accepted: a strategy that chooses the triplets of a '
-            "batch itself",
+            "warmup_strategy: found \"offline\"; accepted: 'batch_all', 'batch_hard' or "
+            "'batch_semihard'",
         ),
         (
             {**OFFLINE, "classes_per_batch": 10, "examples_per_class": 4},
-            "classes_per_batch: found 10; accepted: none, for with triplet_strategy 'offline' a "
-            "batch is batch_size triplets",
+            "classes_per_batch: found 10; accepted: null, because with triplet_strategy 'offline' "
+            "a batch is batch_size triplets",
         ),
         (
             {**OFFLINE, "margin": "soft"},
-            'margin: found "soft"; accepted: a number, or triplet_strategy batch_hard: under '
-            "softplus every triplet is positive, and there is nothing to mine",
+            'margin: found "soft"; accepted: a number; "soft" only with the strategy '
+            "'batch_hard', because softplus makes every triplet positive",
         ),
     ],
 )
