@@ -55,13 +55,8 @@ def duplicate_warnings(
         UserError: there are duplicates across classes or splits, and `on_duplicates` is "error".
     """
     examples = _all(splits)
-    order = np.argsort(examples.digests, kind="stable")
-    sorted_digests = examples.digests[order]
-    starts = np.flatnonzero(np.diff(sorted_digests, prepend=sorted_digests[:1] ^ np.uint64(1)))
-    sizes = np.diff(np.append(starts, len(order)))
     across_splits, across_classes, within = [], [], []
-    several = [order[s : s + n] for s, n in zip(starts, sizes, strict=True) if n > 1]
-    for rows in sorted(several, key=lambda rows: int(rows[0])):
+    for rows in _equal_rows(examples.digests):
         if len(set(examples.labels[rows].tolist())) > 1:
             across_classes.append(rows)
         elif len(set(examples.splits[rows].tolist())) > 1:
@@ -144,6 +139,15 @@ def _all(splits: Mapping[str, Split]) -> _Examples:
         list(splits.items()),
         np.cumsum([0, *sizes])[:-1],
     )
+
+
+def _equal_rows(digests: NDArray[np.uint64]) -> list[NDArray[np.intp]]:
+    """Return the rows of each digest that occurs several times, in order of the first row."""
+    order = np.argsort(digests, kind="stable")
+    starts = np.flatnonzero(np.diff(digests[order], prepend=digests[order[:1]] ^ np.uint64(1)))
+    sizes = np.diff(np.append(starts, len(order)))
+    several = [order[s : s + n] for s, n in zip(starts, sizes, strict=True) if n > 1]
+    return sorted(several, key=lambda rows: int(rows[0]))
 
 
 def _line(examples: _Examples, groups: list[NDArray[np.intp]], source: Path, what: str) -> str:

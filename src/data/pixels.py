@@ -1,4 +1,4 @@
-"""Reads a picture's pixels as 8 bits a channel, with the meaning that its file gives them."""
+"""Reads a picture's pixels as 8 bits per channel, with the meaning that its file gives them."""
 
 import re
 import sys
@@ -23,7 +23,7 @@ def read_pixels(
     reopen: Callable[[], ImageFile.ImageFile],
     mode: str,
 ) -> Image.Image:
-    """Read an opened picture's pixels as 8 bits a channel, with transparent areas white.
+    """Read an opened picture's pixels as 8 bits per channel, with transparent areas white.
 
     Args:
         picture: opened, not yet loaded.
@@ -98,7 +98,7 @@ def _top(image: Image.Image) -> int:
 def _all_16_bits(
     picture: ImageFile.ImageFile, reopen: Callable[[], ImageFile.ImageFile]
 ) -> Samples | None:
-    """Return all 16 bits a channel, uint16 [H, W, C]; Pillow itself keeps only the upper 8.
+    """Return all 16 bits per channel, uint16 [H, W, C]; Pillow itself keeps only the upper 8.
 
     To get the lower 8 bits, the picture is read again with the opposite byte order. Returns None
     if that is not possible.
@@ -155,7 +155,7 @@ def _bands(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
 
 
 def _from_samples(samples: Samples, mode: str, stated: SampleFormat) -> Image.Image:
-    """Return a picture of 8 bits a channel, with alpha if the file states a transparent colour.
+    """Return a picture of 8 bits per channel, with alpha if the file states a transparent colour.
 
     Args:
         samples: [H, W, C] or, if there is one channel, [H, W].

@@ -52,28 +52,11 @@ def fetch(remote: RemoteFile, folder: Path) -> Path:
     Raises:
         UserError: the file cannot be downloaded or stored, or a checksum differs.
     """
-    import pooch  # type: ignore[import-untyped]  # slow to import, and needed only here
-    from tqdm import tqdm  # type: ignore[import-untyped]
-
-    pooch.get_logger().setLevel(logging.WARNING)
     path = folder / remote.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (
-            tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as staging,
-            # disable=None: no bar if stderr is not a terminal
-            tqdm(total=remote.size, unit="B", unit_scale=True, leave=False, disable=None) as bar,
-        ):
-            downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16)
-            staged = Path(
-                pooch.retrieve(
-                    remote.url,
-                    known_hash=f"md5:{remote.md5}",
-                    fname=remote.name,
-                    path=staging,
-                    downloader=downloader,
-                )
-            )
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as staging:
+            staged = _download(remote, staging)
             found, expected = _sha256(remote, staged)
             if found != expected:
                 unpacked = " of the unpacked file" if remote.content_sha256 else ""
@@ -95,6 +78,24 @@ def fetch(remote: RemoteFile, folder: Path) -> Path:
         with contextlib.suppress(OSError):
             folder.rmdir()  # fails unless it is empty
     return path
+
+
+def _download(remote: RemoteFile, staging: str) -> Path:
+    """Download a file into the folder `staging`, with a progress bar; its MD5 is verified."""
+    import pooch  # type: ignore[import-untyped]  # slow to import, and needed only here
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    pooch.get_logger().setLevel(logging.WARNING)
+    # disable=None: no bar if stderr is not a terminal
+    with tqdm(total=remote.size, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+        path = pooch.retrieve(
+            remote.url,
+            known_hash=f"md5:{remote.md5}",
+            fname=remote.name,
+            path=staging,
+            downloader=pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16),
+        )
+    return Path(path)
 
 
 def is_present(remote: RemoteFile, folder: Path) -> bool:

@@ -63,6 +63,18 @@ def load(data_dir: Path, params: "Params") -> Dataset:
         resize=params.image_resize,
     )
     warnings = [*listing.warnings, *_bad_pictures(folder, listing, cache, params.on_bad_image)]
+    splits = _splits(source, listing, cache, params)
+    return Dataset(source, splits, listing.origins, tuple(warnings))
+
+
+def _splits(
+    source: Path, listing: Listing, cache: ImageCache, params: "Params"
+) -> dict[str, Split]:
+    """Return the splits that the listing defines, without bad pictures.
+
+    Raises:
+        UserError: see `load`.
+    """
     good = np.setdiff1d(np.arange(len(listing.paths)), list(cache.bad))
     classes = [listing.classes[row] for row in good]
     class_names = in_order(classes)
@@ -83,10 +95,10 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     label_of = {name: label for label, name in enumerate(class_names)}
     labels = np.array([label_of[name] for name in classes], np.int32)
     paths = np.array(listing.paths, object)
-    of_split = np.array(listing.splits)[good]
+    split_of = np.array(listing.splits)[good]
     splits = {}
     for name in (name for name in SPLITS if name in listing.origins):
-        chosen = of_split == name
+        chosen = split_of == name
         if not chosen.any():
             raise UserError(
                 f"{source}: found a {name} split ({listing.origins[name]}) without a usable "
@@ -101,7 +113,7 @@ def load(data_dir: Path, params: "Params") -> Dataset:
             cache.digests[rows],
             cache.file_digests[rows],
         )
-    return Dataset(source, splits, listing.origins, tuple(warnings))
+    return splits
 
 
 def _hint(paths: Sequence[str], params: "Params") -> str:

@@ -259,4 +259,4 @@ def test_images_of_two_sizes(tmp_path):
     write_layout(tmp_path / "mnist")
     replace(tmp_path / "mnist", "t10k-images-idx3-ubyte", arrays(20, size=5)[0])
     text = message(mnist.load, tmp_path)
-    assert "t10k-images-idx3-ubyte.gz: images of 5 x 5 pixels; accepted: 4 x 4, as those" in text
+    assert "t10k-images-idx3-ubyte.gz: found images of 5 x 5 pixels; accepted: 4 x 4, the" in text

@@ -106,7 +106,7 @@ def test_folders_of_splits(folder, validation):
     assert sizes == {"train": 21, "validation": 3, "test": 6}
     (folder / "other").mkdir()
     assert message(folder).startswith(
-        f"{folder / 'other'}: found beside test/, which looks like the test split; accepted: one"
+        f"{folder / 'other'}: found beside test/, which looks like the test split; accepted: only"
     )
 
 

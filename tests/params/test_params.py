@@ -608,7 +608,7 @@ def test_the_size_of_images_is_a_choice_only_where_they_are_brought_to_it():
 
 def test_the_schema_is_up_to_date():
     assert SCHEMA_PATH == ROOT / "experiments" / "params.schema.json"
-    assert SCHEMA_PATH.read_text() == json_schema(), "write it anew: make schema"
+    assert SCHEMA_PATH.read_text() == json_schema(), "write it again: make schema"
 
 
 def test_soft_margin(path):
@@ -852,7 +852,7 @@ def test_loading_imports_no_tensorflow(path):
 def test_the_reference_is_up_to_date_and_has_every_key():
     assert TABLE_PATH == ROOT / "docs" / "params.md"
     text = TABLE_PATH.read_text()
-    assert text == markdown(), "write it anew: make schema"
+    assert text == markdown(), "write it again: make schema"
     for key, field in [*Params.model_fields.items(), *Augment.model_fields.items()]:
         assert f"| `{key}` | " in text
         assert f" | {field.description} |\n" in text
