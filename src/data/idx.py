@@ -53,12 +53,12 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     if found < expected:
         raise UserError(
             f"{path}: byte {header_size}: truncated: found {found} bytes of values; accepted: "
-            f"{expected}, because the header states {sizes}"
+            f"{expected}, because the header states sizes {sizes}"
         )
     if found > expected:
         raise UserError(
             f"{path}: byte {header_size + expected}: found trailing bytes; accepted: {expected} "
-            f"bytes of values, because the header states {sizes}"
+            f"bytes of values, because the header states sizes {sizes}"
         )
     array = np.frombuffer(content, np.uint8, offset=header_size).reshape(shape)
     array.flags.writeable = False

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image, PngImagePlugin
 from raw_pictures import chunk, directory, exif, jpeg_segment, png, tiff
 
-from src.data import decode as decode_module
 from src.data.decode import MAX_SIDE, BadImage, decode, is_passed_over
 
 
@@ -163,10 +162,10 @@ def test_pixels_of_32_bits_are_refused(tmp_path, image):
 
 
 def test_a_bug_of_pillow_is_a_bad_picture(tmp_path, monkeypatch):
-    def fail(*args):
+    def fail(*args, **options):
         raise MemoryError
 
-    monkeypatch.setattr(decode_module, "_fit", fail)
+    monkeypatch.setattr(Image.Image, "resize", fail)
     with pytest.raises(BadImage, match="MemoryError"):
         read(picture(tmp_path, Image.new("L", (4, 4))))
 

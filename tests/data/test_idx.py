@@ -91,7 +91,7 @@ def test_damaged(tmp_path, pack, content, expected):
 
 def test_truncated_names_what_the_header_announces(tmp_path):
     assert message(write(tmp_path, IDX[:-5])).endswith(
-        "accepted: 12, because the header states 2 x 2 x 3"
+        "accepted: 12, because the header states sizes 2 x 2 x 3"
     )
 
 
