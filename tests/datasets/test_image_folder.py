@@ -16,6 +16,7 @@ from PIL import Image
 import train
 import visualize
 from src.data import picture_files
+from src.data.digests import digest, digests_of
 from src.data.images import MappedImages
 from src.data.loading import load_data, load_splits
 from src.data.split import SPLITS
@@ -160,6 +161,9 @@ def test_every_picture_knows_its_file(folder):
             assert Path(path).parent.name == split.class_names[label]
             with Image.open(folder / path) as picture:
                 assert picture.getpixel((5, 5)) == tuple(image[4, 4])
+        np.testing.assert_array_equal(split.digests, digests_of(split.images))
+        of_files = [digest((folder / path).read_bytes()) for path in split.paths]
+        assert split.file_digests.tolist() == of_files
 
 
 def test_hidden_names_and_files_beside_the_classes_are_passed_over(folder):
