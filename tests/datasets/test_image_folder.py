@@ -545,7 +545,9 @@ def test_train_and_visualize(folder, make_experiment, capsys):
     model_dir = make_experiment(**keys)
     arguments = ["--model_dir", str(model_dir), "--data_dir", str(folder.parent)]
     train.main(arguments)
-    assert "image_folder (20 train, 4 validation, 6 test)" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "image_folder (20 train, 4 validation, 6 test)" in printed.out
+    assert (printed.out + printed.err).count("red/bad.png: an empty file") == 1
     visualize.main(arguments)
     lines = (model_dir / "projector" / "test" / "metadata.tsv").read_text().splitlines()
     assert [line.split("\t")[0] for line in lines[1:]] == [
@@ -558,11 +560,11 @@ def test_train_and_visualize(folder, make_experiment, capsys):
         train.main(arguments)
 
 
-# Prints how much memory of its own (pages that no file backs) the process takes at the most while
-# it trains, evaluates, embeds and writes the projector's files: with few pictures, then with many.
-# And how much more while it then copies the images of the many.
+# For each folder of data, a child process trains, evaluates, embeds and writes the projector's
+# files. It prints how much memory of its own (pages that no file backs) it takes at the most, and
+# how much more while it then copies all images. Both children begin alike, after the imports.
 MEMORY = """
-import json, sys, threading, time
+import os, sys, threading, time
 from pathlib import Path
 import numpy as np
 from model.training.embedding import embed
@@ -588,7 +590,9 @@ def watch():
 
 def run(folder):
     global peak
-    peak = 0
+    threading.Thread(target=watch, daemon=True).start()
+    params = Params(dataset="image_folder", image_size=224, num_blocks=1, num_channels=1,
+                    embedding_size=2, batch_size=16, num_epochs=1)
     splits = load_splits(params, folder)
     experiment = Experiment(folder / "experiment")
     train_and_evaluate(experiment, params, splits)
@@ -598,17 +602,17 @@ def run(folder):
     write_projector(experiment.projector_dir("train"), name="train", embeddings=embeddings[shown],
                     split=splits["train"].take(shown), indices=shown)
     time.sleep(0.05)
-    return peak, splits
+    used, before, peak = peak, own_memory(), 0
+    copies = [np.asarray(split.images) for split in splits.values()]
+    time.sleep(0.05)
+    print("memory", used, peak - before, flush=True)
 
-params = Params(dataset="image_folder", image_size=224, num_blocks=1, num_channels=1,
-                embedding_size=2, batch_size=16, num_epochs=1)
-threading.Thread(target=watch, daemon=True).start()
-few, _ = run(Path(sys.argv[1]))
-many, splits = run(Path(sys.argv[2]))
-before, peak = own_memory(), 0
-copies = [np.asarray(split.images) for split in splits.values()]
-time.sleep(0.05)
-print(json.dumps([few, many, peak - before]))
+for folder in sys.argv[1:]:
+    if os.fork() == 0:
+        run(Path(folder))
+        os._exit(0)
+    _, status = os.wait()
+    assert status == 0
 """
 
 
@@ -628,7 +632,8 @@ def test_a_data_set_is_never_in_memory_as_a_whole(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    few, many, used_by_a_copy = json.loads(done.stdout.splitlines()[-1])
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("memory ")]
+    (few, _), (many, used_by_a_copy) = [map(int, numbers) for _, *numbers in lines]
     image = 224 * 224 * 3
     more = (sizes["many"] - sizes["few"]) * image
     assert many - few < more / 2, f"{(many - few) / 1e6:.0f} MB for {more / 1e6:.0f} MB of images"
