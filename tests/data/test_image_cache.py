@@ -480,6 +480,21 @@ class User:
         return self.process.communicate(timeout=60)[0].splitlines()[-1]
 
 
+@pytest.fixture
+def start(folder):
+    """`start(name, gate)` starts a user of the cache; at the end all are stopped."""
+    users = []
+
+    def start(name, gate):
+        users.append(User(folder, name, gate))
+        return users[-1]
+
+    yield start
+    for user in users:
+        user.process.kill()
+        user.process.communicate()
+
+
 def wait_until(is_so):
     deadline = time.monotonic() + 60
     while not is_so():
@@ -503,9 +518,9 @@ def test_a_damaged_cache_that_is_only_read_serves_what_is_right(folder, tmp_path
 # Several processes
 
 
-def test_of_several_processes_one_builds_and_the_others_wait(folder, tmp_path):
+def test_of_several_processes_one_builds_and_the_others_wait(folder, start, tmp_path):
     gate = tmp_path / "gate"
-    users = [User(folder, name, gate) for name in "abc"]
+    users = [start(name, gate) for name in "abc"]
     wait_until(lambda: sum(user.is_waiting() for user in users) == 2)
     gate.touch()
     lines = [user.last_line() for user in users]
@@ -519,19 +534,16 @@ def test_of_several_processes_one_builds_and_the_others_wait(folder, tmp_path):
     assert files(folder) == ["x.npy", "x.npz"]
 
 
-def test_a_signal_ends_the_wait_at_once_and_the_death_of_the_builder_does(folder, tmp_path):
-    builder = User(folder, "a", tmp_path / "never")
-    try:
-        assert builder.process.stdout.readline() == "decoding\n"
-        stopped, next_one = (User(folder, name, folder) for name in "bc")
-        wait_until(lambda: stopped.is_waiting() and next_one.is_waiting())
-        began = time.monotonic()
-        stopped.process.send_signal(signal.SIGINT)
-        stopped.process.communicate()
-        assert stopped.process.returncode != 0 and time.monotonic() - began < 2
-    finally:
-        builder.process.kill()
-        builder.process.communicate()
+def test_a_signal_ends_the_wait_at_once_and_the_death_of_the_builder_does(folder, start, tmp_path):
+    builder = start("a", tmp_path / "never")
+    assert builder.process.stdout.readline() == "decoding\n"
+    stopped, next_one = (start(name, folder) for name in "bc")
+    wait_until(lambda: stopped.is_waiting() and next_one.is_waiting())
+    began = time.monotonic()
+    stopped.process.send_signal(signal.SIGINT)
+    stopped.process.communicate()
+    assert stopped.process.returncode != 0 and time.monotonic() - began < 2
+    builder.process.kill()
     assert next_one.last_line() == "decoded 8" and next_one.process.returncode == 0
     np.testing.assert_array_equal(np.load(next_one.images), in_files(folder))
     assert files(folder) == ["x.npy", "x.npz"]
