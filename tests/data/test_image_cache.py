@@ -492,7 +492,8 @@ def start(folder):
     yield start
     for user in users:
         user.process.kill()
-        user.process.communicate()
+        user.process.wait()
+        user.process.stdout.close()
 
 
 def wait_until(is_so):

@@ -538,8 +538,9 @@ def test_mapped_images_behave_as_an_array(tmp_path):
         mapped[4]
 
 
-def test_train_and_visualize(folder, make_experiment, capsys):
+def test_train_and_visualize(folder, make_experiment, capsys, monkeypatch):
     """The programs themselves; the one bad picture is named once."""
+    monkeypatch.setitem(sys.modules, "umap", None)  # as if it were not installed: it starts slowly
     (folder / "red" / "bad.png").write_bytes(b"")
     keys = {"dataset": "image_folder", "image_size": 8, "on_bad_image": "skip", "num_epochs": 1}
     model_dir = make_experiment(**keys)
