@@ -1,1 +1,1 @@
-"""The gallery: pictures of known classes, against which others are compared."""
+"""Galleries of enrolled pictures: stores, queries and verdicts."""
