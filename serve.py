@@ -23,7 +23,7 @@ from src.system.regular_file import read_regular
 EXAMPLES = """\
   python serve.py --model_dir experiments/demo             # then open http://127.0.0.1:8000
   python serve.py --model_dir experiments/demo --port 9000
-  python serve.py --model_dir experiments/demo --host 0.0.0.0 --token_file token.txt
+  python serve.py --model_dir experiments/demo --host 192.168.1.5 --token_file token.txt
   curl -F picture=@photo.png http://127.0.0.1:8000/query"""
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -87,8 +87,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         raise UserError(
-            f"--host: found {host:.100}; accepted: an address of this machine, such as 127.0.0.1 "
-            "or 0.0.0.0"
+            f"--host: found {host:.100}; accepted: an IP address of this machine, such as 127.0.0.1"
         ) from None
 
 

@@ -14,7 +14,8 @@ from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from src.data.bare_copy import bare_copy
 from src.data.file_kinds import name_kind
-from src.data.pixels import BadImage, read_pixels
+from src.data.pixels import read_pixels
+from src.data.sample_format import BadImage
 from src.printable import printable
 
 __all__ = [
@@ -109,7 +110,7 @@ def decode_file(file: IO[bytes], *, size: int, mode: str, resize: str) -> NDArra
     except BadImage:
         raise
     except Image.DecompressionBombError:
-        text = f"more than {2 * MAX_PIXELS} pixels; at most {MAX_PIXELS} are accepted"
+        text = f"more than {2 * MAX_PIXELS} pixels; accepted: at most {MAX_PIXELS}"
         raise BadImage(text) from None
     except UnidentifiedImageError:
         raise BadImage(name_kind(file) or "not a picture") from None
@@ -164,9 +165,9 @@ def _open(file: IO[bytes]) -> ImageFile.ImageFile:
     picture = Image.open(file, formats=[name for name in Image.OPEN if name not in _UNREAD_FORMATS])
     width, height = picture.size
     if width * height > MAX_PIXELS:
-        raise BadImage(f"{width} x {height} pixels; at most {MAX_PIXELS} are accepted")
+        raise BadImage(f"{width} x {height} pixels; accepted: at most {MAX_PIXELS}")
     if max(width, height) > MAX_SIDE:
-        raise BadImage(f"{width} x {height} pixels; at most {MAX_SIDE} a side are accepted")
+        raise BadImage(f"{width} x {height} pixels; accepted: at most {MAX_SIDE} per side")
     return picture
 
 

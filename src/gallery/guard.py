@@ -71,7 +71,7 @@ class Guard:
             return 421, f"Host: found {host!r:.100}; accepted: {', '.join(sorted(self._hosts))}"
         if method not in _SAFE_METHODS:
             origin = headers.get("origin")
-            if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
+            if origin is not None and origin.partition("://")[2] != host:
                 return 403, f"Origin: found {origin!r:.100}; accepted: pages of this service"
             if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
                 return 403, "a request of another site's page; accepted: pages of this service"

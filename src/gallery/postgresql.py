@@ -45,7 +45,8 @@ CREATE TABLE changes (version bigint, id bigint, PRIMARY KEY (version, id));
 _CONNECT_SECONDS = 10  # unless the address has `connect_timeout`
 _LOCK = 0x54426763  # of the database, while a gallery is created
 _MAX_INDEXED_SIZE = 2_000  # dimensions of its HNSW index
-_MAX_EF_SEARCH = 1_000
+_LEAST_EF_SEARCH, _MAX_EF_SEARCH = 200, 1_000  # candidates of an approximate search
+_PORT_THAT_IS_NONE = re.compile(r":(?!\d+(?:[,/]|$))[^,/]*")
 _NAME = re.compile("[a-z0-9_]{1,40}")
 
 
@@ -75,7 +76,8 @@ class PostgreSQL(Tables):
         self._address = f"{base}?{rest}" if rest else base
         try:
             self._options = conninfo_to_dict(self._address)
-        except psycopg.ProgrammingError:  # whose message may quote the password
+            self._timeout = int(self._options.get("connect_timeout") or _CONNECT_SECONDS)
+        except (psycopg.ProgrammingError, ValueError):  # whose message may quote the password
             raise UserError(
                 f"{self.where}: not an address of PostgreSQL; accepted: "
                 "postgresql://user:password@host:port/database, with %-escapes for all but letters "
@@ -145,9 +147,7 @@ class PostgreSQL(Tables):
             identity = read_identity(session)
             ((num_pictures,),) = session.execute("SELECT count(*) FROM enrolled")
             count = min(count, num_pictures)
-            if exact:
-                session.execute("SET LOCAL enable_indexscan = off")
-            ef_search = min(max(40, 2 * count), _MAX_EF_SEARCH)
+            ef_search = min(max(_LEAST_EF_SEARCH, 4 * count), _MAX_EF_SEARCH)
             session.execute(f"SET LOCAL hnsw.ef_search = {ef_search}")
             session.execute("SET LOCAL hnsw.iterative_scan = strict_order")
             operator = "<=>" if is_cosine(identity) else "<->"
@@ -155,8 +155,13 @@ class PostgreSQL(Tables):
                 f"SELECT id, embedding::vector({identity.embedding_size}) {operator} ? AS distance "
                 "FROM enrolled ORDER BY distance LIMIT ?"
             )
-            rows = [session.execute(statement, [query, count]) for query in queries]
-        found = np.array(rows, np.float64).reshape(len(queries), -1, 2)
+            rows: list[list[Any]] = []
+            if not exact:
+                rows = [session.execute(statement, [query, count]) for query in queries]
+            if exact or any(len(row) < count for row in rows):  # an index may find too few
+                session.execute("SET LOCAL enable_indexscan = off")
+                rows = [session.execute(statement, [query, count]) for query in queries]
+        found = np.array(rows, np.float64).reshape(len(queries), count, 2)
         return found[..., 0].astype(np.int64), _in_unit(found[..., 1], identity)
 
     @contextmanager
@@ -201,7 +206,7 @@ class PostgreSQL(Tables):
         return psycopg.connect(
             self._address,
             autocommit=True,  # transactions begin where this module says
-            connect_timeout=int(self._options.get("connect_timeout") or _CONNECT_SECONDS),
+            connect_timeout=self._timeout,
             application_name="tripletboard",
             options=f"{self._options.get('options', '')} -c lock_timeout={BUSY_SECONDS}s",
         )
@@ -244,8 +249,8 @@ class PostgreSQL(Tables):
             yield
         except errors.LockNotAvailable:
             raise UserError(
-                f"{self.where}: another program has been writing for {BUSY_SECONDS} seconds, "
-                "nothing was changed; accepted: one writer at a time; try again when it is done"
+                f"{self.where}: another program is writing, nothing was changed; accepted: one "
+                "writer at a time; try again when it is done"
             ) from None
         except (errors.DataCorrupted, errors.IndexCorrupted, errors.UndefinedTable) as error:
             raise Damaged.of(self.where, self._reason(error)) from None
@@ -277,6 +282,7 @@ def without_password(address: str) -> str:
     login, at, place = rest.rpartition("@")
     user = login.partition(":")[0]
     host, _, query = place.partition("?")
+    host = _PORT_THAT_IS_NONE.sub("", host)  # without an @ it is the password
     names = [item for item in query.split("&") if item.startswith("gallery=")]
     return printable(f"{scheme}://{user}{at}{host}{'?' + names[-1] if names else ''}")
 

@@ -39,8 +39,16 @@ CREATE TABLE pictures (
 CREATE TABLE changes (version INTEGER, id INTEGER, PRIMARY KEY (version, id)) WITHOUT ROWID;
 """
 
+_LEAST_BYTES = 512  # of a database; SQLite overwrites a shorter file as if it were empty
 _POLL_SECONDS = 0.2  # SQLite's own wait for a lock, during which Python heeds no signal
-_CACHE_KIB = 65_536  # of pages; the indices of a million pictures fit
+_PAGE_BYTES = 16_384  # with the usual 4096, a million embeddings take 77 000 calls to read
+_SETTINGS = (
+    "foreign_keys = ON",
+    "synchronous = FULL",  # what was committed survives a power loss
+    "cache_size = -65536",  # KiB of pages; the indices of a million pictures fit
+    "wal_autocheckpoint = 256",  # pages, 4 MiB
+)
+"""Of each connection."""
 _NO_ROOM = 2**16  # with fewer free bytes SQLite's "disk I/O error" means a full disk
 
 
@@ -55,18 +63,15 @@ class SQLite(Tables):
         self._idle: list[sqlite3.Connection] = []
         if self._path.exists() and not self._path.is_file():
             raise UserError(f"{self.where}: not a file; accepted: the file of a gallery")
+        if self._path.exists() and 0 < self._path.stat().st_size < _LEAST_BYTES:
+            raise UserError(f"{self.where}: not a SQLite database; accepted: a gallery")
         if create:
             self._create()
         elif not self._path.exists():
             raise self._missing()
         with self._explained():
-            try:
-                self._require_gallery()
-            except sqlite3.OperationalError as error:
-                if not self._lies_still(error):
-                    raise
-                self._mode = _STILL
-                self._require_gallery()
+            self._mode = self._usable_mode()
+        self._require_gallery()
 
     def close(self) -> None:
         """Close all connections. The last one writes what is in the WAL to the file."""
@@ -119,9 +124,8 @@ class SQLite(Tables):
             isolation_level=None,  # transactions begin where this module says
             check_same_thread=False,  # one thread at a time has it
         )
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        for setting in _SETTINGS:
+            _execute(connection, f"PRAGMA {setting}")
         return connection
 
     def _patiently(self, action: Callable[[], object]) -> None:
@@ -144,6 +148,7 @@ class SQLite(Tables):
         with self._explained(), contextlib.closing(self._connect("rwc")) as connection:
             if _kind(connection) is not None:
                 return
+            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             self._patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchall())
             self._patiently(lambda: _begin(connection, "BEGIN IMMEDIATE"))
             if _kind(connection) is None:  # no other process was first
@@ -161,21 +166,28 @@ class SQLite(Tables):
                 raise self._missing()
             if kind != _APPLICATION_ID:
                 raise UserError(f"{self.where}: a database of another kind; accepted: a gallery")
-            found = connection.execute("SELECT format FROM gallery").fetchone()
-        if found != (FORMAT,):
+            found = [row[0] for row in _execute(connection, "SELECT format FROM gallery")]
+        if found != [FORMAT]:
             raise UserError(
-                f"{self.where}: a gallery of format {found and found[0]}; accepted: format "
-                f"{FORMAT}, which this version reads and writes"
+                f"{self.where}: a gallery of format {', '.join(map(repr, found))}; accepted: "
+                f"format {FORMAT}, which this version reads and writes"
             )
 
-    def _lies_still(self, error: sqlite3.Error) -> bool:
-        """Return whether a file that cannot be opened can be read where nothing can be written.
+    def _usable_mode(self) -> str:
+        """Return the mode in which the file can be opened.
 
-        SQLite needs a file beside a database in WAL mode, unless nobody changes it meanwhile. If
-        its WAL is not empty, then the database alone is not whole.
+        SQLite needs a file beside a database in WAL mode, unless nobody changes that meanwhile. So
+        `_STILL` is for folders where nothing can be written. If the WAL is not empty, then the
+        database alone is not whole, and no mode is right.
         """
         wal = Path(f"{self._path}-wal")
-        return "unable to open" in str(error) and not (wal.exists() and wal.stat().st_size)
+        try:
+            self._connect("rw").close()
+        except sqlite3.OperationalError as error:
+            if "unable to open" not in str(error) or (wal.exists() and wal.stat().st_size):
+                raise
+            return _STILL
+        return "rw"
 
     def _missing(self) -> UserError:
         return UserError(
@@ -211,7 +223,7 @@ _STILL = "ro&immutable=1"  # the mode for a file that nobody can change
 
 _REFUSALS = {
     "lock": (
-        f"another program has been writing for {BUSY_SECONDS} seconds, nothing was changed",
+        "another program is writing, nothing was changed",
         "one writer at a time; try again when it is done",
     ),
     "readonly": ("read-only", "a file and folder that this user may write"),
@@ -227,11 +239,18 @@ _REFUSALS = {
 _DAMAGE = ("malformed", "decode to UTF-8", "no such table", "no such column", "constraint failed")
 
 
+def _execute(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+    try:
+        return connection.execute(sql, parameters).fetchall()
+    except UnicodeDecodeError:  # an error message that quotes a damaged schema
+        raise sqlite3.DatabaseError("malformed database schema") from None
+
+
 def _begin(connection: sqlite3.Connection, begin: str) -> None:
     """Begin a transaction, and lock or see the file now rather than at the first statement."""
     connection.execute(begin)
     try:
-        connection.execute("PRAGMA schema_version").fetchall()
+        _execute(connection, "PRAGMA schema_version")
     except sqlite3.Error:
         connection.execute("ROLLBACK")
         raise
@@ -239,8 +258,8 @@ def _begin(connection: sqlite3.Connection, begin: str) -> None:
 
 def _kind(connection: sqlite3.Connection) -> int | None:
     """Return the `application_id` of a database; None if it has neither that nor tables."""
-    (kind,) = connection.execute("PRAGMA application_id").fetchone()
-    (count,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    ((kind,),) = _execute(connection, "PRAGMA application_id")
+    ((count,),) = _execute(connection, "SELECT count(*) FROM sqlite_master")
     return int(kind) if kind or count else None
 
 
@@ -254,7 +273,7 @@ class _SQLiteSession(Session):
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         try:
-            return self._connection.execute(sql, parameters).fetchall()
+            return _execute(self._connection, sql, parameters)
         except sqlite3.Error as error:
             raise self._store.explain(error) from error
 
