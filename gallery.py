@@ -8,6 +8,7 @@ if __name__ == "__main__":
 import argparse
 import json
 import re
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from src.gallery import building
 from src.gallery.checking import near_duplicates
 from src.gallery.gallery import Gallery, load_embedder
 from src.gallery.judge import Judge
+from src.gallery.record import enrolled_name
 from src.gallery.sheet import MAX_ON_SHEET, write_sheet
 from src.gallery.sources import (
     BadPicture,
@@ -42,6 +44,7 @@ from src.system.cli import (
     add_experiment,
     add_gallery,
     add_keep_splits,
+    png_path,
     print_warnings,
     program_parser,
     run,
@@ -135,7 +138,7 @@ def _add(args: argparse.Namespace) -> None:
             [picture.thumbnail for picture in given],
             [picture.place.name for picture in given],
         )
-        name = printable(args.class_name)
+        name = enrolled_name(args.class_name)
         new = [result.id for result in added if result.is_new]
         print(
             f"{name}: {counted(len(new), 'picture')} added" + (f": #{_ranges(new)}" if new else "")
@@ -164,7 +167,7 @@ def _remove(args: argparse.Namespace) -> None:
         count = store.remove_class(args.class_name)
         if not count:
             raise _no_class(store, args.class_name)
-        print(f"removed {printable(args.class_name)}: {counted(count, 'picture')}")
+        print(f"removed {enrolled_name(args.class_name)}: {counted(count, 'picture')}")
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -185,13 +188,14 @@ def _list(args: argparse.Namespace) -> None:
 
 def _show(args: argparse.Namespace) -> None:
     """Draw the contact sheet of a class."""
+    name = enrolled_name(args.class_name)
     with _open(args) as store:
-        count = dict(store.classes()).get(args.class_name, 0)
+        count = dict(store.classes()).get(name, 0)
         if not count:
-            raise _no_class(store, args.class_name)
-        pictures = list(store.iterate(args.class_name))[-MAX_ON_SHEET:]
-        path = args.save or Path(f"{_file_name(args.class_name)}.png")
-        print(f"wrote {write_sheet(path, args.class_name, pictures, count)}")
+            raise _no_class(store, name)
+        pictures = deque(store.iterate(name), maxlen=MAX_ON_SHEET)
+        path = args.save or Path(f"{_file_name(name)}.png")
+        print(f"wrote {write_sheet(path, name, pictures, count)}")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -201,7 +205,9 @@ def _check(args: argparse.Namespace) -> None:
         if not problems:
             problems = near_duplicates(store)
         if problems:
-            raise UserError("\n".join([*problems, f"{store.where}: {len(problems)} problems"]))
+            raise UserError(
+                "\n".join([*problems, f"{store.where}: {counted(len(problems), 'problem')}"])
+            )
         _summarise(store)
         print("every picture is whole, and no picture is nearly the same in two classes")
 
@@ -259,8 +265,8 @@ def _size(image_shape: Sequence[int]) -> str:
 
 
 def _file_name(class_name: str) -> str:
-    """Return a class name without what cannot stand in a file name."""
-    return re.sub(r"[^\w.-]+", "_", class_name).strip("._") or "class"
+    """Return a class name without what cannot stand in a file name, and not too long for one."""
+    return re.sub(r"[^\w.-]+", "_", class_name).strip("._")[:40] or "class"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -316,7 +322,7 @@ def _parser() -> argparse.ArgumentParser:
     show = of_experiment("show", _show, "draw the pictures of a class on a contact sheet")
     show.add_argument("class_name", metavar="CLASS", help="the class to draw")
     show.add_argument(
-        "--save", type=Path, metavar="FILE.png", help="the file to write (default: CLASS.png)"
+        "--save", type=png_path, metavar="FILE.png", help="the file to write (default: CLASS.png)"
     )
 
     of_experiment("check", _check, "check every picture, and find near-duplicates in two classes")

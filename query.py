@@ -27,8 +27,15 @@ from src.gallery.sources import (
     read,
     unlabelled,
 )
-from src.printable import printable
-from src.system.cli import add_gallery, experiment_parser, run, whole_number
+from src.printable import counted, printable
+from src.system.cli import (
+    add_experiment,
+    add_gallery,
+    png_path,
+    program_parser,
+    run,
+    whole_number,
+)
 from src.system.progress import progress_bar
 
 EXAMPLES = """\
@@ -49,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if bool(args.pictures) == bool(args.verify):
         parser.error("found no picture; accepted: pictures, or --verify A B")
+    if args.verify and (args.save or args.fail_on_unknown):
+        parser.error("--verify: found --save or --fail_on_unknown; accepted: these with pictures")
     with Gallery(args.model_dir, args.gallery) as gallery:
         if args.verify:
             _verify(gallery, args)
@@ -69,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.save:
             _save(gallery, args.save, asked, len(places) - num_bad)
     if num_bad:
-        raise UserError(f"{num_bad} of {len(places)} pictures could not be read")
+        raise UserError(f"{num_bad} of {counted(len(places), 'picture')} could not be read")
     if args.fail_on_unknown and num_unknown:
         sys.stdout.flush()
         sys.exit(EXIT_UNKNOWN)
@@ -144,10 +153,11 @@ def _rate(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = experiment_parser(
+    parser = program_parser(
         "Name the class of pictures by a gallery of known classes, or find them unknown.",
         EXAMPLES,
     )
+    add_experiment(parser)
     add_gallery(parser)
     parser.add_argument(
         "pictures",
@@ -178,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object a line")
     parser.add_argument(
-        "--save", type=Path, metavar="FILE.png", help="draw the pictures and their neighbours"
+        "--save", type=png_path, metavar="FILE.png", help="draw the pictures and their neighbours"
     )
     parser.add_argument(
         "--fail_on_unknown",

@@ -9,6 +9,7 @@ import argparse
 import ipaddress
 import os
 import secrets
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,23 +45,24 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"--host {args.host}: other machines can reach it; accepted: with --token_file FILE, "
             "whose token every change of the gallery must bring"
         )
-    with Gallery(args.model_dir, args.gallery) as gallery:
+    with (
+        _listening(args.host, args.port) as listener,
+        Gallery(args.model_dir, args.gallery) as gallery,
+    ):
         gallery.embed(np.zeros((1, *gallery.identity.image_shape), np.uint8))  # starts TensorFlow
         size = len(gallery.snapshot())
         hosts = _LOOPBACK if is_private else tuple(args.allow_host)
         app = create_app(gallery, hosts=hosts, token=token)
         config = uvicorn.Config(
             app,
-            host=args.host,
-            port=args.port,
             log_level="warning",
             access_log=args.verbose,
             timeout_graceful_shutdown=30,
             server_header=False,
         )
         print(f"{gallery.store.where}: {counted(size, 'picture')}")
-        print(f"Open http://{args.host}:{args.port}\nCtrl-C ends it.", flush=True)
-        uvicorn.Server(config).run()
+        print(f"Open http://{_in_url(args.host)}:{args.port}\nCtrl-C ends it.", flush=True)
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def require_packages() -> None:
@@ -91,6 +93,22 @@ def _is_loopback(host: str) -> bool:
         ) from None
 
 
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket at an address; clients that connect wait until the service takes it over."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise UserError(
+            f"--host {host} --port {port}: {os.strerror(error.errno or 0)}; accepted: an address "
+            "of this machine, with a port that is free"
+        ) from None
+
+
 def _token(path: Path | None) -> str | None:
     """Return the token in a file; the file is made, with a new one, if it is missing."""
     if path is None:
@@ -99,6 +117,7 @@ def _token(path: Path | None) -> str | None:
         token = read_regular(path, 1000).decode("ascii", "replace").strip()
     except FileNotFoundError:
         token = secrets.token_urlsafe(32)
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w") as file:
             file.write(f"{token}\n")

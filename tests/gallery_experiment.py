@@ -27,6 +27,8 @@ CALIBRATION = {
             "far_1e-2": {"threshold": THRESHOLD},
             "far_1e-3": {"threshold": 0.3},
             "far_1e-4": {"threshold": None, "why": "too few negative pairs"},
+            "eer": {"threshold": 0.7},
+            "best_f1": {"threshold": 0.65},
         },
     },
     "open_set": {

@@ -29,7 +29,7 @@ def bare_copy(file: IO[bytes]) -> IO[bytes] | None:
     Returns:
         The copy. None if the file has another format, is too large, or is cut off or malformed.
     """
-    if os.fstat(file.fileno()).st_size > _MAX_BYTES:
+    if file.seek(0, os.SEEK_END) > _MAX_BYTES:
         return None
     file.seek(0)
     content = file.read()

@@ -12,7 +12,7 @@ from src.errors import UserError
 from src.experiment.checkpoint_files import digest_of, step_of
 from src.experiment.experiment import Experiment
 from src.gallery.gallery import Embed
-from src.gallery.record import Identity, NewPicture
+from src.gallery.record import Identity, NewPicture, utc_now
 from src.gallery.sources import BadPicture, Place, Preparation, read, thumbnail_of
 from src.gallery.store import Store
 from src.params.schema import Params
@@ -32,6 +32,7 @@ class Unembedded(NamedTuple):
     image: NDArray[np.uint8]
     thumbnail: bytes
     source: str
+    time: str
 
 
 def identity_of(
@@ -60,7 +61,8 @@ def from_split(split: Split, name: str, dataset: str) -> Iterator[Unembedded]:
     """
     for position, (image, label) in enumerate(zip(split.images, split.labels, strict=True)):
         source = f"{dataset} {name} {position}" if split.paths is None else split.paths[position]
-        yield Unembedded(split.class_names[label], image, thumbnail_of(image), str(source))
+        name_of_class, thumbnail = split.class_names[label], thumbnail_of(image)
+        yield Unembedded(name_of_class, image, thumbnail, str(source), utc_now())
 
 
 def from_places(places: Sequence[Place], prepare: Preparation) -> Iterator[Unembedded]:
@@ -74,8 +76,9 @@ def from_places(places: Sequence[Place], prepare: Preparation) -> Iterator[Unemb
         if isinstance(given, BadPicture):
             bad.append(given.message)
         elif not bad:
-            assert given.place.class_name is not None
-            yield Unembedded(given.place.class_name, given.image, given.thumbnail, given.place.name)
+            name = given.place.class_name
+            assert name is not None
+            yield Unembedded(name, given.image, given.thumbnail, given.place.name, utc_now())
     if bad:
         raise UserError(
             "\n".join([*bad, f"{counted(len(bad), 'bad picture')}; nothing was stored"])
@@ -85,7 +88,9 @@ def from_places(places: Sequence[Place], prepare: Preparation) -> Iterator[Unemb
 def from_gallery(store: Store) -> Iterator[Unembedded]:
     """Yield the pictures of a gallery, to embed them by another checkpoint."""
     for picture in store.iterate():
-        yield Unembedded(picture.class_name, picture.image, picture.thumbnail, picture.source)
+        yield Unembedded(
+            picture.class_name, picture.image, picture.thumbnail, picture.source, picture.time
+        )
 
 
 def build(
@@ -118,6 +123,7 @@ def build(
                         picture.image,
                         picture.thumbnail,
                         picture.source,
+                        picture.time,
                     )
                 bar.update(len(block))
 

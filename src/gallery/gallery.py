@@ -61,8 +61,9 @@ class Answer:
 
     Attributes:
         class_name: the class; None for unknown.
-        distance: to the nearest picture of the gallery; None if the gallery is empty.
-        threshold: the largest distance that is accepted; None if the gallery is empty.
+        distance: to the nearest pictures, as the calibration's score measures it; None if the
+            gallery is empty.
+        threshold: the largest such distance that is accepted; None if the gallery is empty.
         far: the share of strangers that this threshold lets in, as measured.
         neighbours: the nearest pictures, nearest first.
     """
@@ -288,16 +289,27 @@ class Gallery:
         return Pair(distance <= threshold, distance, threshold, rate)
 
     def snapshot(self) -> Snapshot:
-        """Return the gallery in memory; it is brought up to date if it has changed."""
+        """Return the gallery in memory; it is brought up to date if it has changed.
+
+        Raises:
+            UserError: meanwhile it was built with another checkpoint, or cannot be read.
+        """
         with self._lock:
-            if self._snapshot is None:
-                self._snapshot = Snapshot(self.store.embeddings(), self.identity.distance)
-            elif self._snapshot.pictures.version != self.store.version():
-                pictures = self._snapshot.pictures
-                changes = self.store.changes_since(pictures.version)
-                pictures = changed(pictures, changes) if changes else self.store.embeddings()
-                self._snapshot = Snapshot(pictures, self.identity.distance)
-            return self._snapshot
+            old = self._snapshot
+            if old is not None and old.pictures.version == self.store.version():
+                return old
+            changes = None if old is None else self.store.changes_since(old.pictures.version)
+            if old is None or changes is None:
+                pictures = self.store.embeddings()
+            else:
+                pictures = changed(old.pictures, changes)
+            if self.store.identity() != self.identity:
+                raise UserError(
+                    f"{self.store.where}: built anew with another checkpoint since this program "
+                    "started; accepted: the same one, or a new start"
+                )
+            self._snapshot = new = Snapshot(pictures, self.identity.distance)
+            return new
 
     def close(self) -> None:
         """Close the store."""

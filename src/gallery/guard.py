@@ -80,7 +80,7 @@ class Guard:
                 if not hmac.compare_digest(given.encode(), self._token.encode()):
                     return 401, "found no valid token; accepted: Authorization: Bearer TOKEN"
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self._max_bytes:
+        if not (length.isascii() and length.isdigit()) or int(length) > self._max_bytes:
             return self._too_large()
         return None
 

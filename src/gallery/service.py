@@ -2,20 +2,22 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from fastapi import FastAPI, File, Form, HTTPException, Request, Response, UploadFile
+from fastapi import FastAPI, File, Form, HTTPException, Query, Request, Response, UploadFile
+from fastapi import Path as InPath
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from numpy.typing import NDArray
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
 
 from src.data.decode import BadImage
 from src.errors import UserError
@@ -23,6 +25,7 @@ from src.gallery.batching import Batcher
 from src.gallery.gallery import DEFAULT_NEIGHBOURS, Answer, Gallery
 from src.gallery.guard import Guard
 from src.gallery.monitor import Monitor, ServiceMetrics
+from src.gallery.record import enrolled_name
 from src.gallery.sources import GivenPicture, Place, from_file, preparation
 
 PAGE = Path(__file__).parent / "page"
@@ -35,6 +38,10 @@ MAX_SECONDS = 30.0
 
 MAX_NEIGHBOURS = 100
 
+_MAX_ID = 2**63 - 1  # what the databases can hold
+
+_PictureId = Annotated[int, InPath(ge=1, le=_MAX_ID)]
+
 # The page and its files come from here alone. Thumbnails are images; `blob:` is the user's picture.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; "
@@ -43,6 +50,37 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+
+class Refusal(BaseModel):
+    """The answer to a request that is not served.
+
+    Attributes:
+        detail: the reason, one line; or one object for each wrong parameter.
+    """
+
+    detail: str | list[Any]
+
+
+_REASONS = {
+    401: "a change without the token",
+    403: "a change from a page of another site",
+    404: "no such class or picture",
+    413: "too many bytes",
+    421: "another host",
+    422: "not a picture, or a wrong parameter",
+    503: "the gallery cannot be used now, or the request took too long",
+}
+"""By status code."""
+
+
+def _refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the status codes that a route can answer, besides 200, for `/docs`."""
+    always = (413, 421, 422, 503)
+    return {
+        code: {"description": _REASONS[code], "model": Refusal}
+        for code in sorted({*codes, *always})
+    }
 
 
 class _Query(NamedTuple):
@@ -103,23 +141,23 @@ class _Service:
             redoc_url=None,
             lifespan=lifespan,
         )
-        bad: dict[int | str, dict[str, Any]] = {
-            422: {"description": "not a picture, or a wrong parameter"}
-        }
-        missing: dict[int | str, dict[str, Any]] = {
-            404: {"description": "no such class or picture"}
-        }
+        reads, changes = _refusals(404), _refusals(401, 403, 404)
         route = app.add_api_route
-        route("/query", self.query, methods=["POST"], responses=bad)
-        route("/classes", self.classes)
-        route("/classes/{name:path}/pictures", self.pictures_of, responses=missing)
-        route("/classes/{name:path}/pictures", self.enrol, methods=["POST"], responses=bad)
-        route("/classes/{name:path}", self.remove_class, methods=["DELETE"], responses=missing)
-        route("/pictures/{picture}", self.remove_picture, methods=["DELETE"], responses=missing)
-        route("/pictures/{picture}/class", self.move, methods=["PUT"], responses={**bad, **missing})
-        route("/pictures/{picture}/thumbnail", self.thumbnail, responses=missing)
-        route("/calibration", self.calibration)
-        route("/healthz", self.healthz)
+        route("/query", self.query, methods=["POST"], responses=_refusals(403))
+        route("/classes", self.classes, responses=_refusals())
+        route("/classes/{name:path}/pictures", self.pictures_of, responses=reads)
+        route(
+            "/classes/{name:path}/pictures",
+            self.enrol,
+            methods=["POST"],
+            responses=_refusals(401, 403),
+        )
+        route("/classes/{name:path}", self.remove_class, methods=["DELETE"], responses=changes)
+        route("/pictures/{picture}", self.remove_picture, methods=["DELETE"], responses=changes)
+        route("/pictures/{picture}/class", self.move, methods=["PUT"], responses=changes)
+        route("/pictures/{picture}/thumbnail", self.thumbnail, responses=reads)
+        route("/calibration", self.calibration, responses=_refusals())
+        route("/healthz", self.healthz, responses=_refusals())
         app.add_api_route("/metrics", self.metrics, include_in_schema=False)
         app.add_api_route("/", self.page, include_in_schema=False)
         app.mount("/page", StaticFiles(directory=PAGE), name="page")
@@ -137,10 +175,11 @@ class _Service:
         far: Annotated[float | None, Form(gt=0, lt=1)] = None,
     ) -> dict[str, Any]:
         """Name the class of a picture, or find it unknown."""
-        given = await self._decoded(picture)
         self._gallery.judge.threshold(far)  # refuse a rate that was not measured
+        given = await self._decoded(picture)
         waiting = self._batches.submit(_Query(given.image, neighbours, far))
-        answer = await asyncio.wrap_future(waiting)
+        with _explained():
+            answer = await asyncio.wrap_future(waiting)
         self._metrics.verdicts.labels("unknown" if answer.class_name is None else "known").inc()
         return answer.as_json(given.place.name)
 
@@ -150,15 +189,19 @@ class _Service:
         return [{"class": name, "pictures": count} for name, count in found]
 
     async def pictures_of(
-        self, name: str, after: int = 0, limit: int = 120
+        self,
+        name: str,
+        after: Annotated[int, Query(ge=0, le=_MAX_ID)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 120,
     ) -> list[dict[str, Any]]:
         """List pictures of a class: those enrolled after the picture with id `after`."""
+        name = enrolled_name(name)
         snapshot = await self._stored(self._gallery.snapshot)
         pictures = snapshot.pictures
         if name not in pictures.class_names:
             raise HTTPException(404, f"no class {name!r:.200}")
         of_class = pictures.labels == pictures.class_names.index(name)
-        ids = pictures.ids[of_class & (pictures.ids > after)][: max(0, min(limit, 1000))].tolist()
+        ids = pictures.ids[of_class & (pictures.ids > after)][:limit].tolist()
         sources = await self._stored(self._gallery.store.sources, ids)
         return [{"id": i, "source": sources[i][1]} for i in ids if i in sources]
 
@@ -168,6 +211,7 @@ class _Service:
         picture: Annotated[list[UploadFile], File(description="one or more pictures")],
     ) -> list[dict[str, Any]]:
         """Enrol pictures of a class, which may be new: all of them, or none."""
+        name = enrolled_name(name)
         given = [await self._decoded(file, with_thumbnail=True) for file in picture]
         added = await self._stored(
             self._gallery.enrol,
@@ -180,25 +224,27 @@ class _Service:
 
     async def remove_class(self, name: str) -> dict[str, int]:
         """Remove a class with all its pictures."""
+        name = enrolled_name(name)
         count = await self._stored(self._gallery.store.remove_class, name)
         if not count:
             raise HTTPException(404, f"no class {name!r:.200}")
         return {"removed": count}
 
-    async def remove_picture(self, picture: int) -> dict[str, int]:
+    async def remove_picture(self, picture: _PictureId) -> dict[str, int]:
         """Remove a picture."""
         if await self._stored(self._gallery.store.remove_picture, picture) is None:
             raise HTTPException(404, f"no picture {picture}")
         return {"removed": 1}
 
-    async def move(self, picture: int, name: Annotated[str, Form()]) -> dict[str, Any]:
+    async def move(self, picture: _PictureId, name: Annotated[str, Form()]) -> dict[str, Any]:
         """Move a picture to another class: correct it."""
+        name = enrolled_name(name)
         moved = await self._stored(self._gallery.store.move, picture, name)
         if moved is None:
             raise HTTPException(404, f"no picture {picture}")
         return {"id": moved.id, "class": moved.class_name}
 
-    async def thumbnail(self, picture: int) -> Response:
+    async def thumbnail(self, picture: _PictureId) -> Response:
         """Return a picture as PNG."""
         found = await self._stored(self._gallery.store.pictures, [picture])
         if not found:
@@ -220,8 +266,12 @@ class _Service:
     async def healthz(self) -> dict[str, Any]:
         """Tell that the service answers, and of which network the gallery is."""
         identity = self._gallery.identity
-        version = await self._stored(self._gallery.store.version)
-        return {"status": "ok", "version": version, "checkpoint": identity.checkpoint}
+        snapshot = await self._stored(self._gallery.snapshot)
+        return {
+            "status": "ok",
+            "version": snapshot.pictures.version,
+            "checkpoint": identity.checkpoint,
+        }
 
     async def metrics(self) -> Response:
         """Return counters in the text format of Prometheus."""
@@ -259,9 +309,19 @@ class _Service:
 
     async def _stored(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function that reads or writes the gallery, in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._store_threads, function, *arguments
-        )
+        with _explained():
+            return await asyncio.get_running_loop().run_in_executor(
+                self._store_threads, function, *arguments
+            )
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Answer 503 if the gallery cannot be used: not what was asked is wrong, but its state."""
+    try:
+        yield
+    except UserError as error:
+        raise HTTPException(503, str(error)) from error
 
 
 def _is_dark(image_shape: Sequence[int], images: Sequence[NDArray[np.uint8]]) -> bool:

@@ -24,6 +24,7 @@ from src.drawing.style import (
 from src.gallery.gallery import Answer
 from src.gallery.record import Enrolled
 from src.printable import counted
+from src.system.atomic import atomic_write
 
 MAX_ON_SHEET = 120
 """Pictures on a contact sheet; of a larger class, the last enrolled."""
@@ -142,5 +143,6 @@ def _pixels(thumbnail: bytes) -> NDArray[np.uint8]:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, format="png", metadata={"Software": None})
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", metadata={"Software": None})
     return path

@@ -17,7 +17,7 @@ from PIL import Image
 
 from src.data.decode import BadImage, decode_file, is_passed_over, thumbnail_file
 from src.data.image_csv import read_csv
-from src.data.listing import walk
+from src.data.listing import Listing, walk
 from src.errors import UserError
 from src.params.schema import Params
 from src.printable import printable
@@ -147,21 +147,38 @@ def _is_visible(name: str) -> bool:
 
 
 def labelled_by_folder(folder: Path) -> list[Place]:
-    """Return the pictures of a folder that has a folder for each class, as `image_folder`."""
+    """Return the pictures of a folder that has a folder for each class, as `image_folder`.
+
+    Raises:
+        UserError: there is no such folder, or no picture in it.
+    """
+    accepted = "a folder that has a folder of pictures for each class"
+    if not folder.is_dir():
+        raise UserError(f"{printable(str(folder))}: no folder; accepted: {accepted}")
     listing = walk(folder)
-    return _places(folder, listing.paths, listing.classes)
+    if not listing.paths:
+        raise UserError(f"{printable(str(folder))}: no picture; accepted: {accepted}")
+    return _places(folder, listing)
 
 
 def labelled_by_csv(path: Path) -> list[Place]:
-    """Return the pictures that a CSV file lists; paths are relative to the file's folder."""
+    """Return the pictures that a CSV file lists; paths are relative to the file's folder.
+
+    Raises:
+        UserError: there is no such file, it cannot be read, or lists no picture.
+    """
+    accepted = "a CSV file with the columns path and label"
+    if not path.is_file():
+        raise UserError(f"{printable(str(path))}: no file; accepted: {accepted}")
     listing = read_csv(path.parent, path)
-    return _places(path.parent, listing.paths, listing.classes)
+    if not listing.paths:
+        raise UserError(f"{printable(str(path))}: no picture; accepted: {accepted}")
+    return _places(path.parent, listing)
 
 
-def _places(folder: Path, paths: Sequence[str], classes: Sequence[str]) -> list[Place]:
-    if not paths:
-        raise UserError(f"{printable(str(folder))}: no picture; accepted: at least one")
-    return [Place(folder / path, name) for path, name in zip(paths, classes, strict=True)]
+def _places(folder: Path, listing: Listing) -> list[Place]:
+    pairs = zip(listing.paths, listing.classes, strict=True)
+    return [Place(folder / path, name) for path, name in pairs]
 
 
 def read(

@@ -1,6 +1,7 @@
 """A gallery in a SQLite file, in WAL mode: readers and a writer do not wait for each other."""
 
 import contextlib
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -61,6 +62,7 @@ class SQLite(Tables):
         self._path = Path(where)
         self._mode = "rw"
         self._idle: list[sqlite3.Connection] = []
+        self._file: os.stat_result | None = None  # the file that was opened first
         if self._path.exists() and not self._path.is_file():
             raise UserError(f"{self.where}: not a file; accepted: the file of a gallery")
         if self._path.exists() and 0 < self._path.stat().st_size < _LEAST_BYTES:
@@ -111,10 +113,28 @@ class SQLite(Tables):
             self._idle.append(connection)
 
     def _take(self) -> sqlite3.Connection:
+        self._require_same_file()
         try:
             return self._idle.pop()
         except IndexError:
             return self._connect(self._mode)
+
+    def _require_same_file(self) -> None:
+        """Refuse to go on if another file has taken the place of the one that was opened.
+
+        What is written to a file that was removed is lost, and versions of two files say nothing
+        about each other.
+        """
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            raise self._missing() from None
+        self._file = self._file or found
+        if not os.path.samestat(found, self._file):
+            raise UserError(
+                f"{self.where}: another file took its place while it was open; accepted: the "
+                "same file, or a new start"
+            )
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         connection = sqlite3.connect(

@@ -117,6 +117,13 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
 positive_int = whole_number(1)
 
 
+def png_path(text: str) -> Path:
+    """Return the path of a PNG file to write; argparse reports other input."""
+    if not text.lower().endswith(".png"):
+        raise argparse.ArgumentTypeError(f"found {text:.80}; accepted: a name that ends in .png")
+    return Path(text)
+
+
 def print_warnings(lines: Iterable[str]) -> None:
     """Print one warning per line, with names from outside escaped."""
     for line in lines:
