@@ -27,7 +27,8 @@ def as_read(name: str) -> str:
     name = " ".join(unicodedata.normalize("NFC", _INVISIBLE.sub("", name)).split())
     while len(name) > 2 and _is_quoted(name):
         name = name[1:-1].strip()
-    return printable(name)
+    # Again NFC: an escape ends with a letter, with which an accent after it is one character.
+    return unicodedata.normalize("NFC", printable(name))
 
 
 def _is_quoted(name: str) -> bool:

@@ -1,6 +1,7 @@
 """Judges queries against a gallery: the class of each, or unknown, with distance and threshold."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -88,10 +89,10 @@ class Judge:
         Returns:
             Q verdicts.
         """
-        rate, threshold = self.threshold(far)
+        calibration, rate, threshold = self._measure(snapshot, far)
         if len(snapshot) == 0:
             return [Verdict(None, None, None, rate)] * len(embeddings)
-        calibration, score = self.calibration, SCORES[self.calibration.score]
+        score = SCORES[calibration.score]
         needed = Found(found.rows[:, : calibration.k], found.distances[:, : calibration.k])
         nearest = snapshot.neighbourhood(embeddings, needed, score.parts)
         by_mean = None
@@ -108,6 +109,19 @@ class Judge:
                 strict=True,
             )
         ]
+
+    def _measure(self, snapshot: Snapshot, far: float | None) -> tuple[Calibration, float, float]:
+        """Return how to judge by this gallery: calibration, rate and threshold.
+
+        A score may compare with another class, or with another picture. As long as the gallery has
+        none, the distance to the nearest picture is judged as that of a pair.
+        """
+        parts = SCORES[self.calibration.score].parts
+        lacks_class = "other" in parts and len(snapshot.pictures.class_names) == 1
+        lacks_picture = "radius" in parts and len(snapshot) == 1
+        if lacks_class or lacks_picture:
+            return replace(self.calibration, score="nearest"), *self.pair_threshold(far)
+        return self.calibration, *self.threshold(far)
 
     @property
     def description(self) -> str:
