@@ -9,11 +9,14 @@ from PIL import Image
 
 from src import registry
 from src.experiment.experiment import Best, Experiment
+from src.gallery.building import build, identity_of
+from src.gallery.gallery import load_embedder
+from src.gallery.store import open_store
 from src.gallery.verdict import Calibration
 from src.params.reading import save_params
 from src.params.schema import Params
 
-IMAGE_SHAPE = (8, 8, 1)
+IMAGE_SHAPE = (8, 8, 1)  # unless a test wants another
 THRESHOLD = 0.5
 
 CALIBRATION = {
@@ -63,10 +66,12 @@ class Quadrants:
     embedding_size = 4
 
     def __init__(self, experiment, params, image_shape):
-        assert image_shape == IMAGE_SHAPE
+        height, width, num_channels = image_shape
+        assert num_channels == 1
+        self._split = (-1, 2, height // 2, 2, width // 2)
 
     def __call__(self, images):
-        pooled = images.reshape(-1, 2, 4, 2, 4).mean(axis=(2, 4)).reshape(-1, 4) + 1e-3
+        pooled = images.reshape(self._split).mean(axis=(2, 4)).reshape(-1, 4) + 1e-3
         return (pooled / np.linalg.norm(pooled, axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -86,7 +91,9 @@ def png(position, seed=0):
     return file.getvalue()
 
 
-def write_experiment(model_dir: Path, monkeypatch, weights: bytes = b"weights") -> Experiment:
+def write_experiment(
+    model_dir: Path, monkeypatch, weights: bytes = b"weights", image_shape=IMAGE_SHAPE
+) -> Experiment:
     """Write what a finished training leaves, with the checkpoint `weights`."""
     monkeypatch.setitem(registry.EMBEDDERS, "checkpoint", "gallery_experiment:Quadrants")
     experiment = Experiment(model_dir)
@@ -104,11 +111,22 @@ def write_experiment(model_dir: Path, monkeypatch, weights: bytes = b"weights") 
     metrics = {
         "status": "finished",
         "global_step": 7,
-        "image_shape": IMAGE_SHAPE,
+        "image_shape": image_shape,
         "splits": {},
         **CALIBRATION,
     }
     experiment.metrics_path.write_text(json.dumps(metrics))
+    return experiment
+
+
+def write_gallery(model_dir: Path, monkeypatch, **given) -> Experiment:
+    """Write such an experiment with an empty gallery."""
+    experiment = write_experiment(model_dir, monkeypatch, **given)
+    params, image_shape = experiment.trained_params(), experiment.image_shape()
+    embed = load_embedder(experiment, params, image_shape)
+    identity = identity_of(experiment, params, image_shape, embed.embedding_size)
+    with open_store(experiment.gallery_path, create=True) as store:
+        build(store, identity, calibration_of(experiment), [], embed, 0)
     return experiment
 
 
