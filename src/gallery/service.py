@@ -63,9 +63,10 @@ class Refusal(BaseModel):
 
 
 _REASONS = {
+    400: "a body that is no form",
     401: "a change without the token",
     403: "a change from a page of another site",
-    404: "no such class or picture",
+    404: "no such class, picture or path",
     413: "too many bytes",
     421: "another host",
     422: "not a picture, or a wrong parameter",
@@ -142,20 +143,28 @@ class _Service:
             lifespan=lifespan,
         )
         reads, changes = _refusals(404), _refusals(401, 403, 404)
+        corrects = _refusals(400, 401, 403, 404)
+        png: dict[int | str, dict[str, Any]]
+        png = {200: {"description": "the thumbnail", "content": {"image/png": {}}}}
         route = app.add_api_route
-        route("/query", self.query, methods=["POST"], responses=_refusals(403))
+        route("/query", self.query, methods=["POST"], responses=_refusals(400, 403))
         route("/classes", self.classes, responses=_refusals())
         route("/classes/{name:path}/pictures", self.pictures_of, responses=reads)
         route(
             "/classes/{name:path}/pictures",
             self.enrol,
             methods=["POST"],
-            responses=_refusals(401, 403),
+            responses=corrects,
         )
         route("/classes/{name:path}", self.remove_class, methods=["DELETE"], responses=changes)
         route("/pictures/{picture}", self.remove_picture, methods=["DELETE"], responses=changes)
-        route("/pictures/{picture}/class", self.move, methods=["PUT"], responses=changes)
-        route("/pictures/{picture}/thumbnail", self.thumbnail, responses=reads)
+        route("/pictures/{picture}/class", self.move, methods=["PUT"], responses=corrects)
+        route(
+            "/pictures/{picture}/thumbnail",
+            self.thumbnail,
+            response_class=Response,
+            responses={**reads, **png},
+        )
         route("/calibration", self.calibration, responses=_refusals())
         route("/healthz", self.healthz, responses=_refusals())
         app.add_api_route("/metrics", self.metrics, include_in_schema=False)

@@ -6,10 +6,12 @@ import struct
 import tracemalloc
 import zipfile
 import zlib
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 import raw_pictures
+import requests
 import schemathesis
 from fastapi.testclient import TestClient
 from gallery_experiment import png, write_gallery
@@ -77,15 +79,29 @@ def test_no_operation_is_left_out(client):
     assert described == set(OPERATIONS)
 
 
-@pytest.mark.parametrize("method, path", OPERATIONS)
-@pytest.mark.parametrize("kind", list(schemathesis.GenerationMode), ids=lambda kind: kind.value)
-def test_answers_are_those_of_the_description(client, method, path, kind):
+# A request without parameters cannot be wrong, and every text is a class name.
+ALWAYS_RIGHT = (("GET", "/classes"), ("GET", "/calibration"), ("GET", "/healthz"))
+ALWAYS_RIGHT += (("DELETE", "/classes/{name}"),)
+
+
+@pytest.mark.parametrize(
+    "kind, method, path",
+    [
+        *((schemathesis.GenerationMode.POSITIVE, *operation) for operation in OPERATIONS),
+        *(
+            (schemathesis.GenerationMode.NEGATIVE, *operation)
+            for operation in OPERATIONS
+            if operation not in ALWAYS_RIGHT
+        ),
+    ],
+    ids=str,
+)
+def test_answers_are_those_of_the_description(client, kind, method, path):
     """Whether a request is right or wrong: no error of the service, and a described answer."""
     schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
-    schema.app = client.app
     operation = schema[path][method]
     for name in NAMES:
-        client.post("/classes/a/pictures", files={"picture": (name, png(1), "image/png")})
+        client.post(f"/classes/{quote(name, safe='')}/pictures", files={"picture": png(1)})
 
     @seed(20)
     @settings(
@@ -93,7 +109,10 @@ def test_answers_are_those_of_the_description(client, method, path, kind):
     )
     @given(case=operation.as_strategy(generation_mode=kind))
     def ask(case):
-        response = case.call(base_url=BASE_URL)
+        asked = requests.Request(**case.as_transport_kwargs(base_url=BASE_URL)).prepare()
+        response = client.request(
+            asked.method, asked.url, content=asked.body, headers=dict(asked.headers)
+        )
         assert response.status_code < 500, response.text
         case.validate_response(response, checks=DESCRIBED)
 
