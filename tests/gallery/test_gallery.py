@@ -1,30 +1,105 @@
 """Galleries from Python: enrol, query, follow what others change."""
 
+import json
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
-from gallery_experiment import THRESHOLD, calibration_of, quadrant, write_experiment
+from gallery_experiment import (
+    IMAGE_SHAPE,
+    THRESHOLD,
+    calibration_of,
+    quadrant,
+    write_experiment,
+    write_gallery,
+)
 
+from src.embeddings.open_set import CLASS_BY, SCORES
 from src.errors import UserError
 from src.gallery import Gallery
 from src.gallery.building import build, from_gallery, identity_of
 from src.gallery.gallery import load_embedder
+from src.gallery.record import NewPicture
 from src.gallery.store import open_store
+from src.gallery.verdict import Calibration
+
+DOCUMENTATION = Path(__file__).parent.parent.parent / "docs" / "gallery.md"
 
 
 @pytest.fixture
 def experiment(tmp_path, monkeypatch):
-    made = write_experiment(tmp_path / "x", monkeypatch)
-    embed = load_embedder(made, made.trained_params(), made.image_shape())
-    identity = identity_of(made, made.trained_params(), made.image_shape(), embed.embedding_size)
-    with open_store(made.gallery_path, create=True) as store:
-        build(store, identity, calibration_of(made), [], embed, 0)
-    return made
+    return write_gallery(tmp_path / "x", monkeypatch)
 
 
 @pytest.fixture
 def gallery(experiment):
     with Gallery(experiment.model_dir) as opened:
         yield opened
+
+
+def test_the_example_of_the_documentation(tmp_path, monkeypatch, capsys):
+    write_gallery(tmp_path / "experiments" / "demo", monkeypatch, image_shape=(28, 28, 1))
+    (code,) = re.findall(r"```python\n(.*?)```", DOCUMENTATION.read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    exec(code, {})  # black is known by now
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["None None None"] * 2
+    assert lines[2:4] == [f"black 0.0 {THRESHOLD}", "   black 0.0 given as an array"]
+
+
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("class_by", CLASS_BY)
+def test_small_galleries_know_strangers(experiment, score, class_by):
+    """Of one picture or one class, or of equal embeddings; whatever score was calibrated."""
+    metrics = experiment.metrics()
+    metrics["open_set"].update(score=score, class_by=class_by)
+    experiment.metrics_path.write_text(json.dumps(metrics))
+    with open_store(experiment.gallery_path) as store:
+        calibration = Calibration.from_metrics(metrics, "metrics.json").to_json()
+        store.replace(store.identity(), calibration, [])
+    equal = np.stack([np.full((8, 8, 1), value, np.uint8) for value in (90, 90, 90)])
+    with Gallery(experiment.model_dir) as gallery:
+        for name, enrolled in (("one", images(0)), ("one", images(0, 0)), ("equal", equal)):
+            gallery.add(name, enrolled)
+            answers = gallery.query(np.concatenate([images(0), images(1)]), neighbours=1000)
+            assert [answer.class_name for answer in answers] == ["one", None]
+            for answer in answers:
+                json.dumps(answer.as_json("a"), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "given, kept",
+    [
+        ("7", "7"),
+        ("07", "07"),
+        ("cafe\u0301", "caf\xe9"),
+        ("Caf\xe9", "Caf\xe9"),
+        ("<img src=x onerror=alert(1)>", "<img src=x onerror=alert(1)>"),
+        ("a\nb", "a b"),
+        ("\u202ea\u0300", "\\u202e\xe0"),
+    ],
+)
+def test_a_class_is_found_by_the_name_that_is_shown(gallery, given, kept):
+    gallery.add(given, images(0))
+    ((shown, _),) = gallery.store.classes()
+    assert shown == kept
+    assert [picture.class_name for picture in gallery.store.iterate(shown)] == [kept]
+    assert gallery.query(images(0))[0].class_name == kept
+    assert gallery.store.remove_class(shown) == 1
+
+
+def test_ten_thousand_classes(gallery):
+    rng = np.random.default_rng(0)
+    many = rng.integers(0, 256, (10_000, *IMAGE_SHAPE), dtype=np.uint8)
+    pictures = [
+        NewPicture(f"class {i}", x, image, b"", "a")
+        for i, (x, image) in enumerate(zip(gallery.embed(many), many, strict=True))
+    ]
+    gallery.store.add(gallery.identity, pictures)
+    answers = gallery.query(many[:50])
+    assert [answer.class_name for answer in answers] == [f"class {i}" for i in range(50)]
 
 
 def images(*positions, first=0):

@@ -13,6 +13,7 @@ import gallery
 import query
 from src.errors import UserError
 from src.gallery import Gallery
+from src.gallery.store import open_store
 
 
 @pytest.fixture
@@ -114,12 +115,31 @@ def test_added_listed_shown_and_removed(call, built, tmp_path):
         (["show", "none"], "no class 'none'"),
         (["add", "left", "missing.png"], "missing.png: .*\n1 of 1 picture; none was added"),
         (["add", "", "known/left/0.png"], "class name: found no visible character"),
+        (["build", "--pictures", "none"], "none: no folder; accepted: a folder that has a folder"),
+        (["build", "--pictures", "known/left"], "left: no picture; accepted: a folder that has"),
+        (["build", "--csv", "none.csv"], "none.csv: no file; accepted: a CSV file"),
     ],
 )
 def test_refused(call, built, arguments, text):
     with pytest.raises(UserError, match=text):
         call(gallery, *arguments)
     assert "  3  left\n  3  right\n" in call(gallery, "list")
+
+
+def test_names_are_printed_as_they_are_kept(call, built):
+    given = "  he\nart\x1b[31m "
+    kept = "he art\\x1b[31m"
+    assert call(gallery, "add", given, "known/left/0.png").startswith(f"{kept}: 1 picture added")
+    assert "wrote he_art_x1b_31m.png" in call(gallery, "show", given)
+    assert call(gallery, "remove", given) == f"removed {kept}: 1 picture\n"
+
+
+def test_shown_in_a_new_folder_under_a_long_name(call, built, tmp_path):
+    call(gallery, "show", "left", "--save", "new/left.png")
+    assert Image.open(tmp_path / "new" / "left.png").format == "PNG"
+    name = 200 * "\u732b"
+    call(gallery, "add", name, "known/left/0.png")
+    assert (tmp_path / call(gallery, "show", name).split()[1]).is_file()
 
 
 def test_checked(call, built, tmp_path, model_dir):
@@ -133,7 +153,11 @@ def test_rebuilt_after_training_again(call, built, model_dir, monkeypatch):
     write_experiment(model_dir, monkeypatch, b"trained again")
     with pytest.raises(UserError, match="whose weights are not those of"):
         call(query, "known/left/0.png")
-    assert "6 pictures of 2 classes" in call(gallery, "rebuild")
+    with open_store(model_dir / "gallery.sqlite") as store:
+        times = [picture.time for picture in store.iterate()]
+        monkeypatch.setattr("src.gallery.building.utc_now", lambda: "2030-01-01T00:00:00Z")
+        assert "6 pictures of 2 classes" in call(gallery, "rebuild")
+        assert [picture.time for picture in store.iterate()] == times
     assert call(query, "known/left/0.png").startswith("known/left/0.png: left (distance 0")
 
 
@@ -192,6 +216,13 @@ def test_a_picture_from_standard_input(call, built, monkeypatch, tmp_path):
     assert call(query, "-").startswith("standard input: right (distance 0")
 
 
+def test_nothing_on_standard_input(call, built, monkeypatch, capsys):
+    monkeypatch.setattr("src.gallery.sources._standard_input", io.BytesIO)
+    with pytest.raises(UserError, match="1 of 1 picture could not be read"):
+        call(query, "-")
+    assert "standard input: an empty file; accepted: a picture" in capsys.readouterr().err
+
+
 def test_drawn(call, built, tmp_path, capsys):
     call(query, "known", "--save", "strip.png")
     drawn = np.asarray(Image.open(tmp_path / "strip.png").convert("RGB"))
@@ -214,6 +245,8 @@ def test_verified(call, built):
         ([], "found no picture"),
         (["a.png", "--verify", "b.png", "c.png"], "found no picture"),
         (["a.png", "--far", "2"], "found 2; accepted: a rate"),
+        (["a.png", "--save", "a.jpg"], "found a.jpg; accepted: a name that ends in .png"),
+        (["--verify", "b.png", "c.png", "--save", "a.png"], "--verify: found --save"),
         (["a.png", "--neighbours", "0"], "found 0; accepted: a whole number from 1"),
     ],
 )

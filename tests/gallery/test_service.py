@@ -8,14 +8,16 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from gallery_experiment import THRESHOLD, calibration_of, png, quadrant, write_experiment
+from gallery_experiment import (
+    THRESHOLD,
+    png,
+    quadrant,
+    write_gallery,
+)
 from PIL import Image
 
 from src.gallery import Gallery
-from src.gallery.building import build, identity_of
-from src.gallery.gallery import load_embedder
 from src.gallery.service import create_app
-from src.gallery.store import open_store
 
 TOKEN = "a token of many characters"
 
@@ -26,12 +28,7 @@ def upload(*contents, name="a.png"):
 
 @pytest.fixture
 def experiment(tmp_path, monkeypatch):
-    made = write_experiment(tmp_path / "x", monkeypatch)
-    embed = load_embedder(made, made.trained_params(), made.image_shape())
-    identity = identity_of(made, made.trained_params(), made.image_shape(), embed.embedding_size)
-    with open_store(made.gallery_path, create=True) as store:
-        build(store, identity, calibration_of(made), [], embed, 0)
-    return made
+    return write_gallery(tmp_path / "x", monkeypatch)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import raw_pictures
 from PIL import Image
 
 from src.data.decode import decode
@@ -17,6 +18,7 @@ from src.gallery.sources import (
     GivenPicture,
     Place,
     Preparation,
+    from_file,
     labelled_by_csv,
     labelled_by_folder,
     preparation,
@@ -35,6 +37,16 @@ def write(path, size=(40, 30), mode="RGB", seed=0):
     pixels = np.random.default_rng(seed).integers(256, size=shape, dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return path
+
+
+def test_faulty_metadata_in_memory_and_on_disk_are_passed_over_alike(tmp_path):
+    path = write(tmp_path / "a.png")
+    start, idat, rest = path.read_bytes().partition(b"IDAT")
+    faulty = start[:-4] + raw_pictures.chunk(b"iTXt", b"no text") + start[-4:] + idat + rest
+    path.write_bytes(faulty)
+    (on_disk,) = read([Place(path)], GREY)
+    in_memory = from_file(io.BytesIO(faulty), Place(None), GREY)
+    np.testing.assert_array_equal(in_memory.image, on_disk.image)
 
 
 def shown(png):
