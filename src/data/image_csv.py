@@ -19,7 +19,7 @@ MAX_BYTES = 1 << 28
 _KEYS = ("path", "label", "split")
 
 
-def read_csv(folder: Path, path: Path) -> Listing:
+def read_csv(folder: Path, path: Path, *, has_labels: bool = True) -> Listing:
     """Read a list of pictures.
 
     Column names ignore case and surrounding space. Columns other than path, label and split are
@@ -28,6 +28,7 @@ def read_csv(folder: Path, path: Path) -> Listing:
     Args:
         folder: the folder of the pictures. Paths are relative to it, or absolute and lead into it.
         path: the CSV file, UTF-8.
+        has_labels: whether the column label is read; without, every class name is empty.
 
     Raises:
         UserError: the file is missing or invalid; the message names the line.
@@ -39,7 +40,7 @@ def read_csv(folder: Path, path: Path) -> Listing:
     line = 1  # the first line of the current record, which may span several lines
     tops = [os.path.join(top, "") for top in (os.path.abspath(folder), os.path.realpath(folder))]
     try:
-        columns = _columns(next(reader, []), path, listing)
+        columns = _columns(next(reader, []), path, listing, has_labels=has_labels)
         line = reader.line_num + 1
         for row in reader:
             where, next_line = f"{path}: line {line}", reader.line_num + 1
@@ -50,8 +51,10 @@ def read_csv(folder: Path, path: Path) -> Listing:
                 raise UserError(f"{where}: found {len(row)} fields; accepted: {columns['count']}")
             fields = {key: row[columns[key]] for key in _KEYS if key in columns}
             name = _path_within(tops, _filled(fields["path"], "path", where))
-            label = as_read(_filled(fields["label"], "label", where))
-            _filled(label, "label", where)
+            label = ""
+            if has_labels:
+                label = as_read(_filled(fields["label"], "label", where))
+                _filled(label, "label", where)
             first = lines.setdefault(name, line)
             if first != line:
                 raise UserError(
@@ -59,13 +62,14 @@ def read_csv(folder: Path, path: Path) -> Listing:
                     "accepted: each file once"
                 )
             listing.add(name, label, _split(fields.get("split", "train"), where))
-            given.append(fields["label"])
+            given.append(fields["label"] if has_labels else "")
             line = next_line
     except csv.Error as error:
         raise UserError(f"{path}: line {line}: {error}; accepted: CSV") from None
     for split in dict.fromkeys(listing.splits):
         listing.origins[split] = printable(path.name)
-    warn_of_names(listing, path, given)
+    if has_labels:
+        warn_of_names(listing, path, given)
     listing.lines = lines
     return listing
 
@@ -88,18 +92,20 @@ def _text(folder: Path, path: Path) -> str:
         ) from None
 
 
-def _columns(header: list[str], path: Path, listing: Listing) -> dict[str, int]:
+def _columns(
+    header: list[str], path: Path, listing: Listing, *, has_labels: bool
+) -> dict[str, int]:
     """Return the position of each column that is read and, as "count", the number of columns."""
     names = [" ".join(name.split()).casefold() for name in header]
     for key in _KEYS:
         if names.count(key) > 1:
             raise UserError(f"{path}: line 1: found column {key} twice; accepted: each column once")
-    if not {"path", "label"} <= set(names):
+    needed, accepted = {"path", "label"}, "path,label or path,label,split, separated by commas"
+    if not has_labels:
+        needed, accepted = {"path"}, "a column path, and others, separated by commas"
+    if not needed <= set(names):
         found = ",".join(header)
-        raise UserError(
-            f"{path}: line 1: found columns {_shown(found)}; accepted: path,label or "
-            "path,label,split, separated by commas"
-        )
+        raise UserError(f"{path}: line 1: found columns {_shown(found)}; accepted: {accepted}")
     if unknown := [
         _shown(name) for name in header if " ".join(name.split()).casefold() not in _KEYS
     ]:

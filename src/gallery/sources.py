@@ -126,7 +126,8 @@ def unlabelled(arguments: Iterable[str]) -> list[Place]:
         elif path.is_dir():
             places += _files_in(path)
         elif path.suffix.lower() == ".csv":
-            places += labelled_by_csv(path)
+            listing = _listed(path, has_labels=False)
+            places += [Place(path.parent / name) for name in listing.paths]
         else:
             places.append(Place(path))
     return places
@@ -167,13 +168,17 @@ def labelled_by_csv(path: Path) -> list[Place]:
     Raises:
         UserError: there is no such file, it cannot be read, or lists no picture.
     """
-    accepted = "a CSV file with the columns path and label"
+    return _places(path.parent, _listed(path, has_labels=True))
+
+
+def _listed(path: Path, *, has_labels: bool) -> Listing:
+    accepted = f"a CSV file with the column{'s path and label' if has_labels else ' path'}"
     if not path.is_file():
         raise UserError(f"{printable(str(path))}: no file; accepted: {accepted}")
-    listing = read_csv(path.parent, path)
+    listing = read_csv(path.parent, path, has_labels=has_labels)
     if not listing.paths:
         raise UserError(f"{printable(str(path))}: no picture; accepted: {accepted}")
-    return _places(path.parent, listing)
+    return listing
 
 
 def _places(folder: Path, listing: Listing) -> list[Place]:

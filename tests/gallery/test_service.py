@@ -241,6 +241,15 @@ def test_health_metrics_and_documentation(client):
     assert "http" not in client.get("/docs").text.replace("http://127.0.0.1", "")
 
 
+def test_invented_methods_and_paths_are_counted_as_one(client):
+    for number in range(3):
+        assert client.request(f"INVENTED{number}", "/query").status_code == 405
+        assert client.get(f"/invented/{number}").status_code == 404
+    lines = client.get("/metrics").text.splitlines()
+    assert 'tripletboard_requests_total{method="GET",route="other",status="404"} 3.0' in lines
+    assert "INVENTED" not in "".join(lines)
+
+
 def test_the_page_loads_nothing_from_elsewhere(client):
     page = client.get("/")
     assert "default-src 'self'" in page.headers["content-security-policy"]

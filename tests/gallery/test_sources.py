@@ -142,6 +142,12 @@ def test_classes_come_from_folders_or_a_csv_file(tmp_path):
     assert labelled_by_csv(tmp_path / "list.csv") == [Place(tmp_path / "dog/b.png", "hound")]
 
 
+@pytest.mark.parametrize("text", ["path\ndog/b.png\n", "path,label\ndog/b.png,\n"])
+def test_a_csv_file_of_queries_needs_no_label(tmp_path, text):
+    (tmp_path / "list.csv").write_text(text)
+    assert unlabelled([str(tmp_path / "list.csv")]) == [Place(tmp_path / "dog/b.png")]
+
+
 def test_bad_ones_are_named_and_the_others_read(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     good = write(tmp_path / "good.png")
