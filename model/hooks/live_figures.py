@@ -5,13 +5,12 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.estimator import estimator
+from model.hooks.after_evaluation import AfterEvaluation, Evaluated
 from model.hooks.summaries import flush_summaries, write_image
 from src.data.split import Split
 from src.drawing.animation import write_gif
@@ -33,13 +32,15 @@ _DPI = 100
 logger = logging.getLogger(__name__)
 
 
-class LiveFigures(estimator.Exporter):
-    """Draws `live_figures` after each evaluation, when the Estimator calls its Exporters.
+class LiveFigures(AfterEvaluation):
+    """Draws `live_figures` after each evaluation.
 
     All pictures show the same images, spread evenly over the split. The layout `pca` is aligned to
     the previous picture's layout, which a file keeps for resumed runs. The first picture shows the
     network before training.
     """
+
+    name = "live_figures"
 
     def __init__(
         self,
@@ -66,33 +67,20 @@ class LiveFigures(estimator.Exporter):
         self._untrained: NDArray[np.float32] | None = None
         self._looks_for_untrained = True
 
-    @property
-    def name(self) -> str:
-        """The exporter's name for the Estimator."""
-        return "live_figures"
-
-    def export(
-        self,
-        estimator: Any,
-        export_path: str,
-        checkpoint_path: str,
-        eval_result: dict[str, Any],
-        is_the_final_export: bool,
-    ) -> None:
-        """Draw the evaluated checkpoint; export nothing."""
+    def after_evaluation(self, evaluated: Evaluated) -> None:
+        """Draw the evaluated checkpoint."""
         untrained = self._experiment.untrained_checkpoint
         if self._looks_for_untrained and untrained.with_name(f"{untrained.name}.index").exists():
             self._looks_for_untrained = False
             self._draw_untrained(untrained)
-        embeddings = self._embed(self._split, Path(checkpoint_path))
-        self._draw(int(eval_result["global_step"]), embeddings)
+        self._draw(evaluated.step, self._embed(self._split, evaluated.checkpoint))
 
     def _draw_untrained(self, checkpoint: Path) -> None:
         """Draw the network before training, unless its checkpoint is damaged."""
         try:
             self._untrained = self._embed(self._split, checkpoint)
         except UserError as error:
-            logger.warning("the first live picture is left out: %s", error)
+            logger.warning("the first live figure is left out: %s", error)
             return
         if not self._layout_path.exists():
             self._draw(0, self._untrained)
@@ -176,7 +164,7 @@ def _frame(path: Path) -> Image.Image | None:
         with Image.open(path) as image:
             return image.convert("RGB")
     except Exception as error:  # Pillow raises many types
-        logger.warning("%s: damaged, and left out of the film (%s)", path, printable(str(error)))
+        logger.warning("%s: damaged; left out of the animation (%s)", path, printable(str(error)))
         return None
 
 

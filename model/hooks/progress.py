@@ -8,14 +8,14 @@ from typing import Any
 from tqdm import tqdm
 
 from model.estimator import tf
-from model.hooks.summaries import _write_scalar
+from model.hooks.summaries import write_scalar
 from src.experiment.experiment import Experiment
 from src.experiment.table import MISSING
 from src.system.progress import progress_bar
 
 
 class ProgressBar(tf.compat.v1.train.SessionRunHook):
-    """One bar for a run, with the latest loss; also writes the summary `examples_per_second`."""
+    """One bar for a run, with the latest loss; also writes the summary `images_per_second`."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
     def after_create_session(self, session: Any, coord: Any) -> None:
         """Count steps from the checkpoint."""
         self._step = int(session.run(tf.compat.v1.train.get_global_step()))
-        self._examples_since_summary = 0
+        self._images_since_summary = 0
         self._last_summary = time.perf_counter()
 
     def before_run(self, run_context: Any) -> Any:
@@ -67,7 +67,7 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
         shown = [MISSING if value is None else f"{value:.4f}" for value in (loss, fraction)]
         self._bar.set_postfix_str(f"loss {shown[0]}, fraction_positive {shown[1]}", refresh=False)
         self._bar.update(batch_size)
-        self._examples_since_summary += batch_size
+        self._images_since_summary += batch_size
         self._step += 1
         if self._model_dir and self._step % self._save_summary_steps == 0:
             self._write_speed()
@@ -83,9 +83,9 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
 
     def _write_speed(self) -> None:
         now = time.perf_counter()
-        speed = self._examples_since_summary / (now - self._last_summary)
-        _write_scalar(self._model_dir, "examples_per_second", speed, self._step)
-        self._examples_since_summary, self._last_summary = 0, now
+        speed = self._images_since_summary / (now - self._last_summary)
+        write_scalar(self._model_dir, "images_per_second", speed, self._step)
+        self._images_since_summary, self._last_summary = 0, now
 
 
 class ProgressFile(tf.compat.v1.train.SessionRunHook):

@@ -30,7 +30,7 @@ METRICS = (
     ("eval_validation", "fraction_positive_at_reference"),
     ("eval_validation", "loss"),
     ("eval_validation", "embedding_mean_norm"),
-    ("", "examples_per_second"),
+    ("", "images_per_second"),
     ("", "fraction_positive"),
     ("", "loss"),
     ("eval_test", "map_at_r_within"),

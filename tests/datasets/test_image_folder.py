@@ -16,7 +16,7 @@ import train
 import visualize
 from src.data import image_cache
 from src.data.images import MappedImages
-from src.data.loading import load_data, load_splits
+from src.data.loading import load_data
 from src.data.split import SPLITS
 from src.errors import UserError
 from src.params.schema import Params
@@ -47,11 +47,11 @@ def folder(tmp_path):
 
 
 def load(data_dir, split, params):
-    return load_splits(params, data_dir)[split]
+    return load_data(params, data_dir).splits[split]
 
 
 def load_all(folder, **keys):
-    return load_splits(params(**keys), folder.parent)
+    return load_data(params(**keys), folder.parent).splits
 
 
 def message(folder, split="train", **keys):
@@ -555,7 +555,7 @@ import numpy as np
 from model.training.embedding import embed
 from model.training.evaluation import evaluate
 from model.training.loop import train_and_evaluate
-from src.data.loading import load_splits
+from src.data.loading import load_data
 from src.experiment.experiment import Experiment
 from src.params.schema import Params
 from src.projector.files import write_projector
@@ -585,12 +585,12 @@ def run(name, splits):
 params = Params(dataset="image_folder", image_size=224, num_blocks=6, num_channels=1,
                 embedding_size=2, batch_size=16, num_epochs=1)
 threading.Thread(target=watch, daemon=True).start()
-splits = load_splits(params, Path(sys.argv[1]))
+splits = load_data(params, Path(sys.argv[1])).splits
 # At first with few images, for what TensorFlow itself takes.
 run("few", {name: split.take(np.arange(200)) for name, split in splits.items()})
 time.sleep(0.05)
 base, peak = own_memory(), 0
-run("all", load_splits(params, Path(sys.argv[1])))
+run("all", load_data(params, Path(sys.argv[1])).splits)
 time.sleep(0.05)
 used, peak = peak - base, 0
 copies = [np.asarray(split.images) for split in splits.values()]

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import train
 from model.hooks.live_figures import LiveFigures
 from model.training.embedding import embed
-from src.data.loading import load_splits
+from src.data.loading import load_data
 from src.data.split import Split
 from src.embeddings.layouts import pca
 from src.errors import UserError
@@ -75,7 +75,7 @@ def test_a_resumed_run_goes_on_in_the_same_frame(make_experiment, data_dir):
     layout = np.load(live / "layout.npy")
     experiment = Experiment(model_dir)
     params = experiment.trained_params()
-    test = load_splits(params, data_dir)["test"]
+    test = load_data(params, data_dir).splits["test"]
     plain = pca(embed(experiment, params, test, model_dir / "model.ckpt-14"))
     error = ((layout - before) ** 2).sum()
     for angle in np.linspace(0, 2 * np.pi, 72):
@@ -185,7 +185,7 @@ def test_damaged_pictures_are_left_out_of_the_film(tmp_path, caplog):
     with Image.open(folder.parent / "progress.gif") as gif:
         assert gif.n_frames == 2
         assert gif.size == (1000, 520)
-    assert caplog.text.count("damaged, and left out of the film") == 3
+    assert caplog.text.count("damaged; left out of the animation") == 3
 
 
 def test_no_picture_where_nothing_finite_can_be_laid_out(tmp_path, recwarn, capsys):
@@ -209,4 +209,4 @@ def test_a_damaged_untrained_network_costs_one_picture(tmp_path, caplog):
     for step in (10, 20):
         live.export(None, "", str(tmp_path / f"model.ckpt-{step}"), {"global_step": step}, False)
     assert steps(experiment.live_dir / "progress") == [10, 20]
-    assert caplog.text.count("the first live picture is left out") == 1
+    assert caplog.text.count("the first live figure is left out") == 1

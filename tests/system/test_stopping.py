@@ -268,7 +268,7 @@ def test_a_training_ends_at_its_step(
     step = content["global_step"]
     assert content["status"] == "stopped" and step >= 20
     assert (model_dir / f"model.ckpt-{step}.index").exists()
-    assert out.endswith(f"stopped at step {step}; the same command goes on from there\n")
+    assert out.endswith(f"stopped at step {step}; rerun the same command to resume\n")
     # What is known: the latest evaluation. None was made on the way out.
     evaluated = evaluated_step(model_dir)
     assert evaluated % 20 == 0 and step - 20 <= evaluated <= step

@@ -35,7 +35,7 @@ def test_a_disk_that_fills_up_leaves_the_latest_checkpoint(make_experiment, data
     from model.training.checkpoints import fault_of
 
     model_dir = make_experiment(num_epochs=100, save_checkpoints_steps=5, keep_checkpoint_max=100)
-    done = train_on_small_disk(model_dir, data_dir, "3m", copy=tmp_path / "copy")
+    done = train_on_small_disk(model_dir, data_dir, "2m", copy=tmp_path / "copy")
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {model_dir}/") and done.stderr.count("\n") == 1
     assert "the disk is full: " in done.stderr and done.stderr.endswith("a disk with room\n")
