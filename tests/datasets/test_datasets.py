@@ -230,7 +230,7 @@ def test_files_that_do_not_belong_together(tmp_path, name, array, expected):
 def test_empty_split(tmp_path, split, fraction):
     write_layout(tmp_path / "mnist")
     with pytest.raises(UserError) as caught:
-        load_data(Params(validation_fraction=fraction), tmp_path).splits
+        load_data(Params(validation_fraction=fraction), tmp_path)
     assert str(caught.value) == (
         f"{tmp_path / 'mnist'}: split {split}: 0 of 60 examples with validation_fraction "
         f"{fraction}; accepted: at least 1"
