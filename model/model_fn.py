@@ -41,10 +41,7 @@ def model_fn(
         triplet) and `batch_size` (B or T); in TRAIN also `median_distance`.
     """
     is_training = mode == estimator.ModeKeys.TRAIN
-    # Keras draws the seeds of initial weights from its own generator; RunConfig's seed does not set
-    # it.
-    keras.utils.set_random_seed(params.seed)
-    network = look_up(NETWORKS, params.network)(params, tuple(features.shape[1:]))
+    network = _network(features, params)
     embeddings = network(features, training=is_training)  # [B, D]
     if mode == estimator.ModeKeys.PREDICT:
         return estimator.EstimatorSpec(mode, predictions={"embeddings": embeddings})
@@ -52,19 +49,19 @@ def model_fn(
     triplets = _triplet_loss(labels, embeddings, params, warms_up=is_training)
     if params.is_offline:  # measure each image once: as an anchor
         labels, embeddings = tf.split(labels, 3)[0], tf.split(embeddings, 3)[0]
-    # For hooks. They have their own scope: an op named `loss` would change the summary's tag to
+    # Hooks' scalars have their own scope: an op named `loss` would change the summary's tag to
     # `loss_1`.
     with tf.name_scope("progress"):
         loss = tf.identity(triplets.loss, name="loss")
-        has_triplet = triplets.num_valid_triplets > 0
+        is_defined = triplets.num_valid_triplets > 0
         fraction_positive = tf.where(
-            has_triplet, triplets.fraction_positive, math.nan, name="fraction_positive"
+            is_defined, triplets.fraction_positive, math.nan, name="fraction_positive"
         )
         tf.identity(tf.shape(embeddings)[0], name="batch_size")
-
     if mode == estimator.ModeKeys.EVAL:
         return _eval_spec(labels, embeddings, triplets, params)
-    tf.compat.v1.summary.scalar("loss", tf.where(has_triplet, loss, math.nan))
+
+    tf.compat.v1.summary.scalar("loss", tf.where(is_defined, loss, math.nan))
     tf.compat.v1.summary.scalar("fraction_positive", fraction_positive)
     _summarize(embeddings, params.distance_name)
     # Keras leaves UPDATE_OPS empty. Without these updates, batch norm's moving statistics never
@@ -76,6 +73,14 @@ def model_fn(
         summary_op=_defined_summaries(),
     )
     return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, scaffold=scaffold)
+
+
+def _network(features: tf.Tensor, params: Params) -> keras.Model:
+    """Build the network for images of this shape, with initial weights drawn from the seed."""
+    # Keras draws the seeds of initial weights from its own generator; RunConfig's seed does not set
+    # it.
+    keras.utils.set_random_seed(params.seed)
+    return look_up(NETWORKS, params.network)(params, tuple(features.shape[1:]))
 
 
 def _eval_spec(

@@ -93,14 +93,22 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
             **against_gallery,
             **defined(results),
         }
+    found.baselines.update(_baselines(experiment, params, splits))
+    return found
 
+
+def _baselines(
+    experiment: Experiment, params: Params, splits: Mapping[str, Split]
+) -> dict[str, dict[str, Metrics]]:
+    """Return the metrics of the untrained network, if its checkpoint is kept, and of raw pixels."""
     reported = {name: splits[name] for name in ("train", "test", UNSEEN) if name in splits}
+    found = {}
     untrained = experiment.untrained_checkpoint
     if index_of(untrained).exists():
-        found.baselines["untrained"] = _baseline(
+        found["untrained"] = _baseline(
             reported, lambda split: embed(experiment, params, split, untrained)
         )
-    found.baselines["raw_pixels"] = remembered(
+    found["raw_pixels"] = remembered(
         reported, lambda: _baseline(reported, lambda split: raw_pixels(split.images))
     )
     return found
