@@ -19,8 +19,7 @@ def test_estimator_is_handed_out():
 
 
 def test_keras_is_keras_2():
-    assert keras.layers.Layer.__module__.split(".")[0] in ("tf_keras", "keras")
-    assert hasattr(keras.Model, "get_updates_for")
+    assert keras.__version__.startswith("2.")
 
 
 AS_A_LIBRARY = """
