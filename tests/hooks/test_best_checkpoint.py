@@ -39,7 +39,7 @@ class Kept:
     def _stop(self):
         self.stops += 1
 
-    def export(self, estimator, export_path, checkpoint_path, eval_result, is_final):
+    def export(self, estimator, export_path, checkpoint_path, eval_result, **options):
         self.exports.append(eval_result["global_step"])
 
     def evaluate(self, step, value, loss=1.0, num_triplets=9):
