@@ -46,8 +46,9 @@ def metrics(model_dir):
     return content
 
 
-def is_writing_a_checkpoint(model_dir: Path) -> bool:
-    return any(re.search(r"_temp|\.tmp", path.name) for path in model_dir.iterdir())
+def unfinished(model_dir: Path) -> set[str]:
+    """The names of the files and folders that are being written, or were when the run was killed."""
+    return {path.name for path in model_dir.iterdir() if re.search(r"_temp|\.tmp", path.name)}
 
 
 def state(model_dir: Path) -> str:
@@ -62,34 +63,25 @@ class Killer:
     def __init__(self, model_dir: Path, seed: int) -> None:
         self._model_dir = model_dir
         self._rng = random.Random(seed)
-        self._seconds_per_save = 0.5  # as measured: machines differ, and so does their load
         self.num_kills = self.num_in_a_write = 0
         self.steps = set()
 
     def kill(self, run) -> None:
         """Wait for the moment, and kill."""
-        in_a_write = self.num_kills % 2 == 0
-        num_saves = 0 if in_a_write else 1
-        saved, saved_at = state(self._model_dir), None
-        while num_saves > 0 and not run.has_ended():
-            time.sleep(0.001)
-            if state(self._model_dir) != saved:
-                now = time.monotonic()
-                if saved_at is not None:
-                    self._seconds_per_save = now - saved_at
-                saved, saved_at, num_saves = state(self._model_dir), now, num_saves - 1
-        deadline = time.monotonic() + self._rng.uniform(0, self._seconds_per_save)
-        while not run.has_ended():
-            if in_a_write and is_writing_a_checkpoint(self._model_dir):
-                break
-            if not in_a_write and time.monotonic() > deadline:
-                break
-            time.sleep(0.0003)
+        left, saved = unfinished(self._model_dir), state(self._model_dir)
+        if self.num_kills % 2 == 0:
+            while not run.has_ended() and (found := unfinished(self._model_dir)) <= left:
+                left &= found
+                time.sleep(0.0003)
+        else:
+            while not run.has_ended() and state(self._model_dir) == saved:
+                time.sleep(0.001)
+            time.sleep(self._rng.uniform(0, 0.5))
         run.kill(signal.SIGKILL)
         code, _, error = run.wait()
         assert (code, error) == (-signal.SIGKILL, "")
         self.num_kills += 1
-        self.num_in_a_write += is_writing_a_checkpoint(self._model_dir)
+        self.num_in_a_write += bool(unfinished(self._model_dir))
         self.steps.add(state(self._model_dir).partition("\n")[0])
 
 
@@ -111,4 +103,4 @@ def test_killed_and_resumed_again_and_again(programs, data_dir, tmp_path):
         np.testing.assert_array_equal(found[name], expected[name], strict=True, err_msg=name)
     assert metrics(killed) == metrics(whole)
     assert metrics(whole)["global_step"] == 12
-    assert not is_writing_a_checkpoint(killed)
+    assert not unfinished(killed)
