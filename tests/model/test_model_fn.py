@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import reference
+from small_application import small_application
 
-from model.estimator import estimator, tf
+from model.estimator import estimator, keras, tf
 from model.model_fn import model_fn
 from model.split_metrics import COUNTS, NAMES, defined
 from src.embeddings.retrieval import recall_at_1
@@ -53,7 +54,9 @@ def test_train_steps_count_move_the_weights_and_lower_the_loss(name):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_the_seed_fixes_the_initial_weights(network):
+def test_the_seed_fixes_the_initial_weights(network, monkeypatch):
+    monkeypatch.setattr(keras.applications, "MobileNet", small_application)
+
     def initial_weights(seed):
         with tf.Graph().as_default(), tf.compat.v1.Session() as session:
             # An application takes no images as small as these.

@@ -1,12 +1,18 @@
 """Weights of a file in a training: loaded once, frozen as far as asked, refused where wrong."""
 
+import json
 import os
+import shutil
 import socket
 import sys
+from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 import pytest
+from conftest import TINY, write_params
+from small_application import small_application
 
 import train
 from model.estimator import keras, tf
@@ -49,17 +55,6 @@ def preprocess_input(images):
     return images / 255 - 0.5
 
 
-def small_application(*, include_top, weights, input_shape, pooling):
-    """Has what counts: convolutions, batch normalizations, pooling; and builds in no time."""
-    layers = keras.layers
-    x = images = keras.Input(input_shape or (None, None, 3), name="input")
-    for block in (1, 2):
-        x = layers.Conv2D(6, 3, strides=2, name=f"conv_{block}")(x)
-        x = layers.BatchNormalization(momentum=0.5, name=f"norm_{block}")(x)
-        x = layers.ReLU(name=f"relu_{block}")(x)
-    return keras.Model(images, layers.GlobalAveragePooling2D(name="pool")(x))
-
-
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "mobilenet.h5"
@@ -72,30 +67,69 @@ def checkpoint_of(prefix):
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
-def test_training_starts_from_the_file_and_leaves_the_frozen_layers_bit_for_bit(
-    make_experiment, data_dir, tmp_path, monkeypatch
-):
-    """Through train.main: untrained = the file, trained = the file where frozen; and resumed."""
-    monkeypatch.setattr(keras.applications, "VGG16", small_application)
+class Pretrained(NamedTuple):
+    """An experiment that was trained for one epoch from a file of weights.
+
+    Attributes:
+        model_dir: its directory.
+        arguments: those of `train.main`.
+        file: the file of weights, outside the directory.
+        weights: the values of the file, by the names of the variables.
+    """
+
+    model_dir: Path
+    arguments: list[str]
+    file: Path
+    weights: dict[str, np.ndarray]
+
+    def write_params(self, **changes):
+        """Write the params anew, with changes."""
+        params = json.loads((self.model_dir / "params.json").read_text())
+        write_params(self.model_dir, {**params, **changes})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data_dir):
+    """An experiment to copy."""
+    folder = tmp_path_factory.mktemp("pretrained")
     application = randomize(
         small_application(include_top=False, weights=None, input_shape=None, pooling="avg")
     )
-    path = tmp_path / "weights.h5"
-    application.save_weights(path)
-    params = {
-        "network": "keras_application",
-        "application": "VGG16",
-        "weights": str(path),
-        "frozen_layers": "norm_1",
-        "input_size": 16,
-        "num_epochs": 1,
-        "embedding_size": 8,
-    }
-    model_dir = make_experiment(**params)
+    application.save_weights(folder / "weights.h5")
+    model_dir = write_params(
+        folder / "model",
+        {
+            **{key: value for key, value in TINY.items() if key != "num_channels"},
+            "network": "keras_application",
+            "application": "VGG16",
+            "weights": str(folder / "weights.h5"),
+            "frozen_layers": "norm_1",
+            "input_size": 16,
+            "num_epochs": 1,
+        },
+    )
     arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
-    train.main(arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.applications, "VGG16", small_application)
+        train.main(arguments)
+    weights = {w.name.removesuffix(":0"): w.numpy() for w in application.weights}
+    return Pretrained(model_dir, arguments, folder / "weights.h5", weights)
 
-    expected = {w.name.removesuffix(":0"): w.numpy() for w in application.weights}
+
+@pytest.fixture
+def pretrained(trained, tmp_path, monkeypatch):
+    """A copy of the experiment; its file of weights can be moved away."""
+    monkeypatch.setattr(keras.applications, "VGG16", small_application)
+    shutil.copytree(trained.model_dir, tmp_path / "model")
+    content = trained.file.read_bytes()
+    arguments = ["--model_dir", str(tmp_path / "model"), *trained.arguments[2:]]
+    yield trained._replace(model_dir=tmp_path / "model", arguments=arguments)
+    trained.file.write_bytes(content)
+
+
+def test_training_starts_from_the_file_and_leaves_the_frozen_layers_bit_for_bit(pretrained):
+    """Through train.main: untrained = the file, trained = the file where frozen; and resumed."""
+    model_dir, expected = pretrained.model_dir, pretrained.weights
     frozen = {name for name in expected if name.split("/")[0] in ("conv_1", "norm_1")}
     assert len(frozen) == 6 and len(expected) == 12
     untrained = checkpoint_of(model_dir / "untrained" / "model.ckpt-0")
@@ -109,55 +143,37 @@ def test_training_starts_from_the_file_and_leaves_the_frozen_layers_bit_for_bit(
     assert slots == trainable - frozen | {"embedding/kernel", "embedding/bias"}
 
     # A network that cannot be built takes nothing from what is there.
-    make_experiment(**{**params, "frozen_layers": "norm_3"})
+    pretrained.write_params(frozen_layers="norm_3")
     with pytest.raises(UserError, match='frozen_layers: found "norm_3"'):
-        train.main([*arguments, "--overwrite"])
+        train.main([*pretrained.arguments, "--overwrite"])
     assert checkpoint_of(model_dir / "model.ckpt-7").keys() == trained.keys()
 
     # Going on, it does not go back to the file, which may be gone by now.
-    path.unlink()
+    pretrained.write_params(frozen_layers="norm_1", num_epochs=2)
+    pretrained.file.unlink()
     with pytest.raises(UserError, match=r"weights\.h5: weights: No such file"):
-        train.main([*arguments, "--overwrite"])
-    make_experiment(**{**params, "num_epochs": 2})
-    train.main(arguments)
+        train.main([*pretrained.arguments, "--overwrite"])
+    train.main(pretrained.arguments)
     resumed = checkpoint_of(model_dir / "model.ckpt-14")
     for name, value in expected.items():
         assert np.array_equal(resumed[name], value) == (name in frozen), name
 
 
-def test_a_run_that_begins_again_starts_from_the_file(
-    make_experiment, data_dir, tmp_path, monkeypatch, capsys
-):
+def test_a_run_that_begins_again_starts_from_the_file(pretrained, capsys):
     """All its checkpoints are damaged, which shows only once they are read."""
-    monkeypatch.setattr(keras.applications, "VGG16", small_application)
-    application = randomize(
-        small_application(include_top=False, weights=None, input_shape=None, pooling="avg")
-    )
-    path = tmp_path / "weights.h5"
-    application.save_weights(path)
-    model_dir = make_experiment(
-        network="keras_application",
-        application="VGG16",
-        weights=str(path),
-        input_size=16,
-        num_epochs=1,
-        embedding_size=8,
-    )
-    arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
-    train.main(arguments)
+    model_dir, elsewhere = pretrained.model_dir, pretrained.file.with_name("elsewhere.h5")
     for damaged in model_dir.glob("model.ckpt-*.data-*"):
         os.truncate(damaged, 100)
     (model_dir / "untrained" / "model.ckpt-0.index").unlink()  # to be written anew
-    path.rename(tmp_path / "elsewhere.h5")
+    pretrained.file.rename(elsewhere)
     with pytest.raises(UserError, match=r"weights\.h5: weights: No such file"):
-        train.main(arguments)
-    (tmp_path / "elsewhere.h5").rename(path)
-    train.main(arguments)
+        train.main(pretrained.arguments)
+    elsewhere.rename(pretrained.file)
+    train.main(pretrained.arguments)
     assert "no intact checkpoint is left; starting afresh" in capsys.readouterr().out
     untrained = checkpoint_of(model_dir / "untrained" / "model.ckpt-0")
-    for weight in application.weights:
-        name = weight.name.removesuffix(":0")
-        np.testing.assert_array_equal(untrained[name], weight.numpy(), err_msg=name)
+    for name, value in pretrained.weights.items():
+        np.testing.assert_array_equal(untrained[name], value, err_msg=name)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def metrics(model_dir):
 
 
 def unfinished(model_dir: Path) -> set[str]:
-    """The names of the files and folders that are being written, or were when the run was killed."""
+    """The names of what is being written, or was when the run was killed."""
     return {path.name for path in model_dir.iterdir() if re.search(r"_temp|\.tmp", path.name)}
 
 
