@@ -3,6 +3,11 @@
 from model.estimator import keras
 
 
+def preprocess_input(images):
+    """Found by the network in the application's module, as with those of Keras."""
+    return images / 255 - 0.5
+
+
 def small_application(*, include_top, weights, input_shape, pooling):
     """Has what counts: convolutions, batch normalizations, pooling."""
     layers = keras.layers

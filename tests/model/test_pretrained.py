@@ -51,10 +51,6 @@ def random_application(name="MobileNet"):
     )
 
 
-def preprocess_input(images):
-    return images / 255 - 0.5
-
-
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "mobilenet.h5"
