@@ -17,7 +17,6 @@ from src.params.metric_names import WITHIN, WITHIN_COUNTS
 
 COUNTS = ("num_valid_triplets", *WITHIN_COUNTS)
 
-
 NAMES = (
     "fraction_positive",
     "fraction_positive_at_reference",

@@ -15,15 +15,9 @@ from src.errors import TrainingDiverged
 # near the margin. Measured on MNIST: batch-hard runs that recover dip to 0.18 of the start, or stay
 # at 0.016 of the margin for a hundred steps. Runs that do not recover end at 0.016 to 0.
 _SHARE_OF_MARGIN = 0.02
-
-
 _SHARE_OF_START = 0.05
-
-
 _LOSS_TOLERANCE = 0.02
-
-
-_LOOKS_IN_A_ROW = 3
+_CHECKS_IN_A_ROW = 3
 
 
 class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
@@ -73,7 +67,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
     @property
     def collapsed(self) -> bool:
         """Whether the latest checks found collapse; after a run, whether it ended collapsed."""
-        return self._num_in_a_row >= _LOOKS_IN_A_ROW
+        return self._num_in_a_row >= _CHECKS_IN_A_ROW
 
     def begin(self) -> None:
         """Find what to fetch."""
@@ -119,7 +113,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         self._num_in_a_row = self._num_in_a_row + 1 if found else 0
         if self._model_dir:
             write_scalar(self._model_dir, "collapsed", float(found), self._step)
-        if self._num_in_a_row == _LOOKS_IN_A_ROW:
+        if self._num_in_a_row == _CHECKS_IN_A_ROW:
             self._warn(loss, median)
         if self._stop and self.collapsed:
             run_context.request_stop()

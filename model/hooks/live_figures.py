@@ -26,7 +26,7 @@ from src.system.atomic import atomic_write
 
 NUM_SHOWN = 1000
 
-# Pixels per inch: half as many as other pictures, because there is one per evaluation.
+# Pixels per inch: half as many as other figures, because there is one per evaluation.
 _DPI = 100
 
 logger = logging.getLogger(__name__)
@@ -35,8 +35,8 @@ logger = logging.getLogger(__name__)
 class LiveFigures(AfterEvaluation):
     """Draws `live_figures` after each evaluation.
 
-    All pictures show the same images, spread evenly over the split. The layout `pca` is aligned to
-    the previous picture's layout, which a file keeps for resumed runs. The first picture shows the
+    All figures show the same images, spread evenly over the split. The layout `pca` is aligned to
+    the previous figure's layout, which a file keeps for resumed runs. The first figure shows the
     network before training.
     """
 
@@ -52,7 +52,7 @@ class LiveFigures(AfterEvaluation):
         """Prepare the figures.
 
         Args:
-            experiment: the pictures are written to its `live_dir`.
+            experiment: the figures are written to its `live_dir`.
             params: `live_figures`.
             split: the test split; at most 1000 of its images are shown.
             embed: embeds a split with a checkpoint, float32 [N, D].
@@ -86,11 +86,11 @@ class LiveFigures(AfterEvaluation):
             self._draw(0, self._untrained)
 
     def write_animations(self) -> None:
-        """Write an animated GIF for each figure, from all pictures so far, of all runs."""
+        """Write an animated GIF for each figure, from all its files so far, of all runs."""
         for name in self._params.live_figures:
             paths = sorted((self._experiment.live_dir / name).glob("step_*.png"))
             frames = [frame for path in paths if (frame := _frame(path)) is not None]
-            # Leave out pictures of another size: they do not fit into the animation.
+            # Leave out figures of another size: they do not fit into the animation.
             frames = [frame for frame in frames if frame.size == frames[-1].size]
             if frames:
                 write_gif(self._experiment.live_dir / f"{name}.gif", frames)
@@ -157,7 +157,7 @@ def _kept_layout(path: Path) -> NDArray[np.float32] | None:
 
 
 def _frame(path: Path) -> Image.Image | None:
-    """Return a picture as RGB; None if its file is damaged."""
+    """Return the figure in a file as RGB; None if the file is damaged."""
     if not path.is_file():
         return None
     try:

@@ -20,7 +20,7 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
     def __init__(
         self,
         description: str,
-        num_examples: int,
+        num_images: int,
         *,
         seen: int = 0,
         model_dir: str | None = None,
@@ -30,13 +30,13 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
 
         Args:
             description: the text before the bar.
-            num_examples: the number of images that the whole run processes.
+            num_images: the number of images that the whole run processes.
             seen: the number of them that earlier runs have processed.
             model_dir: where the summary is written; None for no summary.
             save_summary_steps: the number of steps between summaries.
         """
         self._description = description
-        self._num_examples = num_examples
+        self._num_images = num_images
         self._seen = seen
         self._model_dir = model_dir
         self._save_summary_steps = save_summary_steps
@@ -47,7 +47,7 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
         graph = tf.compat.v1.get_default_graph()
         names = ("loss", "fraction_positive", "batch_size")
         self._fetches = {name: graph.get_tensor_by_name(f"progress/{name}:0") for name in names}
-        self._bar = progress_bar(self._description, self._num_examples, "images", seen=self._seen)
+        self._bar = progress_bar(self._description, self._num_images, "images", seen=self._seen)
 
     def after_create_session(self, session: Any, coord: Any) -> None:
         """Count steps from the checkpoint."""
