@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import TINY, write_params
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -26,9 +27,20 @@ def steps(folder):
     return [int(path.stem.removeprefix("step_")) for path in sorted(folder.glob("*.png"))]
 
 
-def test_a_picture_after_each_evaluation_and_an_animation(make_experiment, data_dir):
-    model_dir = make_experiment(num_epochs=2, live_figures=["progress", "mistakes"])
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory, data_dir):
+    """An experiment of one epoch that was resumed for another, and its layout before."""
+    params = {**TINY, "live_figures": ["progress", "mistakes"]}
+    model_dir = write_params(tmp_path_factory.mktemp("live") / "tiny", {**params, "num_epochs": 1})
     run_train(model_dir, data_dir)
+    layout = np.load(model_dir / "figures" / "live" / "layout.npy")
+    write_params(model_dir, {**params, "num_epochs": 2})
+    run_train(model_dir, data_dir)
+    return model_dir, layout
+
+
+def test_a_figure_after_each_evaluation_and_an_animation(resumed):
+    model_dir, _ = resumed
     live = model_dir / "figures" / "live"
     # The first is of the network before training; an epoch has 7 steps.
     assert steps(live / "progress") == [0, 7, 14]
@@ -61,16 +73,9 @@ def test_a_picture_after_each_evaluation_and_an_animation(make_experiment, data_
     assert metrics["status"] == "finished"
 
 
-def test_a_resumed_run_goes_on_in_the_same_frame(make_experiment, data_dir):
-    model_dir = make_experiment(num_epochs=1, live_figures=["progress"])
-    run_train(model_dir, data_dir)
+def test_a_resumed_run_goes_on_in_the_same_frame(resumed, data_dir):
+    model_dir, before = resumed
     live = model_dir / "figures" / "live"
-    before = np.load(live / "layout.npy")
-    make_experiment(num_epochs=2, live_figures=["progress"])
-    run_train(model_dir, data_dir)
-    assert steps(live / "progress") == [0, 7, 14]
-    with Image.open(live / "progress.gif") as gif:
-        assert gif.n_frames == 3  # those of the first run too
     # No turn and no reflection brings the new layout nearer to the one before.
     layout = np.load(live / "layout.npy")
     experiment = Experiment(model_dir)
