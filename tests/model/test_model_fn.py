@@ -105,6 +105,7 @@ def test_evaluation_is_exact_over_batches_of_different_sizes(name, distance):
     loss_sum = sum(e.loss * e.num_averaged_triplets for e in expected)
     num_averaged = sum(e.num_averaged_triplets for e in expected)
     assert metrics["loss"] == pytest.approx(loss_sum / num_averaged, rel=1e-5)
+    assert metrics["num_valid_triplets"] == sum(e.num_valid_triplets for e in expected)
     assert metrics["fraction_positive"] == pytest.approx(
         sum(e.num_positive_triplets for e in expected)
         / sum(e.num_valid_triplets for e in expected),
