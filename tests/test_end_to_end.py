@@ -111,7 +111,7 @@ def assert_has_learnt(metrics):
     "params",
     [
         *({"triplet_strategy": name} for name in TRIPLET_STRATEGIES if name != "batch_all"),
-        {"triplet_strategy": "offline", "offline_mining": "hard"},
+        {"triplet_strategy": "offline", "offline_mining": "hard", "remine_epochs": 2},
         {"triplet_strategy": "offline", "offline_mining": "semihard", "remine_epochs": 2},
         {"augment": {"shift": 1, "elastic": 0.3}, "convolutions_per_block": 2},
     ],
