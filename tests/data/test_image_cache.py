@@ -323,7 +323,7 @@ def test_files_that_cannot_be_used_are_made_anew(folder, decoded, damage):
         path.unlink()
     if damage == "a directory":
         path.mkdir()
-        with pytest.raises(UserError, match="x.npy: a directory; accepted: a file"):
+        with pytest.raises(UserError, match="x.npy: found a directory; accepted: a file"):
             read(folder)
         return
     np.testing.assert_array_equal(pixels(read(folder)), in_files(folder))
