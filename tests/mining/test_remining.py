@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import write_idx
 
-import model.training.loop
+import model.training.segments
 import train
 from src.data.loading import load_data
 from src.errors import TrainingDiverged, UserError
@@ -70,19 +70,19 @@ def mined_at(monkeypatch):
         steps.append(seed[1])
         return mine_triplets(*args, seed=seed, **options)
 
-    monkeypatch.setattr(model.training.loop, "mine_triplets", noted)
+    monkeypatch.setattr(model.training.segments, "mine_triplets", noted)
     return steps
 
 
 def kill_at(monkeypatch, step):
-    after_run = model.training.loop.ProgressBar.after_run
+    after_run = model.training.segments.ProgressBar.after_run
 
     def kill(self, *args):
         after_run(self, *args)
         if self._step == step:
             raise Killed
 
-    monkeypatch.setattr(model.training.loop.ProgressBar, "after_run", kill)
+    monkeypatch.setattr(model.training.segments.ProgressBar, "after_run", kill)
 
 
 def test_mines_at_each_choice_and_keeps_as_many_as_checkpoints(
@@ -128,14 +128,14 @@ def test_a_run_killed_between_mining_and_training_has_the_triplets_it_would_have
     make_experiment, data_dir, monkeypatch
 ):
     model_dir = make_experiment(**HARD, num_epochs=2)
-    save_triplets = model.training.loop.save_triplets
+    save_triplets = model.training.segments.save_triplets
 
     def save_and_die(*args):
         save_triplets(*args)
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(model.training.loop, "save_triplets", save_and_die)
+        patch.setattr(model.training.segments, "save_triplets", save_and_die)
         run_train(model_dir, data_dir)
     assert Experiment(model_dir).latest_step() == 7
     content = (model_dir / "triplets-7.npy").read_bytes()
@@ -166,7 +166,7 @@ def test_a_run_killed_before_mining_mines_by_the_checkpoint_of_that_step(
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(model.training.loop, "mine_triplets", die)
+        patch.setattr(model.training.segments, "mine_triplets", die)
         run_train(model_dir, data_dir)
     assert triplet_files(model_dir) == []
     assert run_train(model_dir, data_dir)["global_step"] == 14
