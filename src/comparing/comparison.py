@@ -22,7 +22,8 @@ from src.comparing.columns import (
 )
 from src.comparing.results import NOTES_ALONE, Result
 from src.experiment.status import Status
-from src.params.schema import Params, Role, keys_with
+from src.params.kinds import Role
+from src.params.schema import Params, keys_with
 
 WITHOUT_EFFECT = keys_with(Role.WITHOUT_EFFECT)
 """Keys that do not affect learning. They get no column here or in TensorBoard's HPARAMS tab, and

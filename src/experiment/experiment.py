@@ -152,6 +152,11 @@ class Experiment:
         return self.model_dir / "projector" / "points.parquet"
 
     @property
+    def gallery_path(self) -> Path:
+        """The gallery of known classes, which `gallery.py` writes. A new training keeps it."""
+        return self.model_dir / "gallery.sqlite"
+
+    @property
     def cache_dir(self) -> Path:
         """The folder where `visualize.py` caches slow computations."""
         return self.model_dir / "projector" / "cache"
@@ -393,6 +398,21 @@ class Experiment:
         """Return what `note_evaluation` noted, under `validation`; otherwise empty."""
         splits = (self.metrics() or {}).get("splits", {})
         return {name: metrics for name, metrics in splits.items() if "global_step" in metrics}
+
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return the shape of the images that the experiment was trained with, (H, W, C).
+
+        Raises:
+            UserError: the training has not finished.
+        """
+        metrics = self.metrics() or {}
+        if "image_shape" not in metrics:
+            raise UserError(
+                f"{self.metrics_path}: no image_shape; accepted: an experiment whose training has "
+                f"finished with this version (python train.py --model_dir {self.model_dir})"
+            )
+        height, width, num_channels = metrics["image_shape"]
+        return height, width, num_channels
 
     def trained_params(self) -> Params:
         """Return the params of the checkpoints.

@@ -24,8 +24,9 @@ from src.experiment.data_record import DataRecord, changes, read_record, record_
 from src.experiment.experiment import Experiment
 from src.experiment.facts import check_facts, check_training
 from src.experiment.status import Status
+from src.params.kinds import Role
 from src.params.reading import check_params, format_value, load_params, read_json_object
-from src.params.schema import Params, Role, keys_read_by, keys_with
+from src.params.schema import Params, keys_read_by, keys_with
 from src.printable import printable
 from src.system.atomic import atomic_write
 

@@ -51,6 +51,16 @@ def program_parser(
 def experiment_parser(description: str, examples: str) -> argparse.ArgumentParser:
     """Return a parser with the arguments shared by all programs that work on one experiment."""
     parser = program_parser(description, examples)
+    add_experiment(parser)
+    add_data_dir(parser)
+    parser.add_argument(
+        "--verbose", action="store_true", help="print TensorFlow's own log on the console"
+    )
+    return parser
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """Add the argument `--model_dir`."""
     parser.add_argument(
         "--model_dir",
         type=Path,
@@ -58,11 +68,16 @@ def experiment_parser(description: str, examples: str) -> argparse.ArgumentParse
         metavar="DIR",
         help="the experiment's directory: it has a params.json, and all results are written to it",
     )
-    add_data_dir(parser)
+
+
+def add_gallery(parser: argparse.ArgumentParser) -> None:
+    """Add the argument `--gallery`."""
     parser.add_argument(
-        "--verbose", action="store_true", help="print TensorFlow's own log on the console"
+        "--gallery",
+        metavar="WHERE",
+        help="a file, or postgresql://user@host/database (default: gallery.sqlite in the "
+        "experiment)",
     )
-    return parser
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:

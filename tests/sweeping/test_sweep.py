@@ -453,7 +453,11 @@ PICTURES = {"dataset": "image_folder", "image_size": 8, "image_mode": "L", "imag
         ),
         ("num_labels=4,7", "num_labels_7", "num_labels: found 7; accepted: "),
         ("dataset=image_folder,cifar10", "dataset_cifar10", "cifar10"),
-        ("validation_fraction=0.5,0.01", "validation_fraction_0.01", "split validation: 0 of "),
+        (
+            "validation_fraction=0.5,0.01",
+            "validation_fraction_0.01",
+            "split validation: found 0 examples",
+        ),
         ('extra_classes=[],["rot90"]', None, None),
     ],
 )
