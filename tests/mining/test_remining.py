@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from conftest import write_idx
 
+import model.training.embedding
 import model.training.segments
 import train
+from model.hooks.progress import ProgressBar
 from src.data.loading import load_data
 from src.errors import TrainingDiverged, UserError
 from src.experiment.experiment import Experiment
@@ -75,14 +77,14 @@ def mined_at(monkeypatch):
 
 
 def kill_at(monkeypatch, step):
-    after_run = model.training.segments.ProgressBar.after_run
+    after_run = ProgressBar.after_run
 
     def kill(self, *args):
         after_run(self, *args)
         if self._step == step:
             raise Killed
 
-    monkeypatch.setattr(model.training.segments.ProgressBar, "after_run", kill)
+    monkeypatch.setattr(ProgressBar, "after_run", kill)
 
 
 def test_mines_at_each_choice_and_keeps_as_many_as_checkpoints(
