@@ -467,22 +467,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("--strategies", nargs="+", choices=strategies, default=strategies, help="default: all")
     add("--batches", nargs="+", choices=BATCHES, default=BATCHES, help="default: both")
-    add("--sizes", nargs="*", type=int, default=SIZES, help="of batches (default: %(default)s)")
+    add("--sizes", nargs="*", type=int, default=SIZES, help="batch sizes B (default: %(default)s)")
     add(
         "--cube_max",
         type=int,
         default=256,
-        help="the largest batch of a definition with B^3 numbers: 1024 takes 24 GB, with nothing "
-        "else in memory (default: 256)",
+        help="the largest batch of a definition with B^3 numbers (default: 256); 1024 takes 24 GB "
+        "of memory",
     )
-    add("--no_growth", action="store_true", help=f"leave out ours at {LARGEST_SIZE}")
-    add("--rounds", type=int, default=9, help="turns of each (default: 9)")
-    add("--turn", type=float, default=0.3, help="seconds of a turn, at least a step (default: 0.3)")
+    add("--no_growth", action="store_true", help=f"do not measure ours at {LARGEST_SIZE}")
+    add("--rounds", type=int, default=9, help="turns of each contestant (default: 9)")
+    add(
+        "--turn",
+        type=float,
+        default=0.3,
+        help="seconds of a turn; it has at least one step (default: 0.3)",
+    )
     add(
         "--budget",
         type=float,
         default=30.0,
-        help="seconds of a comparison after which three rounds are enough (default: 30)",
+        help="seconds after which a comparison ends, if it has had three rounds (default: 30)",
     )
     add_arguments(parser)
     args = parser.parse_args(argv)
