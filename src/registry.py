@@ -41,7 +41,8 @@ OFFLINE_STRATEGIES = {"offline"}
 # Strategies that accept the margin "soft": a softplus of each anchor's hardest triplet.
 SOFT_MARGIN_STRATEGIES = {"batch_hard"}
 
-# draw(data: src.figures.FigureData) -> src.figures.Picture, or None; in the order of the page
+# draw(data) -> src.figures.CaptionedFigure, or None; data: src.figures.FigureData;
+# in the order of the page
 FIGURES = {
     "tsne": "src.figures.tsne:draw",
     "pca": "src.figures.pca:draw",
@@ -51,12 +52,14 @@ FIGURES = {
     "confusion": "src.figures.confusion:draw",
     "mistakes": "src.figures.mistakes:draw",
     "triplets": "src.figures.triplets:draw",
+    "open_set": "src.figures.open_set:draw",
     "curves": "src.figures.curves:draw",
     "progress": "src.figures.progress:draw",
 }
 
-# Figures that `live_figures` may draw during training: not those with a slow layout.
-LIVE_FIGURES = FIGURES.keys() - {"tsne", "umap"}
+# Figures that `live_figures` may draw during training: not those with a slow layout, and not what
+# only the final evaluation measures.
+LIVE_FIGURES = FIGURES.keys() - {"tsne", "umap", "open_set"}
 
 # Of these, figures that are drawn only during training and are on no page.
 LIVE_ONLY_FIGURES = {"progress"}

@@ -97,6 +97,7 @@ SRC_ROWS = (
     {"drawing", "figures"},
     {"projector"},
     {"comparing", "sweeping"},
+    {"gallery"},
     {"download"},  # a program: python -m src.download
 )
 MODEL_ROWS = (

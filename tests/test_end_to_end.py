@@ -204,9 +204,9 @@ def test_visualize_again_computes_nothing_again(trained, data_dir, capsys, monke
     files = {p: p.read_bytes() for p in (trained / "projector" / "test").iterdir()}
     monkeypatch.setattr("visualize._embed", lambda *_, **__: None)
     monkeypatch.setattr("src.embeddings.layouts.tsne", None)
-    monkeypatch.setattr("src.projector.view.neighbors", None)
-    monkeypatch.setattr("src.projector.view.errors_nearby", None)
-    monkeypatch.setattr("src.projector.view.write_figures", None)
+    monkeypatch.setattr("src.projector.columns.neighbors", None)
+    monkeypatch.setattr("src.projector.columns.errors_nearby", None)
+    monkeypatch.setattr("src.projector.figure_cache.write_figures", None)
     run_visualize(trained, data_dir)
     strip = re.compile(r"done in .*")
     assert strip.sub("", capsys.readouterr().out) == strip.sub("", first)
@@ -242,7 +242,7 @@ def test_visualize_several_splits_evolution_and_parquet(trained, data_dir, capsy
 def test_visualize_draws_again_what_has_been_removed(trained, data_dir, capsys):
     run_visualize(trained, data_dir)
     figures = trained / "figures"
-    assert f"{figures / 'index.html'}: the pictures" in capsys.readouterr().out
+    assert f"{figures / 'index.html'}: all figures" in capsys.readouterr().out
     for name in ("tsne.png", "index.html"):
         (figures / name).unlink()
         run_visualize(trained, data_dir)
@@ -291,7 +291,7 @@ def test_visualize_classes_held_out(make_experiment, data_dir, capsys):
 
 
 def test_visualize_unseen_without_classes_held_out_is_refused(trained, data_dir):
-    with pytest.raises(UserError, match="no holdout_classes, and so no split unseen"):
+    with pytest.raises(UserError, match="found no holdout_classes, so there is no split unseen"):
         run_visualize(trained, data_dir, "--split", "unseen")
 
 
@@ -302,7 +302,7 @@ def test_visualize_embeddings_that_are_not_finite_is_refused(trained, data_dir, 
 
     monkeypatch.setattr("visualize._embed", lambda *_, **__: broken)
     monkeypatch.setattr("src.projector.view.cached", lambda path, key, compute, *_: compute())
-    with pytest.raises(UserError, match="row 0 has NaN or infinity"):
+    with pytest.raises(UserError, match=r"found NaN or infinity in 60 of 60 rows \(first: row 0\)"):
         run_visualize(trained, data_dir)
 
 
@@ -351,8 +351,10 @@ def test_the_console_is_quiet(make_experiment, data_dir):
     rows = [line.split()[0] for line in lines[8:13]]
     assert rows == ["train", "validation", "test", "untrained", "raw_pixels"]
     assert max(map(len, lines[7:13])) <= 100
-    assert lines[13].startswith("(_within: ") and lines[14].startswith("wrote ")
-    assert len(lines) == 15, done.stdout
+    assert lines[13].startswith("(_within: ") and lines[16].startswith("wrote ")
+    assert lines[14].startswith("verification: at distance ")
+    assert lines[15].startswith("open set, strangers are known classes: AUROC ")
+    assert len(lines) == 17, done.stdout
 
 
 def test_bad_params_end_with_one_line_and_exit_code_2(make_experiment, data_dir):
@@ -444,7 +446,12 @@ def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(make_exper
     from model.training.embedding import embed
     from src.data.loading import load_data
     from src.embeddings.baselines import raw_pixels
-    from src.embeddings.metrics import Embedded, metrics_against_gallery, metrics_within
+    from src.embeddings.metrics import (
+        Embedded,
+        metrics_against_gallery,
+        metrics_of_gallery,
+        metrics_within,
+    )
     from src.experiment.experiment import Experiment
 
     model_dir = make_experiment()
@@ -463,8 +470,11 @@ def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(make_exper
 
     best = embedded()
     for name in splits:
-        within, _ = metrics_within(best[name])
-        against, confusions = metrics_against_gallery(best[name], best["train"])
+        within, ranking = metrics_within(best[name])
+        if name == "train":
+            against, confusions = metrics_of_gallery(best["train"], ranking)
+        else:
+            against, confusions = metrics_against_gallery(best[name], best["train"])
         for key, value in {**within, **against}.items():
             assert metrics["splits"][name][key] == pytest.approx(value, abs=1e-3), (name, key)
         for key, rows in confusions.items():
@@ -506,6 +516,12 @@ def test_unseen_classes(make_experiment, data_dir, capsys):
     assert unseen["recall_at_1"] is None  # the training split has none of its classes
     assert (unseen["num_queries"], unseen["num_queries_within"]) == (0, 150)
     assert set(metrics["confusions"]) == {"train", "validation", "test"}
+    assert set(metrics["thresholds"]["at"]["eer"]) == {"threshold", "validation", "test", "unseen"}
+    assert metrics["thresholds"]["at"]["eer"]["validation"]["tar"] > 0.5
+    open_set = metrics["open_set"]
+    assert open_set["calibrated_on"] == "unseen classes" and 0 < open_set["auroc"] <= 1
+    assert open_set["num_known"] == 30 and open_set["num_known_in_calibration"] == 20
+    assert open_set["num_strangers"] + open_set["num_strangers_in_calibration"] == 150
     for rows in metrics["confusions"]["test"].values():
         assert all({true, predicted} == {0, 1} and count > 0 for true, predicted, count in rows)
     for baseline in ("untrained", "raw_pixels"):

@@ -197,8 +197,8 @@ def _image(name: str, data: FigureData) -> Image.Image | None:
         style,
     )
 
-    picture = draw(name, data, dpi=_DPI)
-    if picture is None:
+    drawn = draw(name, data, dpi=_DPI)
+    if drawn is None:
         return None
     with style(_DPI):
-        return figure_image(picture.figure)
+        return figure_image(drawn.figure)

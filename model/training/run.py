@@ -18,7 +18,7 @@ from src.experiment.data_record import Loaded, load_recorded, save_record
 from src.experiment.experiment import Experiment
 from src.experiment.facts import check_facts, check_training, describe
 from src.experiment.status import Status
-from src.experiment.table import format_splits, queries_notes
+from src.experiment.table import format_splits, queries_notes, threshold_notes
 from src.params.schema import Params
 from src.system.cli import print_warnings, quiet_console
 from src.system.lock import one_writer
@@ -200,12 +200,15 @@ class _Run:
                 name: {predictor: matrix.tolist() for predictor, matrix in of_split.items()}
                 for name, of_split in results.confusions.items()
             },
+            thresholds=results.thresholds,
+            open_set=results.open_set,
         )
         best = experiment.best()
         chosen = "the best by" if best and best.value is not None else "the latest, without a"
         print(f"step {experiment.evaluated_step()}, {chosen} {params.best_metric} on validation:")
         print(format_splits(results.splits, results.baselines))
         print("\n".join(queries_notes(results.splits)))
+        print("\n".join(threshold_notes(results.thresholds, results.open_set)))
         print(f"wrote {experiment.metrics_path}")
         if status == Status.COLLAPSED:
             raise TrainingDiverged(

@@ -15,7 +15,7 @@ from typing import Any
 from src.comparing.results import NOTES_ALONE, Result
 from src.errors import UserError
 from src.experiment.status import Status
-from src.params.metric_names import AGAINST_GALLERY, LOWER_IS_BETTER, WITHIN
+from src.params.metric_names import AGAINST_GALLERY, LOWER_IS_BETTER, OPEN_SET, WITHIN
 from src.params.schema import Params, Role, keys_with
 from src.printable import printable
 from src.registry import did_you_mean
@@ -35,6 +35,7 @@ class Metric:
         decimals: the number of decimals shown; None for four significant digits.
         higher_is_better: the direction of sorting; False if neither direction is better.
         shown: whether it is a column by default.
+        if_measured: whether it is left out by default if no experiment has it.
     """
 
     key: str
@@ -42,6 +43,7 @@ class Metric:
     decimals: int | None
     higher_is_better: bool
     shown: bool = False
+    if_measured: bool = False
 
 
 _SHOWN = (
@@ -53,6 +55,7 @@ _SHOWN = (
     Metric("map_at_r_within", "", 4, True, shown=True),
     Metric("recall_at_1_within", "", 4, True, shown=True),
     Metric("recall_at_1", "", 4, True, shown=True),
+    *(Metric(name, "open_set", 4, True, shown=True, if_measured=True) for name in OPEN_SET),
     Metric("embedding_mean_norm", "", 3, False, shown=True),
     Metric("seconds", None, 0, False, shown=True),
     Metric("images_per_second", None, 0, True, shown=True),
@@ -70,7 +73,7 @@ METRICS = (
     Metric("num_examples", "", 0, False),
 )
 # Entries of metrics.json that have numbers but are not splits.
-_NOT_SPLITS = {"baselines", "best"}
+_NOT_SPLITS = {"baselines", "best", "open_set", "thresholds"}
 _OTHERS = Metric("", "", None, False)
 
 WITHOUT_EFFECT = keys_with(Role.WITHOUT_EFFECT)
@@ -181,7 +184,11 @@ def compare(
     if columns:
         shown = [_column(name, split, known) for name in columns]
     else:
-        shown = [_column(_path(m, split), split, known) for m in METRICS if m.shown]
+        shown = [
+            _column(_path(m, split), split, known)
+            for m in METRICS
+            if m.shown and (not m.if_measured or _path(m, split) in known)
+        ]
     directory = _common_directory([result.model_dir for result in results])
     params = _differing_params(flat)
 

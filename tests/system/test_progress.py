@@ -114,7 +114,7 @@ def test_every_phase_of_a_view_has_its_name(tmp_path, monkeypatch):
     write_figures(tmp_path, data, ["distances"])
     for name in (
         *("neighbours", "errors nearby", "t-SNE", "UMAP", "sprite sheet", "writing sprite.png"),
-        *("tinting", "writing metadata.tsv", "writing bookmarks.json", "pairs", "picture"),
+        *("tinting", "writing metadata.tsv", "writing bookmarks.json", "pairs", "figure"),
     ):
         assert name in terminal.getvalue(), name
 

@@ -1,0 +1,1 @@
+"""Galleries of enrolled pictures: stores, queries and verdicts."""
