@@ -3,11 +3,13 @@
 import ctypes
 import gc
 import os
+from functools import cache
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
+@cache  # a second freeze in the process would keep the first run's graphs for ever
 def settle() -> None:
     """Keep freed memory, and exclude all existing objects from garbage collection.
 
