@@ -33,6 +33,9 @@ TRIPLET_STRATEGIES = {
     "offline": "model.triplet_strategies.offline:offline",
 }
 
+# embedder(experiment, params, image_shape) -> images uint8 [N, H, W, C] -> float32 [N, D]
+EMBEDDERS = {"checkpoint": "model.embedder:Embedder"}
+
 # Strategies that do not choose triplets themselves. Their batches are triplets, chosen by
 # src/mining/triplets.py and stacked as T anchors, T positives and T negatives. The others take any
 # batch of examples.

@@ -336,7 +336,7 @@ def test_the_console_is_quiet(make_experiment, data_dir):
     lines = done.stdout.splitlines()
     assert lines[0].endswith("mnist (200 train, 40 validation, 60 test), batch_all")
     assert lines[1].startswith("  4 classes, 0 to 3; ")
-    assert lines[2].startswith("  train: ") and lines[3] == "  7 steps an epoch, 14 in all"
+    assert lines[2].startswith("  train: ") and lines[3] == "  7 steps per epoch, 14 in total"
     assert lines[4].startswith("epoch 1  step 7  validation: map_at_r_within ")
     assert lines[5].startswith("epoch 2  step 14  validation: map_at_r_within ")
     assert lines[6].startswith("step ") and "the best by map_at_r_within on validation" in lines[6]
@@ -528,7 +528,7 @@ def test_unseen_classes(make_experiment, data_dir, capsys):
         assert set(metrics["baselines"][baseline]) == {"test", "unseen"}
     out = capsys.readouterr().out
     assert "(100 train, 20 validation, 30 test, 150 unseen)" in out
-    assert "(unseen: 0 of 150 queries have one among the training images)" in out
+    assert "(unseen: 0 of 150 queries have a training image of their class)" in out
     with pytest.raises(UserError, match="holdout_classes: found 11, .* of no class; accepted: "):
         run_train(make_experiment("other", holdout_classes=[1, 11]), data_dir)
 
@@ -585,7 +585,7 @@ def test_what_is_not_defined_is_null_a_dash_and_no_point_of_a_curve(
     )
     metrics = run_train(model_dir, tmp_path)
     out = capsys.readouterr().out
-    assert "best_metric: map_at_r_within is not defined on validation" in out
+    assert "best_metric: map_at_r_within is undefined on the validation split" in out
     steps = metrics["global_step"]
     assert metrics["status"] == "finished" and not metrics["stopped_early"]
     assert metrics["best"] == {"metric": "map_at_r_within", "value": None, "step": steps}

@@ -194,6 +194,7 @@ class _Run:
             collapsed=collapsed,
             evaluated_step=experiment.evaluated_step(),
             class_names=splits["train"].class_names,
+            image_shape=splits["train"].images.shape[1:],
             splits=results.splits,
             baselines=results.baselines,
             confusions={

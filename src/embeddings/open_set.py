@@ -59,11 +59,13 @@ class Score(NamedTuple):
         distance: returns the distance of each query, [Q].
         scale: returns the divisor of each query, [Q].
         title: in figures.
+        parts: which of `of_class`, `other` and `radius` of the neighbours it uses.
     """
 
     distance: Callable[[Nearest], NDArray[np.float64]]
     scale: Callable[[Nearest], NDArray[np.float64]]
     title: str
+    parts: tuple[str, ...]
 
 
 def _to_nearest(nearest: Nearest) -> NDArray[np.float64]:
@@ -90,16 +92,24 @@ def _one(nearest: Nearest) -> NDArray[np.float64]:
 # classifier", Machine Learning 106 (2017). `class_density` is a local outlier factor (Breunig et
 # al., "LOF", SIGMOD 2000) that compares with one neighbour in place of the mean of K.
 SCORES = {
-    "nearest": Score(_to_nearest, _one, "distance to the nearest picture"),
-    "class": Score(_to_class, _one, "mean distance to the nearest pictures of a class"),
+    "nearest": Score(_to_nearest, _one, "distance to the nearest picture", ()),
+    "class": Score(
+        _to_class, _one, "mean distance to the nearest pictures of a class", ("of_class",)
+    ),
     "nearest_ratio": Score(
-        _to_nearest, _to_other, "distance to the nearest picture / to another class"
+        _to_nearest, _to_other, "distance to the nearest picture / to another class", ("other",)
     ),
     "class_ratio": Score(
-        _to_class, _to_other, "mean distance to the nearest pictures of a class / to another class"
+        _to_class,
+        _to_other,
+        "mean distance to the nearest pictures of a class / to another class",
+        ("of_class", "other"),
     ),
     "class_density": Score(
-        _to_class, _radius, "mean distance to the nearest pictures of a class / around the nearest"
+        _to_class,
+        _radius,
+        "mean distance to the nearest pictures of a class / around the nearest",
+        ("of_class", "radius"),
     ),
 }
 """The scores, by name. An evaluation measures all and uses the one with the best AUROC."""

@@ -78,15 +78,15 @@ def queries_notes(splits: Mapping[str, Mapping[str, float | int | None]]) -> lis
             lines.append(f"({split}: the queries are a stratified sample of {asking} images)")
         if within < asking:
             lines.append(
-                f"({split}: {within} of {asking} queries have another image of their class in it)"
+                f"({split}: {within} of {asking} queries have another image of their class there)"
             )
         if gallery < asking:
             lines.append(
-                f"({split}: {gallery} of {asking} queries have one among the training images)"
+                f"({split}: {gallery} of {asking} queries have a training image of their class)"
             )
         is_clustered = metrics.get("nmi") is not None
         if is_clustered and metrics.get("num_clustered_classes") == MAX_CLASSES:
-            lines.append(f"({split}: nmi and ami are of {MAX_CLASSES} of its classes)")
+            lines.append(f"({split}: nmi and ami are computed on {MAX_CLASSES} of its classes)")
     return lines
 
 

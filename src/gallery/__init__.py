@@ -1,1 +1,5 @@
-"""Galleries of enrolled pictures: stores, queries and verdicts."""
+"""The gallery: pictures of known classes, against which others are compared."""
+
+from src.gallery.gallery import Answer, Gallery, Neighbour
+
+__all__ = ["Answer", "Gallery", "Neighbour"]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from src.comparing.comparison import METRICS, Statistic, compare, statistic
+from src.comparing.columns import METRICS
+from src.comparing.comparison import Statistic, compare, statistic
 from src.comparing.results import Result
 from src.errors import UserError
 from src.experiment.status import Status

@@ -207,15 +207,23 @@ def replace(folder, name, array):
 @pytest.mark.parametrize(
     ("name", "array", "expected"),
     [
-        ("train-labels-idx1-ubyte", np.zeros(59, np.uint8), "59 labels; 60 are needed"),
-        ("train-labels-idx1-ubyte", np.zeros((60, 2), np.uint8), "sizes 60 x 2; N is accepted"),
-        ("train-images-idx3-ubyte", np.zeros(60, np.uint8), "sizes 60; N x H x W is accepted"),
-        ("train-images-idx3-ubyte", np.zeros((60, 0, 4), np.uint8), "byte 4: sizes 60 x 0 x 4;"),
-        ("train-images-idx3-ubyte", np.zeros((0, 4, 4), np.uint8), "byte 4: sizes 0 x 4 x 4;"),
+        ("train-labels-idx1-ubyte", np.zeros(59, np.uint8), "found 59 labels; accepted: 60"),
+        ("train-labels-idx1-ubyte", np.zeros((60, 2), np.uint8), "found sizes 60 x 2; accepted: N"),
+        ("train-images-idx3-ubyte", np.zeros(60, np.uint8), "found sizes 60; accepted: N x H x W"),
+        (
+            "train-images-idx3-ubyte",
+            np.zeros((60, 0, 4), np.uint8),
+            "byte 4: found sizes 60 x 0 x 4;",
+        ),
+        (
+            "train-images-idx3-ubyte",
+            np.zeros((0, 4, 4), np.uint8),
+            "byte 4: found sizes 0 x 4 x 4;",
+        ),
         (
             "train-labels-idx1-ubyte",
             np.array([9] * 17 + [12] * 43, np.uint8),
-            "label 17: 12; 0 to 9 are accepted",
+            "label 17: found 12; accepted: 0 to 9",
         ),
     ],
 )
@@ -232,8 +240,8 @@ def test_empty_split(tmp_path, split, fraction):
     with pytest.raises(UserError) as caught:
         load_splits(Params(validation_fraction=fraction), tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path / 'mnist'}: split {split}: 0 of 60 examples with validation_fraction "
-        f"{fraction}; accepted: at least 1"
+        f"{tmp_path / 'mnist'}: split {split}: found 0 examples (validation_fraction {fraction} "
+        "of 60); accepted: at least 1"
     )
 
 
@@ -251,4 +259,4 @@ def test_images_of_two_sizes(tmp_path):
     write_layout(tmp_path / "mnist")
     replace(tmp_path / "mnist", "t10k-images-idx3-ubyte", arrays(20, size=5)[0])
     text = message(mnist.load, tmp_path)
-    assert "t10k-images-idx3-ubyte.gz: images of 5 x 5 pixels; accepted: 4 x 4, as those" in text
+    assert "t10k-images-idx3-ubyte.gz: found images of 5 x 5 pixels; accepted: 4 x 4, the" in text

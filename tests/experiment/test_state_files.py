@@ -189,10 +189,10 @@ def test_damaged_ones_are_set_aside_and_a_training_goes_on(experiment):
     write_best(experiment, {**BEST, "step": "/../../../victim/x"})
     experiment.metrics_path.write_bytes(b'{"stat')
     assert experiment.set_damaged_aside() == [
-        f"{experiment.metrics_path}: damaged; set aside in {experiment.model_dir}/damaged; it is "
-        "written anew in the end",
+        f"{experiment.metrics_path}: damaged; set aside in {experiment.model_dir}/damaged; "
+        "train.py writes a new one at the end",
         f"{experiment.best_dir}/best.json: damaged; set aside in {experiment.model_dir}/damaged; "
-        "the best from now on is kept",
+        "the best later checkpoint is kept",
     ]
     assert experiment.metrics() is None and experiment.best() is None
     assert sorted(os.listdir(experiment.model_dir / "damaged")) == ["best", "metrics.json"]

@@ -113,13 +113,13 @@ def test_what_the_metrics_are_over_is_said_where_it_is_not_all():
     )
     assert notes == [
         "(train: the queries are a stratified sample of 10000 images)",
-        "(validation: 0 of 4000 queries have another image of their class in it)",
-        "(test: 8990 of 9000 queries have another image of their class in it)",
-        "(test: 8000 of 9000 queries have one among the training images)",
-        "(test: nmi and ami are of 500 of its classes)",
+        "(validation: 0 of 4000 queries have another image of their class there)",
+        "(test: 8990 of 9000 queries have another image of their class there)",
+        "(test: 8000 of 9000 queries have a training image of their class)",
+        "(test: nmi and ami are computed on 500 of its classes)",
         "(unseen: the queries are a stratified sample of 10000 images)",
-        "(unseen: 9999 of 10000 queries have another image of their class in it)",
-        "(unseen: 0 of 10000 queries have one among the training images)",
+        "(unseen: 9999 of 10000 queries have another image of their class there)",
+        "(unseen: 0 of 10000 queries have a training image of their class)",
     ]
 
 

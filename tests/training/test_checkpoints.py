@@ -259,7 +259,9 @@ def test_a_damaged_best_checkpoint_is_set_aside(model_dir, data_dir, capsys):
         embed(experiment, params, load_splits(params, data_dir)["test"])
     train.main(arguments)
     out = capsys.readouterr().out
-    assert f"warning: {best}: damaged: " in out and "damaged/best; the best from now on is" in out
+    assert (
+        f"warning: {best}: damaged: " in out and "damaged/best; the best later checkpoint is" in out
+    )
     assert (model_dir / "damaged" / "best" / f"{best.name}.index").exists()
     visualize.main(arguments)  # by the latest
 

@@ -38,7 +38,9 @@ def test_a_disk_that_fills_up_leaves_the_latest_checkpoint(make_experiment, data
     done = train_on_small_disk(model_dir, data_dir, "3m", copy=tmp_path / "copy")
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {model_dir}/") and done.stderr.count("\n") == 1
-    assert "the disk is full: " in done.stderr and done.stderr.endswith("a disk with room\n")
+    assert "the disk is full: " in done.stderr and done.stderr.endswith(
+        "a disk with more free space\n"
+    )
     copy = Experiment(tmp_path / "copy")
     step = copy.latest_step()
     assert step >= 10
