@@ -1,4 +1,4 @@
-"""The drawings of strangers: reproducible, within the image, and normalized as MNIST's digits are."""
+"""The drawings of strangers: reproducible, white on black, normalized as MNIST's digits are."""
 
 import numpy as np
 import pytest
