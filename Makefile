@@ -8,7 +8,8 @@ PYTHON ?= python3
 PYTHON215 ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.10) $(PYTHON))
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-tf215 bench bench-mining bench-retrieval bench-training lint format schema
+.PHONY: help install demo demo-open test test-tf215 lint format schema
+.PHONY: bench bench-mining bench-query bench-retrieval bench-training
 .PHONY: errors fuzz soak
 .PHONY: lock clean
 
@@ -21,6 +22,11 @@ install: ## set up .venv from requirements.lock
 demo: install ## train, evaluate and visualize experiments/demo; then open TensorBoard
 	@.venv/bin/python train.py --model_dir experiments/demo
 	@.venv/bin/python visualize.py --model_dir experiments/demo
+
+demo-open: install ## train experiments/open_digits, build its gallery; then serve it and draw
+	@.venv/bin/python train.py --model_dir experiments/open_digits
+	@.venv/bin/python gallery.py build --model_dir experiments/open_digits
+	@echo "Serve it with: .venv/bin/python serve.py --model_dir experiments/open_digits"
 
 # Each file's tests in one of up to 4 processes, which take about 1 GB each.
 test: install ## every test
@@ -46,6 +52,9 @@ bench-retrieval: bench ## time and memory of the metrics, beside PyTorch (2 minu
 
 bench-training: bench ## images a second of train.py, beside a bare loop and PyTorch (10 minutes)
 	.venv-bench/bin/python -m benchmarks.training --markdown
+
+bench-query: bench ## time of queries and of the service, beside faiss (20 minutes; after make demo-open)
+	.venv-bench/bin/python -m benchmarks.query --markdown
 
 lint: install ## style, format, types
 	.venv/bin/ruff check .

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.comparing.comparison import DEFAULT_SPLIT, Comparison, compare
+from src.comparing.columns import DEFAULT_SPLIT
+from src.comparing.comparison import Comparison, compare
 from src.comparing.formats import as_csv, as_json, as_markdown, encodable, for_console
 from src.comparing.results import read_results
 from src.system.atomic import atomic_write
@@ -25,56 +26,7 @@ EXAMPLES = """\
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = program_parser(
-        "Compare experiments: the params in which they differ, and what they have reached. Those "
-        "that differ in their seed alone are one row, of means and standard deviations.",
-        EXAMPLES,
-    )
-    parser.add_argument(
-        "directories",
-        type=Path,
-        nargs="+",
-        metavar="DIR",
-        help="an experiment, or a directory with experiments at any depth",
-    )
-    parser.add_argument(
-        "--split",
-        default=DEFAULT_SPLIT,
-        help="what metrics are of that are named without a split (default: %(default)s, by which "
-        "margins are chosen; test is for the end)",
-    )
-    parser.add_argument(
-        "--columns",
-        type=lambda text: text.split(","),
-        default=[],
-        metavar="NAME,...",
-        help="metrics to show, by their names in metrics.json: recall_at_1, train.loss, seconds",
-    )
-    parser.add_argument(
-        "--sort",
-        metavar="COLUMN",
-        help="experiment, status, n, a param or a metric; a metric's best first "
-        "(default: by the params)",
-    )
-    parser.add_argument("--reverse", action="store_true", help="sort the other way round")
-    parser.add_argument(
-        "--baselines",
-        action="store_true",
-        help="add rows of what each has to be better than: raw pixels, the untrained network",
-    )
-    parser.add_argument(
-        "--plot",
-        type=_picture,
-        metavar="FILE",
-        help="also draw fraction_positive, recall@1 and MAP@R against the margin, and the curves "
-        "of all runs: .png, .svg or .pdf",
-    )
-    formats = parser.add_mutually_exclusive_group()
-    formats.add_argument("--markdown", action="store_true", help="print a table in Markdown")
-    formats.add_argument("--csv", action="store_true", help="print CSV, at full precision")
-    formats.add_argument("--json", action="store_true", help="print JSON, at full precision")
-    args = parser.parse_args(argv)
-
+    args = _arguments(argv)
     comparison = compare(
         read_results(args.directories),
         split=args.split,
@@ -96,11 +48,65 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"wrote {args.plot}", file=sys.stderr)  # standard output is for the table
 
 
-def _picture(text: str) -> Path:
-    """Return the path of a picture; argparse reports other file types."""
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = program_parser(
+        "Compare experiments in one table: the params in which they differ, and their metrics. "
+        "Experiments that differ only in their seed share a row of means and standard deviations.",
+        EXAMPLES,
+    )
+    parser.add_argument(
+        "directories",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="an experiment, or a directory with experiments at any depth",
+    )
+    parser.add_argument(
+        "--split",
+        default=DEFAULT_SPLIT,
+        help="the split of metrics that are named without one (default: %(default)s); choose "
+        "params on validation, and use test only at the end",
+    )
+    parser.add_argument(
+        "--columns",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="NAME,...",
+        help="the metrics to show, named as in metrics.json: recall_at_1, train.loss, seconds",
+    )
+    parser.add_argument(
+        "--sort",
+        metavar="COLUMN",
+        help="experiment, status, n, a param or a metric, best first (default: by the params)",
+    )
+    parser.add_argument("--reverse", action="store_true", help="reverse the order")
+    parser.add_argument(
+        "--baselines",
+        action="store_true",
+        help="add a row for each baseline of an experiment: raw pixels, the untrained network",
+    )
+    parser.add_argument(
+        "--plot",
+        type=_figure_path,
+        metavar="FILE",
+        help="also draw fraction_positive, recall@1 and MAP@R against the margin, and the curves "
+        "of all runs, to a .png, .svg or .pdf file",
+    )
+    formats = parser.add_mutually_exclusive_group()
+    formats.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    formats.add_argument("--csv", action="store_true", help="print CSV with all digits")
+    formats.add_argument("--json", action="store_true", help="print JSON with all digits")
+    return parser.parse_args(argv)
+
+
+def _figure_path(text: str) -> Path:
+    """Return the path of a figure; argparse reports other file types."""
     path = Path(text)
     if path.suffix not in (".png", ".svg", ".pdf"):
-        raise argparse.ArgumentTypeError(f"found {text!r}; accepted: a name in .png, .svg or .pdf")
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}; accepted: a file name in .png, .svg or .pdf"
+        )
     return path
 
 

@@ -5,6 +5,7 @@ from src.system.first_moments import end_silently
 if __name__ == "__main__":
     end_silently()  # before imports that take long
 
+import argparse
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,8 @@ from src.comparing.formats import for_console
 from src.comparing.results import read_result
 from src.errors import SweepFailed, UserError
 from src.experiment.status import Status
-from src.sweeping.local import Job, run_jobs
+from src.sweeping.job import Job
+from src.sweeping.local import run_jobs
 from src.sweeping.plan import Child, check_data, check_unchanged, parse_param, plan, write_params
 from src.system.cli import (
     add_data_dir,
@@ -36,55 +38,8 @@ EXAMPLES = """\
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Create the experiments, train the unfinished ones, and compare all of them."""
-    parser = program_parser(
-        "Train an experiment with every combination of some params, each in a directory of its own "
-        "below it. Finished ones are not run again: the same command goes on after an interrupt.",
-        EXAMPLES,
-    )
-    parser.add_argument(
-        "--parent_dir",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="a directory with the params.json that all of them are made from",
-    )
-    parser.add_argument(
-        "--param",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE,...",
-        help="values of a param, as in params.json, text without quotes; can be given for "
-        "several params",
-    )
-    parser.add_argument(
-        "--seeds",
-        type=positive_int,
-        metavar="N",
-        help="train each with N seeds, the parent's first",
-    )
-    parser.add_argument(
-        "--jobs",
-        type=positive_int,
-        default=1,
-        metavar="N",
-        help="how many to train at once, the processor's cores divided among them (default: 1)",
-    )
-    add_data_dir(parser)
-    parser.add_argument(
-        "--overwrite", action="store_true", help="start all of them afresh, finished ones too"
-    )
-    add_keep_splits(parser)
-    parser.add_argument(
-        "--dry_run", action="store_true", help="print what would be run, and do nothing"
-    )
-    args = parser.parse_args(argv)
-
-    swept = [parse_param(text) for text in args.param]
-    if len({key for key, _ in swept}) < len(swept):
-        raise UserError("--param: found a key twice; accepted: each key once")
-    children = plan(args.parent_dir, dict(swept), args.seeds)
-    if not args.overwrite:
-        check_unchanged(children)
+    args = _arguments(argv)
+    children = _plan(args)
     # train.py itself checks whether the data have changed; --keep_splits accepts changed data.
     runs_all = args.overwrite or args.keep_splits
     statuses = {child.name: Status.TO_RUN if runs_all else child.status for child in children}
@@ -93,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     jobs = [_job(child, args.data_dir, options) for child in to_run]
     num_ended = len(children) - len(to_run)
     print(
-        f"{args.parent_dir}: {len(children)} in the sweep, {num_ended} trained before, "
+        f"{args.parent_dir}: {len(children)} in the sweep, {num_ended} already trained, "
         f"{len(to_run)} to run, {args.jobs} at once",
         flush=True,
     )
@@ -104,21 +59,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(shlex.join(job.command))
         return
 
-    if args.overwrite:
-        _check_not_training(to_run)  # check now, because reading the data may take long
-    check_data(children, args.data_dir, afresh=args.overwrite, keeps_splits=args.keep_splits)
-    if args.overwrite:  # all at once, so that after an interruption finished ones are of this run
-        _check_not_training(to_run)
-        for child in to_run:
-            with one_writer(child.experiment.model_dir):
-                print_warnings(child.experiment.overwrite())
-    for child in to_run:
-        write_params(child)
+    _prepare(children, to_run, args)
     outcome = run_jobs(jobs, at_once=args.jobs, num_done=num_ended)
     if outcome.stopped_by:
         again = [word for word in (sys.argv[1:] if argv is None else argv) if word != "--overwrite"]
         print(
-            f"stopped by {outcome.stopped_by.name}; to go on: "
+            f"stopped by {outcome.stopped_by.name}; to resume: "
             f"{shlex.join(['python', 'sweep.py', *again])}"
         )
         sys.exit(128 + outcome.stopped_by)
@@ -136,6 +82,80 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{len(failed)} of {len(children)} failed:\n"
             + "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
         )
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = program_parser(
+        "Train an experiment with every combination of some params, each in its own directory "
+        "below it. Finished ones are not run again: to resume after an interrupt, run the same "
+        "command.",
+        EXAMPLES,
+    )
+    parser.add_argument(
+        "--parent_dir",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the directory with the params.json that all combinations start from",
+    )
+    parser.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,...",
+        help="the values of a param, as in params.json, but text without quotes; repeat the option "
+        "for other params",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=positive_int,
+        metavar="N",
+        help="train each combination with N seeds, counting up from the parent's",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="how many trainings run at once, sharing the processor's cores (default: 1)",
+    )
+    add_data_dir(parser)
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="start over with all of them, including finished ones",
+    )
+    add_keep_splits(parser)
+    parser.add_argument(
+        "--dry_run", action="store_true", help="print what would run, and do nothing"
+    )
+    return parser.parse_args(argv)
+
+
+def _plan(args: argparse.Namespace) -> list[Child]:
+    """Return the experiments of the sweep; write nothing."""
+    swept = [parse_param(text) for text in args.param]
+    if len({key for key, _ in swept}) < len(swept):
+        raise UserError("--param: found a key twice; accepted: each key once")
+    children = plan(args.parent_dir, dict(swept), args.seeds)
+    if not args.overwrite:
+        check_unchanged(children)
+    return children
+
+
+def _prepare(children: Sequence[Child], to_run: Sequence[Child], args: argparse.Namespace) -> None:
+    """Check the data of all children, then make the directories of those to run."""
+    if args.overwrite:
+        _check_not_training(to_run)  # check now, because reading the data may take long
+    check_data(children, args.data_dir, afresh=args.overwrite, keeps_splits=args.keep_splits)
+    if args.overwrite:  # all at once, so that after an interruption finished ones are of this run
+        _check_not_training(to_run)
+        for child in to_run:
+            with one_writer(child.experiment.model_dir):
+                print_warnings(child.experiment.overwrite())
+    for child in to_run:
+        write_params(child)
 
 
 def _check_not_training(children: Iterable[Child]) -> None:

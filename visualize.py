@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from src.data.holdout import UNSEEN, hold_out
 from src.data.split import SPLITS, Split
+from src.embeddings.layouts import TITLES
 from src.errors import UserError
 from src.experiment.data_record import load_recorded
 from src.experiment.experiment import Experiment
 from src.params.schema import Params
-from src.projector.files import MAX_POINTS, TITLES, write_evolution, write_projector
+from src.projector.files import MAX_POINTS, write_evolution, write_projector
 from src.projector.sprite import MAX_SHEET_SIDE
 from src.projector.tensorboard import tensorboard, wait_for_interrupt
 from src.projector.view import Embed, View, Viewer
@@ -36,6 +37,7 @@ from src.system.cli import (
     run,
     whole_number,
 )
+from src.system.process import settle
 from src.system.progress import phase, progress_bar
 
 EVOLUTION_POINTS = 5_000
@@ -76,27 +78,26 @@ def _visualize(args: argparse.Namespace) -> None:
     views = viewer.views(names, args.max_points)
     # The projector opens the run that was written last.
     for name in reversed(names):
-        _write_projector(experiment, views[name], splits[name])
+        write_view(experiment, views[name], splits[name])
         page, *_ = viewer.figures(views[name])
-        print(f"{page}: the pictures on one page, for any browser")
+        print(f"{page}: all figures on one page")
     if args.parquet:
         from src.projector.parquet import write_parquet
 
         write_parquet(experiment.parquet_path, list(views.values()))
-        print(f"{experiment.parquet_path}: the same points for other viewers, in one table")
+        print(f"{experiment.parquet_path}: the same points in one table, for other viewers")
     viewer.forget_old_checkpoints()
     print(f"done in {time.perf_counter() - started:.0f} s")
     if args.serve is None:
         print(
             f"Open it with: {_tensorboard()} --logdir {shlex.quote(str(args.model_dir))}\n"
-            "then, in the browser, the tab PROJECTOR (of the menu INACTIVE, if it is not in the "
-            "row)"
+            "Then open the PROJECTOR tab in the browser (if hidden, under INACTIVE)."
         )
         return
     with tensorboard(args.model_dir, None if args.serve == "free" else args.serve) as address:
-        print(f"TensorBoard is running. Open {address}\nCtrl-C ends it.", flush=True)
+        print(f"TensorBoard is running. Open {address}\nPress Ctrl-C to stop it.", flush=True)
         wait_for_interrupt()
-        print("\nTensorBoard has ended.")
+        print("\nTensorBoard has stopped.")
 
 
 def _load(
@@ -110,7 +111,7 @@ def _load(
     """Return the requested splits and `train`, without the held-out classes."""
     if UNSEEN in names and params.holdout_classes is None:
         raise UserError(
-            f"{experiment.params_path}: no holdout_classes, and so no split {UNSEEN}; "
+            f"{experiment.params_path}: found no holdout_classes, so there is no split {UNSEEN}; "
             f"accepted: --split with {', '.join(SPLITS)}"
         )
     with phase(f"reading {params.dataset}"):
@@ -124,9 +125,9 @@ def _load(
 
 def _parser() -> argparse.ArgumentParser:
     parser = experiment_parser(
-        "Lay the embeddings of a split out by t-SNE, PCA and, where it is installed, UMAP, for\n"
-        "TensorBoard's projector: it opens on the finished t-SNE, and its bookmarks show the\n"
-        "others. What has not changed since the last call is not computed again.",
+        "Compute layouts of a split's embeddings by t-SNE, PCA and (if installed) UMAP, and write\n"
+        "them for TensorBoard's projector. It opens on the finished t-SNE; its bookmarks show the\n"
+        "other layouts. Also draw figures of the split. Unchanged results are not computed again.",
         EXAMPLES,
     )
     add_keep_splits(parser)
@@ -135,27 +136,27 @@ def _parser() -> argparse.ArgumentParser:
         choices=(*SPLITS, UNSEEN),
         nargs="+",
         default=["test"],
-        help="which images to embed; of several, the projector opens the first (default: test); "
-        f"{UNSEEN}: those of holdout_classes",
+        help="splits to embed; the projector opens the first (default: test); "
+        f"{UNSEEN}: the images of holdout_classes",
     )
     parser.add_argument(
         "--max_points",
         type=whole_number(2, MAX_POINTS),
         default=MAX_POINTS,
         metavar="N",
-        help="of a larger split show a sample of N images at most "
-        f"(default: {MAX_POINTS}, the most that the projector takes)",
+        help="show at most N images; a larger split is sampled "
+        f"(default: {MAX_POINTS}, the maximum of the projector)",
     )
     parser.add_argument(
         "--evolution",
         action="store_true",
-        help="also lay out every checkpoint that is kept, each from the one before "
-        f"({EVOLUTION_POINTS} images)",
+        help="also compute a layout for every kept checkpoint, each starting from the one before "
+        f"({EVOLUTION_POINTS} images at most)",
     )
     parser.add_argument(
         "--parquet",
         action="store_true",
-        help="also write all in one Parquet file, which other viewers of embeddings open",
+        help="also write all points to one Parquet file, for other viewers of embeddings",
     )
     parser.add_argument(
         "--serve",
@@ -163,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
         const="free",
         type=whole_number(0, 2**16 - 1),
         metavar="PORT",
-        help="then run TensorBoard on 127.0.0.1, until Ctrl-C (default: 6006, or the next free)",
+        help="then run TensorBoard on 127.0.0.1 until Ctrl-C (default: 6006 or the next free port)",
     )
     return parser
 
@@ -175,15 +176,13 @@ def _embed(experiment: Experiment, params: Params, *, verbose: bool) -> Embed:
         with quiet_console(experiment.log_path, verbose=verbose):
             with phase("starting TensorFlow"):
                 from model.training.embedding import embed
-                from model.training.process import settle
-
             settle()
             return embed(experiment, params, split, checkpoint)
 
     return embed
 
 
-def _write_projector(experiment: Experiment, view: View, whole: Split) -> None:
+def write_view(experiment: Experiment, view: View, whole: Split) -> None:
     """Write the projector's files of a split, and print what it will show."""
     written = write_projector(
         experiment.projector_dir(view.name),
@@ -203,13 +202,13 @@ def _write_projector(experiment: Experiment, view: View, whole: Split) -> None:
         every = " and ".join(filter(None, [", ".join(titles[:-1]), titles[-1]]))
         print(f"  opens on {titles[0]}; the bookmarks have {every}")
     else:
-        print("  without a layout; the projector computes its own")
+        print("  without layouts; the projector computes its own")
     if num_points < len(whole):
         print(f"  {_sample_of(view.split, whole)}")
     if written.tile_size[0] < max(view.split.images.shape[1:3]):
         print(
-            f"  pictures at {written.tile_size[0]} x {written.tile_size[1]}: the sprite sheet "
-            f"takes at most {MAX_SHEET_SIDE} x {MAX_SHEET_SIDE} pixels"
+            f"  images shrunk to {written.tile_size[0]} x {written.tile_size[1]} pixels: the "
+            f"sprite sheet has at most {MAX_SHEET_SIDE} x {MAX_SHEET_SIDE}"
         )
 
 
@@ -268,7 +267,7 @@ def _write_evolution(viewer: Viewer, name: str, max_points: int) -> None:
             )
             bar.update(1)
     write_gif(path, drawn)
-    print(f"{path}: the same as an animation")
+    print(f"{path}: the same layouts as an animation")
 
 
 def _tensorboard() -> str:

@@ -17,12 +17,14 @@ from src.system.cli import program_parser, run
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line `argv`, by default sys.argv[1:]."""
     parser = program_parser(
-        "Fetch the files of a dataset, as far as they are not there yet.",
+        "Download the missing files of a dataset.",
         "  python -m src.download fashion_mnist",
         prog="python -m src.download",
     )
-    parser.add_argument("dataset", choices=sorted(DATASETS))
-    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="default: data")
+    parser.add_argument("dataset", choices=sorted(DATASETS), help="the dataset")
+    parser.add_argument(
+        "--data_dir", type=Path, default=Path("data"), help="folder of all datasets; default: data"
+    )
     arguments = parser.parse_args(argv)
     download(arguments.dataset, arguments.data_dir)
 
@@ -40,18 +42,18 @@ def download(dataset: str, data_dir: Path) -> None:
     module = importlib.import_module(DATASETS[dataset].partition(":")[0])
     remote_files: Sequence[RemoteFile] = getattr(module, "REMOTE_FILES", ())
     if not remote_files:
-        print(f"{dataset}: nothing to download; data/README.md says where it comes from")
+        print(f"{dataset}: nothing to download; see data/README.md for its source")
         return
     folder = data_dir if data_dir.name == dataset else data_dir / dataset
     absent = [remote for remote in remote_files if not is_present(remote, folder)]
     if not absent:
-        print(f"{dataset}: all {len(remote_files)} files are in {folder}, checksums right")
+        print(f"{dataset}: all {len(remote_files)} files are in {folder}, checksums match")
         return
     megabytes = sum(remote.size for remote in absent) / 1e6
-    print(f"{dataset}: {len(absent)} of {len(remote_files)} files to fetch, {megabytes:.1f} MB")
+    print(f"{dataset}: {len(absent)} of {len(remote_files)} files to download, {megabytes:.1f} MB")
     for remote in absent:
         print(f"{remote.url} ({remote.size:,} bytes)", flush=True)
-        print(f"  -> {fetch(remote, folder)}, checksums right", flush=True)
+        print(f"  -> {fetch(remote, folder)}, checksums match", flush=True)
 
 
 if __name__ == "__main__":

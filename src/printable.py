@@ -23,3 +23,9 @@ def printable(text: str) -> str:
 def _prints(character: str) -> bool:
     is_space = unicodedata.category(character) == "Zs"
     return character.isprintable() or is_space or character in _JOINERS
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 class`, `2 classes`, `1,000 pictures`."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"

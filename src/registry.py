@@ -33,6 +33,9 @@ TRIPLET_STRATEGIES = {
     "offline": "model.triplet_strategies.offline:offline",
 }
 
+# embedder(experiment, params, image_shape) -> images uint8 [N, H, W, C] -> float32 [N, D]
+EMBEDDERS = {"checkpoint": "model.embedder:Embedder"}
+
 # Strategies that do not choose triplets themselves. Their batches are triplets, chosen by
 # src/mining/triplets.py and stacked as T anchors, T positives and T negatives. The others take any
 # batch of examples.
@@ -41,7 +44,8 @@ OFFLINE_STRATEGIES = {"offline"}
 # Strategies that accept the margin "soft": a softplus of each anchor's hardest triplet.
 SOFT_MARGIN_STRATEGIES = {"batch_hard"}
 
-# draw(data: src.figures.FigureData) -> src.figures.Picture, or None; in the order of the page
+# draw(data) -> src.figures.CaptionedFigure, or None; data: src.figures.FigureData;
+# in the order of the page
 FIGURES = {
     "tsne": "src.figures.tsne:draw",
     "pca": "src.figures.pca:draw",
@@ -51,12 +55,14 @@ FIGURES = {
     "confusion": "src.figures.confusion:draw",
     "mistakes": "src.figures.mistakes:draw",
     "triplets": "src.figures.triplets:draw",
+    "open_set": "src.figures.open_set:draw",
     "curves": "src.figures.curves:draw",
     "progress": "src.figures.progress:draw",
 }
 
-# Figures that `live_figures` may draw during training: not those with a slow layout.
-LIVE_FIGURES = FIGURES.keys() - {"tsne", "umap"}
+# Figures that `live_figures` may draw during training: not those with a slow layout, and not what
+# only the final evaluation measures.
+LIVE_FIGURES = FIGURES.keys() - {"tsne", "umap", "open_set"}
 
 # Of these, figures that are drawn only during training and are on no page.
 LIVE_ONLY_FIGURES = {"progress"}

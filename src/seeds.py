@@ -23,6 +23,8 @@ _STREAMS: Mapping[str, Callable[..., tuple[int, ...]]] = {
     # For P x K batches, instead of the three above.
     "order of the classes": lambda shuffling: (0, shuffling),
     "order of a class": lambda position, shuffling: (1 + position, shuffling),
+    # For the open set, with a fixed seed.
+    "halves of the unseen classes": lambda num_classes: (0, 0, num_classes),
 }
 
 _AUGMENTATION = (

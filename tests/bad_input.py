@@ -1,4 +1,4 @@
-"""Every kind of bad input, given to the programs: `make errors` writes docs/errors.md of it.
+"""Gives every kind of bad input to the programs; `make errors` writes docs/errors.md from it.
 
 Each case prepares a directory with an experiment and a tiny dataset, breaks one thing, and runs a
 program's `main` as `python train.py ...` would.
@@ -286,6 +286,13 @@ def sparse_archive() -> None:
         archive.addfile(member, io.BytesIO(bytes(512)))
 
 
+def small_images() -> None:
+    """Choose a network that needs larger images than those of 8 x 8 pixels."""
+    keys = {key: value for key, value in TINY.items() if key != "num_channels"}
+    keys |= {"network": "keras_application", "application": "InceptionV3"}
+    PARAMS.write_text(json.dumps(keys))
+
+
 def header(*sizes: int, type_code: int = 8) -> bytes:
     return struct.pack(f">HBB{len(sizes)}I", 0, type_code, len(sizes), *sizes)
 
@@ -316,9 +323,9 @@ CASES = [
     params("not UTF-8", '{"dataset": "mnist"}'.encode("utf-16")),
     params("binary", bytes(16)),
     params("a list", "[]"),
-    params("nested 100 000 deep", "[" * 100_000),
+    params("lists nested 100 000 deep", "[" * 100_000),
     params("an integer of 5 000 digits", f'{{"seed": {"9" * 5000}}}'),
-    params("an unknown key after a byte order mark, which is accepted", "\ufeff" + '{"margn": 1}'),
+    params("an unknown key after a byte order mark (which is ignored)", "\ufeff" + '{"margn": 1}'),
     params("a key twice", '{"margin": 1, "margin": 2}'),
     params("a nested key twice", '{"augment": {"shift": 1, "shift": 2}}'),
     params("unknown key", {"margn": 1}),
@@ -348,23 +355,23 @@ CASES = [
     params("more than a megabyte", {"dataset": "x" * 2**20}),
     Case("params.json", "a named pipe", lambda: (PARAMS.unlink(), os.mkfifo(PARAMS))),
     Case("params.json", "a device", lambda: (PARAMS.unlink(), PARAMS.symlink_to("/dev/zero"))),
-    params("half of P x K", {"classes_per_batch": 4}),
+    params("classes_per_batch without examples_per_class", {"classes_per_batch": 4}),
     params("soft margin with batch_all", {"margin": "soft", "triplet_strategy": "batch_all"}),
-    params("two distances", {"squared": True, "distance": "cosine"}),
-    params("warm-up without its length", {"warmup_strategy": "batch_all"}),
-    params("another image size than the data's", {"image_size": 28}),
-    params("another number of classes than the data's", {"num_labels": 4}),
-    params("holds out nothing", {"validation_fraction": 0.001}),
-    params("a class held out that there is not", {"holdout_classes": ["eleven", "3"]}),
-    params("weights of another network", {"weights": "weights.h5"}),
-    params("pictures without a size", {"dataset": "image_folder"}),
+    params("two different distances", {"squared": True, "distance": "cosine"}),
+    params("warmup_strategy without warmup_steps", {"warmup_strategy": "batch_all"}),
+    params("an image size that differs from the data's", {"image_size": 28}),
+    params("a number of classes that differs from the data's", {"num_labels": 4}),
+    params("no validation image", {"validation_fraction": 0.001}),
+    params("an unknown class is held out", {"holdout_classes": ["eleven", "3"]}),
+    params("weights for a network that does not read them", {"weights": "weights.h5"}),
+    params("image_folder without image_size", {"dataset": "image_folder"}),
     params("the archive of CIFAR-10 is missing", {"dataset": "cifar10"}),
     # The command line
     Case("Command line", "a file as the experiment", experiment_file),
     Case("Command line", "no such experiment", nothing, arguments=("--model_dir", "experiments/y")),
     Case(
         "Command line",
-        "a path that TensorFlow takes for a pattern",
+        "a path that TensorFlow reads as a pattern",
         nothing,
         arguments=("--model_dir", "experiments/x[1]"),
     ),
@@ -387,21 +394,21 @@ CASES = [
     data("no dimensions", TRAIN_IMAGES, lambda content: b"\0\0\x08\0"),
     data("nine dimensions", TRAIN_IMAGES, lambda content: b"\0\0\x08\x09" + content[4:]),
     data("cut off in the header", TRAIN_IMAGES, lambda content: content[:9]),
-    data("fewer values than the header says", TRAIN_IMAGES, lambda content: content[:-1]),
-    data("more values than the header says", TRAIN_IMAGES, lambda content: content + b"\0"),
+    data("fewer values than the header states", TRAIN_IMAGES, lambda content: content[:-1]),
+    data("more values than the header states", TRAIN_IMAGES, lambda content: content + b"\0"),
     data("unpacks to 64 MB", TRAIN_IMAGES, lambda content: content + bytes(64 << 20)),
     data("a header of 2^128 values", TRAIN_IMAGES, lambda _: header(*[2**32 - 1] * 4)),
-    data("images of no size", TRAIN_IMAGES, lambda _: header(60, 0, 8)),
+    data("images with height 0", TRAIN_IMAGES, lambda _: header(60, 0, 8)),
     data("images of two dimensions", TRAIN_IMAGES, lambda _: header(60, 8) + bytes(480)),
     data("images of two channels", TRAIN_IMAGES, lambda _: header(60, 8, 8, 2) + bytes(7680)),
     data("labels in two dimensions", TRAIN_LABELS, lambda content: header(60, 1) + content[8:]),
     data("fewer labels than images", TRAIN_LABELS, lambda _: header(59) + bytes(59)),
-    data("labels of no class", TRAIN_LABELS, lambda content: content[:-1] + b"\x0a"),
+    data("a label without a class", TRAIN_LABELS, lambda content: content[:-1] + b"\x0a"),
     data("test labels cut off", TEST_LABELS, lambda content: content[:-1]),
     Case("Data", "a single class", relabel(lambda index: 0 * index)),
     Case(
         "Data",
-        "no class of two examples",
+        "no class with two examples",
         lambda: (resize(train=10)(), write_idx(TRAIN_LABELS, np.arange(10, dtype=np.uint8))),
     ),
     Case("Data", "a single example", resize(train=1)),
@@ -410,10 +417,15 @@ CASES = [
     picture("a single class", lambda: shutil.rmtree(PICTURES / "dog"), 1),
     picture("not a picture", lambda: write(PICTURES / "cat/notes.txt", b"notes")),
     picture("an empty file", lambda: write(PICTURES / "cat/4.png", b"")),
-    picture("cut off", lambda: write(PICTURES / "cat/4.png", png_of(9, 9))),
-    picture("of no size", lambda: write(PICTURES / "cat/4.png", png_of(0, 9))),
-    picture("of 10^10 pixels", lambda: write(PICTURES / "cat/4.png", png_of(10**5, 10**5))),
-    picture("of 89 000 000 rows", lambda: write(PICTURES / "cat/4.png", png_of(1, 89_000_000))),
+    picture("a truncated picture", lambda: write(PICTURES / "cat/4.png", png_of(9, 9))),
+    picture("a picture with width 0", lambda: write(PICTURES / "cat/4.png", png_of(0, 9))),
+    picture(
+        "a picture of 10^10 pixels", lambda: write(PICTURES / "cat/4.png", png_of(10**5, 10**5))
+    ),
+    picture(
+        "a picture with 89 000 000 rows",
+        lambda: write(PICTURES / "cat/4.png", png_of(1, 89_000_000)),
+    ),
     picture("a HEIC picture", lambda: write(PICTURES / "cat/4.heic", bytes(4) + b"ftypheic")),
     picture("an SVG drawing", lambda: write(PICTURES / "cat/4.svg", b"<svg/>")),
     picture("12 of 16 bits used", deep_picture),
@@ -423,14 +435,16 @@ CASES = [
     picture(
         "a name that is not UTF-8", lambda: write(PICTURES / "cat" / os.fsdecode(b"\xff.png"), b"x")
     ),
-    picture("a list without its columns", csv(b"file,class\n"), 1, image_csv="labels.csv"),
-    picture("a list that is not UTF-8", csv(b"path,label\n\xff,1\n"), 1, image_csv="labels.csv"),
+    picture("a CSV file without the columns", csv(b"file,class\n"), 1, image_csv="labels.csv"),
+    picture(
+        "a CSV file that is not UTF-8", csv(b"path,label\n\xff,1\n"), 1, image_csv="labels.csv"
+    ),
     picture("a path twice", csv(b"path,label\na.png,1\na.png,2\n"), 1, image_csv="labels.csv"),
     picture("an unknown split", csv(b"path,label,split\na,1,x\n"), 1, image_csv="labels.csv"),
-    picture("no such list", lambda: None, 1, image_csv="labels.csv"),
+    picture("no such CSV file", lambda: None, 1, image_csv="labels.csv"),
     picture("a column twice", csv(b"path,label,Path\n"), 1, image_csv="labels.csv"),
     picture(
-        "a list without training pictures",
+        "a CSV file without training pictures",
         csv(b"path,label,split\ncat/0.png,1,test\ncat/1.png,2,test\n"),
         1,
         image_csv="labels.csv",
@@ -439,13 +453,13 @@ CASES = [
     picture("a split without pictures", to_splits, 1),
     picture("a folder around the class folders", wrap, 1),
     picture("equal pictures in two classes", nothing, 1, on_duplicates="error"),
-    picture("a position in place of a class's name", nothing, 1, holdout_classes=[0, 1]),
-    picture("too few classes to hold some out", nothing, 1, validation_by="class"),
+    picture("a position instead of a class name", nothing, 1, holdout_classes=[0, 1]),
+    picture("too few classes to draw validation by class", nothing, 1, validation_by="class"),
     # The experiment
-    Case("The experiment's directory", "another train.py is at work", nothing, is_locked=True),
+    Case("The experiment's directory", "another train.py is running", nothing, is_locked=True),
     Case(
         "The experiment's directory",
-        "params changed since the training began",
+        "params changed since training began",
         trained_files(trained_params_json=json.dumps({**TINY, "margin": 1.5})),
     ),
     Case("The experiment's directory", "checkpoints of another program", without_trained_params),
@@ -475,27 +489,27 @@ CASES = [
         "a folder in place of the lock",
         lambda: (EXPERIMENT / "train.lock").mkdir(),
     ),
-    Case("The experiment's directory", "nothing trained to show", nothing, visualize.main),
+    Case("The experiment's directory", "visualize.py before training", nothing, visualize.main),
     # Many experiments
     sweeps("nothing to sweep"),
-    sweeps("more experiments than anyone trains", "--seeds", "999999999"),
+    sweeps("too many experiments", "--seeds", "999999999"),
     sweeps("no key", "--param", "=1,2"),
     sweeps("a key twice", "--param", "margin=1", "--param", "margin=2"),
     sweeps("a value twice", "--param", "margin=1,1"),
     sweeps("values out of range", "--param", "margin=1,-1", "--param", "seed=1,2"),
-    sweeps("values too long for a name", "--param", f'holdout_classes=["{"x" * 300}","y"]'),
-    sweeps("one of several datasets is missing", "--param", "dataset=mnist,cifar10"),
+    sweeps(
+        "values too long for a directory name", "--param", f'holdout_classes=["{"x" * 300}","y"]'
+    ),
+    sweeps("one of two datasets is missing", "--param", "dataset=mnist,cifar10"),
     tables("no such directory", "nowhere"),
     tables("a directory without experiments", "data"),
     tables("no such column", "experiments", "--columns", "recall_at_3"),
     tables("no such split", "experiments", "--split", "tset"),
-    # The network and its checkpoints, in whose place TensorFlow has to be asked
+    # Errors that only TensorFlow can find
     Case(
         "Networks and checkpoints",
         "images too small for the network",
-        lambda: PARAMS.write_text(
-            json.dumps({**TINY, "network": "keras_application", "application": "InceptionV3"})
-        ),
+        small_images,
         needs_tensorflow=True,
     ),
     Case(
@@ -553,12 +567,12 @@ def outcomes(cases: Iterable[Case]) -> dict[str, tuple[int, str, str]]:
 def document(results: Mapping[str, tuple[int, str, str]]) -> str:
     """Return docs/errors.md."""
     lines = [
-        "# Bad input, and what the programs say of it",
+        "# Bad input and its error messages",
         "",
-        "Written by `make errors` from the cases of `tests/bad_input.py`, which the tests run.",
-        "The exit code is that of bad input, 2, each time, and but for the last table TensorFlow",
-        "is not even imported by then. A line names the file, the key or the position, what was",
-        "found, and what is accepted.",
+        "`make errors` writes this page from the cases of `tests/bad_input.py`, which the tests",
+        "run. The exit code is always 2, that of bad input. Except in the last table, the programs",
+        "find the error before they import TensorFlow. A line names the file, the key or the",
+        "position, what was found, and what is accepted.",
     ]
     group = None
     for case in CASES:
@@ -574,11 +588,8 @@ def document(results: Mapping[str, tuple[int, str, str]]) -> str:
 
 
 if __name__ == "__main__":
-    if "--check" in sys.argv:
+    if "--without-tensorflow" in sys.argv:
         results = outcomes(case for case in CASES if not case.needs_tensorflow)
-        has_tensorflow = "tensorflow" in sys.modules
-        results |= outcomes(case for case in CASES if case.needs_tensorflow)
-        facts = {"tensorflow": has_tensorflow, "document": document(results)}
-        print(json.dumps({**results, **facts}))
+        print(json.dumps({"results": results, "imports": "tensorflow" in sys.modules}))
     else:
         DOCUMENT.write_text(document(outcomes(CASES)))

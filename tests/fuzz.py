@@ -1,8 +1,8 @@
-"""Random and damaged input to every reader and writer of files: no crash but `UserError`.
+"""Gives random and damaged input to every reader and writer of files; only `UserError` may come.
 
-`python tests/fuzz.py 60` tries for 60 seconds and says how many inputs that were; with
-`--inputs 1000000` it goes on for so many, with `--processes 4` in as many processes. The tests try
-a few hundred of each kind, always the same ones.
+`python tests/fuzz.py 60` tries inputs for 60 seconds and prints their number. With
+`--inputs 1000000` it tries that many, and with `--processes 4` in 4 processes. The tests try 100
+inputs of each kind, always the same ones.
 """
 
 import argparse
@@ -604,13 +604,25 @@ def batch(name: str, first_seed: int) -> tuple[float, str | None]:
 
 
 def main() -> None:
-    """Go round the kinds, each as long as the others, until it is enough; say how many inputs."""
-    parser = argparse.ArgumentParser(description="Feed random input to every reader and writer.")
-    parser.add_argument("seconds", type=float, nargs="?", default=60.0)
-    parser.add_argument("--inputs", type=int, help="go on for so many, however long that takes")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--target", choices=TARGETS, nargs="+", default=list(TARGETS))
-    parser.add_argument("--seed", type=int, default=0, help="that of the first batch")
+    """Try inputs of each kind for equally long; print how many."""
+    parser = argparse.ArgumentParser(
+        description="Give random and damaged input to every reader and writer of files."
+    )
+    parser.add_argument(
+        "seconds", type=float, nargs="?", default=60.0, help="how long to try (default: 60)"
+    )
+    parser.add_argument("--inputs", type=int, help="the number of inputs, instead of the seconds")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="default: one per CPU core"
+    )
+    parser.add_argument(
+        "--target",
+        choices=TARGETS,
+        nargs="+",
+        default=list(TARGETS),
+        help="the kinds of input; default: all",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the first batch")
     args = parser.parse_args()
 
     started = time.monotonic()
@@ -641,12 +653,14 @@ def main() -> None:
                 if error:
                     failed = True
                     print(error)
-                    print(f"again: python tests/fuzz.py 0.1 --target {name} --seed {first_seed}")
+                    print(
+                        f"to repeat: python tests/fuzz.py 0.1 --target {name} --seed {first_seed}"
+                    )
     for name, number in num_inputs.items():
         print(f"{name:12} {number:9,} inputs")
     total, seconds = sum(num_inputs.values()), time.monotonic() - started
-    outcome = "FAILED, see above" if failed else "none but UserError"
-    print(f"{total:,} inputs in {seconds:.0f} s, {total / seconds:.0f} a second: {outcome}")
+    outcome = "FAILED, see above" if failed else "no error except UserError"
+    print(f"{total:,} inputs in {seconds:.0f} s, {total / seconds:.0f} per second: {outcome}")
     sys.exit(failed)
 
 

@@ -263,7 +263,7 @@ def test_a_click_on_a_bookmark_shows_a_layout_coloured_by_label(projector, numbe
     assert projector.read(f"{DATA_PANEL}.selectedColorOptionName") == "label"
     counts = np.bincount(SPLIT.labels)
     assert projector.legend() == dict(zip(SHOWN, counts.tolist(), strict=True))
-    projector.page.wait_for_timeout(1000)
+    projector.page.wait_for_timeout(500)
     still = np.allclose(projector.positions(), LAYOUTS[name], rtol=1e-3, atol=1e-3)
     assert still, "the browser computes on"
 

@@ -40,6 +40,27 @@ def fake_python(tmp_path):
     return make
 
 
+@pytest.fixture
+def quick_python(tmp_path):
+    """A Python 3.12 whose environments are a copy of itself; it writes what it is to do to `did`.
+
+    To install fails as long as there is a file `offline`.
+    """
+    path = tmp_path / "quick"
+    path.write_text(
+        f"""#!/bin/sh
+cd {tmp_path}
+case "$*" in
+    *version_info*) echo 3.12 ;;
+    "-m venv "*) echo "$*" >> did; rm -rf .venv; mkdir -p .venv/bin; cp quick .venv/bin/python ;;
+    "-m pip "*) echo "$*" >> did; [ ! -e offline ] ;;
+esac
+"""
+    )
+    path.chmod(0o755)
+    return path
+
+
 @pytest.mark.parametrize("version", ["2.7", "3.6", "3.9", "3.14", "3.20", "4.0"])
 def test_other_pythons_are_refused_in_one_line(setup_venv, fake_python, version):
     done = setup_venv(fake_python(version))
@@ -65,20 +86,42 @@ def test_a_python_without_venv(setup_venv, fake_python):
     assert "apt install python3.12-venv" in done.stderr
 
 
-def test_set_up_once_then_kept_and_an_interrupted_one_repaired(setup_venv, tmp_path):
-    assert setup_venv(sys.executable).stdout.startswith("Setting up .venv with Python 3.")
+def test_a_half_one_is_set_up_anew_then_kept(setup_venv, tmp_path):
+    """With this Python itself: half of the files, and no copy of the lock file yet."""
     python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    (tmp_path / ".venv" / "pyvenv.cfg").write_text("home = /nowhere\n")
+    python.symlink_to("/nowhere/python")
+    assert setup_venv(sys.executable).stdout.startswith("Setting up .venv with Python 3.")
     assert subprocess.run([python, "-c", ""]).returncode == 0
     assert setup_venv(sys.executable).stdout == ""
     # An environment that is complete needs no other Python, unless one is named.
     assert setup_venv("python-that-is-not-there").returncode == 0
     assert setup_venv("python-that-is-not-there", "-- PYTHON=python-that-is-not-there").returncode
 
-    # Interrupted: no copy of the lock file yet, and half of the files.
-    (tmp_path / ".venv" / "installed.lock").unlink()
-    python.unlink()
-    assert setup_venv(sys.executable).returncode == 0
-    assert subprocess.run([python, "-c", ""]).returncode == 0
-    # Out of date: another lock file.
+
+def test_set_up_again_when_it_was_interrupted_and_for_another_lock_file(
+    setup_venv, quick_python, tmp_path
+):
+    did = [
+        "-m venv --clear .venv",
+        "-m pip install --quiet --disable-pip-version-check --require-hashes --no-deps "
+        "-r empty.lock",
+    ]
+
+    def what_is_done():
+        (tmp_path / "did").write_text("")
+        done = setup_venv(quick_python)
+        lines = (tmp_path / "did").read_text().split("\n")[:-1]
+        assert bool(lines) == done.stdout.startswith("Setting up .venv with Python 3.12")
+        return done.returncode, lines
+
+    (tmp_path / "offline").touch()
+    assert what_is_done() == (1, did)
+    assert what_is_done() == (1, did)  # it is not taken for complete
+    (tmp_path / "offline").unlink()
+    assert what_is_done() == (0, did)
+    assert what_is_done() == (0, [])
     (tmp_path / "empty.lock").write_text("# nothing, but otherwise\n")
-    assert setup_venv(sys.executable).stdout.startswith("Setting up")
+    assert what_is_done() == (0, did)
+    assert what_is_done() == (0, [])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,16 @@ from model.training.embedding import embed
 from src.data.holdout import UNSEEN
 from src.data.split import Split
 from src.embeddings.baselines import raw_pixels, remembered
-from src.embeddings.metrics import Embedded, Metrics, metrics_against_gallery, metrics_within
+from src.embeddings.metrics import (
+    Embedded,
+    Metrics,
+    metrics_against_gallery,
+    metrics_of_gallery,
+    metrics_within,
+    query_indices,
+)
+from src.embeddings.open_set_evaluation import evaluate_open_set
+from src.embeddings.thresholds import CountedPairs, counted_pairs, find_thresholds
 from src.experiment.checkpoint_files import index_of
 from src.experiment.experiment import Experiment
 from src.params.metric_names import AGAINST_GALLERY
@@ -38,11 +47,15 @@ class Evaluation(NamedTuple):
         baselines: for `untrained` and `raw_pixels`, the metrics of the reported splits.
         confusions: for each split that queries the training split, the confusion matrices of `knn`
             and `class_mean`; see `src.embeddings.metrics.confusions`.
+        thresholds: distance thresholds for pairs; see `src.embeddings.thresholds`.
+        open_set: known images against strangers; see `src.embeddings.open_set_evaluation`.
     """
 
     splits: dict[str, Metrics]
     baselines: dict[str, dict[str, Metrics]]
     confusions: dict[str, dict[str, NDArray[np.int64]]]
+    thresholds: dict[str, Any]
+    open_set: dict[str, Any]
 
 
 @names_disk_errors
@@ -64,8 +77,9 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
     """
     trained = build_estimator(experiment, params)
     checkpoint = usable_checkpoint(experiment.model_dir, experiment.best_checkpoint)
-    found = Evaluation({}, {}, {})
-    gallery = None
+    found = Evaluation({}, {}, {}, {}, {})
+    all_embedded: dict[str, Embedded] = {}
+    pairs: dict[str, CountedPairs] = {}
     for name, split in splits.items():
         kept = KeepEmbeddings()
         results = trained.evaluate(
@@ -78,12 +92,15 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
             ],
             checkpoint_path=str(checkpoint),
         )
-        embedded = kept.embedded
+        embedded = all_embedded[name] = kept.embedded
         if name == "train":
-            gallery = embedded
-        against_gallery, confusions = metrics_against_gallery(
-            embedded, gallery, kept.ranking if name == "train" else None
-        )
+            against_gallery, confusions = metrics_of_gallery(embedded, kept.ranking)
+        else:
+            against_gallery, confusions = metrics_against_gallery(embedded, all_embedded["train"])
+            asking = query_indices(embedded.labels)
+            pairs[name] = counted_pairs(
+                *embedded, asking, params.distance_name, euclidean=kept.ranking.pairs
+            )
         if against_gallery["num_queries"]:
             found.confusions[name] = confusions
         curves = {n: value for n, value in against_gallery.items() if n in AGAINST_GALLERY}
@@ -93,14 +110,24 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
             **against_gallery,
             **defined(results),
         }
+    found.thresholds.update(find_thresholds(pairs, params.distance_name, params.embedding_size))
+    found.open_set.update(evaluate_open_set(all_embedded, params.distance_name))
+    found.baselines.update(_baselines(experiment, params, splits))
+    return found
 
+
+def _baselines(
+    experiment: Experiment, params: Params, splits: Mapping[str, Split]
+) -> dict[str, dict[str, Metrics]]:
+    """Return the metrics of the reported splits by the untrained network and by the pixels."""
+    found: dict[str, dict[str, Metrics]] = {}
     reported = {name: splits[name] for name in ("train", "test", UNSEEN) if name in splits}
     untrained = experiment.untrained_checkpoint
     if index_of(untrained).exists():
-        found.baselines["untrained"] = _baseline(
+        found["untrained"] = _baseline(
             reported, lambda split: embed(experiment, params, split, untrained)
         )
-    found.baselines["raw_pixels"] = remembered(
+    found["raw_pixels"] = remembered(
         reported, lambda: _baseline(reported, lambda split: raw_pixels(split.images))
     )
     return found

@@ -1,1 +1,1 @@
-"""Comparison of experiments, as one table and one picture."""
+"""Comparison of experiments, as one table and one figure."""

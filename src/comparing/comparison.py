@@ -12,85 +12,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from src.comparing.columns import (
+    DEFAULT_SPLIT,
+    METRICS,
+    Column,
+    check_split,
+    column_of,
+    path_of,
+)
 from src.comparing.results import NOTES_ALONE, Result
-from src.errors import UserError
 from src.experiment.status import Status
-from src.params.metric_names import AGAINST_GALLERY, LOWER_IS_BETTER, WITHIN
-from src.params.schema import Params, Role, keys_with
-from src.printable import printable
-from src.registry import did_you_mean
-
-# Choose margins on this split; use `test` only at the end.
-DEFAULT_SPLIT = "validation"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric that can be a column.
-
-    Attributes:
-        key: its name in `metrics.json`.
-        split: the split it belongs to; "" for the split the user chooses; None if the metric
-            belongs to the whole experiment.
-        decimals: the number of decimals shown; None for four significant digits.
-        higher_is_better: the direction of sorting; False if neither direction is better.
-        shown: whether it is a column by default.
-    """
-
-    key: str
-    split: str | None
-    decimals: int | None
-    higher_is_better: bool
-    shown: bool = False
-
-
-_SHOWN = (
-    Metric("fraction_positive", "train", 5, False, shown=True),
-    Metric("fraction_positive", "validation", 5, False, shown=True),
-    Metric("fraction_positive_at_reference", "", 5, False, shown=True),
-    Metric("loss", "train", 4, False, shown=True),
-    Metric("loss", "validation", 4, False, shown=True),
-    Metric("map_at_r_within", "", 4, True, shown=True),
-    Metric("recall_at_1_within", "", 4, True, shown=True),
-    Metric("recall_at_1", "", 4, True, shown=True),
-    Metric("embedding_mean_norm", "", 3, False, shown=True),
-    Metric("seconds", None, 0, False, shown=True),
-    Metric("images_per_second", None, 0, True, shown=True),
-)
-# Metrics whose columns need more than a name. Any other number in metrics.json can also be a
-# column.
-METRICS = (
-    *_SHOWN,
-    *(
-        Metric(name, "", 4, name not in LOWER_IS_BETTER)
-        for name in dict.fromkeys((*WITHIN, *AGAINST_GALLERY))
-        if name not in {metric.key for metric in _SHOWN}
-    ),
-    Metric("global_step", None, 0, False),
-    Metric("num_examples", "", 0, False),
-)
-# Entries of metrics.json that have numbers but are not splits.
-_NOT_SPLITS = {"baselines", "best"}
-_OTHERS = Metric("", "", None, False)
+from src.params.kinds import Role
+from src.params.schema import Params, keys_with
 
 WITHOUT_EFFECT = keys_with(Role.WITHOUT_EFFECT)
 """Keys that do not affect learning. They get no column here or in TensorBoard's HPARAMS tab, and
 experiments that differ only in them share a row."""
 
 Value = str | int | float | bool | None | list[Any]
-
-
-@dataclass(frozen=True)
-class Column:
-    """A metric of a split.
-
-    Attributes:
-        path: its key in `Result.metrics`: `train.loss`, `seconds`.
-        metric: says how it is shown and sorted.
-    """
-
-    path: str
-    metric: Metric
 
 
 @dataclass(frozen=True)
@@ -177,11 +116,15 @@ def compare(
     results = [result for result in results if result.status not in NOTES_ALONE]
     flat = [flat_params(result.params) if result.params else None for result in results]
     known = {path for result in results for path in result.metrics}
-    _check_split(split, known)
+    check_split(split, known)
     if columns:
-        shown = [_column(name, split, known) for name in columns]
+        shown = [column_of(name, split, known) for name in columns]
     else:
-        shown = [_column(_path(m, split), split, known) for m in METRICS if m.shown]
+        shown = [
+            column_of(path_of(m, split), split, known)
+            for m in METRICS
+            if m.shown and (not m.if_measured or path_of(m, split) in known)
+        ]
     directory = _common_directory([result.model_dir for result in results])
     params = _differing_params(flat)
 
@@ -205,39 +148,6 @@ def statistic(values: Sequence[float]) -> Statistic:
     if n == 1:
         return Statistic(mean, None, 1)
     return Statistic(mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1)), n)
-
-
-def _path(metric: Metric, split: str) -> str:
-    """Return a metric's key in `Result.metrics`; `split` applies if the metric names no split."""
-    return metric.key if metric.split is None else f"{metric.split or split}.{metric.key}"
-
-
-def _column(name: str, split: str, known: Iterable[str], others: Iterable[str] = ()) -> Column:
-    """Return the column of the metric `name`; errors also suggest the columns in `others`."""
-    ours = {_path(metric, split): metric for metric in METRICS}
-    paths = ours.keys() | set(known)
-    for path in (name, f"{split}.{name}"):
-        if path in paths:
-            key = path.rpartition(".")[2]
-            usual = next((metric for metric in METRICS if metric.key == key), _OTHERS)
-            return Column(path, ours.get(path, usual))
-    keys = {path.rpartition(".")[2] for path in paths}
-    accepted = printable(", ".join(sorted(keys.union(others))))
-    raise UserError(
-        f"column {name!r}: found no such column"
-        f"{printable(did_you_mean(name, [*keys, *paths, *others]))}; "
-        f"accepted: {accepted}; of another split: train.loss, ..."
-    )
-
-
-def _check_split(split: str, known: Iterable[str]) -> None:
-    """Raise `UserError` if no experiment was evaluated on this split."""
-    splits = {path.split(".")[0] for path in known if "." in path} - _NOT_SPLITS | {DEFAULT_SPLIT}
-    if split not in splits:
-        raise UserError(
-            f"--split: found {split!r}{printable(did_you_mean(split, splits))}; accepted: "
-            + printable(", ".join(sorted(splits)))
-        )
 
 
 def flat_params(params: Params) -> dict[str, Value]:
@@ -417,7 +327,7 @@ def _sorted(
     elif by in Params.model_fields:
         keys = [None] * len(rows)  # the same in all of them
     else:
-        column = _column(by, split, known, ("experiment", "status", "n", *Params.model_fields))
+        column = column_of(by, split, known, ("experiment", "status", "n", *Params.model_fields))
         means = [
             row.statistics[column.path].mean if column.path in row.statistics else math.nan
             for row in rows

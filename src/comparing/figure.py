@@ -136,7 +136,7 @@ def _draw_margins(
                 _draw_margin_line(axes, one, path, style, positions)
         axes.set_title(title)
         axes.set_xticks(list(positions.values()), _tick_names(positions))
-        axes.set_xlabel("margin; hollow: not finished" if some_hollow else "margin")
+        axes.set_xlabel("margin (hollow: not finished)" if some_hollow else "margin")
         if len(paths) > 1:
             styles = [("validation", "-"), ("train", "--")]
             axes.legend(
@@ -206,7 +206,7 @@ def _draw_curves(
                 axes.annotate(f" {name}", (step, value), color=color, fontsize=7, va="center")
                 taken = value
         axes.set_title(f"{tag}, validation")
-        axes.set_xlabel("step; the number at a curve is its margin")
+        axes.set_xlabel("step (each curve is labelled with its margin)")
 
 
 def _axes(figure: Any, columns: int, count: int) -> list[Axes]:

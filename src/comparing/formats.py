@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.comparing.comparison import Column, Comparison, Row, Statistic
+from src.comparing.columns import Column
+from src.comparing.comparison import Comparison, Row, Statistic
 from src.experiment.status import Status
 from src.params.reading import format_value
 from src.printable import printable
@@ -40,7 +41,7 @@ class _TextColumn:
     name: str
     split: str
     cells: list[str]
-    is_number: bool
+    is_number: bool = False
 
 
 def for_console(comparison: Comparison) -> str:
@@ -156,7 +157,7 @@ def _of_fewer(row: Row, paths: Sequence[str]) -> list[str]:
     """Return a note for each metric that only some experiments of a row have."""
     n = len(row.results)
     found = {path: row.statistics[path].n for path in paths if path in row.statistics}
-    return [f"{path}: of {of_path} of {n}" for path, of_path in found.items() if of_path < n]
+    return [f"{path}: known for {of_path} of {n}" for path, of_path in found.items() if of_path < n]
 
 
 def _markdown(text: str) -> str:
@@ -188,20 +189,23 @@ def _csv_param(value: Any) -> str:
 def _text_columns(comparison: Comparison, plus_minus: str) -> list[_TextColumn]:
     """Return all columns; `n` and `status` only if they are informative."""
     rows = comparison.rows
-    columns = [_TextColumn("experiment", "", [printable(row.name) for row in rows], False)]
+    columns = [_TextColumn("experiment", "", [printable(row.name) for row in rows])]
     for key in comparison.params:
         is_number = not any(isinstance(row.params.get(key), str | bool) for row in rows)
         cells = [
             shown(format_value(row.params[key])) if key in row.params else MISSING for row in rows
         ]
-        columns.append(_TextColumn(key, "", cells, is_number))
+        columns.append(_TextColumn(key, "", cells, is_number=is_number))
     if _has_several(comparison):
-        columns.append(_TextColumn("n", "", [str(len(row.results)) for row in rows], True))
+        columns.append(
+            _TextColumn("n", "", [str(len(row.results)) for row in rows], is_number=True)
+        )
     if any(row.status != Status.FINISHED for row in rows):
-        columns.append(_TextColumn("status", "", [shown(row.status) for row in rows], False))
+        columns.append(_TextColumn("status", "", [shown(row.status) for row in rows]))
     for column in comparison.columns:
         split, _, key = map(shown, column.path.rpartition("."))
-        columns.append(_TextColumn(key, split, _metric_cells(rows, column, plus_minus), True))
+        cells = _metric_cells(rows, column, plus_minus)
+        columns.append(_TextColumn(key, split, cells, is_number=True))
     return columns
 
 

@@ -65,7 +65,7 @@ def read_results(directories: Iterable[Path]) -> list[Result]:
     for top in directories:
         if not top.is_dir():
             raise UserError(
-                f"{printable(str(top))}: found no directory; accepted: one with experiments"
+                f"{printable(str(top))}: found no directory; accepted: a directory with experiments"
             )
         below, failed = _find_experiments(top)
         if not below:
@@ -113,8 +113,8 @@ def read_result(model_dir: Path) -> Result:
     if params != trained:
         now, then = params.model_dump(), trained.model_dump()
         notes = [
-            f"{experiment.params_path}: {key} is {format_value(now[key])} now; this was trained "
-            f"with {format_value(then[key])}"
+            f"{experiment.params_path}: {key} is {format_value(now[key])} now; the training used "
+            f"{format_value(then[key])}"
             for key in now
             if now[key] != then[key]
         ]
@@ -161,7 +161,7 @@ def _last_write(experiment: Experiment, status: Status) -> str:
     state = {
         Status.RUNNING: "training",
         Status.PERHAPS_RUNNING: "training on another machine, or interrupted",
-        Status.FAILED: "the training has died; train.py goes on where it was",
+        Status.FAILED: "the training was killed; train.py resumes it",
     }[status]
     return f"{experiment.model_dir}: {state}: last wrote {_duration(time.time() - latest)} ago{at}"
 

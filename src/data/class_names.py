@@ -101,10 +101,10 @@ def find_classes(given: Sequence[int | str], class_names: Sequence[str], path: P
 def _no_such_class(wanted: int | str, class_names: Sequence[str], path: Path) -> UserError:
     name = as_read(str(wanted))
     found = f'"{shortened(printable(wanted))}"' if isinstance(wanted, str) else str(wanted)
-    found = f"found {found}, which is the name of no class"
+    found = f"found {found}, which is not a class name"
     if isinstance(wanted, int) and wanted < len(class_names):
-        found += f" (at position {wanted} stands '{shortened(class_names[wanted])}')"
+        found += f" (position {wanted} is the class '{shortened(class_names[wanted])}')"
     alike = [group for group in nearly_equal([name, *class_names]) if name in group]
     hint = f"; did you mean '{alike[0][1]}'?" if alike else did_you_mean(name, class_names)
-    accepted = f"accepted: names of classes: {listed(class_names, 20)}"
+    accepted = f"accepted: class names: {listed(class_names, 20)}"
     return UserError(f"{path}: holdout_classes: {found}; {accepted}{hint}")

@@ -14,10 +14,19 @@ from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from src.data.bare_copy import bare_copy
 from src.data.file_kinds import name_kind
-from src.data.pixels import BadImage, read_pixels
+from src.data.pixels import read_pixels
+from src.data.sample_format import BadImage
 from src.printable import printable
 
-__all__ = ["MAX_PIXELS", "MAX_SIDE", "BadImage", "decode", "is_passed_over"]
+__all__ = [
+    "MAX_PIXELS",
+    "MAX_SIDE",
+    "BadImage",
+    "decode",
+    "decode_file",
+    "is_passed_over",
+    "thumbnail_file",
+]
 
 MAX_PIXELS = 89_478_485
 """The most pixels of a stored picture. Pillow's decompression-bomb threshold; 268 MB as RGB."""
@@ -65,13 +74,24 @@ def is_passed_over(name: str) -> bool:
 
 
 def decode(path: Path, *, size: int, mode: str, resize: str) -> NDArray[np.uint8]:
-    """Read a picture and resize it to a square.
+    """Read a picture file and resize it to a square; see `decode_file`.
+
+    Raises:
+        BadImage: see `decode_file`.
+        OSError: the file cannot be opened.
+    """
+    with path.open("rb") as file:
+        return decode_file(file, size=size, mode=mode, resize=resize)
+
+
+def decode_file(file: IO[bytes], *, size: int, mode: str, resize: str) -> NDArray[np.uint8]:
+    """Read a picture from an open file and resize it to a square.
 
     EXIF orientation is applied. Transparent areas become white. Other depths become 8 bits a
     channel, and CMYK becomes RGB. Of an animation, the first frame is used.
 
     Args:
-        path: a regular file; its content is not trusted.
+        file: a regular file, or bytes in memory; its content is not trusted.
         size: S, the height and width of the result, in pixels.
         mode: "RGB" or "L" (grey).
         resize: "scale" stretches the picture to the square. "pad" keeps its aspect ratio, centres
@@ -83,25 +103,30 @@ def decode(path: Path, *, size: int, mode: str, resize: str) -> NDArray[np.uint8
     Raises:
         BadImage: the file is not a picture, is damaged or is too large. Or its values for black
             and white are unknown, or its content would become invisible.
-        OSError: the file cannot be opened.
     """
-    with path.open("rb") as file:
-        try:
-            image = _read_any(file, size, mode)
-            image = _fit(image, size, resize)
-        except BadImage:
-            raise
-        except Image.DecompressionBombError:
-            text = f"more than {2 * MAX_PIXELS} pixels; at most {MAX_PIXELS} are accepted"
-            raise BadImage(text) from None
-        except UnidentifiedImageError:
-            raise BadImage(name_kind(file) or "not a picture") from None
-        except Exception as error:
-            # On damaged and hostile files, Pillow raises many types: OSError, SyntaxError,
-            # ValueError, struct.error, IndexError, DecompressionBombError, MemoryError, ...
-            said = printable(" ".join(str(error).split()))
-            raise BadImage(said or type(error).__name__) from None
+    try:
+        image = _read_any(file, size, mode)
+        image = _fit(image, size, resize)
+    except BadImage:
+        raise
+    except Image.DecompressionBombError:
+        text = f"more than {2 * MAX_PIXELS} pixels; accepted: at most {MAX_PIXELS}"
+        raise BadImage(text) from None
+    except UnidentifiedImageError:
+        raise BadImage(name_kind(file) or "not a picture") from None
+    except Exception as error:
+        # On damaged and hostile files, Pillow raises many types: OSError, SyntaxError,
+        # ValueError, struct.error, IndexError, DecompressionBombError, MemoryError, ...
+        said = printable(" ".join(str(error).split()))
+        raise BadImage(said or type(error).__name__) from None
     return np.asarray(image, np.uint8).reshape(size, size, -1)
+
+
+def thumbnail_file(file: IO[bytes], side: int) -> Image.Image:
+    """Read a picture that `decode_file` accepts, RGB, at most `side` pixels a side."""
+    picture = _read_any(file, side, "RGB")
+    picture.thumbnail((side, side))
+    return picture
 
 
 def _read_any(file: IO[bytes], size: int, mode: str) -> Image.Image:
@@ -140,9 +165,9 @@ def _open(file: IO[bytes]) -> ImageFile.ImageFile:
     picture = Image.open(file, formats=[name for name in Image.OPEN if name not in _UNREAD_FORMATS])
     width, height = picture.size
     if width * height > MAX_PIXELS:
-        raise BadImage(f"{width} x {height} pixels; at most {MAX_PIXELS} are accepted")
+        raise BadImage(f"{width} x {height} pixels; accepted: at most {MAX_PIXELS}")
     if max(width, height) > MAX_SIDE:
-        raise BadImage(f"{width} x {height} pixels; at most {MAX_SIDE} a side are accepted")
+        raise BadImage(f"{width} x {height} pixels; accepted: at most {MAX_SIDE} per side")
     return picture
 
 

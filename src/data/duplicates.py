@@ -55,13 +55,8 @@ def duplicate_warnings(
         UserError: there are duplicates across classes or splits, and `on_duplicates` is "error".
     """
     examples = _all(splits)
-    order = np.argsort(examples.digests, kind="stable")
-    sorted_digests = examples.digests[order]
-    starts = np.flatnonzero(np.diff(sorted_digests, prepend=sorted_digests[:1] ^ np.uint64(1)))
-    sizes = np.diff(np.append(starts, len(order)))
     across_splits, across_classes, within = [], [], []
-    several = [order[s : s + n] for s, n in zip(starts, sizes, strict=True) if n > 1]
-    for rows in sorted(several, key=lambda rows: int(rows[0])):
+    for rows in _equal_rows(examples.digests):
         if len(set(examples.labels[rows].tolist())) > 1:
             across_classes.append(rows)
         elif len(set(examples.splits[rows].tolist())) > 1:
@@ -71,8 +66,8 @@ def duplicate_warnings(
     lines = [
         _line(examples, groups, source, what)
         for groups, what in (
-            (across_classes, "in two classes or more, which contradict each other"),
-            (across_splits, "in two splits or more, which flatters what is measured"),
+            (across_classes, "in several classes, so that their labels contradict each other"),
+            (across_splits, "in several splits, which inflates the metrics"),
         )
         if groups
     ]
@@ -83,10 +78,10 @@ def duplicate_warnings(
                 for line in lines
             )
         )
-    hint = '; "on_duplicates": "drop" keeps one of each'
+    hint = '; "on_duplicates": "drop" keeps only one of them'
     lines = [f"{line}{hint}" for line in lines]
     if within:
-        lines.append(_line(examples, within, source, "of one class and one split"))
+        lines.append(_line(examples, within, source, "in one class and one split"))
     return tuple(lines)
 
 
@@ -113,16 +108,16 @@ def without_duplicates(dataset: Dataset) -> Dataset:
         splits[name] = split.take(np.flatnonzero(is_kept[examples.splits == position]))
         if len(splits[name]) == 0:
             raise UserError(
-                f'{dataset.source}: on_duplicates: found "drop", and every image of the {name} '
-                f"split in another one too; accepted: a {name} split of other images"
+                f'{dataset.source}: on_duplicates: found "drop", but every image of the {name} '
+                f"split is also in another split; accepted: a {name} split with other images"
             )
     contradict = examples.labels[dropped] != examples.labels[kept[dropped]]
     lines = [
-        f"{dataset.source}: {len(rows)} images are left out, for {what}: "
+        f"{dataset.source}: {len(rows)} images are left out, because {what}: "
         + _first(f"{examples.name(row)} = {examples.name(kept[row])}" for row in rows)
         for rows, what in (
-            (dropped[~contradict], "another one has the same pixels"),
-            (dropped[contradict], "one of another class has the same pixels"),
+            (dropped[~contradict], "another image has the same pixels"),
+            (dropped[contradict], "an image of another class has the same pixels"),
         )
         if len(rows)
     ]
@@ -144,6 +139,15 @@ def _all(splits: Mapping[str, Split]) -> _Examples:
         list(splits.items()),
         np.cumsum([0, *sizes])[:-1],
     )
+
+
+def _equal_rows(digests: NDArray[np.uint64]) -> list[NDArray[np.intp]]:
+    """Return the rows of each digest that occurs several times, in order of the first row."""
+    order = np.argsort(digests, kind="stable")
+    starts = np.flatnonzero(np.diff(digests[order], prepend=digests[order[:1]] ^ np.uint64(1)))
+    sizes = np.diff(np.append(starts, len(order)))
+    several = [order[s : s + n] for s, n in zip(starts, sizes, strict=True) if n > 1]
+    return sorted(several, key=lambda rows: int(rows[0]))
 
 
 def _line(examples: _Examples, groups: list[NDArray[np.intp]], source: Path, what: str) -> str:

@@ -15,7 +15,7 @@ _FRAMES = "save its frames as JPEG or PNG"
 _KINDS = [
     (
         rb"....ftyp.{0,40}avi[fs]",
-        "an AVIF picture, damaged or of a kind that cannot be read",
+        "an AVIF picture that is damaged or of an unsupported kind",
         _CONVERT,
     ),
     (rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", "a HEIC picture", _CONVERT),
@@ -31,14 +31,14 @@ _KINDS = [
     (rb"II\xbc", "a JPEG XR picture", _CONVERT),
     (rb".{0,1000}%PDF-", "a PDF document", "save its pages as PNG"),
     (rb"%!PS|\xc5\xd0\xd3\xc6", "a PostScript file", "save it as PNG"),
-    (rb"8BPS", "a Photoshop picture of a kind that cannot be read", _CONVERT),
-    (rb"\xff\xd8\xff", "a JPEG picture, damaged or of a kind that cannot be read", _CONVERT),
-    (rb"\x89PNG\r\n\x1a\n|GIF8|RIFF....WEBP", "a damaged picture", "get it anew"),
+    (rb"8BPS", "a Photoshop picture of an unsupported kind", _CONVERT),
+    (rb"\xff\xd8\xff", "a JPEG picture that is damaged or of an unsupported kind", _CONVERT),
+    (rb"\x89PNG\r\n\x1a\n|GIF8|RIFF....WEBP", "a damaged picture", "download or copy it again"),
     (rb"gimp xcf", "a GIMP picture", _CONVERT),
     (rb".{128}DICM", "a DICOM picture", _CONVERT),
     (rb"\x93NUMPY", "a NumPy array", "save it as PNG"),
     (rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b", "an archive", "unpack it"),
-    (rb"version https://git-lfs", "a pointer of Git LFS", "get the file with git lfs pull"),
+    (rb"version https://git-lfs", "a Git LFS pointer", "fetch the file with git lfs pull"),
     (rb"\s*<(!(?i:doctype) )?(?i:html)", "a web page", "download the picture itself"),
 ]
 
@@ -55,7 +55,7 @@ def name_kind(file: IO[bytes]) -> str | None:
         if re.match(pattern, head, re.DOTALL):
             return f"{kind}; {way_out}"
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return f"a TIFF picture of a kind that cannot be read{_tiff_facts(file, head)}; {_CONVERT}"
+        return f"a TIFF picture of an unsupported kind{_tiff_facts(file, head)}; {_CONVERT}"
     return None
 
 

@@ -38,14 +38,14 @@ def hold_out(splits: Mapping[str, Split], params: Params, path: Path) -> dict[st
         if (left := len(np.unique(split.labels))) < 2:
             raise UserError(
                 f"{path}: holdout_classes: found {len(held_out)} classes, which leave {left} in "
-                f"the {name} split; accepted: so few that at least 2 are left"
+                f"the {name} split; accepted: fewer, so that at least 2 are left"
             )
     parts = [_choose(split, held_out, are_in=True) for split in splits.values()]
     unseen = reduce(Split.joined, [part for part in parts if len(part)] or parts[:1])
     if (num_unseen := len(np.unique(unseen.labels))) < 2:
         raise UserError(
             f"{path}: holdout_classes: found {len(held_out)} classes, of which {num_unseen} have "
-            "images; accepted: at least 2 that have"
+            "images; accepted: at least 2 with images"
         )
     return {**seen, UNSEEN: unseen}
 

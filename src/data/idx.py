@@ -47,18 +47,18 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         content += chunk
         if len(content) > MAX_BYTES:
             raise UserError(
-                f"{path}: sizes {sizes} in the header; up to {MAX_BYTES} bytes are accepted"
+                f"{path}: found sizes {sizes} in the header; accepted: at most {MAX_BYTES} bytes"
             )
     found = len(content) - header_size
     if found < expected:
         raise UserError(
-            f"{path}: byte {header_size}: truncated: {found} bytes of values; the sizes in the "
-            f"header, {sizes}, take {expected}"
+            f"{path}: byte {header_size}: truncated: found {found} bytes of values; accepted: "
+            f"{expected}, because the header states sizes {sizes}"
         )
     if found > expected:
         raise UserError(
-            f"{path}: byte {header_size + expected}: trailing bytes; the sizes in the header, "
-            f"{sizes}, take {expected}"
+            f"{path}: byte {header_size + expected}: found trailing bytes; accepted: {expected} "
+            f"bytes of values, because the header states sizes {sizes}"
         )
     array = np.frombuffer(content, np.uint8, offset=header_size).reshape(shape)
     array.flags.writeable = False
@@ -79,14 +79,14 @@ def read_chunks(path: Path, size: int = 1 << 20) -> Iterator[bytes]:
                 while chunk := file.read(size):
                     yield chunk
     except FileNotFoundError as error:
-        raise UserError(f"{path}: missing; an IDX file, raw or gzip, is accepted") from error
+        raise UserError(f"{path}: missing; accepted: an IDX file, raw or gzip") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(
-            f"{path}: damaged gzip ({error}); a whole gzip file or a raw IDX file is accepted"
+            f"{path}: damaged gzip ({error}); accepted: an intact gzip file or a raw IDX file"
         ) from error
     except OSError as error:
         raise UserError(
-            f"{path}: {error.strerror or error}; a readable IDX file, raw or gzip, is accepted"
+            f"{path}: {error.strerror or error}; accepted: a readable IDX file, raw or gzip"
         ) from error
 
 
@@ -94,33 +94,33 @@ def _read_header(path: Path, content: bytes) -> tuple[tuple[int, ...], int]:
     """Return the shape and the header's size in bytes."""
     if len(content) < 4:
         raise UserError(
-            f"{path}: byte {len(content)}: the file ends; an IDX file starts with 4 bytes: "
-            "00 00, the type code, the number of dimensions"
+            f"{path}: byte {len(content)}: the file ends; accepted: an IDX file, which starts "
+            "with 4 bytes: 00 00, the type code, the number of dimensions"
         )
     if content[:2] != b"\0\0":
         raise UserError(
-            f"{path}: bytes 0-1: {content[:2].hex(' ')}; an IDX file starts with 00 00, "
-            f"a gzip file with {GZIP_MAGIC.hex(' ')}"
+            f"{path}: bytes 0-1: found {content[:2].hex(' ')}; accepted: 00 00 (IDX) or "
+            f"{GZIP_MAGIC.hex(' ')} (gzip)"
         )
     type_code, num_dimensions = content[2], content[3]
     if type_code != UINT8_CODE:
         name = OTHER_TYPES.get(type_code, "not a type of IDX")
         raise UserError(
-            f"{path}: byte 2: type code 0x{type_code:02x} ({name}); "
-            f"only 0x{UINT8_CODE:02x} (uint8) is accepted"
+            f"{path}: byte 2: found type code 0x{type_code:02x} ({name}); accepted: "
+            f"0x{UINT8_CODE:02x} (uint8)"
         )
     if not 1 <= num_dimensions <= MAX_DIMENSIONS:
         raise UserError(
-            f"{path}: byte 3: {num_dimensions} dimensions; 1 to {MAX_DIMENSIONS} are accepted"
+            f"{path}: byte 3: found {num_dimensions} dimensions; accepted: 1 to {MAX_DIMENSIONS}"
         )
     header_size = 4 + 4 * num_dimensions
     if len(content) < header_size:
         raise UserError(
-            f"{path}: byte {len(content)}: the file ends within its header; "
-            f"{num_dimensions} dimensions take a header of {header_size} bytes"
+            f"{path}: byte {len(content)}: the file ends within its header; accepted: a header "
+            f"of {header_size} bytes, for {num_dimensions} dimensions"
         )
     shape = tuple(np.frombuffer(content[4:header_size], ">u4").tolist())
     if 0 in shape:
         sizes = " x ".join(map(str, shape))
-        raise UserError(f"{path}: byte 4: sizes {sizes}; sizes of at least 1 are accepted")
+        raise UserError(f"{path}: byte 4: found sizes {sizes}; accepted: sizes of at least 1")
     return shape, header_size

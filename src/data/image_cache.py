@@ -2,58 +2,38 @@
 
 import contextlib
 import errno
-import hashlib
-import io
 import json
 import logging
 import math
 import os
 import shutil
-import stat
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import __version__ as pillow_version
 
+from src.data.cache_files import Index, Mapped, load_index, map_images, npy_header, save_index
 from src.data.checked_images import CheckedImages
-from src.data.decode import BadImage, decode
-from src.data.digests import digest, file_digest
+from src.data.digests import digest
+from src.data.picture_files import PictureFiles
 from src.errors import UserError
 from src.printable import printable
 from src.system.atomic import atomic_write
-from src.system.cache import load_arrays, save_arrays
 from src.system.lock import in_turn
 from src.system.progress import progress_bar
-from src.system.regular_file import open_regular
-
-VERSION = 2
-"""The version of a cache's content; a cache of another version is rebuilt.
-
-Increase it whenever `decode` changes.
-"""
 
 _CHUNK = 128  # pictures decoded in parallel, then written in order
-
-# The longest period in which all changes of a file get the same time: one tick of Linux's slowest
-# clock, plus a margin.
-_TICK_NANOSECONDS = 20_000_000
-
-# A larger file is read completely only after it has been decoded as a picture.
-_MAX_BYTES_READ_FIRST = 1 << 24
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ImageCache:
-    """The pictures of a dataset at one size.
+    """The images of a dataset's pictures at one size.
 
     Attributes:
         images: uint8 [N, S, S, C], on disk; a bad picture is black. Each image is verified when
@@ -102,7 +82,7 @@ def cached_images(
     Raises:
         UserError: the cache cannot be written.
     """
-    pictures = _Pictures(folder, names, {"size": size, "mode": mode, "resize": resize})
+    pictures = PictureFiles(folder, names, {"size": size, "mode": mode, "resize": resize})
     facts = pictures.facts()  # taken before reading, so that the next run detects later changes
     cache = _open(cache_path, pictures, facts)
     if cache is None:
@@ -111,178 +91,23 @@ def cached_images(
         except OSError as error:
             num_bytes = math.prod(pictures.shape)
             raise UserError(
-                f"{cache_path}: cannot be written: {error.strerror}; accepted: a folder that may "
-                f"be written to, with {num_bytes / 1e6:.0f} MB free; "
-                '"image_cache" names another one'
+                f"{cache_path}: cannot be written: {error.strerror}; accepted: a writable folder "
+                f'with {num_bytes / 1e6:.0f} MB free; to use another folder, set "image_cache"'
             ) from error
     _name_bad(cache, names)
     return cache
 
 
-class _Pictures:
-    """The picture files from which a cache is built.
-
-    Attributes:
-        folder: the folder of the pictures.
-        names: N paths within `folder`.
-        shape: the shape of all pictures together, (N, S, S, C).
-        key: the versions and settings that determine the decoded pixels, as JSON.
-    """
-
-    def __init__(self, folder: Path, names: Sequence[str], settings: dict[str, Any]) -> None:
-        """Read no file yet; `settings` are the keyword arguments of `decode`."""
-        self.folder = folder
-        self.names = names
-        size = settings["size"]
-        self.shape = (len(names), size, size, len(settings["mode"]))
-        self.key = json.dumps([VERSION, pillow_version, settings])
-        self._settings = settings
-        self._resolved_folder = folder.resolve()
-
-    def facts(self) -> NDArray[np.uint64]:
-        """Return a hash of each file's name and state, uint64 [N], without reading the files.
-
-        Any later change of a file changes its hash. The hash omits the device number, because that
-        of a network file system changes with each restart.
-        """
-        hashes, newest = [], 0
-        for name in self.names:
-            path = os.path.join(self.folder, name)
-            try:
-                s = os.stat(path)
-                state = f"{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}"
-                newest = max(newest, s.st_ctime_ns)
-            except OSError as error:
-                state = f"errno {error.errno}"
-            except ValueError:
-                state = "not a name that a file can have"
-            text = f"{name}\0{state}".encode("utf-8", "surrogatepass")
-            hashes.append(hashlib.blake2b(text, digest_size=8).digest())
-        if 0 <= time.time_ns() - newest < _TICK_NANOSECONDS:
-            # Wait: a second write within the same clock tick would not change the file's times.
-            time.sleep(_TICK_NANOSECONDS / 1e9)
-        return np.frombuffer(b"".join(hashes), np.uint64)
-
-    def read(
-        self, row: int, known: Callable[[int], NDArray[np.uint8] | None] = lambda _: None
-    ) -> tuple[NDArray[np.uint8] | str, int]:
-        """Read a picture.
-
-        Args:
-            row: the picture's position.
-            known: given the digest of a file's content, returns the decoded picture, or None if
-                it must be decoded.
-
-        Returns:
-            The picture, uint8 [S, S, C], or the reason if it is bad.
-            The digest of the file; 0 if the picture is bad.
-        """
-        path = self.folder / self.names[row]
-        try:
-            if not path.resolve().is_relative_to(self._resolved_folder):
-                return "outside of the folder of pictures", 0
-            status = path.stat()
-            # Opening a pipe would block forever.
-            if not stat.S_ISREG(status.st_mode):
-                return "not a regular file", 0
-            of_file = _digest(path) if status.st_size <= _MAX_BYTES_READ_FIRST else 0
-            image = known(of_file)
-            if image is None:
-                image = decode(path, **self._settings)
-            return image, of_file or _digest(path)
-        except BadImage as error:
-            return str(error), 0
-        except FileNotFoundError:
-            return "missing", 0
-        except (OSError, RuntimeError, ValueError) as error:
-            # RuntimeError: circular links, before Python 3.13. ValueError: an invalid file name.
-            return getattr(error, "strerror", None) or str(error), 0
-
-
-def _digest(path: Path) -> int:
-    with path.open("rb") as file:
-        return file_digest(file)
-
-
-class _Index(NamedTuple):
-    """The content of the .npz file, which describes the images.
-
-    Attributes:
-        facts: uint64 [N], hashes of the name and state of the source files, see `_Pictures.facts`.
-        digests: uint64 [N], hashes of the pixels; 0 if a picture is bad.
-        file_digests: uint64 [N], hashes of the files' content; 0 if a picture is bad.
-        reasons: why each bad picture is bad, in order of position.
-    """
-
-    facts: NDArray[np.uint64]
-    digests: NDArray[np.uint64]
-    file_digests: NDArray[np.uint64]
-    reasons: list[str]
-
-
-def _load_index(cache_path: Path, key: str) -> _Index | None:
-    """Return the index if it is intact and its key is `key`, else None."""
-    arrays = load_arrays(cache_path.with_suffix(".npz"))
-    try:
-        if arrays is None or str(arrays["key"]) != key:
-            return None
-        columns = (arrays["facts"], arrays["digests"], arrays["file_digests"])
-        index = _Index(*columns, json.loads(arrays["reasons"].tobytes()))
-        num_bad = np.count_nonzero(index.digests == 0)
-    except (ValueError, KeyError):
-        return None
-    are_columns = all(
-        column.dtype == np.uint64 and column.shape == (index.facts.size,) for column in columns
-    )
-    return index if are_columns and len(index.reasons) == num_bad else None
-
-
-class _Mapped(NamedTuple):
-    """The .npy file.
-
-    Attributes:
-        images: uint8 [N, S, S, C], memory-mapped.
-        status: identifies the file.
-        has_header: whether the file begins with the expected header.
-    """
-
-    images: NDArray[np.uint8]
-    status: os.stat_result
-    has_header: bool
-
-
-def _map(cache_path: Path, shape: tuple[int, ...]) -> _Mapped | None:
-    """Map the .npy file; return None if it is missing or its size does not fit this shape."""
-    header = _npy_header(shape)
-    try:
-        with open_regular(cache_path) as file:
-            status = os.fstat(file.fileno())
-            if status.st_size != len(header) + math.prod(shape):
-                return None
-            has_header = file.read(len(header)) == header
-            images: NDArray[np.uint8] = np.memmap(file, np.uint8, "r", len(header), shape)
-            return _Mapped(np.asarray(images), status, has_header)
-    except (OSError, ValueError):
-        return None
-
-
-def _npy_header(shape: tuple[int, ...]) -> bytes:
-    file = io.BytesIO()
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-    return file.getvalue()
-
-
-def _open(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> ImageCache | None:
+def _open(cache_path: Path, pictures: PictureFiles, facts: NDArray[np.uint64]) -> ImageCache | None:
     """Return the cache if it is intact and holds these pictures, else None."""
-    index = _load_index(cache_path, pictures.key)
+    index = load_index(cache_path, pictures.key)
     if index is None or not np.array_equal(index.facts, facts):
         return None
-    mapped = _map(cache_path, pictures.shape)
+    mapped = map_images(cache_path, pictures.shape)
     return _cache(cache_path, pictures, index, mapped) if mapped and mapped.has_header else None
 
 
-def _cache(cache_path: Path, pictures: _Pictures, index: _Index, mapped: _Mapped) -> ImageCache:
+def _cache(cache_path: Path, pictures: PictureFiles, index: Index, mapped: Mapped) -> ImageCache:
     restore = _Restore(pictures, cache_path, mapped.status, index.digests)
     bad = dict(zip(np.flatnonzero(index.digests == 0).tolist(), index.reasons, strict=True))
     return ImageCache(
@@ -299,7 +124,7 @@ class _Restore:
 
     def __init__(
         self,
-        pictures: _Pictures,
+        pictures: PictureFiles,
         cache_path: Path,
         status: os.stat_result,
         digests: NDArray[np.uint64],
@@ -322,13 +147,14 @@ class _Restore:
         if isinstance(image, str) or digest(image.data) != self._digests[row]:
             found = image if isinstance(image, str) else "another picture"
             raise UserError(
-                f"{path}: {found}, and its copy in {self._cache_path} is damaged; accepted: the "
-                "picture that was there when the program started, or a new start"
+                f"{path}: {found}, and its copy in {self._cache_path} is damaged; accepted: "
+                "the picture as it was when the program started; to use the new files, start the "
+                "program again"
             )
         if not self._has_warned:
             self._has_warned = True
             logger.warning(
-                "warning: %s: damaged; %s, and whatever else is, is decoded again",
+                "warning: %s: damaged; decoding %s and any other damaged pictures again",
                 printable(str(self._cache_path)),
                 path,
             )
@@ -340,16 +166,18 @@ class _Restore:
         """Write an image to its place, unless another process has replaced the file."""
         with open(self._cache_path, "r+b", buffering=0) as file:
             if os.path.samestat(os.fstat(file.fileno()), self._status):
-                file.seek(len(_npy_header(self._pictures.shape)) + row * image.nbytes)
+                file.seek(len(npy_header(self._pictures.shape)) + row * image.nbytes)
                 file.write(image.tobytes())
 
 
-def _build_in_turn(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> ImageCache:
+def _build_in_turn(
+    cache_path: Path, pictures: PictureFiles, facts: NDArray[np.uint64]
+) -> ImageCache:
     """Build the cache, or wait for another process that is building it."""
 
     def say(holder: str) -> None:
         logger.warning(
-            "%s: being made by another run; waiting for %s", printable(str(cache_path)), holder
+            "%s: another run is building it; waiting for %s", printable(str(cache_path)), holder
         )
 
     cache_path.parent.mkdir(parents=True, exist_ok=True)
@@ -359,16 +187,16 @@ def _build_in_turn(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint
         index = _build(cache_path, pictures, facts)
         # If the file system has no locks, another machine may have replaced the file. The digests
         # will show that.
-        mapped = _map(cache_path, pictures.shape)
+        mapped = map_images(cache_path, pictures.shape)
     if mapped is None:
         raise UserError(
-            f"{cache_path}: changed while it was made; accepted: one machine at a time that makes "
-            "it, if the file system has no locks"
+            f"{cache_path}: changed while it was built; accepted: one machine at a time builds it, "
+            "if the file system has no locks"
         )
     return _cache(cache_path, pictures, index, mapped)
 
 
-def _build(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> _Index:
+def _build(cache_path: Path, pictures: PictureFiles, facts: NDArray[np.uint64]) -> Index:
     """Write every picture to the cache, in order; a bad picture becomes a black image."""
     if shutil.disk_usage(cache_path.parent).free < math.prod(pictures.shape):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -379,33 +207,27 @@ def _build(cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> 
     with bar, atomic_write(cache_path) as file, warnings.catch_warnings():
         # Pillow's warnings about odd files do not name the file; decoding continues.
         warnings.simplefilter("ignore")
-        file.write(_npy_header(pictures.shape))
+        file.write(npy_header(pictures.shape))
         for row, found in enumerate(_read_all(pictures, _Kept(cache_path, pictures, facts))):
             image, digests[row], file_digests[row] = found
             if isinstance(image, str):
                 reasons.append(image)
             file.write(blank if isinstance(image, str) else image.tobytes())
             bar.update()
-    arrays = {
-        "key": np.array(pictures.key),
-        "facts": facts,
-        "digests": digests,
-        "file_digests": file_digests,
-        "reasons": np.frombuffer(json.dumps(reasons).encode(), np.uint8),
-    }
-    save_arrays(cache_path.with_suffix(".npz"), arrays)
-    return _Index(facts, digests, file_digests, reasons)
+    index = Index(facts, digests, file_digests, reasons)
+    save_index(cache_path, pictures.key, index)
+    return index
 
 
 class _Kept:
     """The good pictures of an outdated cache, which a rebuild reuses."""
 
-    def __init__(self, cache_path: Path, pictures: _Pictures, facts: NDArray[np.uint64]) -> None:
+    def __init__(self, cache_path: Path, pictures: PictureFiles, facts: NDArray[np.uint64]) -> None:
         """Find the pictures of unchanged files, and index all by content; there may be none."""
         self._rows = np.full(len(facts), -1)
         self._row_of: dict[int, int] = {}
-        index = _load_index(cache_path, pictures.key)
-        mapped = index and _map(cache_path, (len(index.facts), *pictures.shape[1:]))
+        index = load_index(cache_path, pictures.key)
+        mapped = index and map_images(cache_path, (len(index.facts), *pictures.shape[1:]))
         if not index or not mapped:
             return
         self._images, self._index = mapped.images, index
@@ -439,7 +261,7 @@ class _Kept:
 
 
 def _read_all(
-    pictures: _Pictures, kept: _Kept
+    pictures: PictureFiles, kept: _Kept
 ) -> Iterator[tuple[NDArray[np.uint8] | str, int, int]]:
     """Yield each picture, uint8 [S, S, C], its digest and its file's digest.
 

@@ -47,7 +47,7 @@ def read_csv(folder: Path, path: Path) -> Listing:
                 line = next_line
                 continue
             if len(row) != columns["count"]:
-                raise UserError(f"{where}: {len(row)} fields; accepted: {columns['count']}")
+                raise UserError(f"{where}: found {len(row)} fields; accepted: {columns['count']}")
             fields = {key: row[columns[key]] for key in _KEYS if key in columns}
             name = _path_within(tops, _filled(fields["path"], "path", where))
             label = as_read(_filled(fields["label"], "label", where))
@@ -55,8 +55,8 @@ def read_csv(folder: Path, path: Path) -> Listing:
             first = lines.setdefault(name, line)
             if first != line:
                 raise UserError(
-                    f"{where}: path {_shown(fields['path'])} is on line {first} too; accepted: "
-                    "each file once"
+                    f"{where}: found path {_shown(fields['path'])}, which is also on line {first}; "
+                    "accepted: each file once"
                 )
             listing.add(name, label, _split(fields.get("split", "train"), where))
             given.append(fields["label"])
@@ -93,24 +93,24 @@ def _columns(header: list[str], path: Path, listing: Listing) -> dict[str, int]:
     names = [" ".join(name.split()).casefold() for name in header]
     for key in _KEYS:
         if names.count(key) > 1:
-            raise UserError(f"{path}: line 1: column {key} twice; accepted: each column once")
+            raise UserError(f"{path}: line 1: found column {key} twice; accepted: each column once")
     if not {"path", "label"} <= set(names):
         found = ",".join(header)
         raise UserError(
-            f"{path}: line 1: columns {_shown(found)}; accepted: path,label or path,label,split, "
-            "divided by commas"
+            f"{path}: line 1: found columns {_shown(found)}; accepted: path,label or "
+            "path,label,split, separated by commas"
         )
     if unknown := [
         _shown(name) for name in header if " ".join(name.split()).casefold() not in _KEYS
     ]:
-        listing.warnings.append(f"{path}: line 1: columns passed over: {listed(unknown)}")
+        listing.warnings.append(f"{path}: line 1: ignored columns: {listed(unknown)}")
     return {**{key: names.index(key) for key in _KEYS if key in names}, "count": len(names)}
 
 
 def _filled(value: str, key: str, where: str) -> str:
     """Return the value; raise UserError if it is blank or contains a NUL."""
     if not value.strip() or "\0" in value:
-        raise UserError(f"{where}: {key} {_shown(value)}; accepted: a {key}")
+        raise UserError(f"{where}: found {key} {_shown(value)}; accepted: a {key}")
     return value
 
 
@@ -118,7 +118,9 @@ def _split(value: str, where: str) -> str:
     """Return the split that a value names; raise UserError if it names none."""
     split = SPLIT_WORDS.get(value.strip().casefold())
     if split is None:
-        raise UserError(f"{where}: split {_shown(value)}; accepted: train or validation or test")
+        raise UserError(
+            f"{where}: found split {_shown(value)}; accepted: train, validation or test"
+        )
     return split
 
 

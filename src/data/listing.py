@@ -117,20 +117,20 @@ def warn_of_names(listing: Listing, source: Path, given: Sequence[str]) -> None:
     pairs = sorted(set(zip(given, listing.classes, strict=True)))
     num_spellings = Counter(read for _, read in pairs)
     changed = [
-        f"'{printable(found)}' as '{read}'"
+        f"'{printable(found)}' to '{read}'"
         # Another Unicode form looks the same, so it is reported only if both forms occur.
         if found != unicodedata.normalize("NFD", read)
-        else f"'{read}' in another Unicode form as the same"
+        else f"'{read}' from another Unicode form"
         for found, read in pairs
         if found != read
         and (num_spellings[read] > 1 or printable(unicodedata.normalize("NFC", found)) != read)
     ]
     if changed:
-        listing.warnings.append(f"{source}: names of classes are read as: {listed(changed)}")
+        listing.warnings.append(f"{source}: normalised class names: {listed(changed)}")
     if groups := nearly_equal(listing.classes):
         these = [" and ".join(f"'{shortened(name)}'" for name in group[:4]) for group in groups]
         listing.warnings.append(
-            f"{source}: classes of nearly equal names, each of its own: {listed(these)}"
+            f"{source}: nearly equal class names, kept as separate classes: {listed(these)}"
         )
 
 
@@ -146,8 +146,9 @@ def _split_folders(folder: Path, names: Sequence[str]) -> dict[str, str]:
         return {}
     first = next(iter(found))
     accepted = (
-        "accepted: one folder for train and perhaps one for validation and test each, or class "
-        "folders alone; a class of such a name needs another one, or a CSV file (image_csv)"
+        "accepted: only class folders, or only split folders (one for train, and optionally one "
+        "each for validation and test); if a class has such a name, rename its folder, or list the "
+        "pictures in a CSV file (image_csv)"
     )
     for name in names:
         if name not in found:
@@ -166,7 +167,7 @@ def _split_folders(folder: Path, names: Sequence[str]) -> dict[str, str]:
     if "train" not in by_split:
         raise UserError(
             f"{folder / printable(first)}: looks like the {found[first]} split, but there is no "
-            f"train split beside it; {accepted}"
+            f"train split; {accepted}"
         )
     return found
 
@@ -186,8 +187,8 @@ def _add_classes(
         _refuse_splits_of_a_class(here, name)
         if not as_read(name):
             raise UserError(
-                f"{here / ascii(name)}: a class folder without a name that can be read; accepted: "
-                "a name of letters, digits or signs"
+                f"{here / ascii(name)}: a class folder with an invisible name; accepted: a "
+                "name with letters, digits or symbols"
             )
         paths = list(_files(folder, os.path.join(within, name)))
         for path in paths:
@@ -196,7 +197,7 @@ def _add_classes(
         if not paths:
             empty.append(printable(name))
     if empty:
-        listing.warnings.append(f"{here}: class folders without a file: {listed(empty)}")
+        listing.warnings.append(f"{here}: empty class folders: {listed(empty)}")
     _warn_of_loose_files(listing, here, "class")
     return given
 
@@ -204,7 +205,7 @@ def _add_classes(
 def _warn_of_loose_files(listing: Listing, here: Path, kind: str) -> None:
     if loose := _visible_files(here):
         listing.warnings.append(
-            f"{here}: files in no {kind} folder are passed over: {listed(loose, 3)}"
+            f"{here}: ignored files outside the {kind} folders: {listed(loose, 3)}"
         )
 
 
@@ -217,7 +218,7 @@ def _refuse_splits_of_a_class(here: Path, name: str) -> None:
         inner = " and ".join(f"{printable(n)}/" for split, n in found.items() if split)
         raise UserError(
             f"{here / printable(name)}: found {inner} in a class folder; accepted: split folders "
-            f"with class folders in them, or image_dir with {printable(name)} at its end"
+            f"that contain class folders, or an image_dir that ends in {printable(name)}"
         )
 
 

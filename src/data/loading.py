@@ -1,6 +1,6 @@
 """Loads an experiment's dataset, and draws the splits that the dataset does not define."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -95,8 +95,8 @@ def load_data(
     held_out = find_classes(params.holdout_classes or (), train.class_names, params_path)
     if params.validation_by and "validation" in dataset.splits:
         raise UserError(
-            f'{params_path}: validation_by: found "{params.validation_by}"; accepted: nothing, for '
-            f"{dataset.source} has a validation split of its own"
+            f'{params_path}: validation_by: found "{params.validation_by}"; accepted: null, '
+            f"because {dataset.source} has its own validation split"
         )
     known = kept.of(dataset.splits) if kept else {}
     places, validation_by = _places(dataset, params, held_out, kept, known)
@@ -107,12 +107,6 @@ def load_data(
     )
     warnings = duplicate_warnings(data.splits, params.on_duplicates, dataset.source)
     return replace(data, warnings=(*dataset.warnings, *warnings))
-
-
-def load_splits(params: Params, data_dir: Path, names: Iterable[str] = SPLITS) -> dict[str, Split]:
-    """Load only the splits `names` of the dataset that `params` name; see `load_data`."""
-    splits = load_data(params, data_dir).splits
-    return {name: splits[name] for name in names}
 
 
 def _with_digests(dataset: Dataset) -> Dataset:
@@ -250,18 +244,18 @@ def _dealt(
 def _empty_split(dataset: Dataset, name: str, params: Params, *, was_kept: bool) -> UserError:
     if was_kept:
         return UserError(
-            f"{dataset.source}: no image is left of those in the {name} split since the training "
-            "began; accepted: the data that trained, or --overwrite to start afresh"
+            f"{dataset.source}: no image of the {name} split is left since training began; "
+            "accepted: the data used for training; to start over, use --overwrite"
         )
     if name == "validation" and params.validation_by == "class":
         return UserError(
             f'{dataset.source}: validation_by: found "class"; accepted: "image", or at least 4 '
-            "classes to train with, 3 of them of two examples or more"
+            "training classes, 3 of them with two or more examples"
         )
     key = "test_fraction" if name == "test" else "validation_fraction"
     return UserError(
-        f"{dataset.source}: split {name}: 0 of {len(dataset.splits['train'])} examples with "
-        f"{key} {getattr(params, key):.4g}; accepted: at least 1"
+        f"{dataset.source}: split {name}: found 0 examples ({key} {getattr(params, key):.4g} "
+        f"of {len(dataset.splits['train'])}); accepted: at least 1"
     )
 
 
@@ -271,14 +265,14 @@ def _origins(
     """Return where each split comes from; `known` is the entry "train" of that in `_places`."""
     origins = dict(dataset.origins)
     is_dealt = known is not None and bool((known < 0).any())
-    beside = ", but images of earlier runs, which stay where they were" if is_dealt else ""
+    beside = "; images of earlier runs keep their split" if is_dealt else ""
     if "test" not in origins:
         origins["test"] = (
-            f"{100 * params.test_fraction:.3g} % of train, drawn from every class{beside}"
+            f"{100 * params.test_fraction:.3g} % of train, stratified by class{beside}"
         )
     if "validation" not in origins:
-        drawn = {"image": "drawn from every class", "class": "whole classes"}[validation_by]
-        rest = "" if "test" in dataset.splits else "what is left of "
+        drawn = {"image": "stratified by class", "class": "whole classes"}[validation_by]
+        rest = "" if "test" in dataset.splits else "the rest of "
         origins["validation"] = (
             f"{100 * params.validation_fraction:.3g} % of {rest}train, {drawn}{beside}"
         )

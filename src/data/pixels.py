@@ -1,55 +1,20 @@
-"""Reads a picture's pixels as its file defines them: bit depth, white, black and transparency."""
+"""Reads a picture's pixels as 8 bits per channel, with the meaning that its file gives them."""
 
 import re
-import struct
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, ImagePalette, TiffImagePlugin
+from PIL import Image, ImageFile, ImageOps, ImagePalette
+
+from src.data.sample_format import WAY_OUT, BadImage, SampleFormat, sample_format, tiff_tags
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
 _DARK_8, _DARK_16 = 16, 16 << 8
 """One sixteenth of white. 16-bit samples that all stay below it likely have 12 bits or fewer."""
-
-_WAY_OUT = "save it with 8 bits a channel"
-
-# Grey TIFF formats that Pillow can unpack but does not list. If 0 is white (second field 0), the
-# samples are not inverted here; Pillow does the same for little-endian 16 bits.
-for _order, _white, _bits, _mode in (
-    (b"MM", 0, 16, ("I;16B", "I;16B")),
-    (b"MM", 1, 12, ("I;16", "I;12")),
-    (b"MM", 0, 12, ("I;16", "I;12")),
-    (b"II", 0, 12, ("I;16", "I;12")),
-):
-    TiffImagePlugin.OPEN_INFO.setdefault((_order, _white, (1,), 1, (_bits,), ()), _mode)
-
-
-class BadImage(Exception):
-    """The file is not a picture, or cannot be used; the message says why."""
-
-
-@dataclass(frozen=True)
-class _Said:
-    """What a file states about its samples. A pixel has one sample for each channel.
-
-    Attributes:
-        bits: the largest possible sample is 2^bits - 1.
-        used: the number of significant bits; by the specification, these are the upper bits.
-        is_full: whether samples are known to use the whole range.
-        white_is_zero: whether 0 is white instead of black.
-        transparent: the samples of the one transparent colour.
-    """
-
-    bits: int = 8
-    used: int | None = None
-    is_full: bool = True
-    white_is_zero: bool = False
-    transparent: tuple[int, ...] | None = None
 
 
 def read_pixels(
@@ -58,7 +23,7 @@ def read_pixels(
     reopen: Callable[[], ImageFile.ImageFile],
     mode: str,
 ) -> Image.Image:
-    """Read an opened picture's pixels as 8 bits a channel, with transparent areas white.
+    """Read an opened picture's pixels as 8 bits per channel, with transparent areas white.
 
     Args:
         picture: opened, not yet loaded.
@@ -73,28 +38,27 @@ def read_pixels(
         BadImage: the values for black and white are unknown, or the content would be invisible.
         Exception: of nearly any type, from Pillow, if the file is damaged.
     """
-    _refuse_small_version(picture)
+    stated = sample_format(picture, file)
     _mend_palette(picture)
-    said = _said(picture, file)
     picture.load()
     image: Image.Image = picture
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        image = _from_samples(_grey_samples(picture), "L", said)
+        image = _from_samples(_grey_samples(picture), "L", stated)
     elif picture.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
         # From 16 bits, Pillow keeps the upper 8; for PPM, it rounds.
-        darkest = _DARK_8 + 1 if said.used is None else 1 << max(0, said.used - said.bits + 8)
-        is_low = (said.bits == 16 or said.used) and _top(picture) < darkest
-        if said.bits == 16 and (is_low or said.transparent):
+        darkest = _DARK_8 + 1 if stated.used is None else 1 << max(0, stated.used - stated.bits + 8)
+        is_low = (stated.bits == 16 or stated.used) and _top(picture) < darkest
+        if stated.bits == 16 and (is_low or stated.transparent):
             samples = _all_16_bits(picture, reopen)
             if samples is not None:
-                image = _from_samples(samples, picture.mode, said)
-            elif not said.is_full:
+                image = _from_samples(samples, picture.mode, stated)
+            elif not stated.is_full:
                 raise BadImage(_too_dark((_top(picture) << 8) + 0xFF))
         elif is_low:
-            image = _from_samples(np.asarray(picture), picture.mode, said)
-    if image is picture and said.transparent and picture.mode == "L":
+            image = _from_samples(np.asarray(picture), picture.mode, stated)
+    if image is picture and stated.transparent and picture.mode == "L":
         # Pillow scales samples of 2 and 4 bits to 8, but not the transparent value.
-        picture.info["transparency"] = said.transparent[0] * 255 // ((1 << said.bits) - 1)
+        picture.info["transparency"] = stated.transparent[0] * 255 // ((1 << stated.bits) - 1)
     if picture.format == "PSD" and picture.mode == "1":  # here 1 is black
         image = ImageOps.invert(picture.convert("L"))
     if picture.format == "TGA" and image.mode == "RGBA" and _tga_has_no_alpha(file):
@@ -103,139 +67,20 @@ def read_pixels(
     return image if image.mode == mode else image.convert(mode)
 
 
-def _refuse_small_version(picture: ImageFile.ImageFile) -> None:
-    """Raise if a TIFF file's first picture is only a preview, as in raw camera files."""
-    tags = _tiff_tags(picture)
-    is_small = isinstance(kind := tags.get(254), int) and kind & 1
-    if 0xC612 in tags or (is_small and (330 in tags or getattr(picture, "is_animated", False))):
-        raise BadImage("a raw file of a camera; convert it to JPEG, PNG or TIFF")
-
-
 def _mend_palette(picture: ImageFile.ImageFile) -> None:
     """Read a TIFF's palette as 8 bits instead of 16 if all values fit, as libtiff does."""
-    colours = _tiff_tags(picture).get(320)
+    colours = tiff_tags(picture).get(320)
     if picture.mode in ("P", "PA") and isinstance(colours, tuple) and max(colours) < 256:
         picture.palette = ImagePalette.raw("RGB;L", bytes(colours))
-
-
-def _tiff_tags(picture: ImageFile.ImageFile) -> dict[int, Any]:
-    return dict(getattr(picture, "tag_v2", {}))
-
-
-def _said(picture: ImageFile.ImageFile, file: IO[bytes]) -> _Said:
-    """Return what the file states about the samples of an opened, not yet loaded picture."""
-    position = file.tell()
-    try:
-        if picture.format == "PNG":
-            return _png_said(file)
-        if picture.format == "JPEG2000":
-            return _jpeg_2000_said(file)
-    finally:
-        file.seek(position)
-    if tags := _tiff_tags(picture):
-        return _tiff_said(tags)
-    coding = [str(part) for tile in picture.tile for part in (tile[0], tile[3])]
-    if picture.format == "PPM":
-        # Pillow scales to 8 or 16 bits by the largest value that the file states, such as 4095.
-        is_full = not any("65535" in part or ";16" in part for part in coding)
-        return _Said(bits=8 if is_full and picture.mode != "I" else 16, is_full=is_full)
-    is_16 = "SGI16" in coding or picture.mode.startswith("I;16")
-    return _Said(bits=16, is_full=False) if is_16 else _Said()
-
-
-def _png_said(file: IO[bytes]) -> _Said:
-    """Read the chunks IHDR, sBIT and tRNS, which precede the pixels."""
-    chunks: dict[bytes, bytes] = {}
-    file.seek(8)
-    while len(start := file.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", start)
-        if kind in (b"IDAT", b"IEND"):
-            break
-        content = file.read(min(length, 1024))
-        chunks.setdefault(kind, content)
-        file.seek(length - len(content) + 4, 1)
-    bits, colour_type = chunks[b"IHDR"][8:10]
-    if colour_type == 3:  # a palette: its colours have 8 bits, and Pillow applies its tRNS
-        return _Said()
-    colours = 3 if colour_type & 2 else 1
-    used = max(chunks.get(b"sBIT", b"")[:colours], default=0)
-    clear = chunks.get(b"tRNS", b"")[: 2 * colours]
-    transparent = None
-    if len(clear) == 2 * colours and not colour_type & 4:
-        transparent = tuple(
-            value & (1 << bits) - 1 for value in struct.unpack(f">{colours}H", clear)
-        )
-    return _Said(
-        bits=bits,
-        used=used if 0 < used < bits else None,
-        is_full=bits < 16,
-        transparent=transparent,
-    )
-
-
-def _jpeg_2000_said(file: IO[bytes]) -> _Said:
-    """Read the bits of each component.
-
-    Pillow converts the samples to unsigned and shifts them to 8 or 16 bits.
-    """
-    file.seek(0)
-    head = file.read(12)
-    if head[4:8] == b"jP  ":  # a file of boxes; one of them holds the codestream
-        while head[4:8] != b"jp2c":
-            length = struct.unpack_from(">I", head)[0]
-            if length == 1:  # the length follows in 64 bits; only boxes up to 4 GB are supported
-                length = struct.unpack(">I", file.read(4))[0] - 4
-            elif length < 8:
-                raise BadImage("JPEG 2000 without pixels")
-            file.seek(length - 12, 1)
-            head = file.read(12)
-        file.seek(-4, 1)
-    else:
-        file.seek(0)
-    # The markers SOC and SIZ. In SIZ, 34 bytes precede the components, which have 3 bytes each.
-    head = file.read(1 << 16)
-    (num_components,) = struct.unpack_from(">H", head, 40)
-    bits = {(byte & 0x7F) + 1 for byte in head[42 : 42 + 3 * num_components : 3]}
-    if min(bits) < 8 or (max(bits) > 8 and num_components > 1):
-        # Pillow maps 4 bits to 0-240. It rounds 65535 up to 256, which overflows to 0 (black).
-        named = " and ".join(map(str, sorted(bits)))
-        raise BadImage(f"JPEG 2000 of {named} bits and {num_components} channels; {_WAY_OUT}")
-    return _Said(bits=16, is_full=max(bits) < 16) if max(bits) > 8 else _Said()
-
-
-def _tiff_said(tags: dict[int, Any]) -> _Said:
-    """Read BitsPerSample, PhotometricInterpretation, MaxSampleValue and SampleFormat."""
-
-    def first(tag: int, default: int) -> int:
-        value = tags.get(tag, default)
-        value = value[0] if isinstance(value, tuple) and value else value
-        return value if isinstance(value, int) else default
-
-    bits = first(258, 1)
-    if first(339, 1) == 2:
-        raise BadImage(f"pixels of {bits} bits with a sign, so that black is unknown; {_WAY_OUT}")
-    if first(284, 1) == 2 and bits == 16 and first(259, 1) == 1 and first(277, 1) > 1:
-        # Pillow reads each byte as a sample.
-        raise BadImage(f"16 bits a channel, each channel by itself and not packed; {_WAY_OUT}")
-    if first(262, 0) == 6 and first(259, 1) == 1 and tags.get(530, (2, 2)) != (1, 1):
-        raise BadImage(f"YCbCr with fewer samples of colour, not packed; {_WAY_OUT}, as RGB")
-    # 4095 means 12 bits. A value such as 3217 is only the largest sample of this picture.
-    largest = first(281, 0) + 1
-    is_named = bits == 16 and 1 << 8 < largest < 1 << 16 and largest & (largest - 1) == 0
-    return _Said(
-        bits=largest.bit_length() - 1 if is_named else bits,
-        is_full=bits < 16 or is_named,
-        white_is_zero=first(262, 0) == 0,
-    )
 
 
 def _grey_samples(picture: ImageFile.ImageFile) -> Samples:
     """Return uint16 [H, W] of a picture that Pillow loads as one channel of 16 or 32 bits."""
     # Pillow loads 16 bits as mode I;16, but from PPM as mode I, which has 32 bits.
     if picture.mode == "F" or (picture.mode == "I" and picture.format != "PPM"):
-        raise BadImage(f"pixels of 32 bits, so that black and white are unknown; {_WAY_OUT}")
+        raise BadImage(f"pixels of 32 bits, so black and white are unknown; {WAY_OUT}")
     if picture.format not in ("PNG", "PPM", "TIFF", "JPEG2000", "IM"):
-        raise BadImage(f"16 bits a pixel, whose black and white are unknown; {_WAY_OUT}")
+        raise BadImage(f"16 bits per pixel, with unknown black and white; {WAY_OUT}")
     return np.asarray(picture).clip(0, 0xFFFF).astype(np.uint16)
 
 
@@ -253,7 +98,7 @@ def _top(image: Image.Image) -> int:
 def _all_16_bits(
     picture: ImageFile.ImageFile, reopen: Callable[[], ImageFile.ImageFile]
 ) -> Samples | None:
-    """Return all 16 bits a channel, uint16 [H, W, C]; Pillow itself keeps only the upper 8.
+    """Return all 16 bits per channel, uint16 [H, W, C]; Pillow itself keeps only the upper 8.
 
     To get the lower 8 bits, the picture is read again with the opposite byte order. Returns None
     if that is not possible.
@@ -261,7 +106,7 @@ def _all_16_bits(
     lower = reopen()
     tile = lower.tile[0]
     args = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
-    if _tiff_tags(lower).get(284) == 2:  # separate channels: Pillow chooses the byte order
+    if tiff_tags(lower).get(284) == 2:  # separate channels: Pillow chooses the byte order
         return None
     if args[0] == "LA;16B":
         # Grey and alpha have two bytes each; read them as four channels of one byte.
@@ -309,43 +154,43 @@ def _bands(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
         yield top, min(top + num_rows, height)
 
 
-def _from_samples(samples: Samples, mode: str, said: _Said) -> Image.Image:
-    """Return a picture of 8 bits a channel, with alpha if the file states a transparent colour.
+def _from_samples(samples: Samples, mode: str, stated: SampleFormat) -> Image.Image:
+    """Return a picture of 8 bits per channel, with alpha if the file states a transparent colour.
 
     Args:
         samples: [H, W, C] or, if there is one channel, [H, W].
         mode: L, LA, RGB, RGBA or CMYK.
-        said: what the file states about these samples.
+        stated: what the file states about these samples.
 
     Raises:
         BadImage: the range of the samples is unknown, and the picture would become nearly black
             (nearly white if 0 is white).
     """
     samples = samples.reshape(*samples.shape[:2], -1)
-    bits = _bits_of(samples[..., : _num_colours(mode)], said)
+    bits = _bits_of(samples[..., : _num_colours(mode)], stated)
     pixels = _scaled(samples, bits)
-    if said.white_is_zero:
+    if stated.white_is_zero:
         pixels = 255 - pixels
     size = samples.shape[1::-1]
     image = Image.frombytes(mode, size, pixels.tobytes())
-    if said.transparent:
-        is_clear = (samples == np.asarray(said.transparent, samples.dtype)).all(axis=-1)
+    if stated.transparent:
+        is_clear = (samples == np.asarray(stated.transparent, samples.dtype)).all(axis=-1)
         image.putalpha(Image.fromarray(np.where(is_clear, 0, 255).astype(np.uint8)))
     return image
 
 
-def _bits_of(colours: Samples, said: _Said) -> int:
+def _bits_of(colours: Samples, stated: SampleFormat) -> int:
     """Return the bit depth of the samples, given what the file states and their values."""
     top = int(colours.max())
-    if said.used:
-        is_low = top < 1 << said.used and not _is_upper(colours, said.used, said.bits)
-        return said.used if is_low else said.bits
-    if said.is_full:
-        return said.bits if top < 1 << said.bits else 16
+    if stated.used:
+        is_low = top < 1 << stated.used and not _is_upper(colours, stated.used, stated.bits)
+        return stated.used if is_low else stated.bits
+    if stated.is_full:
+        return stated.bits if top < 1 << stated.bits else 16
     # A dark 8-bit picture that was scaled to 16 bits by 256 or 257 is accepted.
     if colours.min() < top < _DARK_16 and not _is_upper(colours, 8, 16):
         raise BadImage(_too_dark(top))
-    return said.bits
+    return stated.bits
 
 
 def _is_upper(samples: Samples, used: int, bits: int) -> bool:
@@ -362,8 +207,8 @@ def _is_upper(samples: Samples, used: int, bits: int) -> bool:
 
 def _too_dark(top: int) -> str:
     return (
-        f"16 bits a channel, of which only values below {_power_above(top)} are used, so that the "
-        "picture would be nearly black; save it with 8 bits a channel, or scaled to 0 to 65535"
+        f"16 bits per channel, but only values below {_power_above(top)} are used, so the picture "
+        f"would be nearly black; {WAY_OUT}, or scale it to 0-65535"
     )
 
 
@@ -411,5 +256,5 @@ def _on_white(image: Image.Image) -> Image.Image:
         what = (
             "transparent everywhere" if extrema[3][1] < _DARK_8 else "white where not transparent"
         )
-        raise BadImage(f"{what}, so that it would be all white; save it without transparency")
+        raise BadImage(f"{what}, so it would be all white; save it without transparency")
     return ground

@@ -52,32 +52,17 @@ def fetch(remote: RemoteFile, folder: Path) -> Path:
     Raises:
         UserError: the file cannot be downloaded or stored, or a checksum differs.
     """
-    import pooch  # type: ignore[import-untyped]  # slow to import, and needed only here
-    from tqdm import tqdm  # type: ignore[import-untyped]
-
-    pooch.get_logger().setLevel(logging.WARNING)
     path = folder / remote.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (
-            tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as staging,
-            # disable=None: no bar if stderr is not a terminal
-            tqdm(total=remote.size, unit="B", unit_scale=True, leave=False, disable=None) as bar,
-        ):
-            downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16)
-            staged = Path(
-                pooch.retrieve(
-                    remote.url,
-                    known_hash=f"md5:{remote.md5}",
-                    fname=remote.name,
-                    path=staging,
-                    downloader=downloader,
-                )
-            )
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as staging:
+            staged = _download(remote, staging)
             found, expected = _sha256(remote, staged)
             if found != expected:
-                unpacked = " once unpacked" if remote.content_sha256 else ""
-                raise UserError(f"{remote.url}: sha256 {found}{unpacked}; {expected} is accepted")
+                unpacked = " of the unpacked file" if remote.content_sha256 else ""
+                raise UserError(
+                    f"{remote.url}: found sha256 {found}{unpacked}; accepted: {expected}"
+                )
             # Copied, not renamed, because only the owner may read pooch's file.
             with atomic_write(path) as file:
                 file.write(staged.read_bytes())
@@ -86,13 +71,31 @@ def fetch(remote: RemoteFile, folder: Path) -> Path:
     except (OSError, ValueError) as error:  # OSError: network, disk; ValueError: pooch's checksum
         reason = " ".join(str(_root_cause(error)).split()).rstrip(".")
         raise UserError(
-            f"{remote.url}: not fetched to {folder}: {reason}; "
-            "once that is put right, the same command goes on from here"
+            f"{remote.url}: not downloaded to {folder}: {reason}; "
+            "fix this and run the same command again"
         ) from error
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()  # fails unless it is empty
     return path
+
+
+def _download(remote: RemoteFile, staging: str) -> Path:
+    """Download a file into the folder `staging`, with a progress bar; its MD5 is verified."""
+    import pooch  # type: ignore[import-untyped]  # slow to import, and needed only here
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    pooch.get_logger().setLevel(logging.WARNING)
+    # disable=None: no bar if stderr is not a terminal
+    with tqdm(total=remote.size, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+        path = pooch.retrieve(
+            remote.url,
+            known_hash=f"md5:{remote.md5}",
+            fname=remote.name,
+            path=staging,
+            downloader=pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16),
+        )
+    return Path(path)
 
 
 def is_present(remote: RemoteFile, folder: Path) -> bool:

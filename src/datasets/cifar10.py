@@ -141,9 +141,9 @@ def _read(
             return folder / ARCHIVE, _read_archive(folder / ARCHIVE, names)
     megabytes = round(REMOTE_FILES[0].size / 1e6)
     raise UserError(
-        f"{', '.join(map(str, folders))}: {ARCHIVE} missing, and {', '.join(names)}; either is "
-        f"accepted; `python -m src.download cifar10 --data_dir {data_dir}` fetches the archive "
-        f"({megabytes} MB)"
+        f"{', '.join(map(str, folders))}: found neither {ARCHIVE} nor all of {', '.join(names)}; "
+        f"accepted: either; `python -m src.download cifar10 --data_dir {data_dir}` downloads the "
+        f"archive ({megabytes} MB)"
     )
 
 
@@ -170,8 +170,8 @@ def _read_archive(path: Path, names: Sequence[str]) -> list[bytes]:
                 if name not in names:
                     continue
                 if not member.isfile() or member.issparse() or name in contents:
-                    fault = "there twice" if name in contents else "not a regular file"
-                    raise UserError(f"{path}: {name}: {fault}; one file is accepted")
+                    fault = "found twice" if name in contents else "not a regular file"
+                    raise UserError(f"{path}: {name}: {fault}; accepted: one regular file")
                 _check_size(path / name, member.size)
                 content = archive.extractfile(member)
                 contents[name] = content.read() if content else b""
@@ -182,10 +182,12 @@ def _read_archive(path: Path, names: Sequence[str]) -> list[bytes]:
     except _DAMAGED as error:
         reason = printable(f"{error}" or type(error).__name__)
         raise UserError(
-            f"{path}: damaged archive ({reason:.100}); {ARCHIVE} as it is published is accepted"
+            f"{path}: damaged archive ({reason:.100}); accepted: {ARCHIVE} as published"
         ) from error
     if missing := [name for name in names if name not in contents]:
-        raise UserError(f"{path}: {', '.join(missing)} missing; {ARCHIVE} has {', '.join(names)}")
+        raise UserError(
+            f"{path}: missing: {', '.join(missing)}; accepted: an archive with {', '.join(names)}"
+        )
     return [contents[name] for name in names]
 
 
@@ -194,8 +196,8 @@ def _check_size(path: Path, size: int) -> None:
     if size != expected:
         fault = "truncated" if size < expected else "trailing bytes"
         raise UserError(
-            f"{path}: byte {min(size, expected)}: {fault}: {size} bytes; {expected} are accepted, "
-            f"{IMAGES_PER_FILE} images of {RECORD_SIZE}"
+            f"{path}: byte {min(size, expected)}: {fault}: found {size} bytes; accepted: "
+            f"{expected}, {IMAGES_PER_FILE} images of {RECORD_SIZE}"
         )
 
 
@@ -207,8 +209,8 @@ def _parse(path: Path, content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.in
     wrong = np.flatnonzero(labels >= len(CLASS_NAMES))
     if len(wrong):
         raise UserError(
-            f"{path}: byte {wrong[0] * RECORD_SIZE}: image {wrong[0]} has label "
-            f"{labels[wrong[0]]}; 0 to {len(CLASS_NAMES) - 1} are accepted"
+            f"{path}: byte {wrong[0] * RECORD_SIZE}: image {wrong[0]}: found label "
+            f"{labels[wrong[0]]}; accepted: 0 to {len(CLASS_NAMES) - 1}"
         )
     images = records[:, 1:].reshape(-1, *IMAGE_SHAPE).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), labels.astype(np.int32)

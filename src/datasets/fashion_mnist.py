@@ -75,6 +75,6 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     return load_mnist_layout(
         [*dataset_folders("fashion_mnist", data_dir), DEBIAN_FOLDER],
         class_names=CLASS_NAMES,
-        advice=f"`python -m src.download fashion_mnist --data_dir {data_dir}` fetches them "
-        f"({megabytes} MB), the Debian package dataset-fashion-mnist has them too",
+        advice=f"`python -m src.download fashion_mnist --data_dir {data_dir}` downloads "
+        f"them ({megabytes} MB); the Debian package dataset-fashion-mnist also has them",
     )

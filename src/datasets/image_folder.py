@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from src.data.class_names import in_order, listed
+from src.data.class_names import in_order, shortened
 from src.data.image_cache import ImageCache, cached_images
 from src.data.image_csv import read_csv
 from src.data.images import MappedImages
@@ -63,33 +63,46 @@ def load(data_dir: Path, params: "Params") -> Dataset:
         resize=params.image_resize,
     )
     warnings = [*listing.warnings, *_bad_pictures(folder, listing, cache, params.on_bad_image)]
+    splits = _splits(source, listing, cache, params)
+    return Dataset(source, splits, listing.origins, tuple(warnings))
+
+
+def _splits(
+    source: Path, listing: Listing, cache: ImageCache, params: "Params"
+) -> dict[str, Split]:
+    """Return the splits that the listing defines, without bad pictures.
+
+    Raises:
+        UserError: see `load`.
+    """
     good = np.setdiff1d(np.arange(len(listing.paths)), list(cache.bad))
     classes = [listing.classes[row] for row in good]
     class_names = in_order(classes)
     if len(class_names) < 2:
-        bad = f", and {len(cache.bad)} bad ones" if cache.bad else ""
+        number = f"{len(good)} picture{'s' * (len(good) != 1)}"
+        bad = f" (and {len(cache.bad)} bad)" if cache.bad else ""
+        found = f" in 1 class ({shortened(class_names[0])})" if class_names else ""
         error = (
-            f"{source}: {len(good)} pictures{bad} of {len(class_names)} classes "
-            f"({listed(class_names) or 'none'}); accepted: at least 2 classes, each a folder of "
-            f"pictures or a label of the CSV file{_hint(listing.paths, params)}"
+            f"{source}: found {number}{bad}{found}; accepted: at least 2 classes, each "
+            f"a folder of pictures or a label of the CSV file{_hint(listing.paths, params)}"
         )
         raise UserError("\n".join([*listing.warnings, error]))  # a warning may name the cause
     if "train" not in listing.origins:
         raise UserError(
-            f"{source}: no picture is of the train split; accepted: a column split that says "
-            '"train" of at least 2 classes'
+            f"{source}: found no picture of the train split; accepted: a column split that says "
+            '"train" for pictures of at least 2 classes'
         )
     label_of = {name: label for label, name in enumerate(class_names)}
     labels = np.array([label_of[name] for name in classes], np.int32)
     paths = np.array(listing.paths, object)
-    of_split = np.array(listing.splits)[good]
+    split_of = np.array(listing.splits)[good]
     splits = {}
     for name in (name for name in SPLITS if name in listing.origins):
-        chosen = of_split == name
+        chosen = split_of == name
         if not chosen.any():
             raise UserError(
-                f"{source}: the {name} split is there ({listing.origins[name]}), but has no "
-                "picture that can be used; accepted: at least one picture, or no such split"
+                f"{source}: found a {name} split ({listing.origins[name]}) without a usable "
+                "picture; accepted: at least one usable picture, or no such split"
             )
         rows = good[chosen]
         splits[name] = Split(
@@ -100,7 +113,7 @@ def load(data_dir: Path, params: "Params") -> Dataset:
             cache.digests[rows],
             cache.file_digests[rows],
         )
-    return Dataset(source, splits, listing.origins, tuple(warnings))
+    return splits
 
 
 def _hint(paths: Sequence[str], params: "Params") -> str:
@@ -140,8 +153,8 @@ def _bad_pictures(
     count = f"{len(cache.bad)} of {len(listing.paths)} pictures"
     if on_bad_image == "error":
         lines.append(
-            f'{folder}: {count} are bad; accepted: good ones, or "on_bad_image": "skip" to leave '
-            "the bad ones out"
+            f"{folder}: {count} are bad; accepted: no bad pictures; fix or remove them, or set "
+            '"on_bad_image": "skip" to leave them out'
         )
         raise UserError("\n".join(lines))
     return [f"{folder}: {count} skipped", *lines]

@@ -36,7 +36,7 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     return load_mnist_layout(
         dataset_folders("mnist", data_dir),
         class_names=CLASS_NAMES,
-        advice="MNIST ships with the repository: `git checkout data/mnist` brings it back",
+        advice="MNIST is part of the repository: `git checkout data/mnist` restores it",
     )
 
 
@@ -81,8 +81,8 @@ def load_mnist_layout(
     if splits["train"].images.shape[1:] != splits["test"].images.shape[1:]:
         height, width = splits["train"].images.shape[1:3]
         raise UserError(
-            f"{images_path}: images of {images.shape[1]} x {images.shape[2]} pixels; accepted: "
-            f"{height} x {width}, as those to train with"
+            f"{images_path}: found images of {images.shape[1]} x {images.shape[2]} pixels; "
+            f"accepted: {height} x {width}, the size of the training images"
         )
     return Dataset(images_path.parent, splits, origins)
 
@@ -100,8 +100,8 @@ def _find_pair(folders: Sequence[Path], prefix: str, advice: str) -> tuple[Path,
         }
     what = f"{' and '.join(sorted(missing))} missing" if missing else "no folder has both files"
     raise UserError(
-        f"{', '.join(map(str, folders))}: {what}; images and labels in one folder are accepted, "
-        f"raw or as .gz; {advice}"
+        f"{', '.join(map(str, folders))}: {what}; accepted: images and labels in one folder, raw "
+        f"or as .gz; {advice}"
     )
 
 
@@ -123,16 +123,16 @@ def _read_pair(
     for path, array, axes in ((images_path, images, "N x H x W"), (labels_path, labels, "N")):
         if array.ndim != len(axes.split(" x ")):
             sizes = " x ".join(map(str, array.shape))
-            raise UserError(f"{path}: sizes {sizes}; {axes} is accepted")
+            raise UserError(f"{path}: found sizes {sizes}; accepted: {axes}")
     if len(images) != len(labels):
         raise UserError(
-            f"{labels_path}: {len(labels)} labels; {len(images)} are needed, one for each image "
-            f"of {images_path}"
+            f"{labels_path}: found {len(labels)} labels; accepted: {len(images)}, one for each "
+            f"image of {images_path}"
         )
     unknown = np.flatnonzero(labels >= num_classes)
     if len(unknown):
         raise UserError(
-            f"{labels_path}: label {unknown[0]}: {labels[unknown[0]]}; "
-            f"0 to {num_classes - 1} are accepted"
+            f"{labels_path}: label {unknown[0]}: found {labels[unknown[0]]}; accepted: 0 to "
+            f"{num_classes - 1}"
         )
     return images, labels.astype(np.int32)

@@ -1,1 +1,1 @@
-"""Drawing tools shared by the pictures in `src/figures`: style, scatter plots, pages, GIFs."""
+"""Drawing tools shared by the figures in `src/figures`: style, scatter plots, pages, GIFs."""

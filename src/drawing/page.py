@@ -1,10 +1,10 @@
-"""Writes one HTML page with all pictures of an experiment: self-contained, no scripts, offline."""
+"""Writes one HTML page with all figures of an experiment: self-contained, no scripts, offline."""
 
 import base64
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from src.registry import FIGURES
 from src.system.atomic import atomic_write
 
 if TYPE_CHECKING:
-    from src.figures import FigureData, Picture
+    from src.figures import CaptionedFigure, FigureData
 
 _STYLE = """\
 :root { color-scheme: light dark; --ink: #1c1c1c; --faint: #6b6b6b; --ground: #fff; --line: #ddd; }
@@ -44,18 +44,22 @@ summary { cursor: pointer; margin: 0.7rem 0; }
 _LEADING = ("map_at_r_within", "recall_at_1_within", "recall_at_1", "loss", "fraction_positive")
 """These metrics come first in the table."""
 
-_NOTHING_TO_CONFUSE = """No two of the images are of one class, so that there are no distances of
-positives, confusions, mistakes or triplets to be shown."""
+_NO_POSITIVES = """No two images share a class. Therefore there are no positive pairs, confusions,
+mistakes or triplets to show."""
 
-# Titles and captions of the two animations: of a running training, and of the checkpoints.
-_LIVE = (
-    "The training as a film",
-    "A picture after each evaluation, always of the same test images, in one frame.",
-)
-_EVOLUTION = (
-    "The checkpoints, one after the other",
-    "t-SNE by each checkpoint that is kept, each begun from the one before, in one frame.",
-)
+
+class _Section(NamedTuple):
+    """A part of the page.
+
+    Attributes:
+        name: identifies it in links.
+        title: plain text.
+        lines: HTML.
+    """
+
+    name: str
+    title: str
+    lines: Sequence[str]
 
 
 def animations(directory: Path) -> list[Path]:
@@ -64,52 +68,40 @@ def animations(directory: Path) -> list[Path]:
     return [path for path in (directory / "evolution.gif", *live) if path.is_file()]
 
 
-def page(directory: Path, data: "FigureData", pictures: Mapping[str, "Picture"]) -> Path:
-    """Write `index.html`, which embeds the pictures' SVG files from the same directory.
+def page(directory: Path, data: "FigureData", figures: Mapping[str, "CaptionedFigure"]) -> Path:
+    """Write `index.html`, which embeds the figures' SVG files from the same directory.
 
     Args:
-        directory: contains `NAME.svg` for each picture, and the animations, if any.
-        data: the data of the pictures.
-        pictures: by name, in the order of the page.
+        directory: contains `NAME.svg` for each figure, and the animations, if any.
+        data: the data of the figures.
+        figures: by name, in the order of the page.
 
     Returns:
         The path of the page.
     """
-    title = f"{data.experiment}: {data.split_name} split"
-    of_all = "" if data.num_examples == len(data.split) else f" of {data.num_examples}"
-    moving = [
-        (path, *(_LIVE if path.parent.name == "live" else _EVOLUTION))
-        for path in animations(directory)
+    sections = [
+        *(_figure(directory / f"{name}.svg", name, figure) for name, figure in figures.items()),
+        *(_animation(path) for path in animations(directory)),
+        *([_metrics(data.metrics)] if data.metrics else []),
+        _classes(data),
+        _params(data.params),
     ]
-    links = [(name, picture.title) for name, picture in pictures.items()]
-    links += [(f"film-{path.stem}", title) for path, title, _ in moving]
-    links += [("metrics", "Metrics")] if data.metrics else []
-    links += [("classes", "Classes"), ("params", "Params")]
     parts = [
         "<!DOCTYPE html>",
         '<html lang="en">',
         '<head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(title)}</title>",
+        f"<title>{escape(f'{data.experiment}: {data.split_name} split')}</title>",
         f"<style>\n{_STYLE}</style></head>",
         "<body>",
-        f"<header><h1>{escape(data.experiment)}</h1>",
-        f'<p class="faint">{len(data.split)}{of_all} images of the {escape(data.split_name)} split '
-        f"of {escape(data.params.dataset)}, embedded by the checkpoint of step {data.step}</p>"
-        + ("" if data.is_answerable.any() else f"<p>{_NOTHING_TO_CONFUSE}</p>"),
-        "</header>",
+        *_header(data),
         "<nav><ul>",
-        *(f'<li><a href="#{name}">{escape(text)}</a></li>' for name, text in links),
+        *(f'<li><a href="#{name}">{escape(title)}</a></li>' for name, title, _ in sections),
         "</ul></nav>",
         "<main>",
     ]
-    for name, picture in pictures.items():
-        image = _data_uri(directory / f"{name}.svg", "image/svg+xml")
-        parts += _figure(name, picture.title, image, picture.alt, picture.caption)
-    for path, title, caption in moving:
-        image = _data_uri(path, "image/gif")
-        parts += _figure(f"film-{path.stem}", title, image, f"An animation: {caption}", caption)
-    parts += [*_metrics(data.metrics), *_classes(data), *_params(data.params)]
+    for name, title, lines in sections:
+        parts += [f'<section id="{name}"><h2>{escape(title)}</h2>', *lines, "</section>"]
     parts += ["</main>", "</body>", "</html>", ""]
     target = directory / "index.html"
     with atomic_write(target) as file:
@@ -122,11 +114,41 @@ def escape(text: str) -> str:
     return html.escape(printable(text))
 
 
-def _figure(name: str, title: str, image: str, alt: str, caption: str) -> list[str]:
+def _header(data: "FigureData") -> list[str]:
+    of_all = "" if data.num_examples == len(data.split) else f" of {data.num_examples}"
     return [
-        f'<section id="{name}"><h2>{escape(title)}</h2>',
-        f'<figure><img src="{image}" alt="{escape(alt)}">',
-        f"<figcaption>{escape(caption)}</figcaption></figure></section>",
+        f"<header><h1>{escape(data.experiment)}</h1>",
+        f'<p class="faint">{len(data.split)}{of_all} images of the {escape(data.split_name)} split '
+        f"of {escape(data.params.dataset)}, embedded by the checkpoint of step {data.step}</p>",
+        *([] if data.is_answerable.any() else [f"<p>{_NO_POSITIVES}</p>"]),
+        "</header>",
+    ]
+
+
+def _figure(path: Path, name: str, drawn: "CaptionedFigure") -> _Section:
+    uri = _data_uri(path, "image/svg+xml")
+    return _Section(name, drawn.title, _image(uri, drawn.alt, drawn.caption))
+
+
+def _animation(path: Path) -> _Section:
+    """Return the section of an animation: of the running training, or of the checkpoints."""
+    if path.parent.name == "live":
+        title = f"Animation of the training: {path.stem}"
+        caption = "One frame after each evaluation, always of the same test images."
+    else:
+        title = "Animation of the checkpoints"
+        caption = (
+            "The t-SNE layout of each checkpoint that was kept, all at the same scale. Each layout "
+            "starts from the one before."
+        )
+    lines = _image(_data_uri(path, "image/gif"), f"An animation. {caption}", caption)
+    return _Section(f"animation-{path.stem}", title, lines)
+
+
+def _image(uri: str, alt: str, caption: str) -> list[str]:
+    return [
+        f'<figure><img src="{uri}" alt="{escape(alt)}">',
+        f"<figcaption>{escape(caption)}</figcaption></figure>",
     ]
 
 
@@ -135,17 +157,14 @@ def _data_uri(path: Path, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _metrics(metrics: Mapping[str, Mapping[str, float | None]]) -> list[str]:
+def _metrics(metrics: Mapping[str, Mapping[str, float | None]]) -> _Section:
     """Return the table of metrics, one column per split."""
-    if not metrics:
-        return []
     known = list(dict.fromkeys(name for of_split in metrics.values() for name in of_split))
     names = [name for name in _LEADING if name in known]
     names += [name for name in known if name not in names]
-    return [
-        '<section id="metrics"><h2>Metrics</h2>',
-        '<p class="faint">Of metrics.json; with <code>_within</code> a split by itself, without it '
-        "against the training split.</p>",
+    lines = [
+        '<p class="faint">From metrics.json. If a name ends in <code>_within</code>, neighbours '
+        "come from the same split, otherwise from the training split.</p>",
         '<div class="wide"><table>',
         "<tr><th>metric</th>"
         + "".join(f'<th class="number">{escape(split)}</th>' for split in metrics)
@@ -156,8 +175,9 @@ def _metrics(metrics: Mapping[str, Mapping[str, float | None]]) -> list[str]:
             + "</tr>"
             for name in names
         ),
-        "</table></div></section>",
+        "</table></div>",
     ]
+    return _Section("metrics", "Metrics", lines)
 
 
 def _number(value: object) -> str:
@@ -165,8 +185,8 @@ def _number(value: object) -> str:
     return escape(format_number(value)) if isinstance(value, int | float) else "-"
 
 
-def _classes(data: "FigureData") -> list[str]:
-    """Return the table of classes with their full names; pictures may shorten names."""
+def _classes(data: "FigureData") -> _Section:
+    """Return the table of classes with their full names; figures may shorten names."""
     names = data.split.class_names
     numbers = np.bincount(data.split.labels, minlength=len(names))
     rows = [
@@ -174,28 +194,28 @@ def _classes(data: "FigureData") -> list[str]:
         f'<td class="number">{numbers[label]}</td></tr>'
         for label, name in enumerate(names)
     ]
-    return [
-        '<section id="classes"><h2>Classes</h2>',
-        f"<details><summary>All {len(names)}, and how many images of each are shown</summary>",
+    lines = [
+        f"<details><summary>All {len(names)} classes and their numbers of images shown</summary>",
         '<div class="wide"><table>',
         '<tr><th class="number">label</th><th>name</th><th class="number">images</th></tr>',
         *rows,
-        "</table></div></details></section>",
+        "</table></div></details>",
     ]
+    return _Section("classes", "Classes", lines)
 
 
-def _params(params: Params) -> list[str]:
+def _params(params: Params) -> _Section:
     """Return two tables of params: changed from the defaults, and (folded) at their defaults."""
     values, defaults = params.model_dump(), Params().model_dump()
     chosen = [key for key in values if values[key] != defaults[key]]
-    return [
-        '<section id="params"><h2>Params</h2>',
-        '<p class="faint">Those that trained, where they are not the defaults.</p>',
+    lines = [
+        '<p class="faint">The params of the training that differ from the defaults.</p>',
         *_values(values, chosen),
-        "<details><summary>The others, at their defaults</summary>",
+        "<details><summary>All other params, at their defaults</summary>",
         *_values(values, [key for key in values if key not in chosen]),
-        "</details></section>",
+        "</details>",
     ]
+    return _Section("params", "Params", lines)
 
 
 def _values(values: Mapping[str, object], keys: Sequence[str]) -> list[str]:

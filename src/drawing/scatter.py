@@ -14,7 +14,8 @@ from PIL import Image
 from src.data.images import Images
 from src.drawing.style import INK, class_colors, display_names, figure_image, new_figure, style
 from src.drawing.thumbnails import compose, tinted, without_overlap
-from src.figures import LAYOUT_TITLES, FigureData, Picture
+from src.embeddings.layouts import TITLES
+from src.figures import CaptionedFigure, FigureData
 
 # Side of a thumbnail in inches, and their maximum number, so that they do not hide the map.
 _THUMBNAIL_SIDE = 0.27
@@ -123,20 +124,20 @@ def scatter_frame(
         return figure_image(figure)
 
 
-def layout_picture(data: FigureData, name: str, reading: str) -> Picture | None:
+def layout_figure(data: FigureData, name: str, reading: str) -> CaptionedFigure | None:
     """Return the scatter plot of a layout with thumbnails.
 
     Args:
         data: of the experiment.
         name: of the layout.
-        reading: part of the caption: how to interpret such a layout.
+        reading: the part of the caption that says how to interpret such a layout.
 
     Returns:
-        The picture; None if there is no such layout.
+        The figure; None if there is no such layout.
     """
     if name not in data.layouts:
         return None
-    title = f"{LAYOUT_TITLES[name]} of the embeddings"
+    title = f"{TITLES[name]} of the embeddings"
     figure = new_figure(9, 9.3)
     axes = figure.add_subplot()
     axes.set_title(f"{title}, {data.split_name} split")
@@ -148,17 +149,19 @@ def layout_picture(data: FigureData, name: str, reading: str) -> Picture | None:
         images=data.split.images,
     )
     num_classes = len(np.unique(data.split.labels))
-    named = "Each class is named"
+    named = "Each class name stands"
     if num_classes > _MAX_NAMES:
-        named = f"The {_MAX_NAMES} largest of the {num_classes} classes are named, each"
-    return Picture(
+        named = (
+            f"Only the {_MAX_NAMES} largest of the {num_classes} classes are named. A name stands"
+        )
+    return CaptionedFigure(
         figure,
         title,
-        f"{len(data.split)} images of the {data.split_name} split, a point each in the colour of "
-        f"its class, and the images themselves where they have room. {named} at its middle. "
-        f"{reading} Points in the colour of another class are what the network confuses.",
-        f"A map of {len(data.split)} points of {num_classes} classes, in the colours of their "
-        "classes.",
+        f"{len(data.split)} images of the {data.split_name} split. Each point is an image, in the "
+        "colour of its class. Thumbnails are drawn if there is room. "
+        f"{named} at the point nearest to the middle of its class. {reading} A point among points "
+        "of another colour is an image that the network may confuse with that class.",
+        f"A scatter plot of {len(data.split)} points of {num_classes} classes, coloured by class.",
     )
 
 

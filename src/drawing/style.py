@@ -1,4 +1,4 @@
-"""Defines the look of all pictures and saves them as reproducible PNG and SVG files.
+"""Defines the look of all figures and saves them as reproducible PNG and SVG files.
 
 Figures are plain matplotlib `Figure` objects. Pyplot is not imported because it keeps every figure
 in global state.
@@ -116,7 +116,7 @@ def class_colors(num_classes: int) -> NDArray[np.float64]:
     """Return a colour for each class, float64 [C, 3] in 0 to 1.
 
     Everyone can distinguish the first ten. The next ten are lighter versions of them, then come
-    darker ones; after 30 the sequence repeats. Nobody can distinguish thirty colours, so pictures
+    darker ones; after 30 the sequence repeats. Nobody can distinguish thirty colours, so figures
     with many classes must also show names.
     """
     ten = np.array([colors.to_rgb(color) for color in _TEN_COLORS])
@@ -128,7 +128,7 @@ def display_names(class_names: Sequence[str], max_length: int = 24) -> list[str]
     """Return the names in drawable form: one line, limited length, only available characters.
 
     A name becomes `#` and its label if it is blank or if the installed fonts lack a character.
-    Otherwise the picture would show empty boxes. The HTML page lists the original names.
+    Otherwise the figure would show empty boxes. The HTML page lists the original names.
     """
     names = []
     for label, name in enumerate(class_names):
@@ -161,7 +161,7 @@ def _can_be_drawn(line: str) -> bool:
 def figure_image(figure: Figure) -> Image.Image:
     """Return the figure as an RGB image."""
     canvas = FigureCanvasAgg(figure)
-    with _no_word_of_glyphs():
+    with _no_warning_of_glyphs():
         canvas.draw()  # type: ignore[no-untyped-call]
         pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
     return Image.fromarray(pixels).convert("RGB")
@@ -179,7 +179,7 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
         ("svg", {"Date": None, "Creator": None}),
     ):
         content = io.BytesIO()
-        with _no_word_of_glyphs():
+        with _no_warning_of_glyphs():
             figure.savefig(content, format=ending, metadata=metadata)
         paths.append(path.with_name(f"{path.name}.{ending}"))
         with atomic_write(paths[-1]) as file:
@@ -204,7 +204,7 @@ def _glyphs() -> frozenset[int]:
 
 
 @contextmanager
-def _no_word_of_glyphs() -> Iterator[None]:
+def _no_warning_of_glyphs() -> Iterator[None]:
     """Suppress matplotlib's warning of a missing glyph; it repeats for each character drawn."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph .* missing from")

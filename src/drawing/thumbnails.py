@@ -35,16 +35,16 @@ def tinted(images: NDArray[np.uint8], colors: NDArray[np.float64], side: int) ->
     frame = max(1, round(_FRAME * side))
     for tile, image, color in zip(tiles, images, np.rint(255 * colors), strict=True):
         pixels = image[:, :, 0] if num_channels == 1 else image
-        picture = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+        resized = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
         place = tile[top : top + size[1], left : left + size[0]]
         if ground is None:
             place[:, :, :3] = color
             place[:, :, 3] = 255
-            inner = picture[frame:-frame, frame:-frame]
+            inner = resized[frame:-frame, frame:-frame]
             place[frame:-frame, frame:-frame, :3] = inner.reshape(*inner.shape[:2], -1)
         else:
             place[:, :, :3] = color
-            place[:, :, 3] = np.abs(picture.astype(np.int16) - ground)
+            place[:, :, 3] = np.abs(resized.astype(np.int16) - ground)
     return tiles
 
 

@@ -1,4 +1,4 @@
-"""Aligns one layout with another, so that consecutive pictures do not rotate or flip."""
+"""Aligns one layout with another, so that consecutive figures do not rotate or flip."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from src.embeddings.search import k_nearest_neighbors
 from src.system.progress import phase, progress_bar
 
+TITLES = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}
+"""Display names of the layouts."""
+
 PERPLEXITY = 30
 """t-SNE's perplexity: roughly the number of neighbours of each point.
 
@@ -148,24 +151,29 @@ def tsne(
             n_jobs=num_threads,
             random_state=seed,
         )
-        every = 10
-
-        def advance(*_: object) -> None:
-            bar.update(every)
-
-        for iterations, exaggeration, momentum in (
-            (EXAGGERATED_ITERATIONS, EXAGGERATION, 0.5),
-            (ITERATIONS, 1, 0.8),
-        ):
-            layout.optimize(
-                iterations,
-                exaggeration=exaggeration,
-                momentum=momentum,
-                inplace=True,
-                callbacks=advance,
-                callbacks_every_iters=every,
-            )
+        _optimize(layout, bar)
     return np.asarray(layout, np.float32)
+
+
+def _optimize(layout: Any, bar: Any) -> None:
+    """Move the points of a `TSNEEmbedding`, first with exaggeration; advance the progress bar."""
+    every = 10
+
+    def advance(*_: object) -> None:  # a callback that returns True would end the optimization
+        bar.update(every)
+
+    for iterations, exaggeration, momentum in (
+        (EXAGGERATED_ITERATIONS, EXAGGERATION, 0.5),
+        (ITERATIONS, 1, 0.8),
+    ):
+        layout.optimize(
+            iterations,
+            exaggeration=exaggeration,
+            momentum=momentum,
+            inplace=True,
+            callbacks=advance,
+            callbacks_every_iters=every,
+        )
 
 
 def _affinities(embeddings: NDArray[np.float32], seed: int, num_threads: int) -> Any:

@@ -69,32 +69,53 @@ def metrics_within(split: Embedded) -> tuple[Metrics, Ranking]:
 
 
 def metrics_against_gallery(
-    split: Embedded, gallery: Embedded, within: Ranking | None = None
+    split: Embedded, gallery: Embedded
 ) -> tuple[Metrics, dict[str, NDArray[np.int64]]]:
-    """Compute the metrics of a split against a gallery.
+    """Compute the metrics of a split against a gallery that does not contain it.
 
     The queries are all examples of the split, or a sample of them.
 
     Args:
         split: the queries.
-        gallery: the examples to search. If it is the same object as `split`, each query is excluded
-            from its own gallery.
-        within: the ranking of `metrics_within`, reused if `gallery` is `split`.
+        gallery: the examples to search. For the gallery itself, see `metrics_of_gallery`.
 
     Returns:
         The metrics of `src.params.metric_names.AGAINST_GALLERY` and GALLERY_COUNTS. Then the
         confusions of `knn` and `class_mean`, in the format of `confusions`. Both exclude queries
-        whose class has no other example in the gallery.
+        whose class is not in the gallery.
     """
-    is_gallery = split is gallery
     asking = query_indices(split.labels)
-    if within is None:  # `within` holds all queries
-        asking = asking[_can_be_answered(split.labels[asking], gallery.labels, is_gallery)]
+    asking = asking[np.isin(split.labels[asking], gallery.labels)]
     embeddings, labels = split.embeddings[asking], split.labels[asking]
-    own = asking if is_gallery else None
     with phase(f"neighbours of {len(labels)} images among {len(gallery.labels)}"):
-        ranking = within or rank_gallery(embeddings, labels, *gallery, own=own)
-        by_mean = nearest_class_means(embeddings, labels, *gallery, own=own)
+        ranking = rank_gallery(embeddings, labels, *gallery)
+        by_mean = nearest_class_means(embeddings, labels, *gallery)
+    return _classified(labels, ranking, by_mean)
+
+
+def metrics_of_gallery(
+    gallery: Embedded, within: Ranking
+) -> tuple[Metrics, dict[str, NDArray[np.int64]]]:
+    """Compute the metrics of a gallery against itself; each query is excluded from its gallery.
+
+    Args:
+        gallery: the examples.
+        within: the ranking of `metrics_within` for the same examples.
+
+    Returns:
+        As `metrics_against_gallery`. The class means also exclude the query.
+    """
+    asking = query_indices(gallery.labels)
+    labels = gallery.labels[asking]
+    with phase(f"class means of {len(gallery.labels)} images"):
+        by_mean = nearest_class_means(gallery.embeddings[asking], labels, *gallery, own=asking)
+    return _classified(labels, within, by_mean)
+
+
+def _classified(
+    labels: NDArray[np.int32], ranking: Ranking, by_mean: NDArray[np.int32]
+) -> tuple[Metrics, dict[str, NDArray[np.int64]]]:
+    """Return the metrics of a ranking and of the nearest class means, and their confusions."""
     metrics = {
         **_retrieval(ranking, labels),
         "class_mean_accuracy": ranking.mean_over_answerable(by_mean == labels),
@@ -104,14 +125,6 @@ def metrics_against_gallery(
         name: confusions(labels[is_judged], predicted[is_judged])
         for name, predicted in (("knn", ranking.voted_label), ("class_mean", by_mean))
     }
-
-
-def _can_be_answered(
-    labels: NDArray[np.int32], gallery_labels: NDArray[np.int32], is_in_gallery: bool
-) -> NDArray[np.bool_]:
-    """Return, bool [N], whether the gallery has another example of each label, [N]."""
-    classes, counts = np.unique(gallery_labels, return_counts=True)
-    return np.isin(labels, classes[counts > is_in_gallery])
 
 
 def confusions(

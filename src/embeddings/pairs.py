@@ -1,5 +1,6 @@
 """Scans all pairs of a split in one pass: distance histograms, nearest and farthest pairs."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -64,10 +65,10 @@ def scan_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int32], dista
     negative_counts = np.zeros(_FINE_BINS, np.int64)
     extremes = np.full((4, size), -1, np.intp)
 
-    starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+    bounds = [*np.flatnonzero(np.diff(labels[order], prepend=-1)).tolist(), size]  # of classes
     blocks = [
         (first, start, end)
-        for start, end in zip(starts, np.append(starts, size)[1:], strict=True)
+        for start, end in pairwise(bounds)
         for first in range(start, end, BLOCK_SIZE)
     ]
     # With many classes the matrix products are small: BLAS threads would mostly wait.
@@ -83,29 +84,56 @@ def scan_pairs(embeddings: NDArray[np.float32], labels: NDArray[np.int32], dista
             positive_counts -= np.bincount(to_self, minlength=_FINE_BINS)
             for others in (bins[:, :start], bins[:, end:]):
                 negative_counts += np.bincount(others.ravel(), minlength=_FINE_BINS)
-            if end - start > 1:
-                positives = distances[:, start:end]
-                extremes[1, rows] = start + positives.argmax(axis=1)
-                # If all positives are at distance 0, argmax may return the anchor itself.
-                itself = extremes[1, rows] == rows
-                positives[np.arange(len(rows)), rows - start] = np.inf
-                extremes[0, rows] = start + positives.argmin(axis=1)
-                extremes[1, rows[itself]] = extremes[0, rows[itself]]
-            if end - start < size:
-                distances[:, start:end] = np.inf
-                extremes[2, rows] = distances.argmin(axis=1)
-                distances[:, start:end] = -np.inf
-                extremes[3, rows] = distances.argmax(axis=1)
+            extremes[:, rows] = _extremes(distances, rows, start, end)
             bar.update(len(rows))
 
     found = np.full((4, size), -1, np.intp)
     found[:, order] = np.where(extremes < 0, -1, order[extremes])
+    return Pairs(*_merged(positive_counts, negative_counts, bins_per_unit), *found)
+
+
+def _extremes(
+    distances: NDArray[np.float64], rows: NDArray[np.intp], start: int, end: int
+) -> NDArray[np.intp]:
+    """Return the nearest and farthest positives and negatives of anchors of one class.
+
+    Args:
+        distances: float64 [r, N], to all examples, sorted by class; overwritten.
+        rows: int [r], the positions of the anchors.
+        start: the first position of the class.
+        end: the position after its last.
+
+    Returns:
+        int [4, r]: nearest and farthest positive, nearest and farthest negative; -1 if there is
+        none.
+    """
+    found = np.full((4, len(rows)), -1, np.intp)
+    if end - start > 1:
+        positives = distances[:, start:end]
+        found[1] = start + positives.argmax(axis=1)
+        # If all positives are at distance 0, argmax may return the anchor itself.
+        itself = found[1] == rows
+        positives[np.arange(len(rows)), rows - start] = np.inf
+        found[0] = start + positives.argmin(axis=1)
+        found[1, itself] = found[0, itself]
+    if end - start < distances.shape[1]:
+        distances[:, start:end] = np.inf
+        found[2] = distances.argmin(axis=1)
+        distances[:, start:end] = -np.inf
+        found[3] = distances.argmax(axis=1)
+    return found
+
+
+def _merged(
+    positive_counts: NDArray[np.int64], negative_counts: NDArray[np.int64], bins_per_unit: float
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Merge adjacent fine bins; return the edges and both counts of at most _MAX_BINS bins."""
     num_used = int(np.flatnonzero(positive_counts + negative_counts).max(initial=0)) + 1
     together = -(-num_used // _MAX_BINS)
     first_bins = np.arange(0, num_used, together)
     edges = np.arange(len(first_bins) + 1) * together / bins_per_unit
-    positive_counts, negative_counts = (
+    positive, negative = (
         np.add.reduceat(counts[:num_used], first_bins)
         for counts in (positive_counts, negative_counts)
     )
-    return Pairs(edges, positive_counts, negative_counts, *found)
+    return edges, positive, negative

@@ -46,7 +46,7 @@ class Ranking(NamedTuple):
     pairs: PairCounts | None
 
     @classmethod
-    def empty(cls, num_positives: NDArray[np.intp], count_pairs: bool) -> "Ranking":
+    def empty(cls, num_positives: NDArray[np.intp], *, count_pairs: bool) -> "Ranking":
         """Return the results of queries against an empty gallery."""
         size = len(num_positives)
         return cls(
@@ -111,7 +111,7 @@ def rank_gallery(
         gallery, gallery_labels, own = queries, query_labels, np.arange(len(queries))
     classes, gallery_classes, query_classes = _places_of_classes(gallery_labels, query_labels)
     num_positives = np.append(np.bincount(gallery_classes), 0)[query_classes]
-    found = Ranking.empty(num_positives - (own is not None), count_pairs)
+    found = Ranking.empty(num_positives - (own is not None), count_pairs=count_pairs)
 
     def rank(rows: NDArray[np.intp], distances: NDArray[np.float32]) -> None:
         if found.pairs is not None:

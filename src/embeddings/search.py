@@ -180,13 +180,36 @@ def comparable(
     Returns:
         float64 [Q, D] and [G, D].
     """
+    centred = _centred(queries, gallery)
+    scale = 2.0 ** -_exponent(*centred)
+    return centred[0] * scale, centred[1] * scale
+
+
+def scale_exponent(queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> int:
+    """Return E, such that a squared distance in the scale of `comparable` is real / 4^E.
+
+    Args:
+        queries: float32 [Q, D].
+        gallery: float32 [G, D], G > 0.
+    """
+    return _exponent(*_centred(queries, gallery))
+
+
+def _centred(
+    queries: NDArray[np.float32], gallery: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return both in float64, less the gallery's mean, with finite numbers only."""
     origin = np.nan_to_num(gallery).mean(axis=0, dtype=np.float64)
-    queries64, gallery64 = (
-        np.nan_to_num(x).astype(np.float64) - origin for x in (queries, gallery)
+    return (
+        np.nan_to_num(queries).astype(np.float64) - origin,
+        np.nan_to_num(gallery).astype(np.float64) - origin,
     )
-    longest = max(float(np.linalg.norm(x, axis=1).max(initial=0)) for x in (queries64, gallery64))
-    scale = 2.0 ** -np.frexp(longest)[1]
-    return queries64 * scale, gallery64 * scale
+
+
+def _exponent(*centred: NDArray[np.float64]) -> int:
+    """Return the smallest E such that every vector is shorter than 2^E."""
+    longest = max(float(np.linalg.norm(x, axis=1).max(initial=0)) for x in centred)
+    return int(np.frexp(longest)[1])
 
 
 def nearest_columns(distances: NDArray[np.float32], count: int) -> NDArray[np.intp]:

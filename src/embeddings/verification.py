@@ -62,6 +62,21 @@ class PairCounts:
             self._all += of_all
             self._positive += of_positive
 
+    @staticmethod
+    def upper_edge(bin_index: int) -> float:
+        """Return the largest squared distance that the bin holds, in the scale of `add`."""
+        bits = np.array(((bin_index + _LOWEST + 1) << _DROPPED_BITS) - 1, np.int32)
+        return float(bits.view(np.float32))
+
+    @staticmethod
+    def bin_of(squared: float) -> int:
+        """Return the index of the bin of a squared distance, in the scale of `add`.
+
+        It is the first bin for all smaller distances and the last one for all larger distances.
+        """
+        bits = np.array(min(squared, PairCounts.upper_edge(_NUM_BINS - 1)), np.float32)
+        return max(int(bits.view(np.int32) >> _DROPPED_BITS) - _LOWEST, 0)
+
     def roc(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return FAR and TAR at every threshold, ascending from (0, 0) to (1, 1)."""
         used = self._all[:-1] > 0

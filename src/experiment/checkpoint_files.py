@@ -5,6 +5,7 @@ removes what its paths name, and they may lead anywhere. In a run's own file, ea
 name of a checkpoint beside it.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -122,6 +123,20 @@ def has_files(model_dir: Path) -> bool:
 def files_of(checkpoint: Path) -> list[Path]:
     """Return the files of a checkpoint, given its path without file endings."""
     return list(checkpoint.parent.glob(f"{checkpoint.name}.*"))
+
+
+def digest_of(checkpoint: Path) -> str:
+    """Return the SHA-256 of a checkpoint's values, in hexadecimal, given its path as `files_of`.
+
+    Two runs that end with the same values have the same digest.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(files_of(checkpoint)):
+        if ".data-" in path.name:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()
 
 
 def index_of(checkpoint: Path) -> Path:

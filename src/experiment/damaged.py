@@ -25,6 +25,6 @@ def set_aside(path: Path) -> Path:
     except OSError as error:
         raise UserError(
             f"{path}: damaged, and cannot be moved to {damaged} ({error.strerror}); accepted: "
-            "nothing of this name (remove it)"
+            "an intact file, or nothing; to continue, remove it"
         ) from None
     return damaged

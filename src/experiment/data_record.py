@@ -125,7 +125,7 @@ def changes(before: DataRecord, now: DataRecord) -> str:
         if names := [printable(name) for name in some if name not in known]:
             words.append(f"classes {what}: {listed(names)}")
     if not words and (np.diff(old) < 0).any():
-        words.append("the same in another order")
+        words.append("the same examples in another order")
     return ", ".join(words)
 
 
@@ -216,19 +216,19 @@ def load_recorded(
     record = record_of(data)
     if before is None:
         no_record = (
-            f"{experiment.data_record_path}: not found, so whether the data have changed since the "
-            "training began is not known; train.py writes it when it goes on"
+            f"{experiment.data_record_path}: not found, so it is unknown whether the data have "
+            "changed since training began; train.py writes it when training resumes"
         )
         return Loaded(data, record, "", () if begins else (no_record,))
     if not (found := changes(before, record)):
         return Loaded(data, record, "", ())
-    what = f"{experiment.model_dir}: the data have changed since the training began: {found}"
+    what = f"{experiment.model_dir}: the data have changed since training began: {found}"
     if not keeps_splits:
         raise UserError(
-            f"{what}; accepted: the data that trained, --keep_splits to go on with images of "
-            "before where they were, or --overwrite to start afresh"
+            f"{what}; accepted: the data used for training; to resume with known images in their "
+            "splits, use --keep_splits; to start over, use --overwrite"
         )
-    return Loaded(data, record, found, (f"{what}; those of before stay where they were",))
+    return Loaded(data, record, found, (f"{what}; known images keep their splits",))
 
 
 def save_record(path: Path, record: DataRecord) -> None:
@@ -269,8 +269,8 @@ def read_record(path: Path) -> DataRecord | None:
             return _record({name: np.asarray(file[name]) for name in file.files})
     except _DAMAGED:
         raise UserError(
-            f"{path}: damaged; accepted: the file that train.py writes (without it, a change of "
-            "the data since the training began is not noticed: remove it if there was none)"
+            f"{path}: damaged; accepted: the file that train.py wrote; if the data have not "
+            "changed since training began, remove it"
         ) from None
 
 

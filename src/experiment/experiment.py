@@ -6,6 +6,8 @@ Committed: `params.json`. Written by `train.py`: `trained_params.json`, `trained
 lists all names.
 """
 
+# Long: one class knows every file of an experiment, and most of its methods have a few lines.
+
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -60,8 +62,8 @@ class Experiment:
         path = str(self.model_dir)
         if _NOT_IN_PATH.search(path):
             raise UserError(
-                f"{path!r}: has a character that TensorFlow or a console cannot take; accepted: a "
-                "path in UTF-8 without [ ] * ? \\ and control characters"
+                f"{path!r}: found a character that TensorFlow or a terminal cannot handle; "
+                "accepted: a path in UTF-8 without [ ] * ? \\ and control characters"
             )
         try:
             is_file = self.model_dir.is_file()
@@ -70,7 +72,7 @@ class Experiment:
                 f"{path}: {error.strerror}; accepted: a directory with a params.json"
             ) from None
         if is_file:
-            raise UserError(f"{path}: a file; accepted: a directory with a params.json")
+            raise UserError(f"{path}: found a file; accepted: a directory with a params.json")
 
     @property
     def params_path(self) -> Path:
@@ -136,18 +138,23 @@ class Experiment:
         return self.model_dir / "projector" / split
 
     def figures_dir(self, split: str) -> Path:
-        """The folder for the pictures of a split; those of `test` are in `figures` itself."""
+        """The folder for the figures of a split; those of `test` are in `figures` itself."""
         return self.model_dir / "figures" / ("" if split == "test" else split)
 
     @property
     def live_dir(self) -> Path:
-        """The folder for the pictures of a running training."""
+        """The folder for the figures of a running training."""
         return self.model_dir / "figures" / "live"
 
     @property
     def parquet_path(self) -> Path:
         """The points for other viewers."""
         return self.model_dir / "projector" / "points.parquet"
+
+    @property
+    def gallery_path(self) -> Path:
+        """The gallery of known classes, which `gallery.py` writes. A new training keeps it."""
+        return self.model_dir / "gallery.sqlite"
 
     @property
     def cache_dir(self) -> Path:
@@ -198,7 +205,7 @@ class Experiment:
         return self._read(
             self.best_dir / "best.json",
             state_files.parse_best,
-            "remove the folder, and the best of the checkpoints to come is kept",
+            "to continue, remove the folder; the best later checkpoint is kept in a new one",
         )
 
     def save_best(self, best: Best) -> None:
@@ -221,7 +228,7 @@ class Experiment:
         return self._read(
             self.metrics_path,
             state_files.parse_metrics,
-            "run it again, and it sets this one aside and writes it anew",
+            "run it again: it moves this file to the folder damaged and writes a new one",
         )
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
@@ -257,7 +264,7 @@ class Experiment:
             raise
         except ValueError:
             raise UserError(
-                f"{path}: damaged; accepted: the file that train.py writes ({remedy})"
+                f"{path}: damaged; accepted: the file that train.py wrote; {remedy}"
             ) from None
 
     def overwrite(self, keep: tuple[str, ...] = ()) -> list[str]:
@@ -289,8 +296,8 @@ class Experiment:
         lines = []
         if not self.is_discarded and best_path.exists():
             lines = [
-                f"{self.model_dir}: no checkpoint is left of the earlier training; its best "
-                "checkpoint, metrics and pictures are removed"
+                f"{self.model_dir}: the earlier training has no checkpoint left; its best "
+                "checkpoint, metrics and figures are removed"
             ]
         return lines + self.overwrite(keep=("damaged",))
 
@@ -306,8 +313,8 @@ class Experiment:
         """
         found = []
         for read, path, consequence in (
-            (self.metrics, self.metrics_path, "it is written anew in the end"),
-            (self.best, self.best_dir, "the best from now on is kept"),
+            (self.metrics, self.metrics_path, "train.py writes a new one at the end"),
+            (self.best, self.best_dir, "the best later checkpoint is kept"),
         ):
             try:
                 read()
@@ -323,19 +330,20 @@ class Experiment:
             UserError: the checkpoints have other params; the message names the keys and both
                 values.
         """
-        if self.latest_step() is None:
+        if not self.has_checkpoints():
             return
         if not self.trained_params_path.exists():
             raise UserError(
-                f"{self.model_dir}: found checkpoints without trained_params.json, so not of "
-                "this program; accepted: a directory without checkpoints, or --overwrite"
+                f"{self.model_dir}: found checkpoints without trained_params.json, so they "
+                "may be of another program; accepted: a directory without checkpoints; to remove "
+                "these, use --overwrite"
             )
         try:
             trained = load_params(self.trained_params_path)
         except UserError as error:
             raise UserError(
-                f"{error}; where params.json is as it was when the training began, a copy of that; "
-                "or --overwrite"
+                f"{error}; if params.json has not changed since training began, copy it to this "
+                "file; to start over, use --overwrite"
             ) from None
         if keys := params.differences(trained):
             changes = ", ".join(
@@ -346,8 +354,8 @@ class Experiment:
             if len(keys) > 5:
                 changes += f" and {len(keys) - 5} more keys"
             raise UserError(
-                f"{self.params_path}: changed since the training began: {changes}; accepted: "
-                "the params that trained, another directory, or --overwrite to start afresh"
+                f"{self.params_path}: changed since training began: {changes}; accepted: the "
+                "params of that training, or another directory; to start over, use --overwrite"
             )
 
     def is_finished(self, params: Params) -> bool:
@@ -391,6 +399,21 @@ class Experiment:
         splits = (self.metrics() or {}).get("splits", {})
         return {name: metrics for name, metrics in splits.items() if "global_step" in metrics}
 
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return the shape of the images that the experiment was trained with, (H, W, C).
+
+        Raises:
+            UserError: the training has not finished.
+        """
+        metrics = self.metrics() or {}
+        if "image_shape" not in metrics:
+            raise UserError(
+                f"{self.metrics_path}: no image_shape; accepted: an experiment whose training has "
+                f"finished with this version (python train.py --model_dir {self.model_dir})"
+            )
+        height, width, num_channels = metrics["image_shape"]
+        return height, width, num_channels
+
     def trained_params(self) -> Params:
         """Return the params of the checkpoints.
 
@@ -399,7 +422,7 @@ class Experiment:
         """
         if self.latest_step() is None or not self.trained_params_path.exists():
             raise UserError(
-                f"{self.model_dir}: no checkpoint found; accepted: an experiment that is trained "
-                f"(python train.py --model_dir {self.model_dir})"
+                f"{self.model_dir}: no checkpoint found; accepted: a trained experiment; to train "
+                f"it: python train.py --model_dir {self.model_dir}"
             )
         return load_params(self.trained_params_path)

@@ -43,24 +43,24 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
     image_size = "{} x {}".format(*train.images.shape[1:3])
     if params.image_size and image_size != f"{params.image_size} x {params.image_size}":
         raise UserError(
-            f"{path}: image_size: found {params.image_size}; accepted: that of {params.dataset}, "
-            f"{image_size}, or no image_size"
+            f"{path}: image_size: found {params.image_size}; accepted: {image_size}, the "
+            f"image size of {params.dataset}, or no image_size"
         )
     turned = [pose for pose in params.extra_classes if changes_shape(pose)]
     if turned and train.images.shape[1] != train.images.shape[2]:
         kept = " or ".join(f"'{pose}'" for pose in POSES if not changes_shape(pose))
         raise UserError(
             f'{path}: extra_classes: found "{turned[0]}", for images of {image_size} pixels; '
-            f"accepted: {kept}, for those that are not square"
+            f"accepted: {kept}, because the images are not square"
         )
     num_labels = len(train.class_names)
     if params.num_labels and num_labels != params.num_labels:
         raise UserError(
-            f"{path}: num_labels: found {params.num_labels}; accepted: that of {params.dataset}, "
-            f"{num_labels}, or no num_labels"
+            f"{path}: num_labels: found {params.num_labels}; accepted: {num_labels}, the "
+            f"number of classes of {params.dataset}, or no num_labels"
         )
     return [
-        f"{path}: {key}: found {size}, but the data has {len(split)}, which is used"
+        f"{path}: {key}: found {size}, but the data have {len(split)}; {len(split)} is used"
         for key, size, split in (
             ("train_size", params.train_size, train),
             ("eval_size", params.eval_size, test),
@@ -86,22 +86,22 @@ def check_training(params: Params, splits: Mapping[str, Split], path: Path) -> l
     counts = np.unique(splits["train"].labels, return_counts=True)[1]
     if len(counts) < 2 or counts.max() < 2:
         raise UserError(
-            f"{params.dataset}: the train split has {len(counts)} classes, the largest of "
-            f"{counts.max(initial=0)} examples; accepted: two classes or more, one of them of two "
-            "examples or more"
+            f"{params.dataset}: the train split has {len(counts)} classes, the largest with "
+            f"{counts.max(initial=0)} examples; accepted: at least two classes, one of them with "
+            "at least two examples"
         )
     train = with_extra_classes(splits["train"], params)
     counts = np.unique(train.labels, return_counts=True)[1]
     lines = []
     if params.classes_per_batch and params.classes_per_batch > len(counts):
         lines.append(
-            f"classes_per_batch: found {params.classes_per_batch}, but {len(counts)} classes are "
-            "trained on, which are used"
+            f"classes_per_batch: found {params.classes_per_batch}, but the train split has "
+            f"{len(counts)} classes; all are used"
         )
     if params.examples_per_class and (fewer := int((counts < params.examples_per_class).sum())):
         lines.append(
             f"examples_per_class: found {params.examples_per_class}, but {fewer} of {len(counts)} "
-            f"classes have fewer images ({counts.min()} at the least): they give all that they have"
+            f"classes have fewer images (at least {counts.min()}): all of them are used"
         )
     lines += _of_batches(params, train)
     lines += _of_validation(params, splits["validation"])
@@ -122,12 +122,12 @@ def describe(data: Data, splits: Mapping[str, Split], params: Params) -> list[st
     first, last = (shortened(class_names[label]) for label in (present[0], present[-1]))
     lines = [
         f"{len(counts)} classes, {first} to {last}; "
-        f"images a class: {counts.min()} to {counts.max()}, median {np.median(counts):.4g}",
+        f"images per class: {counts.min()} to {counts.max()}, median {np.median(counts):.4g}",
         "; ".join(f"{name}: {origin}" for name, origin in data.origins.items()),
     ]
     if UNSEEN in splits:
         unseen = [class_names[label] for label in np.unique(splits[UNSEEN].labels)]
-        lines.append(f"{UNSEEN}: all images of the classes held out, {listed(unseen, 10)}")
+        lines.append(f"{UNSEEN}: all images of the held-out classes, {listed(unseen, 10)}")
     of_split = {name: np.unique(split.labels) for name, split in splits.items() if name != UNSEEN}
     for name, found in of_split.items():
         if others := len(np.setdiff1d(found, of_split["train"])):
@@ -135,7 +135,7 @@ def describe(data: Data, splits: Mapping[str, Split], params: Params) -> list[st
     steps = training_batches(with_extra_classes(splits["train"], params), params).steps_per_epoch
     if steps <= _FEW_STEPS:
         epoch = "1 step" if steps == 1 else f"{steps} steps"
-        lines.append(f"{epoch} an epoch, {steps * params.num_epochs} in all")
+        lines.append(f"{epoch} per epoch, {steps * params.num_epochs} in total")
     return lines
 
 
@@ -146,8 +146,8 @@ def _of_batches(params: Params, train: Split) -> list[str]:
     if not without:
         return []
     line = (
-        f"{without} of {batches.steps_per_epoch} steps of an epoch have no triplet, and teach "
-        "nothing"
+        f"{without} of {batches.steps_per_epoch} steps of an epoch have no triplet, so nothing is "
+        "learned in them"
     )
     if without <= _MANY_WITHOUT_TRIPLET * batches.steps_per_epoch:
         return [line]
@@ -159,8 +159,8 @@ def _of_batches(params: Params, train: Split) -> list[str]:
     if params.is_offline or share > _MANY_WITHOUT_TRIPLET:  # P x K batches have the same problem
         return [f"{line}: most classes have a single image"]
     return [
-        f'{line}; "classes_per_batch": {num_classes} with "examples_per_class": {per_class} makes '
-        "batches that have some"
+        f'{line}; "classes_per_batch": {num_classes} with "examples_per_class": {per_class} gives '
+        "batches with triplets"
     ]
 
 
@@ -174,10 +174,10 @@ def _of_validation(params: Params, validation: Split) -> list[str]:
         return []
     what = "no two images of one class" if not has_positive else "a single class"
     cure = (
-        'a larger validation_fraction, or more images a class; or "validation_by": "class", with 4 '
-        "classes or more"
+        'a larger validation_fraction, more images per class, or "validation_by": "class" with at '
+        "least 4 classes"
     )
     return [
-        f"best_metric: {metric} is not defined on validation, which has {what}: the latest "
-        f"checkpoint counts as the best, and patience ends nothing; what helps: {cure}"
+        f"best_metric: {metric} is undefined on the validation split, which has {what}; the latest "
+        f"checkpoint is kept as the best, and patience has no effect; to change this: {cure}"
     ]

@@ -70,7 +70,10 @@ def discard(model_dir: Path, keep: Collection[str] = ()) -> list[str]:
         except OSError as error:
             raise disk_error(model_dir, error.errno, needed=0) from None
         if discarding.is_symlink() or not discarding.is_dir():
-            raise UserError(f"{discarding}: no folder; accepted: nothing of this name (remove it)")
+            raise UserError(
+                f"{discarding}: not a folder; accepted: nothing of this name; to continue, "
+                "remove it"
+            )
         with _named(discarding):
             folder = tempfile.mkdtemp(dir=discarding)
         for path in entries:
@@ -108,8 +111,8 @@ def _check_kind(path: Path, wanted: int) -> None:
     if found != wanted:
         name = "a folder" if wanted == stat.S_IFDIR else "a regular file"
         raise UserError(
-            f"{printable(str(path))}: {KINDS.get(found, 'of an unknown kind')}; accepted: {name} "
-            "of the experiment's own, or nothing (remove it)"
+            f"{printable(str(path))}: {KINDS.get(found, 'of an unknown kind')}; accepted: {name}, "
+            "or nothing; to continue, remove it"
         )
 
 
@@ -139,8 +142,8 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{printable(str(path))}: cannot be moved away ({error.strerror}); accepted: nothing "
-            "of this name (remove it); until then nothing of the earlier training counts"
+            f"{printable(str(path))}: cannot be moved ({error.strerror}); accepted: nothing of "
+            "this name; to continue, remove it; until then, files of earlier trainings are ignored"
         ) from None
 
 
@@ -154,5 +157,5 @@ def remove_discarded(model_dir: Path) -> list[str]:
     for path in sorted(model_dir.glob(f"{_REMOVED}*")):
         shutil.rmtree(path, ignore_errors=True)
         if path.exists():
-            left.append(f"{path}: cannot be removed; left by an earlier training, no longer used")
+            left.append(f"{path}: cannot be removed; it was part of an earlier training")
     return left

@@ -49,9 +49,11 @@ class Best:
     loss: float | None = None
 
 
-class _Progress(BaseModel):
+class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
+
+class _Progress(_Strict):
     step: Step
     max_steps: Step
     loss: float | None
@@ -59,17 +61,57 @@ class _Progress(BaseModel):
     images_per_second: float | None = None
 
 
-class _BestOfMetrics(BaseModel):
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
+class _BestOfMetrics(_Strict):
     metric: str | None = None
     value: float | None = None
     step: Step | None = None
 
 
-class _Metrics(BaseModel):
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+class _Rates(_Strict):
+    fpir: float | None
+    dir: float | None
 
+
+class _RatesAtThreshold(_Strict):
+    threshold: float | None
+    reported: _Rates
+
+
+class _Histograms(_Strict):
+    edges: Annotated[list[float], Field(min_length=2)]
+    known: list[int]
+    unknown: list[int]
+
+
+class _Curve(_Strict):
+    fpir: list[float]
+    dir: list[float]
+
+
+class _OpenSet(_Strict):
+    score: str
+    k: Step
+    class_by: str
+    distance: str
+    calibrated_on: str
+    num_known: Step
+    num_strangers: Step
+    auroc: float | None
+    at: dict[str, _RatesAtThreshold]
+    curve: _Curve
+    histograms: _Histograms
+
+
+class _Threshold(_Strict):
+    threshold: float | None
+
+
+class _Thresholds(_Strict):
+    distance: str
+    at: dict[str, _Threshold]
+
+
+class _Metrics(_Strict):
     status: Annotated[str, Field(pattern=r"^[a-z_ ]{1,40}$")]
     stopped_early: bool = False
     collapsed: bool = False
@@ -80,6 +122,8 @@ class _Metrics(BaseModel):
     best: _BestOfMetrics | None = None
     splits: dict[str, Values] = {}
     baselines: dict[str, dict[str, Values]] = {}
+    thresholds: _Thresholds | None = None
+    open_set: _OpenSet | None = None
 
 
 _BEST = TypeAdapter(Best)

@@ -1,6 +1,7 @@
 """Formats metrics as text: one line, or a table."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from src.params.metric_names import MAX_CLASSES, MAX_QUERIES
 
@@ -77,13 +78,43 @@ def queries_notes(splits: Mapping[str, Mapping[str, float | int | None]]) -> lis
             lines.append(f"({split}: the queries are a stratified sample of {asking} images)")
         if within < asking:
             lines.append(
-                f"({split}: {within} of {asking} queries have another image of their class in it)"
+                f"({split}: {within} of {asking} queries have another image of their class there)"
             )
         if gallery < asking:
             lines.append(
-                f"({split}: {gallery} of {asking} queries have one among the training images)"
+                f"({split}: {gallery} of {asking} queries have a training image of their class)"
             )
         is_clustered = metrics.get("nmi") is not None
         if is_clustered and metrics.get("num_clustered_classes") == MAX_CLASSES:
-            lines.append(f"({split}: nmi and ami are of {MAX_CLASSES} of its classes)")
+            lines.append(f"({split}: nmi and ami are computed on {MAX_CLASSES} of its classes)")
     return lines
+
+
+def threshold_notes(thresholds: Mapping[str, Any], open_set: Mapping[str, Any]) -> list[str]:
+    """Return how well pairs and strangers are told apart, one line each.
+
+    Args:
+        thresholds: the object of metrics.json.
+        open_set: the object of metrics.json.
+    """
+    lines = []
+    pairs = thresholds["at"]["far_1e-2"]
+    if pairs["threshold"] is not None:
+        far, tar = (format_number(pairs["test"][name]) for name in ("far", "tar"))
+        lines.append(
+            f"verification: at distance {format_number(pairs['threshold'])} (FAR 0.01 on "
+            f"{thresholds['measured_on']}), test has FAR {far} and TAR {tar}"
+        )
+    if open_set["auroc"] is None:
+        return [*lines, f"open set: not measured: {open_set['why']}"]
+    line = f"open set, strangers are {open_set['calibrated_on']}: AUROC "
+    line += format_number(open_set["auroc"])
+    at = open_set["at"]["fpir_1e-2"]
+    if at["threshold"] is None:
+        line += f"; no threshold for FPIR 0.01: {at['why']}"
+    else:
+        fpir, found = (format_number(at["reported"][name]) for name in ("fpir", "dir"))
+        line += f"; at the threshold for FPIR 0.01: FPIR {fpir}, DIR {found}"
+    if open_set["calibrated_on"] == "known classes":
+        line += " (this flatters: set holdout_classes to measure strangers)"
+    return [*lines, line]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,10 @@ if TYPE_CHECKING:  # slow to import, and not needed before the first figure is d
     from matplotlib.figure import Figure
 
 MAX_SHOWN = 10_000
-"""Maximum number of images in the pictures."""
-
-LAYOUT_TITLES = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}
+"""Maximum number of images in a figure."""
 
 
-class Picture(NamedTuple):
+class CaptionedFigure(NamedTuple):
     """A figure with its texts.
 
     Attributes:
@@ -58,10 +56,11 @@ class FigureData:
         step: the global step of the checkpoint that computed the embeddings.
         num_examples: size of the whole split. The N examples shown may be a sample.
         indices: int [N], the positions of the examples in the whole split; None if all are shown.
-        layouts: float32 [N, 2] of the embeddings, by name, see `LAYOUT_TITLES`.
+        layouts: float32 [N, 2] of the embeddings, by name, see `src.embeddings.layouts.TITLES`.
         untrained: float32 [N, D], embeddings of the untrained network; None if not available.
         curves: run (`training` or `validation`) -> tag -> curve.
         metrics: split -> metric -> value, as in `metrics.json`; an undefined metric is None.
+        open_set: the object of `metrics.json`; None if the experiment was not evaluated for it.
     """
 
     experiment: str
@@ -76,6 +75,7 @@ class FigureData:
     untrained: NDArray[np.float32] | None = None
     curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    open_set: Mapping[str, Any] | None = None
 
     @cached_property
     def nearest(self) -> NDArray[np.intp]:
@@ -93,17 +93,22 @@ class FigureData:
         """Text that names the images among which neighbours are searched."""
         if len(self.split) == self.num_examples:
             return f"the other {len(self.split) - 1} images of the split"
-        return f"the other {len(self.split) - 1} images shown, of {self.num_examples} of the split"
+        return (
+            f"the other {len(self.split) - 1} images shown (a sample of the {self.num_examples} "
+            "images of the split)"
+        )
 
     @property
     def unanswerable(self) -> str:
         """A sentence about images that are the only one of their class; "" if there are none."""
         number = int((~self.is_answerable).sum())
         if number == len(self.split):
-            return " Here it is not defined: each image is the only one of its class."
-        if number < 2:
-            return f" {number} more is the only one of its class, and left out." if number else ""
-        return f" {number} more are the only ones of their classes, and left out."
+            return " It is undefined here, because no two images share a class."
+        if number == 0:
+            return ""
+        if number == 1:
+            return " One image is excluded: it is the only one of its class."
+        return f" {number} images are excluded: each is the only one of its class."
 
     def index(self, image: int) -> int:
         """Return the position of a shown image in the whole split."""
@@ -143,7 +148,7 @@ class FigureData:
         )
 
 
-def draw(name: str, data: FigureData, **options: int) -> Picture | None:
+def draw(name: str, data: FigureData, **options: int) -> CaptionedFigure | None:
     """Draw the figure registered as `name`; return None if the data it needs is missing.
 
     Args:
@@ -154,8 +159,8 @@ def draw(name: str, data: FigureData, **options: int) -> Picture | None:
     from src.drawing.style import style
 
     with style(**options):
-        picture: Picture | None = look_up(FIGURES, name)(data)
-    return picture
+        drawn: CaptionedFigure | None = look_up(FIGURES, name)(data)
+    return drawn
 
 
 def write_figures(
@@ -163,10 +168,10 @@ def write_figures(
 ) -> list[Path]:
     """Write figures as PNG and SVG, and the page `index.html` that shows them.
 
-    If a split has more than 10 000 examples, the pictures show a sample of 10 000.
+    If a split has more than 10 000 examples, the figures show a sample of 10 000.
 
     Args:
-        directory: the output directory. Existing pictures are replaced. If a figure has nothing to
+        directory: the output directory. Existing figures are replaced. If a figure has nothing to
             show, its old files are removed.
         data: the data to draw.
         names: keys of FIGURES, in the order of the page. If None, all figures except those that
@@ -182,18 +187,18 @@ def write_figures(
         names = [name for name in FIGURES if name not in LIVE_ONLY_FIGURES]
     names = list(names)
     data = data.of_shown()
-    pictures: dict[str, Picture] = {}
+    figures: dict[str, CaptionedFigure] = {}
     written: list[Path] = []
-    with progress_bar("pictures", len(names), "pictures") as bar:
+    with progress_bar("figures", len(names), "figures") as bar:
         for name in names:
-            bar.set_description(f"picture {name}")
-            picture = draw(name, data)
-            if picture is not None:
-                pictures[name] = picture
+            bar.set_description(f"figure {name}")
+            drawn = draw(name, data)
+            if drawn is not None:
+                figures[name] = drawn
                 with style():
-                    written += save_figure(picture.figure, directory / name)
+                    written += save_figure(drawn.figure, directory / name)
             else:  # remove files that show older data
                 for ending in ("png", "svg"):
                     (directory / f"{name}.{ending}").unlink(missing_ok=True)
             bar.update(1)
-    return [page(directory, data, pictures), *written]
+    return [page(directory, data, figures), *written]

@@ -7,10 +7,10 @@ from src.drawing.scatter import draw_classes
 from src.drawing.style import new_figure
 from src.embeddings.layouts import pca
 from src.embeddings.search import nearest_neighbors
-from src.figures import FigureData, Picture
+from src.figures import CaptionedFigure, FigureData
 
 
-def draw(data: FigureData) -> Picture | None:
+def draw(data: FigureData) -> CaptionedFigure | None:
     """Draw PCA of the untrained and of the trained network; None if either cannot be shown.
 
     Each has its own plane and scale, because the dimensions of the two networks are unrelated.
@@ -38,14 +38,14 @@ def draw(data: FigureData) -> Picture | None:
         first, second = _shares_of_variance(embeddings, layout)
         axes.set_xlabel(f"first principal component, {first:.0%} of the variance")
         axes.set_ylabel(f"second, {second:.0%}")
-    return Picture(
+    return CaptionedFigure(
         figure,
         "Before and after training",
-        f"The {len(data.split)} images of the {data.split_name} split by the network with its "
-        "initial weights, and by the trained one; each in the plane of its own first two "
-        "principal components, at its own scale. Recall@1, over each title, is the share of the "
-        f"images whose nearest neighbour among {data.among}, in all dimensions, is of their class."
-        f"{data.unanswerable}",
+        f"{len(data.split)} images of the {data.split_name} split, embedded by the network with "
+        "its initial weights (left) and by the trained network (right). Each panel shows the first "
+        "two principal components of its own embeddings, at its own scale. Recall@1 in the titles "
+        "is the share of images whose nearest neighbour has the same class. Neighbours are "
+        f"searched in all dimensions among {data.among}.{data.unanswerable}",
         f"Two scatter plots coloured by class. Recall@1 is {recalls[0]} before training and "
         f"{recalls[1]} after it.",
     )

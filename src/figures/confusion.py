@@ -6,7 +6,7 @@ from matplotlib.colors import PowerNorm
 from numpy.typing import NDArray
 
 from src.drawing.style import NEGATIVE_COLOR, display_names, new_figure
-from src.figures import FigureData, Picture
+from src.figures import CaptionedFigure, FigureData
 
 _MAX_NUMBERED = 20
 """With more classes, the fields have no numbers, because they would be illegible."""
@@ -19,7 +19,7 @@ _NUM_MOST_CONFUSED = 40
 _NUM_FREQUENT = 10
 
 
-def draw(data: FigureData) -> Picture | None:
+def draw(data: FigureData) -> CaptionedFigure | None:
     """Draw the row-normalized confusion matrix; None if every image is alone in its class."""
     labels = data.split.labels
     asking = np.flatnonzero(data.is_answerable)
@@ -37,24 +37,23 @@ def draw(data: FigureData) -> Picture | None:
     frequent = frequent_confusions(pairs, counts, _NUM_FREQUENT)
     _draw_frequent(of_bars, frequent, names)
     of_matrix.set_title(f"Classes of nearest neighbours, {data.split_name} split")
-    said = "; ".join(f"{names[a]} for {names[b]} {n} times" for a, b, n in frequent[:3])
     if len(chosen) == len(present):
-        rows = "A row sums to 100 %."
+        rows = "Each row sums to 100 %."
     else:
         rows = (
-            f"Of {len(present)} classes these are the {len(chosen)} of the most frequent "
-            "confusions; a row sums to 100 % with the classes that are not shown."
+            f"Only the {len(chosen)} classes with the most frequent confusions are shown, of "
+            f"{len(present)}; a row sums to 100 % together with the classes that are not shown."
         )
-    return Picture(
+    most = "; ".join(f"{names[a]} taken for {names[b]}: {n}" for a, b, n in frequent[:3])
+    return CaptionedFigure(
         figure,
-        "Confusion of the nearest neighbour",
-        "Rows: the class of an image; columns: the class of its nearest neighbour among "
-        f"{data.among}, by Euclidean distance. {rows} The colours of small shares are stretched, "
-        f"for confusions are rare beside what is right: {wrong} of {len(asking)} images, "
-        f"{wrong / len(asking):.2%}, stand beside the diagonal.{data.unanswerable} "
-        "On the right the most frequent confusions, by number.",
+        "Confusion of nearest neighbours",
+        "Rows: the class of an image. Columns: the class of its nearest neighbour by Euclidean "
+        f"distance among {data.among}. {rows} Small shares are emphasised in colour, because "
+        f"confusions are rare: {wrong} of {len(asking)} images ({wrong / len(asking):.2%}) are off "
+        f"the diagonal.{data.unanswerable} Right: the most frequent confusions and their counts.",
         f"A matrix of {len(chosen)} by {len(chosen)} classes. "
-        + (f"Taken most often: {said}." if said else "Nothing is confused."),
+        + (f"Most frequent confusions: {most}." if most else "There are no confusions."),
     )
 
 

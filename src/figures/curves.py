@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from src.drawing.style import NEGATIVE_COLOR, POSITIVE_COLOR, new_figure
 from src.experiment.curves import Curve
-from src.figures import FigureData, Picture
+from src.figures import CaptionedFigure, FigureData
 
 _TAGS = ("loss", "fraction_positive")
 
@@ -14,7 +14,7 @@ _TAGS = ("loss", "fraction_positive")
 _SHARE_OF_POINTS = 0.05
 
 
-def draw(data: FigureData) -> Picture | None:
+def draw(data: FigureData) -> CaptionedFigure | None:
     """Draw one panel per tag; None if no event file has a point of either tag."""
     tags = [tag for tag in _TAGS if any(tag in curves for curves in data.curves.values())]
     if not tags:
@@ -27,12 +27,13 @@ def draw(data: FigureData) -> Picture | None:
         for run, curves in data.curves.items():
             if tag in curves:
                 ends.append(f"{tag} of {run} ends at {curves[tag][1][-1]:.4g}")
-    return Picture(
+    return CaptionedFigure(
         figure,
-        "Curves of the training",
-        "Training: single batches, faint, and their running mean. Validation: the whole split, "
-        "after each checkpoint. fraction_positive is the share of valid triplets whose loss is "
-        "above 0; where the loss falls while it stays at 1, embeddings shrink and do not separate.",
+        "Training curves",
+        "Training: single batches (faint) and their running mean. Validation: the whole split, "
+        "after each checkpoint. fraction_positive is the share of valid triplets with a loss above "
+        "0. If the loss falls while fraction_positive stays at 1, the embeddings shrink and the "
+        "classes do not separate.",
         f"Curves over the steps: {'; '.join(ends)}.",
     )
 

@@ -2,15 +2,16 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from src.distance import DISTANCES
 from src.drawing.style import FAINT, NEGATIVE_COLOR, POSITIVE_COLOR, new_figure
 from src.embeddings.pairs import Pairs
-from src.figures import FigureData, Picture
+from src.figures import CaptionedFigure, FigureData
 from src.params.reading import format_value
 
 
-def draw(data: FigureData) -> Picture | None:
+def draw(data: FigureData) -> CaptionedFigure | None:
     """Draw the histograms of all pairs' distances; None without positive or negative pairs.
 
     The margin is a difference of distances, not a position on the axis. It is drawn at its true
@@ -18,69 +19,80 @@ def draw(data: FigureData) -> Picture | None:
     triplets have loss 0 with every negative beyond the end of the bar.
     """
     pairs = data.pairs
-    num_positive, num_negative = (
-        int(counts.sum()) // 2 for counts in (pairs.positive_counts, pairs.negative_counts)
-    )
-    if num_positive == 0 or num_negative == 0:
+    positives, negatives = pairs.positive_counts, pairs.negative_counts
+    if positives.sum() == 0 or negatives.sum() == 0:
         return None
     figure = new_figure(9, 4.6)
     axes = figure.add_subplot()
+    _draw_histograms(axes, pairs)
+    median = median_distance(pairs.edges, positives)
+    _draw_margin(axes, data.params.margin, median, 0.9 * axes.get_ylim()[1])
+    axes.set_xlabel(f"{DISTANCES[data.params.distance_name].title} between two embeddings")
+    axes.set_ylabel("share of pairs")
+    axes.set_title(f"Distances between images of the {data.split_name} split")
+    figure.legend(loc="outside lower center", ncols=2)
+    overlap = np.minimum(positives / positives.sum(), negatives / negatives.sum()).sum()
+    if data.params.margin == "soft":
+        margin = (
+            "The margin is soft: a triplet counts less the farther its negative is beyond its "
+            "positive, but always more than 0. Therefore it has no length that could be drawn."
+        )
+    else:
+        margin = (
+            "The bar shows the margin at its true length, from the median positive distance. An "
+            "anchor whose positive is at the median has loss 0 with every negative to the right "
+            "of the bar."
+        )
+    return CaptionedFigure(
+        figure,
+        "Distances of positive and negative pairs",
+        f"All {_num_pairs(positives + negatives)} pairs of images, by the distance used in "
+        f"training ({data.params.distance_name}). Each histogram sums to 1. The two overlap by "
+        f"{overlap:.1%}. {margin}",
+        f"Two histograms. The median distance of positive pairs is {median:.3g}, of negative pairs "
+        f"{median_distance(pairs.edges, negatives):.3g}.",
+    )
+
+
+def median_distance(edges: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
+    """Return the median of distances counted in bins, accurate to one bin.
+
+    Args:
+        edges: float64 [K + 1].
+        counts: int64 [K].
+    """
+    cumulative = np.cumsum(counts)
+    middle = int(np.searchsorted(cumulative, cumulative[-1] / 2))
+    return float(edges[middle : middle + 2].mean())
+
+
+def _draw_histograms(axes: Axes, pairs: Pairs) -> None:
+    """Draw both histograms, each as shares; leave room above them for the margin."""
     centers = (pairs.edges[:-1] + pairs.edges[1:]) / 2
-    width = pairs.edges[1]
     peaks = []
-    for counts, color, hatch, name, number in (
-        (pairs.positive_counts, POSITIVE_COLOR, "", "one class", num_positive),
-        (pairs.negative_counts, NEGATIVE_COLOR, "///", "two classes", num_negative),
+    for counts, color, hatch, name in (
+        (pairs.positive_counts, POSITIVE_COLOR, "", "positive pairs (same class)"),
+        (pairs.negative_counts, NEGATIVE_COLOR, "///", "negative pairs (different classes)"),
     ):
         shares = counts / counts.sum()
         peaks.append(shares.max())
-        axes.bar(centers, shares, width, color=color, alpha=0.2, linewidth=0)
-        label = f"pairs of {name}: {number:,}".replace(",", " ")
+        axes.bar(centers, shares, pairs.edges[1], color=color, alpha=0.2, linewidth=0)
+        label = f"{name}: {_num_pairs(counts)}"
         axes.stairs(shares, pairs.edges, color=color, linewidth=1.6, hatch=hatch, label=label)
-    top = max(peaks)
-    axes.set_ylim(0, 1.3 * top)
+    axes.set_ylim(0, 1.3 * max(peaks))
     axes.set_xlim(0, pairs.edges[-1])
-    median = median_distance(pairs)
-    _draw_margin(axes, data.params.margin, median, 1.17 * top)
-    axes.set_xlabel(f"{DISTANCES[data.params.distance_name].title} of two images' embeddings")
-    axes.set_ylabel("share of the pairs")
-    axes.set_title(f"Distances between images of the {data.split_name} split")
-    figure.legend(loc="outside lower center", ncols=2)
-    overlap = float(
-        np.minimum(
-            pairs.positive_counts / (2 * num_positive), pairs.negative_counts / (2 * num_negative)
-        ).sum()
-    )
-    if data.params.margin == "soft":
-        margin = "The margin is soft: triplets count the less the farther their negative is beyond "
-        margin += "their positive, and none stops to count, so it has no length to be drawn."
-    else:
-        margin = "The bar is the margin, at its true length, from the median distance of images of "
-        margin += "one class on: an image whose positive lies there has loss 0 with every negative "
-        margin += "right of the bar."
-    return Picture(
-        figure,
-        "Distances of positives and negatives",
-        f"All {num_positive + num_negative:,} pairs of images".replace(",", " ")
-        + f", by the distance that trained ({data.params.distance_name}); each histogram sums to "
-        f"1, and they have {overlap:.1%} in common. {margin}",
-        f"Two histograms. Images of one class are {median:.3g} apart at the median, images of two "
-        f"classes {median_distance(pairs, negative=True):.3g}.",
-    )
 
 
-def median_distance(pairs: Pairs, *, negative: bool = False) -> float:
-    """Return the median distance of the positive or negative pairs, accurate to one bin."""
-    counts = np.cumsum(pairs.negative_counts if negative else pairs.positive_counts)
-    middle = int(np.searchsorted(counts, counts[-1] / 2))
-    return float(pairs.edges[middle : middle + 2].mean())
+def _num_pairs(counts: NDArray[np.int64]) -> str:
+    """Return the number of unordered pairs; each is counted twice, once for each anchor."""
+    return f"{int(counts.sum()) // 2:,}".replace(",", " ")
 
 
 def _draw_margin(axes: Axes, margin: float | str, median: float, height: float) -> None:
     """Draw the margin as a bar that starts at the median positive; a soft margin as text."""
     axes.plot([median, median], [0, height], color=FAINT, linewidth=1, linestyle=":")
     if margin == "soft":
-        text = " median of one class; the margin is soft"
+        text = " median positive distance (the margin is soft)"
         axes.annotate(text, (median, height), va="center")
         return
     assert not isinstance(margin, str)

@@ -1,8 +1,10 @@
 """Draws the images with the worst nearest-neighbour errors, each with its neighbours."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from src.drawing.strips import draw_image, prepare
@@ -14,11 +16,14 @@ from src.drawing.style import (
     display_names,
     new_figure,
 )
-from src.figures import FigureData, Picture
+from src.figures import CaptionedFigure, FigureData
 from src.mining.distances import paired_distances
 
 _NUM_MISTAKES = 10
 _NUM_NEIGHBORS = 7
+
+# In image sides: spacing of rows and of neighbours, left edge of the neighbours, top margin.
+_ROW, _COLUMN, _NEIGHBORS_LEFT, _TOP = 1.5, 1.25, 2.1, 0.55
 
 
 class Mistake(NamedTuple):
@@ -38,83 +43,69 @@ class Mistake(NamedTuple):
     excess: float
 
 
-def draw(data: FigureData) -> Picture | None:
-    """Draw a row for each of the most mistaken images; None if no image is mistaken."""
-    labels = data.split.labels
+def draw(data: FigureData) -> CaptionedFigure | None:
+    """Draw a row for each of the worst mistakes; None if no image is mistaken."""
     mistaken = all_mistaken(data)
     if len(mistaken) == 0:
         return None
     found = most_mistaken(data, mistaken, _NUM_MISTAKES, _NUM_NEIGHBORS)
+    labels = data.split.labels
     names = display_names(data.split.class_names, max_length=11)
-    row_height = 1.5
-    width = 2.1 + _NUM_NEIGHBORS * 1.25
-    height = row_height * len(found) + 0.55
+    height = _ROW * len(found) + _TOP
+    width = _NEIGHBORS_LEFT + _NUM_NEIGHBORS * _COLUMN
     figure = new_figure(10.5, 10.5 * height / width + 0.4)
     axes = figure.add_subplot()
     prepare(axes, width, height)
     axes.text(0.5, 0.3, "image", ha="center", fontweight="bold")
-    axes.text(2.1, 0.3, "its nearest neighbours, and how far they are", fontweight="bold")
+    axes.text(_NEIGHBORS_LEFT, 0.3, "nearest neighbours and distances", fontweight="bold")
     for row, mistake in enumerate(found):
-        top = row * row_height + 0.55
-        own = labels[mistake.image]
-        draw_image(axes, data.split.images[mistake.image], 0, top)
-        axes.text(0.5, top + 1.17, names[own], ha="center", va="center", fontweight="bold")
-        number = f"no. {data.index(mistake.image)}"
-        drawn = display_file(data.name_of(mistake.image), 30, number)
-        axes.text(0.5, top + 1.36, drawn, ha="center", va="center", fontsize=6.5, color=FAINT)
-        for column, (neighbor, distance) in enumerate(
-            zip(mistake.neighbors, mistake.distances, strict=True)
-        ):
-            left = 2.1 + 1.25 * column
-            is_right = labels[neighbor] == own
-            color = POSITIVE_COLOR if is_right else NEGATIVE_COLOR
-            draw_image(
-                axes,
-                data.split.images[neighbor],
-                left,
-                top,
-                color=color,
-                line_width=2.2,
-            )
-            mark = "✓" if is_right else "✗"
-            axes.text(
-                left + 0.5,
-                top + 1.17,
-                f"{mark} {names[labels[neighbor]]}",
-                ha="center",
-                va="center",
-                color=color,
-            )
-            axes.text(
-                left + 0.5,
-                top + 1.36,
-                f"{distance:.3g}",
-                ha="center",
-                va="center",
-                fontsize=7.5,
-                color=FAINT,
-            )
-    figure.suptitle(f"The most mistaken images of the {data.split_name} split")
+        _draw_row(axes, data, mistake, names, row * _ROW + _TOP)
+    figure.suptitle(f"The worst mistakes of the {data.split_name} split")
     num_asking = int(data.is_answerable.sum())
-    of_all = f"{len(mistaken)} of {num_asking} images ({len(mistaken) / num_asking:.2%})"
-    names_are = "file" if data.split.paths is not None else "number in the split"
-    return Picture(
+    named_by = "file" if data.split.paths is not None else "number in the split"
+    return CaptionedFigure(
         figure,
-        "The most mistaken images",
-        f"{of_all} have a nearest neighbour of another class among {data.among}."
-        f"{data.unanswerable} Of the mistaken ones, the {len(found)} whose own class is the "
-        f"farthest beyond that neighbour, the worst first, each with its {names_are} and its "
-        "nearest others by Euclidean distance: ✓ and blue for its own class, ✗ and orange for "
-        "another. Some are wrong labels, some no one could read, some are what the network has not "
-        "learnt. The projector's column prediction may differ, for it asks the split that its "
-        "column compared_with names.",
-        f"{len(found)} rows of images: a mistaken image and the {_NUM_NEIGHBORS} nearest to it. "
+        "The worst mistakes",
+        f"{len(mistaken)} of {num_asking} images ({len(mistaken) / num_asking:.2%}) have a nearest "
+        f"neighbour of another class, among {data.among}.{data.unanswerable} The {len(found)} "
+        "worst are shown: those whose nearest image of the same class is the farthest beyond that "
+        f"neighbour. Each row has an image with its {named_by}, then its nearest neighbours with "
+        "their Euclidean distances. ✓ and blue: the same class. ✗ and orange: another class. Some "
+        "have a wrong label, some are unreadable, and some the network has not learnt. The column "
+        "prediction in the projector may differ, because it searches the split that the column "
+        "compared_with names.",
+        f"{len(found)} rows of images: a mistaken image and its {_NUM_NEIGHBORS} nearest "
+        "neighbours. "
         + " ".join(
-            f"{data.name_of(m.image)}, {names[labels[m.image]]}, lies nearest to "
+            f"{data.name_of(m.image)}, {names[labels[m.image]]}, is nearest to "
             f"{data.name_of(m.neighbors[0])}, {names[labels[m.neighbors[0]]]}."
             for m in found
         ),
     )
+
+
+def _draw_row(
+    axes: Axes, data: FigureData, mistake: Mistake, names: Sequence[str], top: float
+) -> None:
+    """Draw a mistaken image and its neighbours, each with its class below it."""
+    labels = data.split.labels
+    own = labels[mistake.image]
+    draw_image(axes, data.split.images[mistake.image], 0, top)
+    axes.text(0.5, top + 1.17, names[own], ha="center", va="center", fontweight="bold")
+    number = f"no. {data.index(mistake.image)}"
+    drawn = display_file(data.name_of(mistake.image), 30, number)
+    axes.text(0.5, top + 1.36, drawn, ha="center", va="center", fontsize=6.5, color=FAINT)
+    for column, (neighbor, distance) in enumerate(
+        zip(mistake.neighbors, mistake.distances, strict=True)
+    ):
+        left = _NEIGHBORS_LEFT + _COLUMN * column
+        is_right = labels[neighbor] == own
+        color = POSITIVE_COLOR if is_right else NEGATIVE_COLOR
+        draw_image(axes, data.split.images[neighbor], left, top, color=color, line_width=2.2)
+        name = f"{'✓' if is_right else '✗'} {names[labels[neighbor]]}"
+        axes.text(left + 0.5, top + 1.17, name, ha="center", va="center", color=color)
+        place = (left + 0.5, top + 1.36)
+        axes.text(*place, f"{distance:.3g}", ha="center", va="center", fontsize=7.5, color=FAINT)
 
 
 def all_mistaken(data: FigureData) -> NDArray[np.intp]:

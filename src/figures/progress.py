@@ -4,15 +4,15 @@ import math
 
 from src.drawing.scatter import draw_classes
 from src.drawing.style import new_figure
-from src.figures import FigureData, Picture
+from src.figures import CaptionedFigure, FigureData
 from src.figures.curves import draw_curve
 
 
-def draw(data: FigureData) -> Picture | None:
+def draw(data: FigureData) -> CaptionedFigure | None:
     """Draw the layout `pca` and, on its right, the loss curve; None if there is no such layout.
 
-    From one picture to the next only the points move. The axes have fixed positions. The limits of
-    the plane are powers of 10^(1/10), so they rarely change.
+    From one figure to the next, only the points move: the axes have fixed positions, and the limits
+    of the plane are powers of 10^(1/10), so they rarely change.
     """
     if "pca" not in data.layouts:
         return None
@@ -32,11 +32,11 @@ def draw(data: FigureData) -> Picture | None:
     of_layout.set_title(f"PCA of {len(data.split)} {data.split_name} images at step {data.step}")
     draw_curve(of_loss, data, "loss")
     of_loss.set_title("loss")
-    return Picture(
+    return CaptionedFigure(
         figure,
         "Progress",
-        f"The embeddings of {len(data.split)} images of the {data.split_name} split in the plane "
-        "of their first two principal components, turned so that it does not jump from one picture "
-        "to the next, and the loss up to here.",
-        f"A scatter plot coloured by class, at step {data.step}, and the curve of the loss.",
+        f"Left: the embeddings of {len(data.split)} images of the {data.split_name} split, "
+        "projected onto their first two principal components and aligned with the figure before. "
+        "Right: the loss so far.",
+        f"A scatter plot coloured by class, at step {data.step}, and the loss curve.",
     )

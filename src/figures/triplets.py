@@ -16,7 +16,7 @@ from src.drawing.style import (
     display_names,
     new_figure,
 )
-from src.figures import FigureData, Picture
+from src.figures import CaptionedFigure, FigureData
 from src.mining.distances import paired_distances
 from src.params.reading import format_value
 
@@ -26,7 +26,7 @@ _NUM_TRIPLETS = 6
 _COLUMN, _ROW, _TOP = 2.1, 1.5, 0.6
 
 
-def draw(data: FigureData) -> Picture | None:
+def draw(data: FigureData) -> CaptionedFigure | None:
     """Draw the hardest and the easiest triplets; None if there are no triplets."""
     hardest = extreme_triplets(data, _NUM_TRIPLETS, hardest=True)
     easiest = extreme_triplets(data, _NUM_TRIPLETS, hardest=False)
@@ -47,19 +47,20 @@ def draw(data: FigureData) -> Picture | None:
         if margin == "soft"
         else f"max(d(a,p) - d(a,n) + {format_value(margin)}, 0)"
     )
-    return Picture(
+    return CaptionedFigure(
         figure,
         "The hardest and the easiest triplets",
-        "In the middle of each strip the anchor; on its left a positive, of the same class, on its "
-        "right a negative, of another one, and between them their distances. Left column: of every "
-        "anchor's hardest triplet, with its farthest positive and nearest negative, those with the "
-        "largest d(a,p) - d(a,n); right column: of every anchor's easiest triplet, with its "
-        "nearest positive and farthest negative, those with the smallest. No image stands in two "
-        f"triplets of a column. d is {data.params.distance_name}, the loss {formula}.",
-        f"{len(hardest)} hard and {len(easiest)} easy triplets of images. The losses of the hard "
-        f"ones, at {of_margin}, are {losses[0].min():.3g} to {losses[0].max():.3g}, of the easy "
-        f"ones {losses[1].min():.3g} to {losses[1].max():.3g}. Anchor, positive and negative of "
-        f"the hard ones: {_files(data, hardest)}. Of the easy ones: {_files(data, easiest)}.",
+        "Each strip has a positive (same class), the anchor, and a negative (another class), with "
+        "the distances between them. Left column: the hardest triplets. Each anchor contributes "
+        "its farthest positive and nearest negative; those with the largest d(a,p) - d(a,n) are "
+        "shown. Right column: the easiest triplets. Each anchor contributes its nearest positive "
+        "and farthest negative; those with the smallest d(a,p) - d(a,n) are shown. No image is in "
+        f"two triplets of a column. d is {data.params.distance_name}; the loss is {formula}.",
+        f"{len(hardest)} hard and {len(easiest)} easy triplets of images. With {of_margin}, the "
+        f"losses of the hard triplets are {losses[0].min():.3g} to {losses[0].max():.3g}, those of "
+        f"the easy triplets {losses[1].min():.3g} to {losses[1].max():.3g}. Anchor, positive and "
+        f"negative of the hard triplets: {_files(data, hardest)}. Of the easy triplets: "
+        f"{_files(data, easiest)}.",
     )
 
 

@@ -1,14 +1,14 @@
 """Draws the t-SNE layout as a scatter plot."""
 
-from src.drawing.scatter import layout_picture
-from src.figures import FigureData, Picture
+from src.drawing.scatter import layout_figure
+from src.figures import CaptionedFigure, FigureData
 
 
-def draw(data: FigureData) -> Picture | None:
+def draw(data: FigureData) -> CaptionedFigure | None:
     """Draw t-SNE coloured by class, with thumbnails; None if the layout is missing."""
-    return layout_picture(
+    return layout_figure(
         data,
         "tsne",
-        "What t-SNE draws together are neighbours among the embeddings. How far apart two groups "
-        "stand, and how large they are, means little.",
+        "t-SNE places images with similar embeddings next to each other. The size of a group and "
+        "the distance between two groups mean little.",
     )

@@ -1,14 +1,14 @@
 """Draws the UMAP layout as a scatter plot."""
 
-from src.drawing.scatter import layout_picture
-from src.figures import FigureData, Picture
+from src.drawing.scatter import layout_figure
+from src.figures import CaptionedFigure, FigureData
 
 
-def draw(data: FigureData) -> Picture | None:
+def draw(data: FigureData) -> CaptionedFigure | None:
     """Draw UMAP coloured by class, with thumbnails; None if the layout is missing."""
-    return layout_picture(
+    return layout_figure(
         data,
         "umap",
-        "What UMAP draws together are neighbours among the embeddings. Distances between groups "
-        "mean more than t-SNE's, but not much.",
+        "UMAP places images with similar embeddings next to each other. The distance between two "
+        "groups means a little more than with t-SNE.",
     )

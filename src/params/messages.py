@@ -129,7 +129,7 @@ def describe(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
         return f"a list{least}, each {describe(schema['items'], whole)}"
     if kind == "object":
         keys = ", ".join(schema.get("properties", ()))
-        return f"an object {{...}} of {keys}" if keys else "an object {...}"
+        return f"an object {{...}} with the keys {keys}" if keys else "an object {...}"
     if kind in ("integer", "number"):
         return _range(schema)
     return {"string": "text", "boolean": "true or false"}.get(str(kind), str(kind))

@@ -37,6 +37,9 @@ AGAINST_GALLERY = (*RETRIEVAL, "class_mean_accuracy")
 GALLERY_COUNTS = ("num_queries",)
 """What these metrics are means over."""
 
+OPEN_SET = ("auroc", "dir_at_fpir_1e-2")
+"""Metrics of known images against strangers that comparisons show, if they were measured."""
+
 BEST_METRICS = ("loss", *WITHIN)
 """The metrics that can choose the best checkpoint."""
 

@@ -15,6 +15,7 @@ from src.errors import UserError
 from src.params.messages import (
     CONTRADICTION,
     MAX_LINES,
+    MAX_WHOLE_NUMBER,
     explain,
     kind_of,
     shortened,
@@ -116,7 +117,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         for key, value in pairs:
             if key in values:
                 raise UserError(
-                    f"{where}: key {shortened(repr(key))} is there twice; accepted: each key once"
+                    f"{where}: found key {shortened(repr(key))} twice; accepted: each key once"
                 )
             values[key] = value
         return values
@@ -126,7 +127,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         values = json.loads(text, object_pairs_hook=reject_duplicates)
     except FileNotFoundError:
         raise UserError(
-            f"{where}: not found; an experiment is a directory with this file"
+            f"{where}: not found; accepted: an experiment, which is a directory with this file"
         ) from None
     except UnicodeDecodeError as error:
         raise UserError(
@@ -141,7 +142,10 @@ def read_json_object(path: Path) -> dict[str, Any]:
     except UserError:
         raise
     except ValueError:  # Python's own limit
-        raise UserError(f"{where}: an integer of thousands of digits; accepted: JSON") from None
+        raise UserError(
+            f"{where}: found an integer with thousands of digits; accepted: whole numbers up to "
+            f"{MAX_WHOLE_NUMBER}"
+        ) from None
     if not isinstance(values, dict):
         raise UserError(f"{where}: found {kind_of(values)}; accepted: a JSON object {{...}}")
     return values

@@ -16,11 +16,11 @@ TABLE_PATH = _ROOT / "docs" / "params.md"
 
 # The key that opens each section of `Params`.
 _SECTIONS = {
-    "dataset": "What is learned from",
+    "dataset": "Data",
     "network": "Network",
     "triplet_strategy": "Loss",
     "learning_rate": "Training",
-    "save_summary_steps": "What is kept, and how often",
+    "save_summary_steps": "Output",
     "image_size": "Facts about the data, and compatibility",
 }
 # Defaults that a reader would write differently from JSON.
@@ -39,9 +39,9 @@ def markdown() -> str:
     lines = [
         "# The keys of params.json",
         "",
-        "Written from `src/params/schema.py` by `make schema`, as is",
-        "`experiments/params.schema.json`, by which editors complete and check the files. A key",
-        "that is left out has its default.",
+        "`make schema` writes this page from `src/params/schema.py`. It also writes",
+        "`experiments/params.schema.json`, which editors use to complete and check the files. A",
+        "missing key has its default.",
     ]
     for key in Params.model_fields:
         if key in _SECTIONS:

@@ -1,142 +1,37 @@
 """The schema of `params.json`: every key with its type, range, default and meaning.
 
-`make schema` writes docs/params.md and the JSON schema from it (`src/params/reference.py`).
+`make schema` writes docs/params.md and the JSON schema from it (`src/params/reference.py`). The
+file is long because it is one flat list of keys; `src/params/rules.py` has the rules between keys.
 """
 
-import json
-from collections.abc import Collection
-from dataclasses import dataclass
-from enum import Enum
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    JsonValue,
-    Tag,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from src.distance import DISTANCES
 from src.params.applications import APPLICATIONS
-from src.params.messages import (
-    CONTRADICTION,
-    one_of,
-    shortened,
-    shown,
-)
+from src.params.kinds import Margin, NumberOrName, ReadBy, Role, choices, name_in
 from src.params.metric_names import BEST_METRICS
 from src.params.poses import POSES
+from src.params.rules import check_together
 from src.registry import (
     DATASETS,
     LIVE_FIGURES,
     NETWORKS,
     OFFLINE_STRATEGIES,
-    SOFT_MARGIN_STRATEGIES,
     TRIPLET_STRATEGIES,
-    did_you_mean,
 )
 
-
-@dataclass(frozen=True)
-class ReadBy:
-    """Marks a key that only some choices of another key read; other choices refuse it.
-
-    Attributes:
-        key: the other key: `dataset` or `network`.
-        choices: its values that read this one.
-    """
-
-    key: str
-    choices: tuple[str, ...]
-
-
-class Role(Enum):
-    """Marks how a change of a key is treated. `keys_with` lists the keys of a role."""
-
-    MAY_CHANGE = "may change on resume: it does not affect what a step learns"
-    WITHOUT_EFFECT = "does not affect what is learned: no column of comparisons and HPARAMS"
-    FINDS_DATA = "decides, as the keys that a dataset reads, which data are found"
-    CHECKS_DATA = "decides whether the data found can be trained on"
-
-
+# Short names for the markers of keys, so that a declaration stays short.
 _OF_IMAGE_FOLDER = ReadBy("dataset", ("image_folder",))
-
-
 _OF_NAIVE_CNN = ReadBy("network", ("naive_cnn",))
-
-
 _OF_MLP = ReadBy("network", ("mlp",))
-
-
 _OF_KERAS_APPLICATION = ReadBy("network", ("keras_application",))
-
-
 _OF_OWN_LAYERS = ReadBy("network", ("naive_cnn", "mlp"))
-
-
 _MAY_CHANGE = Role.MAY_CHANGE
-
-
 _WITHOUT_EFFECT = Role.WITHOUT_EFFECT
-
-
 _FINDS_DATA = Role.FINDS_DATA
-
-
 _CHECKS_DATA = Role.CHECKS_DATA
-
-
-def _contradiction(key: str, found: str, accepted: str) -> PydanticCustomError:
-    """Return the error for a key that contradicts another key."""
-    text = f"{key}: found {shortened(found)}; accepted: {accepted}"
-    return PydanticCustomError(CONTRADICTION, "{text}", {"text": text})
-
-
-def _name_in(registry: Collection[str], meaning: str | None = None) -> AfterValidator:
-    """Return the check that a key's value is a name in `registry`.
-
-    The error lists all names, unless `meaning` describes them.
-    """
-
-    def check(name: str) -> str:
-        if name not in registry:
-            accepted = meaning or one_of(sorted(registry))
-            hint = did_you_mean(name, registry)
-            raise PydanticCustomError("unknown_name", "{text}", {"text": accepted + hint})
-        return name
-
-    return AfterValidator(check)
-
-
-def _choices(registry: Collection[str]) -> dict[str, JsonValue]:
-    """Return the JSON schema of such a key."""
-    return {"enum": list[JsonValue](sorted(registry))}
-
-
-# A number, or "soft". Tagged, so that a wrong value gets only the error that fits it.
-Margin = Annotated[
-    Annotated[float, Field(gt=0), Tag("number")] | Annotated[Literal["soft"], Tag("text")],
-    Discriminator(lambda value: "text" if isinstance(value, str) else "number"),
-]
-
-
-# A number of layers, or the name of a layer.
-Layers = Annotated[
-    Annotated[int, Field(ge=0), Tag("number")] | Annotated[str, Tag("text")],
-    Discriminator(lambda value: "text" if isinstance(value, str) else "number"),
-]
-
-
-# A label, or a class name. Tagged for the same reason.
-Class = Annotated[
-    Annotated[int, Field(ge=0), Tag("number")] | Annotated[str, Tag("text")],
-    Discriminator(lambda value: "text" if isinstance(value, str) else "number"),
-]
 
 
 class Augment(BaseModel):
@@ -183,9 +78,9 @@ class Params(BaseModel):
         json_schema_extra={"$schema": "http://json-schema.org/draft-07/schema#"},
     )
 
-    # What is learned from
-    dataset: Annotated[str, _name_in(DATASETS), _FINDS_DATA] = Field(
-        "mnist", json_schema_extra=_choices(DATASETS), description="The dataset."
+    # Data
+    dataset: Annotated[str, name_in(DATASETS), _FINDS_DATA] = Field(
+        "mnist", json_schema_extra=choices(DATASETS), description="The dataset."
     )
     validation_fraction: Annotated[float, _FINDS_DATA] = Field(
         1 / 6,
@@ -200,7 +95,7 @@ class Params(BaseModel):
         "some classes. Default: images, unless most held-out images would be the only one of "
         "their class.",
     )
-    holdout_classes: Annotated[list[Class] | None, _FINDS_DATA] = Field(
+    holdout_classes: Annotated[list[NumberOrName] | None, _FINDS_DATA] = Field(
         None,
         min_length=2,
         description="Classes, by name, that are removed from the train, validation and test "
@@ -256,9 +151,9 @@ class Params(BaseModel):
     )
 
     # Network
-    network: Annotated[str, _name_in(NETWORKS)] = Field(
+    network: Annotated[str, name_in(NETWORKS)] = Field(
         "naive_cnn",
-        json_schema_extra=_choices(NETWORKS),
+        json_schema_extra=choices(NETWORKS),
         description="The network that embeds an image.",
     )
     num_blocks: Annotated[int, _OF_NAIVE_CNN] = Field(
@@ -298,11 +193,11 @@ class Params(BaseModel):
     )
     application: Annotated[
         str,
-        _name_in(APPLICATIONS, "the name of a network in keras.applications"),
+        name_in(APPLICATIONS, "the name of a network in keras.applications"),
         _OF_KERAS_APPLICATION,
     ] = Field(
         "ResNet50",
-        json_schema_extra=_choices(APPLICATIONS),
+        json_schema_extra=choices(APPLICATIONS),
         description="For keras_application: the network of keras.applications, without its "
         "classifier.",
     )
@@ -311,7 +206,7 @@ class Params(BaseModel):
         description='For keras_application: the initial weights: "imagenet", or a file of '
         "weights (.h5) in data_dir. Default: random.",
     )
-    frozen_layers: Annotated[Layers, _OF_KERAS_APPLICATION] = Field(
+    frozen_layers: Annotated[NumberOrName, _OF_KERAS_APPLICATION] = Field(
         0,
         description="For keras_application: how many of the first layers are frozen, or the "
         "name of the last frozen layer.",
@@ -336,9 +231,9 @@ class Params(BaseModel):
     )
 
     # Loss
-    triplet_strategy: Annotated[str, _name_in(TRIPLET_STRATEGIES)] = Field(
+    triplet_strategy: Annotated[str, name_in(TRIPLET_STRATEGIES)] = Field(
         "batch_all",
-        json_schema_extra=_choices(TRIPLET_STRATEGIES),
+        json_schema_extra=choices(TRIPLET_STRATEGIES),
         description="Which triplets of a batch count in the loss. With offline, a batch "
         "consists of triplets chosen by `offline_mining`.",
     )
@@ -368,9 +263,9 @@ class Params(BaseModel):
         description="Short for distance squared_euclidean. Without both, the distance is "
         "euclidean.",
     )
-    warmup_strategy: Annotated[str, _name_in(TRIPLET_STRATEGIES)] | None = Field(
+    warmup_strategy: Annotated[str, name_in(TRIPLET_STRATEGIES)] | None = Field(
         None,
-        json_schema_extra=_choices(TRIPLET_STRATEGIES),
+        json_schema_extra=choices(TRIPLET_STRATEGIES),
         description="The strategy of the first `warmup_steps` steps. batch_all prevents the "
         "early collapse of batch_hard.",
     )
@@ -410,12 +305,12 @@ class Params(BaseModel):
         description="K: the images of each class in such a batch; requires classes_per_batch.",
     )
     extra_classes: Annotated[
-        tuple[Annotated[str, _name_in(POSES), Field(strict=True)], ...],
+        tuple[Annotated[str, name_in(POSES), Field(strict=True)], ...],
         Field(strict=False),
         _CHECKS_DATA,
     ] = Field(
         (),
-        json_schema_extra={"items": {"type": "string", **_choices(POSES)}},
+        json_schema_extra={"items": {"type": "string", **choices(POSES)}},
         description="Trains on more classes: the images of each class, turned "
         "(counter-clockwise) or mirrored, form one more class. For embeddings of unseen classes "
         "(arXiv:2003.00804).",
@@ -434,7 +329,7 @@ class Params(BaseModel):
         description="Train bit-identically, even after an interruption: one thread, fixed orders.",
     )
 
-    # What is kept, and how often
+    # Output
     save_summary_steps: Annotated[int, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
         50, ge=1, description="Steps between two points of TensorBoard's training curves."
     )
@@ -445,23 +340,23 @@ class Params(BaseModel):
         "evaluated. Default: one epoch.",
     )
     live_figures: Annotated[
-        tuple[Annotated[str, _name_in(LIVE_FIGURES), Field(strict=True)], ...],
+        tuple[Annotated[str, name_in(LIVE_FIGURES), Field(strict=True)], ...],
         Field(strict=False),
         _MAY_CHANGE,
         _WITHOUT_EFFECT,
     ] = Field(
         (),
-        json_schema_extra={"items": {"type": "string", **_choices(LIVE_FIGURES)}},
-        description="Pictures drawn after each evaluation, always of the same 1000 test "
+        json_schema_extra={"items": {"type": "string", **choices(LIVE_FIGURES)}},
+        description="Figures drawn after each evaluation, always of the same 1000 test "
         'images. "progress" shows PCA and the loss so far. They are written to TensorBoard\'s '
         "images, to `figures/live` and, at the end, to an animated GIF.",
     )
     keep_checkpoint_max: Annotated[int, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
         5, ge=1, description="Maximum number of checkpoints kept."
     )
-    best_metric: Annotated[str, _name_in(BEST_METRICS)] = Field(
+    best_metric: Annotated[str, name_in(BEST_METRICS)] = Field(
         "map_at_r_within",
-        json_schema_extra=_choices(BEST_METRICS),
+        json_schema_extra=choices(BEST_METRICS),
         description="Metric on the validation split that chooses the best checkpoint. That "
         "checkpoint is kept, exported and used in the final evaluation.",
     )
@@ -504,85 +399,8 @@ class Params(BaseModel):
 
     @model_validator(mode="after")
     def _check_together(self) -> "Params":
-        """Refuse keys that contradict each other."""
-        strategies = {self.triplet_strategy, self.warmup_strategy} - {None}
-        if self.margin == "soft" and not strategies <= SOFT_MARGIN_STRATEGIES:
-            raise _contradiction(
-                "margin",
-                '"soft"',
-                f"a number, or triplet_strategy {' or '.join(sorted(SOFT_MARGIN_STRATEGIES))}: "
-                "under softplus every triplet is positive, and there is nothing to mine",
-            )
-        if self.squared and self.distance not in (None, "squared_euclidean"):
-            raise _contradiction("squared", "true", f"false, for distance is '{self.distance}'")
-        if (self.classes_per_batch is None) != (self.examples_per_class is None):
-            key = "examples_per_class" if self.classes_per_batch else "classes_per_batch"
-            raise _contradiction(key, "nothing", "classes_per_batch and examples_per_class, both")
-        if (self.warmup_strategy is None) != (self.warmup_steps == 0):
-            key = "warmup_steps" if self.warmup_strategy else "warmup_strategy"
-            raise _contradiction(key, "nothing", "warmup_strategy and warmup_steps, both")
-        if len(set(self.extra_classes)) < len(self.extra_classes):
-            raise _contradiction("extra_classes", shown(self.extra_classes), "each of them once")
-        self._check_offline()
-        if self.dataset == "image_folder" and self.image_size is None:
-            raise _contradiction(
-                "image_size", "nothing", "the pixels to which dataset image_folder brings pictures"
-            )
-        self._check_read()
+        check_together(self)
         return self
-
-    def _check_read(self) -> None:
-        """Refuse keys that have no effect because of the values of other keys."""
-        for key, field in sorted(type(self).model_fields.items()):
-            for reader in field.metadata:
-                if not isinstance(reader, ReadBy) or getattr(self, key) == field.default:
-                    continue
-                if (chosen := getattr(self, reader.key)) not in reader.choices:
-                    readers = " or ".join(f"'{choice}'" for choice in reader.choices)
-                    raise _contradiction(
-                        key,
-                        shown(getattr(self, key)),
-                        f"nothing with {reader.key} '{chosen}', for it is of {readers}",
-                    )
-        if self.bn_momentum != 0.9 and not self.use_batch_norm:
-            raise _contradiction(
-                "bn_momentum", json.dumps(self.bn_momentum), "nothing, or use_batch_norm true"
-            )
-        if self.resize != "scale" and self.input_size is None:
-            raise _contradiction("resize", json.dumps(self.resize), "nothing, or an input_size")
-
-    def _check_offline(self) -> None:
-        """Refuse keys that contradict offline triplets, and keys that require them."""
-        offline = " or ".join(f"'{name}'" for name in sorted(OFFLINE_STRATEGIES))
-        if self.is_offline:
-            if self.warmup_strategy:
-                raise _contradiction(
-                    "warmup_strategy",
-                    f'"{self.warmup_strategy}"',
-                    f"none, for triplet_strategy {offline} is trained on triplets, not on batches",
-                )
-            if self.classes_per_batch:
-                raise _contradiction(
-                    "classes_per_batch",
-                    str(self.classes_per_batch),
-                    f"none, for with triplet_strategy {offline} a batch is batch_size triplets",
-                )
-        elif self.warmup_strategy in OFFLINE_STRATEGIES:
-            raise _contradiction(
-                "warmup_strategy",
-                f'"{self.warmup_strategy}"',
-                "a strategy that chooses the triplets of a batch itself",
-            )
-        elif self.offline_mining != "random":
-            raise _contradiction(
-                "offline_mining", f'"{self.offline_mining}"', f"none, or triplet_strategy {offline}"
-            )
-        if self.remine_epochs != 1 and self.offline_mining == "random":
-            raise _contradiction(
-                "remine_epochs",
-                str(self.remine_epochs),
-                "1, or offline_mining 'hard' or 'semihard'",
-            )
 
     def differences(self, other: "Params") -> list[str]:
         """Return the keys that make `other` another experiment, sorted; some keys may change."""

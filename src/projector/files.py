@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from google.protobuf import text_format  # type: ignore[import-untyped]
 from numpy.typing import NDArray
+from PIL import Image
 
 # These three TensorBoard modules do not import TensorFlow; `tensorboard.summary.Writer` does.
 from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
@@ -20,6 +21,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import (  # type: ignore
 from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
 from src.data.split import Split
+from src.embeddings.layouts import TITLES
 from src.errors import UserError
 from src.projector.bookmarks import bookmarks
 from src.projector.legend import MAX_VALUES, legend
@@ -44,9 +46,6 @@ TINTED_SPRITE_FILE = "sprite_by_label.png"
 BOOKMARKS_FILE = "bookmarks.json"
 EVENT_FILE = "events.out.tfevents.0.projector"
 CONFIG_FILE = "projector_config.pbtxt"  # the name is TensorBoard's
-
-TITLES = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}
-"""Display names of the layouts."""
 
 # The projector puts run and tensor names into its URLs without escaping them.
 _ENDS_AN_ADDRESS = re.compile(r"[&#+%]")
@@ -167,14 +166,13 @@ def check_embeddings(directory: Path, embeddings: NDArray[np.float32], split: Sp
         raise ValueError(f"embeddings {embeddings.shape} do not fit {len(split)} examples")
     if len(split) < MIN_POINTS:
         raise UserError(
-            f"{directory}: the split has {len(split)} examples; the projector shows no fewer than "
-            f"{MIN_POINTS}"
+            f"{directory}: found {len(split)} examples in the split; accepted: {MIN_POINTS} or more"
         )
     broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
     if len(broken) > 0:
         raise UserError(
-            f"{directory}: embeddings: row {broken[0]} has NaN or infinity, as have {len(broken)} "
-            f"of {len(embeddings)} rows; expected finite numbers (the training has diverged)"
+            f"{directory}: embeddings: found NaN or infinity in {len(broken)} of {len(embeddings)} "
+            f"rows (first: row {broken[0]}); accepted: finite numbers; the training has diverged"
         )
 
 
@@ -205,20 +203,7 @@ def _write_run(
         )
     if len(split) > MAX_POINTS:
         raise ValueError(f"{len(split)} examples: the projector shows {MAX_POINTS} at most")
-    names = [split.class_names[label] for label in split.labels]
-    fields: dict[str, Sequence[object] | NDArray[Any]] = {
-        "label": names,
-        "index": np.arange(len(split)) if indices is None else indices,
-    }
-    if split.paths is not None:
-        fields["path"] = split.paths
-    for column, values in {**columns, "label_number": split.labels}.items():
-        if column in fields or len(values) != len(split):
-            raise ValueError(f"column {column!r}: its name is taken, or not {len(split)} values")
-        fields[column] = values
-    colors = legend(as_written(name) for name in names)
-    config = ProjectorConfig()
-
+    fields = _metadata(split, indices, columns)
     (directory / CONFIG_FILE).unlink(missing_ok=True)
     for pattern in (f"*{TENSOR_SUFFIX}", BOOKMARKS_FILE, TINTED_SPRITE_FILE):  # of earlier runs
         for stale in directory.glob(pattern):
@@ -228,34 +213,63 @@ def _write_run(
     sheet, tile_size = sprite_sheet(split.images)
     write_sheet(directory / SPRITE_FILE, sheet)
     if layouts:
-        color_of_points = np.array([colors[as_written(name)] for name in names])
-        with phase("tinting the sprite sheet"):
-            tinted = tint_sheet(sheet, tile_size[0], color_of_points)
-        write_sheet(directory / TINTED_SPRITE_FILE, tinted)
-        # With many classes the projector can colour only by a column of numbers.
-        color_by = "label" if len(colors) <= MAX_VALUES else "label_number"
-        with (
-            phase(f"writing {BOOKMARKS_FILE}"),
-            atomic_write(directory / BOOKMARKS_FILE) as file,
-        ):
-            file.writelines(bookmarks(layouts, color_by=color_by, label_by="label"))
-    for name, tensor_values, sprite_file in tensors:
+        _write_layouts(directory, layouts, split, sheet, tile_size[0])
+    config = ProjectorConfig()
+    for one in tensors:
         tensor = config.embeddings.add()
-        tensor.tensor_name = _NOT_IN_TENSOR_NAME.sub("_", name)
+        tensor.tensor_name = _NOT_IN_TENSOR_NAME.sub("_", one.name)
         tensor.tensor_path = tensor.tensor_name.replace("/", "_") + TENSOR_SUFFIX
-        num_dimensions = _write_tensor(directory / tensor.tensor_path, tensor_values)
+        num_dimensions = _write_tensor(directory / tensor.tensor_path, one.values)
         tensor.tensor_shape.extend([len(split), num_dimensions])
         tensor.metadata_path = METADATA_FILE
-        tensor.sprite.image_path = sprite_file
+        tensor.sprite.image_path = one.sprite_file
         tensor.sprite.single_image_dim.extend(tile_size)
         if layouts:
             tensor.bookmarks_path = BOOKMARKS_FILE
     _write_event_file(directory / EVENT_FILE)
     with atomic_write(directory / CONFIG_FILE) as file:
         file.write(text_format.MessageToString(config).encode())
-    return ProjectorFiles(
-        directory, tuple(tensor.tensor_name for tensor in config.embeddings), tile_size
-    )
+    names = tuple(tensor.tensor_name for tensor in config.embeddings)
+    return ProjectorFiles(directory, names, tile_size)
+
+
+def _metadata(split: Split, indices: NDArray[np.intp] | None, columns: Columns) -> Columns:
+    """Return all columns of the metadata, in their order."""
+    fields: dict[str, Sequence[object] | NDArray[Any]] = {
+        "label": _class_names(split),
+        "index": np.arange(len(split)) if indices is None else indices,
+    }
+    if split.paths is not None:
+        fields["path"] = split.paths
+    for column, values in {**columns, "label_number": split.labels}.items():
+        if column in fields or len(values) != len(split):
+            raise ValueError(f"column {column!r}: its name is taken, or not {len(split)} values")
+        fields[column] = values
+    return fields
+
+
+def _class_names(split: Split) -> list[str]:
+    """Return the class name of each example."""
+    return [split.class_names[label] for label in split.labels]
+
+
+def _write_layouts(
+    directory: Path,
+    layouts: Mapping[str, NDArray[np.float32]],
+    split: Split,
+    sheet: Image.Image,
+    tile_side: int,
+) -> None:
+    """Write the bookmarks, and the sprite sheet in the colours that they give the classes."""
+    names = [as_written(name) for name in _class_names(split)]
+    colors = legend(names)
+    with phase("tinting the sprite sheet"):
+        tinted = tint_sheet(sheet, tile_side, np.array([colors[name] for name in names]))
+    write_sheet(directory / TINTED_SPRITE_FILE, tinted)
+    # With many classes the projector can colour only by a column of numbers.
+    color_by = "label" if len(colors) <= MAX_VALUES else "label_number"
+    with phase(f"writing {BOOKMARKS_FILE}"), atomic_write(directory / BOOKMARKS_FILE) as file:
+        file.writelines(bookmarks(layouts, color_by=color_by, label_by="label"))
 
 
 def as_tensor(layout: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -30,7 +30,7 @@ def require_pyarrow() -> None:
     except ImportError as error:  # not installed, or built for another NumPy version
         raise UserError(
             f"--parquet: pyarrow cannot be imported ({error}); accepted: an environment with the "
-            'extra parquet (pip install ".[parquet]")'
+            'extra parquet; install it with pip install ".[parquet]"'
         ) from None
 
 

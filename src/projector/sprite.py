@@ -1,4 +1,4 @@
-"""Creates the projector's sprite sheet: the images of all points as tiles of one large picture."""
+"""Creates the projector's sprite sheet: the images of all points as tiles of one large image."""
 
 import math
 from pathlib import Path
@@ -16,30 +16,30 @@ MAX_SHEET_SIDE = 8192
 """Pixels. With a larger sheet the projector shows an error and no points."""
 
 READABLE_TILE_SIDE = 28
-"""Pixels. Smaller pictures are enlarged, because the projector never enlarges smoothly."""
+"""Pixels. Smaller images are enlarged, because the projector never enlarges smoothly."""
 
 DARK_BACKGROUND = 64
 """If a grey split's median border pixel (0 to 255) is below this, its images are light on dark."""
 
 
 _LEVELS = 23
-"""Grey levels of a tinted picture. For each of ten colours and white: 253 palette entries."""
+"""Grey levels of a tinted image. For each of ten colours and white: 253 palette entries."""
 
 
 def sprite_sheet(images: Images) -> tuple[Image.Image, tuple[int, int]]:
-    """Arrange pictures in the square grid that the projector expects.
+    """Arrange images in the square grid that the projector expects.
 
     The grid has ceil(sqrt(N)) rows and columns, filled row by row. Unused tiles are white. Tiles
-    are square, because the projector would distort any other shape. A picture that is not square is
+    are square, because the projector would distort any other shape. An image that is not square is
     centred on white.
 
-    If the sheet would exceed 8192 pixels a side, pictures are shrunk to fit. If pictures are
-    smaller than 28 pixels, they are enlarged by an integer factor, as far as the sheet has room.
-    Other pictures keep their size.
+    If the sheet would exceed 8192 pixels a side, images are shrunk to fit. If images are smaller
+    than 28 pixels, they are enlarged by an integer factor, as far as the sheet has room. Other
+    images keep their size.
 
     The projector multiplies tiles by the point's colour, so only dark ink on white is visible. Grey
-    pictures with a dark background (the median of the border pixels) are therefore inverted. Colour
-    pictures, and grey ones with a lighter background, are not changed.
+    images with a dark background (the median of the border pixels) are therefore inverted. Colour
+    images, and grey ones with a lighter background, are not changed.
 
     Args:
         images: uint8 [N, H, W, C], pixels 0 to 255, N >= 1; C is 1 (grey) or 3 (colour).
@@ -49,24 +49,24 @@ def sprite_sheet(images: Images) -> tuple[Image.Image, tuple[int, int]]:
     """
     num_images, height, width, num_channels = images.shape
     grid_side = math.isqrt(num_images - 1) + 1
-    picture_size = _picture_size(width, height, max_side=MAX_SHEET_SIDE // grid_side)
-    tile_side = max(picture_size)
-    left, top = ((tile_side - side) // 2 for side in picture_size)
-    enlarges = picture_size[0] > width
+    size = _size_on_sheet(width, height, max_side=MAX_SHEET_SIDE // grid_side)
+    tile_side = max(size)
+    left, top = ((tile_side - side) // 2 for side in size)
+    enlarges = size[0] > width
     resampling = Image.Resampling.NEAREST if enlarges else Image.Resampling.LANCZOS
     inverts = num_channels == 1 and _has_dark_background(images)
 
-    # Pictures are pasted one at a time, which avoids a second array of the sheet's size.
+    # Images are pasted one at a time, which avoids a second array of the sheet's size.
     mode = {1: "L", 3: "RGB"}[num_channels]
     sheet = Image.new(mode, (grid_side * tile_side, grid_side * tile_side), "white")
     with progress_bar("sprite sheet", num_images, "images") as bar:
         for index, image in enumerate(images):
             row, column = divmod(index, grid_side)
             pixels = image[:, :, 0] if num_channels == 1 else image
-            picture = Image.fromarray(255 - pixels if inverts else pixels)
-            if picture.size != picture_size:
-                picture = picture.resize(picture_size, resampling)
-            sheet.paste(picture, (column * tile_side + left, row * tile_side + top))
+            tile = Image.fromarray(255 - pixels if inverts else pixels)
+            if tile.size != size:
+                tile = tile.resize(size, resampling)
+            sheet.paste(tile, (column * tile_side + left, row * tile_side + top))
             bar.update(1)
     return sheet, (tile_side, tile_side)
 
@@ -75,7 +75,7 @@ def tint_sheet(sheet: Image.Image, tile_side: int, colors: NDArray[np.intp]) -> 
     """Colour the tiles of a sheet, for a view in which the projector does not colour points.
 
     Grey tiles are multiplied by a paler version of their colour. The projector's own colours then
-    remain distinguishable on top. Colour pictures are not changed, but get a frame.
+    remain distinguishable on top. Colour images are not changed, but get a frame.
 
     Args:
         sheet: from `sprite_sheet`.
@@ -114,8 +114,8 @@ def write_sheet(path: Path, sheet: Image.Image) -> None:
         sheet.save(file, format="PNG")
 
 
-def _picture_size(width: int, height: int, max_side: int) -> tuple[int, int]:
-    """Return the width and height of a picture on the sheet, in pixels."""
+def _size_on_sheet(width: int, height: int, max_side: int) -> tuple[int, int]:
+    """Return the width and height of an image on the sheet, in pixels."""
     longest = max(width, height)
     if longest > max_side:
         return max(1, width * max_side // longest), max(1, height * max_side // longest)
@@ -124,7 +124,7 @@ def _picture_size(width: int, height: int, max_side: int) -> tuple[int, int]:
 
 
 def _has_dark_background(images: Images) -> bool:
-    """Return whether most border pixels are dark, in a sample of about a thousand pictures."""
+    """Return whether most border pixels are dark, in a sample of about a thousand images."""
     some = images[:: max(1, len(images) // 1000)]
     edges = (some[:, 0], some[:, -1], some[:, :, 0], some[:, :, -1])
     return bool(np.median(np.concatenate([edge.ravel() for edge in edges])) < DARK_BACKGROUND)

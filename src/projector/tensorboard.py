@@ -48,9 +48,10 @@ def tensorboard(logdir: Path, port: int | None = None) -> Iterator[str]:
     try:
         address: str = server.launch()
     except program.TensorBoardServerException as error:
-        found = "no free port from 6006 on" if port is None else f"port {port} cannot be had"
+        found = "no free port from 6006 on" if port is None else f"no free port {port}"
         raise UserError(
-            f"--serve: {found} ({error}); accepted: a free port, such as --serve 6123, or 0 for any"
+            f"--serve: found {found} ({error}); accepted: a free port, such as --serve 6123, or 0 "
+            "for any"
         ) from None
     yield f"{address.rstrip('/')}/#projector"
 
@@ -66,7 +67,7 @@ def only_for_this_machine(application: Application) -> Application:
         if _HOST.fullmatch(environ.get("HTTP_HOST", "")):
             return application(environ, start_response)
         start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
-        return [f"Open it at {HOST}, not by another name.\n".encode()]
+        return [f"Open it at {HOST}; other host names are not accepted.\n".encode()]
 
     return answer
 

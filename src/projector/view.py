@@ -13,18 +13,20 @@ from numpy.typing import NDArray
 from src.data.images import Images, in_pieces
 from src.data.shown import shown_indices
 from src.data.split import Split
-from src.drawing.page import animations
 from src.embeddings import layouts
-from src.embeddings.neighborhood import NUM_NEARBY, errors_nearby, neighbors
+from src.embeddings.metrics import Embedded
+from src.embeddings.neighborhood import NUM_NEARBY
 from src.embeddings.search import NUM_VOTES
 from src.errors import UserError
 from src.experiment.checkpoint_files import checkpoint_path, step_of
 from src.experiment.curves import read_curves
 from src.experiment.experiment import Experiment
-from src.figures import FigureData, write_figures
+from src.figures import FigureData
 from src.params.schema import Params
 from src.printable import printable
-from src.projector.files import TITLES, check_embeddings
+from src.projector.columns import comparisons, find_neighbors, neighbor_columns
+from src.projector.figure_cache import write_changed_figures
+from src.projector.files import check_embeddings
 from src.system.cache import cached, digest
 from src.system.progress import progress_bar
 
@@ -92,7 +94,7 @@ class Viewer:
                 now = self._evaluated()
                 if now == chosen:
                     raise
-                logger.warning("%s: replaced meanwhile; %s is used", checkpoint, now[1])
+                logger.warning("%s: a training replaced it; using %s", checkpoint, now[1])
 
     def _evaluated(self) -> tuple[int, Path]:
         """Return the step and path of the checkpoint used for evaluation."""
@@ -134,7 +136,7 @@ class Viewer:
             except Exception:
                 if checkpoint.with_name(f"{checkpoint.name}.index").exists():
                     raise
-                logger.warning("%s: removed by a training meanwhile, and left out", checkpoint)
+                logger.warning("%s: skipped, because a training removed it", checkpoint)
                 continue
             layout = self._layout(
                 "tsne", f"{name}_evolution", checkpoint, embeddings, before, f"t-SNE, step {step}"
@@ -144,20 +146,20 @@ class Viewer:
                 last = step, checkpoint, embeddings
         if not frames:
             raise UserError(
-                f"{self.experiment.model_dir}: --evolution: no checkpoint whose embeddings of "
-                f"{name} can be laid out; accepted: a run without --evolution"
+                f"{self.experiment.model_dir}: --evolution: found no checkpoint with a usable "
+                f"layout of {name}; accepted: one checkpoint or more; run without --evolution"
             )
         step, checkpoint, embeddings = last
         columns = self._columns(name, f"{name}_evolution", checkpoint, indices)
         return View(name, split, indices, embeddings, {}, columns, step), frames
 
     def figures(self, view: View) -> list[Path]:
-        """Draw the pictures of a view, and write the page that shows them.
+        """Draw the figures of a view, and write the page that shows them.
 
         Returns:
             The paths of the files, the page first.
         """
-        figures_dir = self.experiment.figures_dir(view.name)
+        evaluated = self.experiment.metrics() or {}
         data = FigureData(
             experiment=str(self.experiment.model_dir),
             split_name=view.name,
@@ -173,35 +175,15 @@ class Viewer:
                 "training": read_curves(self.experiment.model_dir),
                 "validation": read_curves(self.experiment.model_dir / "eval_validation"),
             },
-            metrics=(self.experiment.metrics() or {}).get("splits", {}),
+            metrics=evaluated.get("splits", {}),
+            open_set=evaluated.get("open_set"),
         )
-        arrays: list[NDArray[Any] | bytes] = [data.embeddings, *data.layouts.values()]
-        arrays += [view.split.labels, view.indices]
-        arrays += [path.read_bytes() for path in animations(figures_dir)]
-        paths = None if view.split.paths is None else view.split.paths.tolist()
-        drawing = sorted(Path(__file__).parent.parent.rglob("*.py"))
-        key = {
-            "data": digest(arrays if data.untrained is None else [*arrays, data.untrained]),
-            "images": self._digest_of_images(view.name),
-            "names": [view.split.class_names, paths, list(data.layouts)],
-            "facts": [
-                *(data.experiment, data.params.model_dump(), view.step),
-                *(data.num_examples, data.curves, data.metrics),
-            ],
-            "program": digest(path.read_bytes() for path in drawing),
-            "matplotlib": version("matplotlib"),
-        }
-        path = self.experiment.cache_dir / f"{view.name}_figures.npz"
-
-        def draw() -> NDArray[Any]:
-            written = write_figures(figures_dir, data)
-            return np.array([[file.name, digest([file.read_bytes()])] for file in written])
-
-        drawn = cached(path, key, draw, _could_be_drawn)
-        if not all(_holds(figures_dir / name, content) for name, content in drawn):
-            path.unlink(missing_ok=True)  # a file was removed or changed
-            drawn = cached(path, key, draw, _could_be_drawn)
-        return [figures_dir / name for name, _ in drawn]
+        return write_changed_figures(
+            self.experiment.figures_dir(view.name),
+            data,
+            cache=self.experiment.cache_dir / f"{view.name}_figures.npz",
+            images=self._digest_of_images(view.name),
+        )
 
     def _untrained(self, view: View) -> NDArray[np.float32] | None:
         """Return a view's embeddings by the untrained network; None if they are not available."""
@@ -211,7 +193,7 @@ class Viewer:
         try:
             return self.embeddings(view.name, checkpoint)[view.indices]
         except UserError as error:  # damaged; only the comparison is lost
-            logger.warning("before_after is left out: %s", error)
+            logger.warning("the figure before_after is skipped: %s", error)
             return None
 
     def _sample(self, whole: Split, max_points: int) -> NDArray[np.intp]:
@@ -288,7 +270,7 @@ class Viewer:
             "seed": seed,
             **layouts.settings(layout),
         }
-        title = TITLES[layout]
+        title = layouts.TITLES[layout]
         try:
             found = cached(
                 self._cache_path(name, checkpoint, layout),
@@ -300,10 +282,10 @@ class Viewer:
             raise
         except Exception as error:  # libraries raise various types for unusual values
             reason = printable(f"{type(error).__name__}: {error}")
-            logger.warning("%s is left out: it fails for these embeddings (%s)", title, reason)
+            logger.warning("%s is skipped: it failed for these embeddings (%s)", title, reason)
             return None
         if found.shape != (len(embeddings), 2) or not np.isfinite(found).all():
-            logger.warning("%s is left out: it is not finite for these embeddings", title)
+            logger.warning("%s is skipped: it is not finite for these embeddings", title)
             return None
         return found
 
@@ -313,25 +295,19 @@ class Viewer:
         """Return the columns of `neighbor_columns` for the examples at `indices` of a split."""
         split = self.splits[name]
         points, labels = self.embeddings(name, checkpoint)[indices], split.labels[indices]
-        comparisons = self._comparisons(name, indices)
-        of_galleries = {
-            gallery: (self.embeddings(gallery, checkpoint), self.splits[gallery].labels)
-            for gallery, _, _ in comparisons
+        compared = comparisons(name, split, self.splits["train"], indices)
+        galleries = {
+            comparison.gallery: Embedded(
+                self.embeddings(comparison.gallery, checkpoint),
+                self.splits[comparison.gallery].labels,
+            )
+            for comparison in compared
         }
         key = {
             "examples": digest([points, labels, indices]),
-            "galleries": {gallery: digest(both) for gallery, both in of_galleries.items()},
+            "galleries": {gallery: digest(both) for gallery, both in galleries.items()},
             "neighbors": [NUM_VOTES, NUM_NEARBY],
         }
-
-        def look() -> NDArray[np.float64]:
-            found = np.full((len(indices), 4), np.nan)
-            for gallery, rows, own in comparisons:
-                said = neighbors(points[rows], labels[rows], *of_galleries[gallery], own)
-                found[rows, :3] = np.column_stack(said)
-            predicted = found[:, 0]
-            found[:, 3] = errors_nearby(points, predicted >= 0, predicted != labels)
-            return found
 
         def could_be_found(kept: NDArray[Any]) -> bool:
             return (
@@ -340,32 +316,16 @@ class Viewer:
                 and bool(np.isin(kept[:, 0], np.arange(-1, len(split.class_names))).all())
             )
 
-        path = self._cache_path(cache_name, checkpoint, "neighbors")
-        found = cached(path, key, look, could_be_found)
+        found = cached(
+            self._cache_path(cache_name, checkpoint, "neighbors"),
+            key,
+            lambda: find_neighbors(Embedded(points, labels), compared, galleries),
+            could_be_found,
+        )
         compared_with = np.full(len(indices), name, object)
-        for gallery, rows, _ in comparisons:
-            compared_with[rows] = gallery
+        for comparison in compared:
+            compared_with[comparison.rows] = comparison.gallery
         return neighbor_columns(found, labels, split.class_names, compared_with)
-
-    def _comparisons(
-        self, name: str, indices: NDArray[np.intp]
-    ) -> list[tuple[str, NDArray[np.intp], NDArray[np.intp] | None]]:
-        """Return the gallery for each of the examples at `indices` of a split.
-
-        If the training split contains an example's class, the training split is the gallery.
-        Otherwise the gallery is the whole of the example's own split.
-
-        Returns:
-            Tuples of the gallery's name, the positions in `indices` of its queries, and the
-            positions of these queries in the gallery. The last is None if the gallery does not
-            contain the queries.
-        """
-        if name == "train":
-            return [("train", np.arange(len(indices)), indices)]
-        seen = np.isin(self.splits[name].labels[indices], self.splits["train"].labels)
-        trained, others = np.flatnonzero(seen), np.flatnonzero(~seen)
-        both = [("train", trained, None), (name, others, indices[others])]
-        return [comparison for comparison in both if len(comparison[1]) > 0]
 
     def forget_old_checkpoints(self) -> None:
         """Remove cache files of checkpoints that no longer exist."""
@@ -379,66 +339,9 @@ class Viewer:
         return self.experiment.cache_dir / f"{name}_step_{step_of(checkpoint)}_{what}.npz"
 
 
-def neighbor_columns(
-    found: NDArray[np.float64],
-    labels: NDArray[np.int32],
-    class_names: tuple[str, ...],
-    compared_with: NDArray[np.object_],
-) -> dict[str, NDArray[Any]]:
-    """Return the neighbour information of each example as metadata columns.
-
-    - `outcome`: the result in words, "4 right" or "4 taken for 9". The projector shows it beside a
-      point and can search it, even if class names are numbers.
-    - `predicted_label`: the most frequent class of the 5 nearest gallery examples; None if the
-      gallery has no other example of the class.
-    - `prediction`: "right" or "wrong"; None if `predicted_label` is None.
-    - `compared_with`: the gallery: `train`, or for classes unseen in training the split itself.
-    - `own_class_distance`, `other_class_distance`: Euclidean distances to the nearest gallery
-      example of the same class and of any other class.
-    - `errors_nearby`: the share of wrong predictions around the example.
-
-    Args:
-        found: float64 [N, 4]: the attributes of `src.embeddings.neighborhood.Neighbors`, and
-            `errors_nearby`.
-        labels: int32 [N].
-        class_names: by label.
-        compared_with: text [N], the name of each example's gallery.
-    """
-    predicted = found[:, 0].astype(int)
-    is_judged, is_right = predicted >= 0, predicted == labels
-    names = np.array([*class_names, None], dtype=object)  # the index -1 selects None
-    own_names, predicted_names = names[labels], names[predicted]
-    outcome = own_names + ": no other image of its class"
-    outcome[is_right] = own_names[is_right] + " right"
-    is_wrong = is_judged & ~is_right
-    outcome[is_wrong] = own_names[is_wrong] + " taken for " + predicted_names[is_wrong]
-    prediction = np.where(is_right, "right", np.where(is_wrong, "wrong", None))  # type: ignore[call-overload]
-    return {
-        "outcome": outcome,
-        "predicted_label": predicted_names,
-        "prediction": prediction,
-        "compared_with": compared_with,
-        "own_class_distance": found[:, 1],
-        "other_class_distance": found[:, 2],
-        "errors_nearby": found[:, 3],
-    }
-
-
 def _read_with_a_bar(images: Images) -> Iterator[NDArray[np.uint8]]:
     """Yield images in pieces and show a progress bar."""
     with progress_bar("reading images", len(images), "images") as bar:
         for piece in in_pieces(images):
             yield piece
             bar.update(len(piece))
-
-
-def _could_be_drawn(kept: NDArray[Any]) -> bool:
-    """Return whether a cached array has the expected form: rows of a file name and a digest."""
-    if kept.ndim != 2 or kept.shape[1] != 2 or len(kept) == 0 or kept.dtype.kind != "U":
-        return False
-    return all(name == Path(name).name for name in kept[:, 0].tolist())
-
-
-def _holds(path: Path, content: str) -> bool:
-    """Return whether a file exists and its content has this digest."""
-    return path.is_file() and digest([path.read_bytes()]) == content

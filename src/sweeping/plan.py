@@ -24,8 +24,9 @@ from src.experiment.data_record import DataRecord, changes, read_record, record_
 from src.experiment.experiment import Experiment
 from src.experiment.facts import check_facts, check_training
 from src.experiment.status import Status
+from src.params.kinds import Role
 from src.params.reading import check_params, format_value, load_params, read_json_object
-from src.params.schema import Params, Role, keys_read_by, keys_with
+from src.params.schema import Params, keys_read_by, keys_with
 from src.printable import printable
 from src.system.atomic import atomic_write
 
@@ -125,17 +126,7 @@ def plan(
     parent_path = Experiment(parent_dir).params_path
     parent = read_json_object(parent_path)
     seed = check_params(parent, parent_path).seed
-    if num_seeds is not None and "seed" in swept:
-        raise UserError("--seeds: found --param seed as well; accepted: one of them")
-    if not swept and num_seeds is None:
-        raise UserError("found nothing to sweep; accepted: --param KEY=VALUE,... or --seeds N")
-    count = math.prod(map(len, swept.values())) * (num_seeds or 1)
-    if count > MAX_CHILDREN:
-        found = f"{count:,}" if count < 10**15 else "more than 10^15"
-        raise UserError(
-            f"found {found} combinations of values and seeds; accepted: at most {MAX_CHILDREN:,} "
-            "in a sweep"
-        )
+    _check_size(swept, num_seeds)
     if num_seeds is not None:
         swept = {**swept, "seed": range(seed, seed + num_seeds)}
     if str(parent.get("$schema", "")).startswith("."):
@@ -160,13 +151,28 @@ def plan(
             continue
         if (length := len(os.fsencode(name))) > _MAX_NAME_BYTES:
             raise UserError(
-                f"{parent_dir / name[:40]}...: a name of {length} bytes; accepted: at most "
-                f"{_MAX_NAME_BYTES}: fewer keys at once, or shorter values"
+                f"{parent_dir / name[:40]}...: found a name of {length} bytes; accepted: at most "
+                f"{_MAX_NAME_BYTES}; sweep fewer keys at once, or shorter values"
             )
         children[name] = Child(Experiment(parent_dir / name), content, params)
     if errors:
         raise UserError(_one_line_each(errors))
     return list(children.values())
+
+
+def _check_size(swept: Mapping[str, Sequence[Any]], num_seeds: int | None) -> None:
+    """Raise `UserError` if there is nothing to sweep, or too much, or seeds are given twice."""
+    if num_seeds is not None and "seed" in swept:
+        raise UserError("--seeds: found --param seed as well; accepted: one of them")
+    if not swept and num_seeds is None:
+        raise UserError("found nothing to sweep; accepted: --param KEY=VALUE,... or --seeds N")
+    count = math.prod(map(len, swept.values())) * (num_seeds or 1)
+    if count > MAX_CHILDREN:
+        found = f"{count:,}" if count < 10**15 else "more than 10^15"
+        raise UserError(
+            f"found {found} combinations of values and seeds; accepted: at most {MAX_CHILDREN:,} "
+            "in a sweep"
+        )
 
 
 def check_unchanged(children: Iterable[Child]) -> None:
@@ -185,8 +191,8 @@ def check_unchanged(children: Iterable[Child]) -> None:
             (
                 child.name,
                 f"{key}: found {_json(child.params, key)}, but {_json(made, key)} in its "
-                "params.json; accepted: what it was made with, another --parent_dir, or "
-                "--overwrite to start afresh",
+                "params.json; accepted: the value in its params.json, or another --parent_dir; to "
+                "start over, use --overwrite",
             )
             for key in child.params.differences(made)
         ]
@@ -215,7 +221,7 @@ def check_data(
     """
     errors: list[tuple[str, str]] = []
     for group in tqdm(
-        _grouped(children, DATA_KEYS), desc="looking at the data", disable=None, leave=False
+        _grouped(children, DATA_KEYS), desc="checking the data", disable=None, leave=False
     ):
         try:
             data = load_data(group[0].params, data_dir, params_path=Path(group[0].name))
@@ -255,8 +261,8 @@ def _changed(children: Sequence[Child], now: DataRecord) -> list[tuple[str, str]
         before = read_record(child.experiment.data_record_path)
         if before is not None and (found := changes(before, now)):
             line = (
-                f"the data have changed since the training began: {found}; accepted: the data that "
-                "trained, --keep_splits, or --overwrite"
+                f"the data have changed since training began: {found}; accepted: the data used "
+                "for training; to resume, use --keep_splits; to start over, use --overwrite"
             )
             errors.append((child.name, line))
     return errors

@@ -126,10 +126,11 @@ def _remove_leftovers(path: Path, temporary: Path) -> None:
         match = pattern.fullmatch(entry)
         if match and entry != temporary.name:
             with contextlib.suppress(OSError):  # another user's file, or another process removes it
-                _remove_leftover(path.parent / entry, now, match[1] == _machine())
+                is_own = match[1] == _machine()
+                _remove_leftover(path.parent / entry, now, is_of_this_machine=is_own)
 
 
-def _remove_leftover(leftover: Path, now: float, is_of_this_machine: bool) -> None:
+def _remove_leftover(leftover: Path, now: float, *, is_of_this_machine: bool) -> None:
     """Remove a temporary file unless its writer may be alive.
 
     A locked file is kept. An unlocked file of this machine is removed. For other files age decides,
@@ -174,14 +175,14 @@ def disk_error(path: Path, error_number: int | None, *, needed: int, what: str =
     if error_number in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
             f"{path}: the disk is full: {what} takes {needed:,} bytes or more, "
-            f"{free_bytes(path):,} are free; accepted: a disk with room"
+            f"{free_bytes(path):,} are free; accepted: a disk with more free space"
         )
     if error_number == errno.EISDIR:
-        return UserError(f"{path}: a directory; accepted: a file of this name, or nothing")
+        return UserError(f"{path}: found a directory; accepted: a file, or nothing")
     if error_number in (errno.EEXIST, errno.ENOTDIR):
         return UserError(f"{path}: one of its folders is a file; accepted: a folder")
     reason = os.strerror(error_number) if error_number else "cannot be written"
-    return UserError(f"{path}: {reason}; accepted: a place where this user may write")
+    return UserError(f"{path}: {reason}; accepted: a path that this user may write to")
 
 
 def free_bytes(path: Path) -> int:

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from src.errors import SweepFailed, TrainingDiverged, UserError
 from src.printable import printable
+from src.system.process import prepare_for_tensorflow
 from src.system.regular_file import open_to_append
 from src.system.signals import Stopped, stops_at_once
 
@@ -50,18 +51,33 @@ def program_parser(
 def experiment_parser(description: str, examples: str) -> argparse.ArgumentParser:
     """Return a parser with the arguments shared by all programs that work on one experiment."""
     parser = program_parser(description, examples)
+    add_experiment(parser)
+    add_data_dir(parser)
+    parser.add_argument(
+        "--verbose", action="store_true", help="print TensorFlow's own log on the console"
+    )
+    return parser
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """Add the argument `--model_dir`."""
     parser.add_argument(
         "--model_dir",
         type=Path,
         required=True,
         metavar="DIR",
-        help="the experiment: a directory with a params.json, which also takes what is written",
+        help="the experiment's directory: it has a params.json, and all results are written to it",
     )
-    add_data_dir(parser)
+
+
+def add_gallery(parser: argparse.ArgumentParser) -> None:
+    """Add the argument `--gallery`."""
     parser.add_argument(
-        "--verbose", action="store_true", help="show TensorFlow's own log on the console"
+        "--gallery",
+        metavar="WHERE",
+        help="a file, or postgresql://user@host/database (default: gallery.sqlite in the "
+        "experiment)",
     )
-    return parser
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +87,7 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("data"),
         metavar="DIR",
-        help="where the datasets are, each in a folder of its name (default: data)",
+        help="the folder of all datasets, each in a subfolder of its name (default: data)",
     )
 
 
@@ -80,8 +96,8 @@ def add_keep_splits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep_splits",
         action="store_true",
-        help="where the data have changed since the training began: go on, with the images of "
-        "before in the splits where they were, and new ones dealt out beside them",
+        help="resume training although the data have changed: known images keep their splits, and "
+        "new images are distributed among the splits",
     )
 
 
@@ -119,6 +135,7 @@ def run(main: Callable[[], None]) -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # escape what the console lacks, as `stderr` does
         sys.stdout.reconfigure(errors="backslashreplace")
+    prepare_for_tensorflow()
     try:
         with stops_at_once():
             main()
@@ -156,7 +173,7 @@ def _refusal(error: OSError) -> str:
         place = "output"
         _discard_output()
     reason = error.strerror or os.strerror(error.errno or 0)
-    accepted = "a file or folder that this user may read or write, on a disk with room"
+    accepted = "a file or folder that this user may read and write, on a disk with free space"
     if error.errno in (errno.EMFILE, errno.ENFILE):
         accepted = "a higher limit of open files (ulimit -n)"
     return f"{printable(os.fsdecode(place))}: {reason}; accepted: {accepted}"

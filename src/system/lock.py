@@ -169,7 +169,7 @@ def _lock(path: Path, descriptor: int) -> None:
     if is_locked is None:
         record = _read_record(descriptor)
         if record and _may_live(record):
-            raise _in_use(path, record, f", or {path} removed if it is dead")
+            raise _in_use(path, record, f"; if that process is dead, remove {path}")
 
 
 def _own_record() -> _Record:

@@ -110,7 +110,7 @@ def _check(path: Path, status: os.stat_result) -> None:
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> UserError:
-    reason = error.strerror if isinstance(error, OSError) else "not a name that a file can have"
+    reason = error.strerror if isinstance(error, OSError) else "not a valid file name"
     return UserError(
         f"{printable(str(path))}: {reason or 'cannot be read'}; accepted: a regular file that this "
         "user may read"

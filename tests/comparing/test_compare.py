@@ -128,7 +128,7 @@ def test_a_picture(margins, tmp_path, capsys, name, start):
 def test_a_picture_of_no_known_kind(margins, capsys):
     with pytest.raises(SystemExit):
         compare.main([str(margins), "--plot", "x.jpg"])
-    assert "found 'x.jpg'; accepted: a name in .png, .svg or .pdf" in capsys.readouterr().err
+    assert "found 'x.jpg'; accepted: a file name in .png, .svg or .pdf" in capsys.readouterr().err
 
 
 def test_a_reader_that_goes_early(margins):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from src.comparing.comparison import METRICS, Statistic, compare, statistic
+from src.comparing.columns import METRICS
+from src.comparing.comparison import Statistic, compare, statistic
 from src.comparing.results import Result
 from src.errors import UserError
 from src.experiment.status import Status
@@ -398,3 +399,21 @@ def test_sorted_by_what_is_not_a_metric():
 def test_relative_and_absolute_directories(tmp_path):
     results = [result("a"), Result(tmp_path / "b", "finished", Params(margin=1.0), {})]
     assert len(set(names(compare(results)))) == 2
+
+
+def test_the_open_set_is_shown_if_one_experiment_has_measured_it():
+    without = result("a", metrics={"validation.loss": 1.0})
+    measured = result(
+        "b", metrics={"open_set.auroc": 0.75, "open_set.dir_at_fpir_1e-2": 0.5}, margin=0.7
+    )
+
+    def paths(comparison):
+        return {column.path for column in comparison.columns if "open_set" in column.path}
+
+    comparison = compare([without, measured], sort="open_set.auroc")
+    assert paths(comparison) == {"open_set.auroc", "open_set.dir_at_fpir_1e-2"}
+    assert names(comparison) == ["b", "a"]
+    assert comparison.rows[0].statistics["open_set.auroc"] == Statistic(0.75, None, 1)
+    assert not paths(compare([without]))
+    with pytest.raises(UserError, match="--split: found 'open_set'"):
+        compare([measured], split="open_set")

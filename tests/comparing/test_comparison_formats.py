@@ -209,7 +209,7 @@ def test_text_says_over_how_many_a_mean_is(partial):
 
 def test_csv_and_json_say_so_too(partial):
     first, second = csv.DictReader(io.StringIO(as_csv(partial)))
-    assert first["notes"] == "test.map_at_r: of 2 of 3"
+    assert first["notes"] == "test.map_at_r: known for 2 of 3"
     assert (second["notes"], first["validation.recall_at_1"]) == ("", "")
     metrics = json.loads(as_json(partial))[0]["metrics"]
     assert (metrics["test.map_at_r"]["n"], metrics["test.loss"]["n"]) == (2, 3)

@@ -62,16 +62,16 @@ def test_params_that_have_changed_since(tmp_path):
     path = make(tmp_path / "x", {"margin": 2.0}, FINISHED, trained={"margin": 1.0})
     result = read_result(path)
     assert result.params.margin == 1.0  # those that the metrics belong to
-    assert result.notes == (f"{path}/params.json: margin is 2 now; this was trained with 1",)
+    assert result.notes == (f"{path}/params.json: margin is 2 now; the training used 1",)
 
 
 def test_changed_params_are_shown_as_json(tmp_path):
     now = {"augment": {"shift": 2}, "distance": "cosine", "extra_classes": ["rot90"]}
     path = make(tmp_path / "x", now, FINISHED, trained={"l2_normalize": True})
     notes = [note.partition("params.json: ")[2] for note in read_result(path).notes]
-    assert notes[0] == "l2_normalize is false now; this was trained with true"
-    assert "distance is cosine now; this was trained with null" in notes
-    assert 'extra_classes is ["rot90"] now; this was trained with []' in notes
+    assert notes[0] == "l2_normalize is false now; the training used true"
+    assert "distance is cosine now; the training used null" in notes
+    assert 'extra_classes is ["rot90"] now; the training used []' in notes
     assert any(note.startswith('augment is {"shift": 2, ') for note in notes)
     assert not [note for note in notes if "None" in note or "Augment(" in note or "True" in note]
 
@@ -96,7 +96,7 @@ def test_a_training_that_has_died_shows_no_metrics_of_an_earlier_end(tmp_path):
     result = read_result(path)
     assert (result.status, result.metrics) == (Status.FAILED, {})
     assert result.notes == (
-        f"{path}: the training has died; train.py goes on where it was: last wrote 3 h ago, "
+        f"{path}: the training was killed; train.py resumes it: last wrote 3 h ago, "
         "at step 40 of 100",
     )
 

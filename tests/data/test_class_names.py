@@ -110,14 +110,14 @@ def test_numbers_are_names(given):
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ([12], "found 12, which is the name of no class; accepted: names of classes: 0, 1, 2,"),
-        (["12"], 'found "12", which is the name of no class; accepted: names of classes: 0, 1, 2,'),
+        ([12], "found 12, which is not a class name; accepted: class names: 0, 1, 2,"),
+        (["12"], 'found "12", which is not a class name; accepted: class names: 0, 1, 2,'),
         (["01"], "; did you mean '1'?"),
         (["1.0"], "; did you mean '1'?"),
         ([3, "3"], "found the class '3' twice; accepted: each class once"),
         ([3, 4, " 3"], "found the class '3' twice; accepted: each class once"),
         (["a\x1b\n"], 'found "a\\x1b\\n", which'),
-        ([""], 'found "", which is the name of no class'),
+        ([""], 'found "", which is not a class name'),
     ],
 )
 def test_no_such_class(given, expected):
@@ -137,7 +137,7 @@ def test_what_may_be_meant(wanted, meant):
 
 
 def test_a_position_is_said_to_be_one():
-    with pytest.raises(UserError, match=r"found 1, .* \(at position 1 stands 'b'\); accepted: "):
+    with pytest.raises(UserError, match=r"found 1, .* \(position 1 is the class 'b'\); accepted: "):
         find_classes([1], ("a", "b", "c"), PATH)
 
 

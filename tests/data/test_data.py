@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from src.data import loading as data_module
-from src.data.loading import load_data, load_splits
+from src.data.loading import load_data
 from src.data.split import SPLITS, Dataset, Split
 from src.errors import UserError
 from src.params.schema import Params
@@ -79,7 +79,7 @@ def test_a_drawn_validation_split(use):
     assert counts(data.splits["validation"]) == [5] * 3 and data.validation_by == "image"
     assert counts(data.splits["train"]) == [15] * 3
     assert sorted_numbers(data) == [*range(60), *range(10_000, 10_003)]
-    assert data.origins["validation"] == "25 % of train, drawn from every class"
+    assert data.origins["validation"] == "25 % of train, stratified by class"
     # Where each example is from.
     for name in ("train", "validation"):
         assert data.rows[name].tolist() == numbers(data.splits[name])
@@ -99,15 +99,14 @@ def test_drawn_splits_of_one_file(use):
     }
     assert data.origins == {
         "train": "train file",
-        "validation": "25 % of what is left of train, drawn from every class",
-        "test": "20 % of train, drawn from every class",
+        "validation": "25 % of the rest of train, stratified by class",
+        "test": "20 % of train, stratified by class",
     }
     other_seed = load_data(params.model_copy(update={"seed": 1}), Path("data"))
     assert numbers(other_seed.splits["test"]) == numbers(data.splits["test"])
     assert numbers(other_seed.splits["validation"]) != numbers(data.splits["validation"])
     again = load_data(params, Path("data"))
     assert all(numbers(again.splits[name]) == numbers(data.splits[name]) for name in SPLITS)
-    assert load_splits(params, Path("data"), ["test"]).keys() == {"test"}
 
 
 GRID = [
@@ -134,7 +133,7 @@ def test_validation_can_choose_where_the_data_allow(use, num_classes, size):
         drawn = counts(by_image.splits["validation"])
         assert sum(count for count in drawn if count > 1) < 0.5 * sum(drawn)
     else:
-        assert "drawn from every class" in data.origins["validation"]
+        assert "stratified by class" in data.origins["validation"]
         assert paired >= 0.5 * sum(validation) or num_classes < 4 or size == 1
 
 
@@ -152,16 +151,16 @@ def test_validation_by_what_is_asked_for(use, by, size):
 def test_too_few_classes_to_validate_by_class(use, labels):
     use(train=labels, test=[0, 1])
     assert refusal(Params(validation_by="class")) == (
-        f'{SOURCE}: validation_by: found "class"; accepted: "image", or at least 4 classes to '
-        "train with, 3 of them of two examples or more"
+        f'{SOURCE}: validation_by: found "class"; accepted: "image", or at least 4 training '
+        "classes, 3 of them with two or more examples"
     )
 
 
 def test_validation_by_beside_a_validation_split(use):
     use(train=[0, 1] * 9, validation=[0, 1], test=[0, 1])
     assert refusal(Params(validation_by="class"), params_path=Path("x/params.json")) == (
-        f'x/params.json: validation_by: found "class"; accepted: nothing, for {SOURCE} has a '
-        "validation split of its own"
+        f'x/params.json: validation_by: found "class"; accepted: null, because {SOURCE} '
+        "has its own validation split"
     )
 
 
@@ -191,7 +190,7 @@ def test_whether_images_of_classes_held_out_have_a_positive_is_not_asked(use):
 def test_unknown_classes_are_named_before_anything_is_drawn(use):
     use(train=[0, 1, 2] * 9, test=[0, 1])
     text = refusal(Params(holdout_classes=["c7", "c1"]), params_path=Path("x/params.json"))
-    assert text.startswith('x/params.json: holdout_classes: found "c7", which is the name of no')
+    assert text.startswith('x/params.json: holdout_classes: found "c7", which is not a')
 
 
 @pytest.mark.parametrize(
@@ -199,10 +198,13 @@ def test_unknown_classes_are_named_before_anything_is_drawn(use):
     [
         (
             {"test_fraction": 0.01},
-            "split test: 0 of 20 examples with test_fraction 0.01; accepted: at least",
+            "split test: found 0 examples (test_fraction 0.01 of 20); accepted: at least 1",
         ),
-        ({"validation_fraction": 0.01}, "split validation: 0 of 20 examples with validation_frac"),
-        ({"validation_fraction": 0.99}, "split train: 0 of 20 examples with validation_fraction"),
+        (
+            {"validation_fraction": 0.01},
+            "split validation: found 0 examples (validation_fraction",
+        ),
+        ({"validation_fraction": 0.99}, "split train: found 0 examples (validation_fraction"),
     ],
 )
 def test_a_split_that_would_be_empty(use, keys, expected):
@@ -248,8 +250,7 @@ def test_those_of_before_stay_and_new_ones_are_dealt_out(use):
         "test": 16,
     }
     assert data.origins["test"] == (
-        "20 % of train, drawn from every class, but images of earlier runs, which stay where they "
-        "were"
+        "20 % of train, stratified by class; images of earlier runs keep their split"
     )
 
 
@@ -291,8 +292,8 @@ def test_nothing_is_left_of_a_split(use, name):
     others = [other for other in SPLITS if other != name]
     kept = Kept(**{others[0]: range(5), others[1]: range(5, 10)})
     assert refusal(FOLDER, kept=kept) == (
-        f"{SOURCE}: no image is left of those in the {name} split since the training began; "
-        "accepted: the data that trained, or --overwrite to start afresh"
+        f"{SOURCE}: no image of the {name} split is left since training began; accepted: the data "
+        "used for training; to start over, use --overwrite"
     )
 
 
@@ -314,6 +315,6 @@ def test_warnings_of_the_dataset_and_of_duplicates(use, monkeypatch):
     monkeypatch.setattr(data_module, "look_up", lambda *_: lambda *_: dataset)
     data = load_data(Params(), Path("data"))
     assert data.warnings[0] == "of the files" and len(data.warnings) == 2
-    assert f"{SOURCE}: 4 images with equal pixels in two splits" in data.warnings[1]
+    assert f"{SOURCE}: 4 images with equal pixels in several splits" in data.warnings[1]
     dropped = load_data(Params(on_duplicates="drop"), Path("data"))
     assert [len(dropped.splits[name]) for name in SPLITS] == [8, 2, 2]

@@ -55,14 +55,14 @@ def test_nothing_is_said_where_there_are_none(on_duplicates):
     assert warnings(on_duplicates, train=split([1, 2, 0]), test=split([4, 2**64 - 1])) == ()
 
 
-HINT = '; "on_duplicates": "drop" keeps one of each'
+HINT = '; "on_duplicates": "drop" keeps only one of them'
 
 
 def test_across_splits():
     (line,) = warnings(train=split([1, 2, 3, 4]), validation=split([9]), test=split([3, 8, 1]))
     assert line == (
-        f"{SOURCE}: 4 images with equal pixels in two splits or more, which flatters what is "
-        f"measured: train no. 0 = test no. 2, train no. 2 = test no. 0{HINT}"
+        f"{SOURCE}: 4 images with equal pixels in several splits, which inflates the "
+        f"metrics: train no. 0 = test no. 2, train no. 2 = test no. 0{HINT}"
     )
 
 
@@ -70,24 +70,24 @@ def test_across_classes():
     train = split([5, 5, 6, 7], [0, 1, 0, 1], ["a/x.png", "b/x.png", "a/y.png", "b/z.png"])
     (line,) = warnings(train=train)
     assert line == (
-        f"{SOURCE}: 2 images with equal pixels in two classes or more, which contradict each "
-        f"other: a/x.png = b/x.png{HINT}"
+        f"{SOURCE}: 2 images with equal pixels in several classes, so that their labels "
+        f"contradict each other: a/x.png = b/x.png{HINT}"
     )
 
 
 @pytest.mark.parametrize("on_duplicates", ["warn", "error"])
 def test_within_a_class_they_are_counted(on_duplicates):
     (line,) = warnings(on_duplicates, train=split([5, 5, 5, 7], paths=["0", "1", "2", "3"]))
-    assert line == f"{SOURCE}: 3 images with equal pixels of one class and one split: 0 = 1 = 2"
+    assert line == f"{SOURCE}: 3 images with equal pixels in one class and one split: 0 = 1 = 2"
 
 
 def test_each_kind_has_its_line():
     train = split([1, 1, 2, 3, 3], [0, 0, 0, 1, 2])
     lines = warnings(train=train, test=split([2, 3]))
     assert [line.split("equal pixels ")[1].split(",")[0].split(":")[0] for line in lines] == [
-        "in two classes or more",
-        "in two splits or more",
-        "of one class and one split",
+        "in several classes",
+        "in several splits",
+        "in one class and one split",
     ]
     assert lines[0].split(": ")[1].startswith("3 images")
 
@@ -125,7 +125,7 @@ def test_error():
     lines = str(caught.value).splitlines()
     assert len(lines) == 2
     for line in lines:
-        assert line.startswith(f"{SOURCE}: 2 images with equal pixels in two ")
+        assert line.startswith(f"{SOURCE}: 2 images with equal pixels in several ")
         assert line.endswith('; accepted: each once, or "on_duplicates": "warn" or "drop"')
 
 
@@ -145,7 +145,7 @@ def test_drop_keeps_what_is_tested():
     assert found.splits["train"].labels.tolist() == [1, 0]
     assert found.warnings == (
         "earlier",
-        f"{SOURCE}: 4 images are left out, for another one has the same pixels: "
+        f"{SOURCE}: 4 images are left out, because another image has the same pixels: "
         "validation no. 2 = test no. 0, train no. 0 = test no. 2, train no. 2 = validation no. 1, "
         "...",
     )
@@ -157,7 +157,7 @@ def test_drop_says_which_classes_contradict_each_other():
     found = without_duplicates(dataset(train=split([1, 2, 1, 3], [0, 0, 1, 1], paths)))
     assert found.splits["train"].paths.tolist() == ["a/0.png", "a/1.png", "b/1.png"]
     assert found.warnings[1:] == (
-        f"{SOURCE}: 1 images are left out, for one of another class has the same pixels: "
+        f"{SOURCE}: 1 images are left out, because an image of another class has the same pixels: "
         "b/0.png = a/0.png",
     )
 
@@ -174,8 +174,8 @@ def test_drop_of_a_whole_split_is_refused(name):
     with pytest.raises(UserError) as caught:
         without_duplicates(dataset(**splits))
     assert str(caught.value) == (
-        f'{SOURCE}: on_duplicates: found "drop", and every image of the {name} split in another '
-        f"one too; accepted: a {name} split of other images"
+        f'{SOURCE}: on_duplicates: found "drop", but every image of the {name} split is also in '
+        f"another split; accepted: a {name} split with other images"
     )
 
 

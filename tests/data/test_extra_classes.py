@@ -89,7 +89,7 @@ def test_quarter_turns_need_square_images():
         check(Params(extra_classes=("mirror", "rot90")), wide)
     assert str(error.value) == (
         'p.json: extra_classes: found "rot90", for images of 4 x 6 pixels; accepted: '
-        "'rot180' or 'mirror' or 'mirror_rot180', for those that are not square"
+        "'rot180' or 'mirror' or 'mirror_rot180', because the images are not square"
     )
     assert check(Params(extra_classes=("mirror", "rot180", "mirror_rot180")), wide) == []
     assert check(Params(extra_classes=tuple(POSES)), IMAGES) == []
@@ -106,5 +106,5 @@ def test_more_classes_a_batch_than_there_are():
 
     assert lines(6) == []
     assert lines(7) == [
-        "p.json: classes_per_batch: found 7, but 6 classes are trained on, which are used"
+        "p.json: classes_per_batch: found 7, but the train split has 6 classes; all are used"
     ]

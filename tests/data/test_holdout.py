@@ -59,15 +59,15 @@ def test_a_number_is_a_name_first(held_out):
 
 def test_a_position_is_no_name():
     text = refusal([1, "boot"])
-    assert "found 1, which is the name of no class (at position 1 stands 'coat'); accepted:" in text
+    assert "found 1, which is not a class name (position 1 is the class 'coat'); accepted:" in text
     text = refusal([5, "boot"])
-    assert "found 5, which is the name of no class; accepted: names of classes: boot, coat" in text
+    assert "found 5, which is not a class name; accepted: class names: boot, coat" in text
 
 
 def test_unknown_classes():
     text = refusal(["skirt", "boot"])
     assert text.endswith(
-        'found "skirt", which is the name of no class; accepted: names of classes: '
+        'found "skirt", which is not a class name; accepted: class names: '
         "boot, coat, dress, shirt, 2; did you mean 'shirt'?"
     )
 
@@ -93,7 +93,7 @@ def test_classes_that_only_one_split_has():
     ("held_out", "left"), [(list(NAMES), 0), (["boot", "coat", "dress", "2"], 1)]
 )
 def test_fewer_than_two_are_left(held_out, left):
-    assert f"which leave {left} in the train split; accepted: so few that" in refusal(held_out)
+    assert f"which leave {left} in the train split; accepted: fewer, so that" in refusal(held_out)
 
 
 def test_fewer_than_two_are_left_in_validation():
@@ -103,4 +103,4 @@ def test_fewer_than_two_are_left_in_validation():
 
 def test_fewer_than_two_to_evaluate():
     text = refusal(["boot", "coat"], train=(0, 2, 3), validation=(0, 2, 3), test=(2, 3))
-    assert "of which 1 have images; accepted: at least 2 that have" in text
+    assert "of which 1 have images; accepted: at least 2 with images" in text

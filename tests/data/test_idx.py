@@ -69,19 +69,19 @@ def test_folder(tmp_path):
     [
         (b"", "byte 0: the file ends;"),
         (IDX[:3], "byte 3: the file ends;"),
-        (b"\x89PNG\r\n\x1a\n", "bytes 0-1: 89 50;"),
-        (b"<html>404</html>", "bytes 0-1: 3c 68;"),
-        (b"\x00\x00\x0d" + IDX[3:], "byte 2: type code 0x0d (float32);"),
-        (b"\x00\x00\x09" + IDX[3:], "byte 2: type code 0x09 (int8);"),
-        (b"\x00\x00\x07" + IDX[3:], "byte 2: type code 0x07 (not a type of IDX);"),
-        (b"\x00\x00\x08\x00", "byte 3: 0 dimensions;"),
-        (b"\x00\x00\x08\x05" + bytes(20), "byte 3: 5 dimensions;"),
+        (b"\x89PNG\r\n\x1a\n", "bytes 0-1: found 89 50;"),
+        (b"<html>404</html>", "bytes 0-1: found 3c 68;"),
+        (b"\x00\x00\x0d" + IDX[3:], "byte 2: found type code 0x0d (float32);"),
+        (b"\x00\x00\x09" + IDX[3:], "byte 2: found type code 0x09 (int8);"),
+        (b"\x00\x00\x07" + IDX[3:], "byte 2: found type code 0x07 (not a type of IDX);"),
+        (b"\x00\x00\x08\x00", "byte 3: found 0 dimensions;"),
+        (b"\x00\x00\x08\x05" + bytes(20), "byte 3: found 5 dimensions;"),
         (IDX[:9], "byte 9: the file ends within its header;"),
-        (IDX[:-1], "byte 16: truncated: 11 bytes of values;"),
-        (HEADER, "byte 16: truncated: 0 bytes of values;"),
-        (IDX + b"\x00", "byte 28: trailing bytes; the sizes"),
-        (b"\x00\x00\x08\x03" + bytes(4) + IDX[8:16], "byte 4: sizes 0 x 2 x 3;"),
-        (IDX[:8] + bytes(4) + IDX[12:], "byte 4: sizes 2 x 0 x 3;"),
+        (IDX[:-1], "byte 16: truncated: found 11 bytes of values;"),
+        (HEADER, "byte 16: truncated: found 0 bytes of values;"),
+        (IDX + b"\x00", "byte 28: found trailing bytes; accepted: 12 bytes"),
+        (b"\x00\x00\x08\x03" + bytes(4) + IDX[8:16], "byte 4: found sizes 0 x 2 x 3;"),
+        (IDX[:8] + bytes(4) + IDX[12:], "byte 4: found sizes 2 x 0 x 3;"),
     ],
 )
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["raw", "gzip"])
@@ -91,14 +91,16 @@ def test_damaged(tmp_path, pack, content, expected):
 
 def test_truncated_names_what_the_header_announces(tmp_path):
     assert message(write(tmp_path, IDX[:-5])).endswith(
-        "the sizes in the header, 2 x 2 x 3, take 12"
+        "accepted: 12, because the header states sizes 2 x 2 x 3"
     )
 
 
 @pytest.mark.parametrize("num_dimensions", [1, 2, 3, 4])
 def test_absurd_sizes_allocate_nothing(tmp_path, num_dimensions):
     content = b"\x00\x00\x08" + bytes([num_dimensions]) + b"\xff" * (4 * num_dimensions)
-    assert f"take {(2**32 - 1) ** num_dimensions}" in message(write(tmp_path, content))
+    assert f"accepted: {(2**32 - 1) ** num_dimensions}, because" in message(
+        write(tmp_path, content)
+    )
 
 
 @pytest.mark.parametrize("size", [2, 9, 12, 25, -9, -8, -4, -1])
@@ -119,7 +121,7 @@ def test_bytes_after_the_gzip_stream(tmp_path):
 
 
 def test_a_bomb_is_unpacked_no_further_than_its_header_says(tmp_path):
-    bomb = gzip.compress(IDX + bytes(300 << 20), compresslevel=1)
+    bomb = gzip.compress(IDX + bytes(60 << 20), compresslevel=1)
     path = write(tmp_path, bomb)
     tracemalloc.start()
     assert "trailing bytes" in message(path)
@@ -152,5 +154,5 @@ def test_a_bomb_whose_header_says_so(tmp_path, monkeypatch):
     header = b"\0\0\x08\x03" + np.array([2**31, 28, 28], ">u4").tobytes()
     path = write(tmp_path, gzip.compress(header + bytes(30 << 20), compresslevel=1))
     assert message(path) == (
-        "sizes 2147483648 x 28 x 28 in the header; up to 5242880 bytes are accepted"
+        "found sizes 2147483648 x 28 x 28 in the header; accepted: at most 5242880 bytes"
     )

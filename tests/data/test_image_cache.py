@@ -18,7 +18,7 @@ import pytest
 from mounts import needs_mounts, run_mounted
 from PIL import Image
 
-from src.data import image_cache
+from src.data import picture_files
 from src.data.checked_images import CheckedImages
 from src.data.digests import digest, digests_of, file_digest
 from src.data.image_cache import cached_images
@@ -68,13 +68,13 @@ def files(folder):
 def decoded(monkeypatch):
     """The names of the pictures that are decoded, in any order."""
     names = []
-    decode = image_cache.decode
+    decode = picture_files.decode
 
     def noted(path, **options):
         names.append(f"{path.parent.name}/{path.name}")
         return decode(path, **options)
 
-    monkeypatch.setattr(image_cache, "decode", noted)
+    monkeypatch.setattr(picture_files, "decode", noted)
     return names
 
 
@@ -145,7 +145,7 @@ def test_pictures_of_the_same_size_and_time_are_told_apart(folder, replace):
 
 def test_a_picture_written_right_after_it_was_decoded(folder):
     """Within one tick of the file system's clock."""
-    for seed in range(30):
+    for seed in range(10):
         write_picture(folder / "red/0.bmp", seed)
         np.testing.assert_array_equal(pixels(read(folder, NAMES[:1])), in_files(folder, NAMES[:1]))
 
@@ -193,7 +193,7 @@ def test_files_of_the_same_content_are_not_decoded_again(folder, decoded, move):
 def test_a_large_file_that_is_no_picture_is_not_read(folder, monkeypatch):
     read_whole = []
     monkeypatch.setattr(
-        image_cache, "file_digest", lambda file: read_whole.append(Path(file.name).name) or 1
+        picture_files, "file_digest", lambda file: read_whole.append(Path(file.name).name) or 1
     )
     with open(folder / "red/0.bmp", "wb") as file:
         file.truncate(1 << 40)  # it takes no room
@@ -211,9 +211,9 @@ def test_another_way_to_decode_decodes_all(folder, decoded, change, monkeypatch)
     decoded.clear()
     options = {"size": {"size": 5}, "mode": {"mode": "L"}, "resize": {"resize": "pad"}}
     if change == "decoder":
-        monkeypatch.setattr(image_cache, "VERSION", image_cache.VERSION + 1)
+        monkeypatch.setattr(picture_files, "VERSION", picture_files.VERSION + 1)
     if change == "Pillow":
-        monkeypatch.setattr(image_cache, "pillow_version", "99.0")
+        monkeypatch.setattr(picture_files, "pillow_version", "99.0")
     cache = read(folder, **options.get(change, {}))
     assert sorted(decoded) == sorted(NAMES)
     assert pixels(cache).shape == cache.images.shape
@@ -279,7 +279,7 @@ def test_no_flipped_bit_is_served(folder, ending):
     digests, path = read(folder).digests, folder / ".cache" / f"x.{ending}"
     whole = path.read_bytes()
     blank = range(128 + expected[0].size, 128 + 2 * expected[0].size)  # in the place of the bad one
-    for position in range(0, len(whole), 19):
+    for position in range(0, len(whole), 37):
         flip(path, position)
         cache = read(folder)
         good = cache.digests > 0
@@ -304,7 +304,8 @@ def test_damage_is_said_once_and_mended_for_all(folder, decoded, caplog):
     assert path.read_bytes() == whole
     [line] = [record.getMessage() for record in caplog.records]
     assert line == (
-        f"warning: {path}: damaged; {folder / NAMES[-3]}, and whatever else is, is decoded again"
+        f"warning: {path}: damaged; decoding {folder / NAMES[-3]} and any other damaged "
+        "pictures again"
     )
 
 
@@ -323,7 +324,7 @@ def test_files_that_cannot_be_used_are_made_anew(folder, decoded, damage):
         path.unlink()
     if damage == "a directory":
         path.mkdir()
-        with pytest.raises(UserError, match="x.npy: a directory; accepted: a file"):
+        with pytest.raises(UserError, match="x.npy: found a directory; accepted: a file"):
             read(folder)
         return
     np.testing.assert_array_equal(pixels(read(folder)), in_files(folder))
@@ -357,7 +358,7 @@ def test_a_damaged_picture_whose_file_has_changed_is_no_longer_known(folder, los
         pixels(cache)
     assert str(caught.value) == (
         f"{folder}/red/2.bmp: {found}, and its copy in {path} is damaged; accepted: the picture "
-        "that was there when the program started, or a new start"
+        "as it was when the program started; to use the new files, start the program again"
     )
 
 
@@ -392,9 +393,7 @@ def message(folder):
     with pytest.raises(UserError) as caught:
         read(folder)
     text = str(caught.value)
-    assert (
-        "\n" not in text and "; accepted: a folder that may be written to, with 0 MB free; " in text
-    )
+    assert "\n" not in text and "; accepted: a writable folder with 0 MB free; " in text
     return text
 
 
@@ -402,7 +401,7 @@ def test_a_build_that_breaks_off_leaves_nothing(folder, monkeypatch):
     def interrupt(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(image_cache, "decode", interrupt)
+    monkeypatch.setattr(picture_files, "decode", interrupt)
     with pytest.raises(KeyboardInterrupt):
         read(folder)
     assert files(folder) == []
@@ -422,47 +421,86 @@ def test_a_full_disk_is_known_before_decoding(folder, decoded, monkeypatch):
 
 @needs_mounts
 def test_a_folder_that_is_only_read(folder):
-    done = run_mounted(folder, "read-only", [sys.executable, "-c", USE, folder, "0", "/dev/null"])
+    done = run_mounted(
+        folder, "read-only", [sys.executable, "-c", USE, folder, folder, "/dev/null"]
+    )
     found = f"{folder}/.cache/x.npy: cannot be written: Read-only file system; accepted: "
     assert done.returncode == 1 and found in done.stderr.splitlines()[-1]
 
 
+# Reads the cache; what has to be decoded waits until there is a file `gate`.
 USE = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from src.data import image_cache
+from src.data import picture_files
 from src.data.image_cache import cached_images
 
-folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
-decode, count = image_cache.decode, 0
+folder, gate = Path(sys.argv[1]), Path(sys.argv[2])
+decode, count = picture_files.decode, 0
 
-def slowly(*args, **options):
+def behind_the_gate(*args, **options):
     global count
     count += 1
     if count == 2:
         print("decoding", flush=True)
-    time.sleep(seconds)
+    while not gate.exists():
+        time.sleep(0.01)
     return decode(*args, **options)
 
-image_cache.decode = slowly
+picture_files.decode = behind_the_gate
 names = [f"{name}/{number}.bmp" for name in ("red", "blue") for number in range(4)]
 cache = cached_images(folder, names, cache_path=folder / ".cache" / "x.npy", size=6, mode="RGB",
                       resize="scale")
-sys.stderr.flush()
 np.save(sys.argv[3], cache.images[np.arange(8)])
 print("decoded", count)
 """
 
 
-def start(folder, seconds=0.0, out="out"):
-    return subprocess.Popen(
-        [sys.executable, "-c", USE, folder, str(seconds), folder.parent / f"{out}.npy"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+class User:
+    """A process that reads the cache and saves what it gets as `NAME.npy` beside the folder."""
+
+    def __init__(self, folder, name, gate):
+        self.images = folder.parent / f"{name}.npy"
+        self._messages = folder.parent / f"{name}.err"
+        with open(self._messages, "wb") as stderr:
+            command = [sys.executable, "-c", USE, folder, gate, self.images]
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True
+            )
+
+    def messages(self):
+        return self._messages.read_text()
+
+    def is_waiting(self):
+        return "waiting for" in self.messages()
+
+    def last_line(self):
+        """What it prints in the end, once it has ended."""
+        return self.process.communicate(timeout=60)[0].splitlines()[-1]
+
+
+@pytest.fixture
+def start(folder):
+    """`start(name, gate)` starts a user of the cache; at the end all are stopped."""
+    users = []
+
+    def start(name, gate):
+        users.append(User(folder, name, gate))
+        return users[-1]
+
+    yield start
+    for user in users:
+        user.process.kill()
+        user.process.wait()
+        user.process.stdout.close()
+
+
+def wait_until(is_so):
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @needs_mounts
@@ -470,7 +508,7 @@ def test_a_damaged_cache_that_is_only_read_serves_what_is_right(folder, tmp_path
     read(folder)
     flip(folder / ".cache" / "x.npy", 128 + 7)
     whole = (folder / ".cache" / "x.npy").read_bytes()
-    command = [sys.executable, "-c", USE, folder, "0", tmp_path / "out.npy"]
+    command = [sys.executable, "-c", USE, folder, folder, tmp_path / "out.npy"]
     done = run_mounted(folder, "read-only", command)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "decoded 1\n" and "x.npy: damaged; " in done.stderr
@@ -481,46 +519,35 @@ def test_a_damaged_cache_that_is_only_read_serves_what_is_right(folder, tmp_path
 # Several processes
 
 
-def test_of_several_processes_one_builds_and_the_others_wait(folder):
-    users = [start(folder, 0.6, out) for out in "abc"]
-    done = [user.communicate(timeout=60) for user in users]
-    assert [user.returncode for user in users] == [0, 0, 0]
-    assert sorted(out.splitlines()[-1] for out, _ in done) == ["decoded 0"] * 2 + ["decoded 8"]
-    builder = users[[out.splitlines()[-1] for out, _ in done].index("decoded 8")].pid
-    for user, (_, messages) in zip(users, done, strict=True):
-        waiting = f"x.npy: being made by another run; waiting for process {builder} on "
-        assert (waiting in messages) == (user.pid != builder)
-    for out in "abc":
-        np.testing.assert_array_equal(np.load(folder.parent / f"{out}.npy"), in_files(folder))
+def test_of_several_processes_one_builds_and_the_others_wait(folder, start, tmp_path):
+    gate = tmp_path / "gate"
+    users = [start(name, gate) for name in "abc"]
+    wait_until(lambda: sum(user.is_waiting() for user in users) == 2)
+    gate.touch()
+    lines = [user.last_line() for user in users]
+    assert sorted(lines) == ["decoded 0", "decoded 0", "decoded 8"]
+    builder = users[lines.index("decoded 8")].process.pid
+    for user in users:
+        assert user.process.returncode == 0
+        waiting = f"x.npy: another run is building it; waiting for process {builder} on "
+        assert (waiting in user.messages()) == (user.process.pid != builder)
+        np.testing.assert_array_equal(np.load(user.images), in_files(folder))
     assert files(folder) == ["x.npy", "x.npz"]
 
 
-def test_where_the_builder_is_killed_the_next_one_builds(folder):
-    builder = start(folder, 0.3, "a")
-    assert builder.stdout.readline() == "decoding\n"
-    other = start(folder, 0.0, "b")
-    time.sleep(0.3)
-    builder.kill()
-    out, messages = other.communicate(timeout=60)
-    builder.communicate()
-    assert other.returncode == 0 and out.splitlines()[-1] == "decoded 8", messages
-    np.testing.assert_array_equal(np.load(folder.parent / "b.npy"), in_files(folder))
+def test_a_signal_ends_the_wait_at_once_and_the_death_of_the_builder_does(folder, start, tmp_path):
+    builder = start("a", tmp_path / "never")
+    assert builder.process.stdout.readline() == "decoding\n"
+    stopped, next_one = (start(name, folder) for name in "bc")
+    wait_until(lambda: stopped.is_waiting() and next_one.is_waiting())
+    began = time.monotonic()
+    stopped.process.send_signal(signal.SIGINT)
+    stopped.process.communicate()
+    assert stopped.process.returncode != 0 and time.monotonic() - began < 2
+    builder.process.kill()
+    assert next_one.last_line() == "decoded 8" and next_one.process.returncode == 0
+    np.testing.assert_array_equal(np.load(next_one.images), in_files(folder))
     assert files(folder) == ["x.npy", "x.npz"]
-
-
-def test_a_signal_ends_the_wait_at_once(folder):
-    builder = start(folder, 5, "a")
-    try:
-        assert builder.stdout.readline() == "decoding\n"
-        other = start(folder, 0.0, "b")
-        assert "waiting for" in other.stderr.readline()
-        began = time.monotonic()
-        other.send_signal(signal.SIGINT)
-        other.communicate()
-        assert other.returncode != 0 and time.monotonic() - began < 2
-    finally:
-        builder.kill()
-        builder.communicate()
 
 
 def test_twins_in_two_containers_wait_for_each_other(folder, decoded, monkeypatch):
@@ -555,7 +582,7 @@ while True:
 
 
 def test_kills_at_any_moment_leave_a_cache_that_is_right(folder):
-    for seed in range(6):
+    for seed in range(4):
         builder = subprocess.Popen(
             [sys.executable, "-c", FOR_EVER, folder], cwd=ROOT, stdout=subprocess.PIPE
         )

@@ -81,36 +81,45 @@ def test_splits(folder, word, split):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("", "line 1: columns ''; accepted: path,label or path,label,split"),
-        ("\ufeff", "line 1: columns ''; accepted: "),
-        ("path;label\na;b\n", "line 1: columns 'path;label'; accepted: path,label or"),
-        ("path\tlabel\n", "line 1: columns 'path\\tlabel'; accepted:"),
-        ("a/0.png,cat\n", "line 1: columns 'a/0.png,cat'; accepted:"),
-        ("path,label,Path\n", "line 1: column path twice; accepted: each column once"),
-        ("path,label,split, SPLIT\n", "line 1: column split twice;"),
-        ("path,label\na/0.png\n", "line 2: 1 fields; accepted: 2"),
-        ("path,label\n\n\na/0.png,cat,\n", "line 4: 3 fields; accepted: 2"),
-        ("path,label\n,cat\n", "line 2: path ''; accepted: a path"),
-        ("path,label\n  ,cat\n", "line 2: path '  '; accepted: a path"),
-        ("path,label\na/0.png,\u200b\n", "line 2: label '"),
+        ("", "line 1: found columns ''; accepted: path,label or path,label,split"),
+        ("\ufeff", "line 1: found columns ''; accepted: "),
+        ("path;label\na;b\n", "line 1: found columns 'path;label'; accepted: path,label or"),
+        ("path\tlabel\n", "line 1: found columns 'path\\tlabel'; accepted:"),
+        ("a/0.png,cat\n", "line 1: found columns 'a/0.png,cat'; accepted:"),
+        ("path,label,Path\n", "line 1: found column path twice; accepted: each column once"),
+        ("path,label,split, SPLIT\n", "line 1: found column split twice;"),
+        ("path,label\na/0.png\n", "line 2: found 1 fields; accepted: 2"),
+        ("path,label\n\n\na/0.png,cat,\n", "line 4: found 3 fields; accepted: 2"),
+        ("path,label\n,cat\n", "line 2: found path ''; accepted: a path"),
+        ("path,label\n  ,cat\n", "line 2: found path '  '; accepted: a path"),
+        ("path,label\na/0.png,\u200b\n", "line 2: found label '"),
         ("path,label\na/0.png,cat\nb\0.png,cat\n", "line 3: "),
-        ("path,label,split\na/0.png,cat,\n", "line 2: split ''; accepted: train or validation or"),
-        ("path,label,split\na/0.png,cat,train2017\n", "line 2: split 'train2017'; accepted: "),
-        ("path,label,split\na/0.png,cat,\x1b[2J\n", "line 2: split '\\x1b[2J'; accepted: "),
-        (f"path,label,split\na/0.png,cat,{'x' * 9999}\n", "line 2: split 'xxx"),
-        ("path,label\na/0.png,cat\n./a/0.png,cat\n", "line 3: path './a/0.png' is on line 2 too;"),
+        (
+            "path,label,split\na/0.png,cat,\n",
+            "line 2: found split ''; accepted: train, validation or",
+        ),
+        (
+            "path,label,split\na/0.png,cat,train2017\n",
+            "line 2: found split 'train2017'; accepted: ",
+        ),
+        ("path,label,split\na/0.png,cat,\x1b[2J\n", "line 2: found split '\\x1b[2J'; accepted: "),
+        (f"path,label,split\na/0.png,cat,{'x' * 9999}\n", "line 2: found split 'xxx"),
+        (
+            "path,label\na/0.png,cat\n./a/0.png,cat\n",
+            "line 3: found path './a/0.png', which is also on line 2;",
+        ),
         (
             "path,label\na/0.png,cat\nb/0.png,x\na\\0.png,cat\n",
-            "line 4: path 'a\\0.png' is on line 2",
+            "line 4: found path 'a\\0.png', which is also on line 2",
         ),
         (
             "path,label\nnone.png,cat\nx/../none.png,cat\n",
-            "line 3: path 'x/../none.png' is on line",
+            "line 3: found path 'x/../none.png', which is also on line",
         ),
         ('path,label\na/0.png,cat\n"b/0.png,dog\na/1.png,cat\nb/1.png,dog\n', "line 3: unexpected"),
         ('path,label\n"a/0.png"x,cat\n', "line 2: "),
-        ('path,label\na/0.png,"black\ncat"\nb/0.png\n', "line 4: 1 fields; accepted: 2"),
-        ('path,label,split\na/0.png,"black\ncat",x\n', "line 2: split 'x'; accepted:"),
+        ('path,label\na/0.png,"black\ncat"\nb/0.png\n', "line 4: found 1 fields; accepted: 2"),
+        ('path,label,split\na/0.png,"black\ncat",x\n', "line 2: found split 'x'; accepted:"),
         (f"path,label\na/0.png,{'x' * 200_000}\n", "line 2: field larger than field limit"),
         (b"path,label\na/0.png,cat\n\xff,x\n", "line 3, byte 23 of the file: not UTF-8; accepted:"),
         ("path,label\na/0.png,cat\n".encode("utf-16"), "line 1, byte 0 of the file: not UTF-8;"),
@@ -128,9 +137,7 @@ def test_a_header_alone_lists_nothing(folder):
 def test_columns_that_are_not_read_are_said(folder):
     listing = read(folder, ",path,label,note,\x1b\n0,a/0.png,cat,x,y\n1,b/0.png,dog,,\n")
     assert rows(listing) == PLAIN
-    assert listing.warnings == [
-        f"{folder / 'l.csv'}: line 1: columns passed over: '', 'note', '\\x1b'"
-    ]
+    assert listing.warnings == [f"{folder / 'l.csv'}: line 1: ignored columns: '', 'note', '\\x1b'"]
 
 
 def test_a_label_on_two_lines_is_one_line(folder):
@@ -144,8 +151,8 @@ def test_names_that_are_one_are_said(folder):
     )
     assert listing.classes == ["cat", "cat", "cat", "Cat"]
     assert listing.warnings == [
-        f"""{folder / "l.csv"}: names of classes are read as: ' cat' as 'cat', '"cat"' as 'cat'""",
-        f"{folder / 'l.csv'}: classes of nearly equal names, each of its own: 'cat' and 'Cat'",
+        f"""{folder / "l.csv"}: normalised class names: ' cat' to 'cat', '"cat"' to 'cat'""",
+        f"{folder / 'l.csv'}: nearly equal class names, kept as separate classes: 'cat' and 'Cat'",
     ]
 
 
@@ -162,7 +169,7 @@ def test_absolute_paths_into_the_folder(folder, tmp_path, monkeypatch, by):
         "two slashes": (folder, f"/{folder}"),
     }[by]
     assert rows(read(given, f"path,label\n{within}/a/0.png,cat\n./b/0.png,dog\n")) == PLAIN
-    with pytest.raises(UserError, match="line 3: path .* is on line 2 too"):
+    with pytest.raises(UserError, match="line 3: found path .*, which is also on line 2"):
         read(given, f"path,label\n{within}/a/0.png,cat\na/0.png,cat\n")
 
 
@@ -187,7 +194,9 @@ def test_the_unicode_form_of_a_file_name(folder, forms):
     (folder / on_disk).parent.mkdir()
     (folder / on_disk).write_bytes(b"")
     assert read(folder, f"path,label\n{in_list},cat\n").paths == [on_disk]
-    assert "is on line 2 too" in refusal(folder, f"path,label\n{in_list},cat\n{on_disk},cat\n")
+    assert "which is also on line 2;" in refusal(
+        folder, f"path,label\n{in_list},cat\n{on_disk},cat\n"
+    )
 
 
 def test_no_such_list(folder):
@@ -200,8 +209,8 @@ def test_no_such_list(folder):
 @pytest.mark.parametrize("prefix", ["", "./", "{folder}/"])
 def test_long_lists_are_read_fast(folder, prefix):
     prefix = prefix.format(folder=folder)
-    content = "".join(f"{prefix}a/{number}.jpg,class {number % 997}\n" for number in range(20_000))
+    content = "".join(f"{prefix}a/{number}.jpg,class {number % 997}\n" for number in range(10_000))
     started = time.process_time()
     listing = read(folder, f"path,label\n{content}")
-    assert len(listing.paths) == 20_000 and listing.paths[7] == "a/7.jpg"
-    assert time.process_time() - started < 4
+    assert len(listing.paths) == 10_000 and listing.paths[7] == "a/7.jpg"
+    assert time.process_time() - started < 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.data.loading import load_splits
+from src.data.loading import load_data
 from src.data.split import SPLITS
 from src.datasets import fashion_mnist, mnist
 from src.errors import UserError
@@ -90,7 +90,7 @@ def test_embedded_mnist_is_the_original(name):
 
 def test_embedded_mnist_by_both_folders():
     for data_dir in (DATA, DATA / "mnist"):
-        splits = load_splits(PARAMS, data_dir)
+        splits = load_data(PARAMS, data_dir).splits
         counts = {
             split: np.bincount(examples.labels, minlength=10) for split, examples in splits.items()
         }
@@ -207,15 +207,23 @@ def replace(folder, name, array):
 @pytest.mark.parametrize(
     ("name", "array", "expected"),
     [
-        ("train-labels-idx1-ubyte", np.zeros(59, np.uint8), "59 labels; 60 are needed"),
-        ("train-labels-idx1-ubyte", np.zeros((60, 2), np.uint8), "sizes 60 x 2; N is accepted"),
-        ("train-images-idx3-ubyte", np.zeros(60, np.uint8), "sizes 60; N x H x W is accepted"),
-        ("train-images-idx3-ubyte", np.zeros((60, 0, 4), np.uint8), "byte 4: sizes 60 x 0 x 4;"),
-        ("train-images-idx3-ubyte", np.zeros((0, 4, 4), np.uint8), "byte 4: sizes 0 x 4 x 4;"),
+        ("train-labels-idx1-ubyte", np.zeros(59, np.uint8), "found 59 labels; accepted: 60"),
+        ("train-labels-idx1-ubyte", np.zeros((60, 2), np.uint8), "found sizes 60 x 2; accepted: N"),
+        ("train-images-idx3-ubyte", np.zeros(60, np.uint8), "found sizes 60; accepted: N x H x W"),
+        (
+            "train-images-idx3-ubyte",
+            np.zeros((60, 0, 4), np.uint8),
+            "byte 4: found sizes 60 x 0 x 4;",
+        ),
+        (
+            "train-images-idx3-ubyte",
+            np.zeros((0, 4, 4), np.uint8),
+            "byte 4: found sizes 0 x 4 x 4;",
+        ),
         (
             "train-labels-idx1-ubyte",
             np.array([9] * 17 + [12] * 43, np.uint8),
-            "label 17: 12; 0 to 9 are accepted",
+            "label 17: found 12; accepted: 0 to 9",
         ),
     ],
 )
@@ -230,17 +238,17 @@ def test_files_that_do_not_belong_together(tmp_path, name, array, expected):
 def test_empty_split(tmp_path, split, fraction):
     write_layout(tmp_path / "mnist")
     with pytest.raises(UserError) as caught:
-        load_splits(Params(validation_fraction=fraction), tmp_path)
+        load_data(Params(validation_fraction=fraction), tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path / 'mnist'}: split {split}: 0 of 60 examples with validation_fraction "
-        f"{fraction}; accepted: at least 1"
+        f"{tmp_path / 'mnist'}: split {split}: found 0 examples (validation_fraction {fraction} "
+        "of 60); accepted: at least 1"
     )
 
 
 def test_same_seed_same_split(tmp_path):
     write_layout(tmp_path / "mnist", num_train=600)
     first, again, other = (
-        load_splits(Params(validation_fraction=0.5, seed=seed), tmp_path)["validation"]
+        load_data(Params(validation_fraction=0.5, seed=seed), tmp_path).splits["validation"]
         for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first.labels, again.labels)
@@ -251,4 +259,4 @@ def test_images_of_two_sizes(tmp_path):
     write_layout(tmp_path / "mnist")
     replace(tmp_path / "mnist", "t10k-images-idx3-ubyte", arrays(20, size=5)[0])
     text = message(mnist.load, tmp_path)
-    assert "t10k-images-idx3-ubyte.gz: images of 5 x 5 pixels; accepted: 4 x 4, as those" in text
+    assert "t10k-images-idx3-ubyte.gz: found images of 5 x 5 pixels; accepted: 4 x 4, the" in text

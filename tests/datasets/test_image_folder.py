@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,10 @@ from PIL import Image
 
 import train
 import visualize
-from src.data import image_cache
+from src.data import picture_files
+from src.data.digests import digest, digests_of
 from src.data.images import MappedImages
-from src.data.loading import load_data, load_splits
+from src.data.loading import load_data
 from src.data.split import SPLITS
 from src.errors import UserError
 from src.params.schema import Params
@@ -47,11 +49,11 @@ def folder(tmp_path):
 
 
 def load(data_dir, split, params):
-    return load_splits(params, data_dir)[split]
+    return load_data(params, data_dir).splits[split]
 
 
 def load_all(folder, **keys):
-    return load_splits(params(**keys), folder.parent)
+    return load_data(params(**keys), folder.parent).splits
 
 
 def message(folder, split="train", **keys):
@@ -105,7 +107,7 @@ def test_folders_of_splits(folder, validation):
     assert sizes == {"train": 21, "validation": 3, "test": 6}
     (folder / "other").mkdir()
     assert message(folder).startswith(
-        f"{folder / 'other'}: found beside test/, which looks like the test split; accepted: one"
+        f"{folder / 'other'}: found beside test/, which looks like the test split; accepted: only"
     )
 
 
@@ -136,8 +138,8 @@ def test_a_split_that_is_there_is_never_drawn_from_another_one(folder, what):
     elif what == "loose":
         write_picture(folder / "Testing" / "1.png")
     assert message(folder, on_bad_image="skip") == (
-        f"{folder}: the test split is there (the folder Testing/), but has no picture that can be "
-        "used; accepted: at least one picture, or no such split"
+        f"{folder}: found a test split (the folder Testing/) without a usable picture; accepted: "
+        "at least one usable picture, or no such split"
     )
 
 
@@ -148,8 +150,8 @@ def test_a_csv_without_a_train_split(folder):
         ("path", "label", "split"),
     )
     assert message(folder, image_csv="list.csv") == (
-        f"{folder / 'list.csv'}: no picture is of the train split; accepted: a column split that "
-        'says "train" of at least 2 classes'
+        f"{folder / 'list.csv'}: found no picture of the train split; accepted: a column split "
+        'that says "train" for pictures of at least 2 classes'
     )
 
 
@@ -159,6 +161,9 @@ def test_every_picture_knows_its_file(folder):
             assert Path(path).parent.name == split.class_names[label]
             with Image.open(folder / path) as picture:
                 assert picture.getpixel((5, 5)) == tuple(image[4, 4])
+        np.testing.assert_array_equal(split.digests, digests_of(split.images))
+        of_files = [digest((folder / path).read_bytes()) for path in split.paths]
+        assert split.file_digests.tolist() == of_files
 
 
 def test_hidden_names_and_files_beside_the_classes_are_passed_over(folder):
@@ -204,7 +209,7 @@ def test_labels_of_the_csv_change_without_decoding_again(folder, monkeypatch):
     write_csv(folder, [(f"red/{n}.png", "ab"[n % 2]) for n in range(10)])
     load(folder.parent, "train", params(image_csv="list.csv"))
     write_csv(folder, [(f"red/{n}.png", "xy"[n % 2]) for n in range(10)])
-    monkeypatch.setattr(image_cache, "_build", None)
+    monkeypatch.setattr(picture_files, "decode", None)
     split = load(folder.parent, "train", params(image_csv="list.csv"))
     assert split.class_names == ("x", "y")
 
@@ -212,18 +217,21 @@ def test_labels_of_the_csv_change_without_decoding_again(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "line 1: columns ''; accepted: path,label or path,label,split"),
-        (b"file,label\n", "line 1: columns 'file,label'; accepted: path,label or"),
-        (b"path,label\na.png\n", "line 2: 1 fields; accepted: 2"),
-        (b"path,label\n\na.png,x,y\n", "line 3: 3 fields; accepted: 2"),
-        (b"path,label\n,x\n", "line 2: path ''; accepted: a path"),
-        (b"path,label\na.png, \n", "line 2: label ' '; accepted: a label"),
+        (b"", "line 1: found columns ''; accepted: path,label or path,label,split"),
+        (b"file,label\n", "line 1: found columns 'file,label'; accepted: path,label or"),
+        (b"path,label\na.png\n", "line 2: found 1 fields; accepted: 2"),
+        (b"path,label\n\na.png,x,y\n", "line 3: found 3 fields; accepted: 2"),
+        (b"path,label\n,x\n", "line 2: found path ''; accepted: a path"),
+        (b"path,label\na.png, \n", "line 2: found label ' '; accepted: a label"),
         (b"path,label\na\0.png,x\n", "line 2: "),
-        (b"path,label,split\na.png,x,evil\n", "line 2: split 'evil'; accepted: train or"),
-        (b"path,label\na.png,x\nb.png,y\na.png,x\n", "line 4: path 'a.png' is on line 2 too;"),
+        (b"path,label,split\na.png,x,evil\n", "line 2: found split 'evil'; accepted: train, "),
+        (
+            b"path,label\na.png,x\nb.png,y\na.png,x\n",
+            "line 4: found path 'a.png', which is also on line 2;",
+        ),
         (b"path,label\n\xe9.png,x\n", "line 2, byte 11 of the file: not UTF-8; accepted: CSV in"),
         (b'path,label\n"a.png,x\n', "line 2: "),
-        (b"path,label\n", "0 pictures of 0 classes (none); accepted: at least 2 classes"),
+        (b"path,label\n", "found 0 pictures; accepted: at least 2 classes"),
         (None, "No such file or directory; accepted: a CSV file in image_dir"),
     ],
 )
@@ -239,15 +247,15 @@ def test_no_folder_no_class_one_class(tmp_path):
     text = message(folder)
     assert text.startswith(f"{folder}: No such file or directory; accepted: a folder of pictures")
     folder.mkdir()
-    assert message(folder).startswith(f"{folder}: 0 pictures of 0 classes (none); accepted: at")
+    assert message(folder).startswith(f"{folder}: found 0 pictures; accepted: at")
     write_picture(folder / "only" / "1.png")
     text = message(folder)
-    assert text.startswith(f"{folder}: 1 pictures of 1 classes (only); accepted: at")
+    assert text.startswith(f"{folder}: found 1 picture in 1 class (only); accepted: at")
     assert text.endswith("a label of the CSV file")
     (folder / "other").mkdir()
     (folder / "other" / "bad.png").write_bytes(b"")
     text = message(folder, on_bad_image="skip")
-    assert text.startswith(f"{folder}: 1 pictures, and 1 bad ones of 1 classes (only); accepted:")
+    assert text.startswith(f"{folder}: found 1 picture (and 1 bad) in 1 class (only); accepted:")
 
 
 def test_pictures_in_no_class_folder(tmp_path):
@@ -255,8 +263,8 @@ def test_pictures_in_no_class_folder(tmp_path):
     for number in range(5):
         write_picture(folder / f"{number}.png")
     first, second = message(folder).splitlines()
-    assert first.startswith(f"{folder}: files in no class folder are passed over: 0.png, 1.png, 2")
-    assert second.startswith(f"{folder}: 0 pictures of 0 classes (none); accepted: at least 2")
+    assert first.startswith(f"{folder}: ignored files outside the class folders: 0.png, 1.png, 2.p")
+    assert second.startswith(f"{folder}: found 0 pictures; accepted: at least 2")
 
 
 def test_a_folder_around_the_classes_is_known(folder, tmp_path):
@@ -268,8 +276,12 @@ def test_a_folder_around_the_classes_is_known(folder, tmp_path):
 
 
 def test_a_split_that_would_be_empty(folder):
-    assert "split validation: 0 of" in message(folder, "validation", validation_fraction=0.01)
-    assert "split test: 0 of 30 examples" in message(folder, "test", test_fraction=0.01)
+    assert "split validation: found 0 examples" in message(
+        folder, "validation", validation_fraction=0.01
+    )
+    assert "split test: found 0 examples (test_fraction 0.01 of 30)" in message(
+        folder, "test", test_fraction=0.01
+    )
 
 
 # Bad pictures among good ones
@@ -292,12 +304,12 @@ def spoil(folder):
     whole = write_picture(folder.parent / "whole.png").read_bytes()
     (red / "cut\noff.png").write_bytes(whole[: len(whole) // 2])
     return {
-        "red/link_out.png": "outside of the folder of pictures",
-        "red/link_relative.png": "outside of the folder of pictures",
+        "red/link_out.png": "outside the folder of pictures",
+        "red/link_relative.png": "outside the folder of pictures",
         "red/link_nowhere.png": "missing",
         "red/link_circle.png": "",
         "red/link_folder": "not a regular file",
-        "outer": "outside of the folder of pictures",
+        "outer": "outside the folder of pictures",
         "red/pipe.png": "not a regular file",
         "red/notes.txt": "not a picture",
         "red/cut\\noff.png": "a damaged picture",
@@ -309,7 +321,7 @@ def test_bad_pictures_of_a_list_have_their_lines(folder):
     (folder / "list.csv").write_text("\n".join(rows))
     text = message(folder, image_csv="list.csv", on_bad_image="error")
     assert "absent.png (line 4 of the CSV file): missing" in text
-    assert "outside.png (line 5 of the CSV file): outside of the folder of pictures" in text
+    assert "outside.png (line 5 of the CSV file): outside the folder of pictures" in text
 
 
 def test_bad_pictures_are_all_named_in_one_error(folder):
@@ -321,8 +333,8 @@ def test_bad_pictures_are_all_named_in_one_error(folder):
         (line,) = [line for line in lines if line.startswith(f"{folder / name}: ")]
         assert reason in line
     assert lines[-1] == (
-        f'{folder}: 9 of 39 pictures are bad; accepted: good ones, or "on_bad_image": "skip" to '
-        "leave the bad ones out"
+        f"{folder}: 9 of 39 pictures are bad; accepted: no bad pictures; fix or remove them, or "
+        'set "on_bad_image": "skip" to leave them out'
     )
 
 
@@ -398,7 +410,7 @@ def cache_files(folder):
 def test_pictures_are_decoded_once(folder, monkeypatch):
     first = load_all(folder)
     assert [path.name for path in cache_files(folder)] == ["RGB-8-scale.npy", "RGB-8-scale.npz"]
-    monkeypatch.setattr(image_cache, "_build", None)
+    monkeypatch.setattr(picture_files, "decode", None)
     again = load_all(folder)
     for split in SPLITS:
         np.testing.assert_array_equal(first[split].images, again[split].images)
@@ -470,7 +482,7 @@ def test_a_build_that_breaks_off_leaves_nothing(folder, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(image_cache, "decode", interrupt)
+    monkeypatch.setattr(picture_files, "decode", interrupt)
     with pytest.raises(KeyboardInterrupt):
         load(folder.parent, "train", params())
     assert cache_files(folder) == []
@@ -493,14 +505,14 @@ def test_a_folder_that_cannot_be_written_to(folder):
     (folder / ".tripletboard").write_text("in the way")
     text = message(folder)
     assert text.startswith(f"{folder / '.tripletboard' / 'RGB-8-scale.npy'}: cannot be written: ")
-    assert '"image_cache" names another one' in text and "\n" not in text
+    assert 'to use another folder, set "image_cache"' in text and "\n" not in text
     assert len(load(folder.parent, "test", params(image_cache="elsewhere"))) == 6
 
 
 def test_a_full_disk_is_known_before_decoding(folder, monkeypatch):
-    usage = image_cache.shutil.disk_usage(folder)._replace(free=100)
-    monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda path: usage)
-    monkeypatch.setattr(image_cache, "decode", None)
+    usage = shutil.disk_usage(folder)._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(picture_files, "decode", None)
     assert "No space left on device" in message(folder)
 
 
@@ -526,14 +538,17 @@ def test_mapped_images_behave_as_an_array(tmp_path):
         mapped[4]
 
 
-def test_train_and_visualize(folder, make_experiment, capsys):
+def test_train_and_visualize(folder, make_experiment, capsys, monkeypatch):
     """The programs themselves; the one bad picture is named once."""
+    monkeypatch.setitem(sys.modules, "umap", None)  # as if it were not installed: it starts slowly
     (folder / "red" / "bad.png").write_bytes(b"")
     keys = {"dataset": "image_folder", "image_size": 8, "on_bad_image": "skip", "num_epochs": 1}
     model_dir = make_experiment(**keys)
     arguments = ["--model_dir", str(model_dir), "--data_dir", str(folder.parent)]
     train.main(arguments)
-    assert "image_folder (20 train, 4 validation, 6 test)" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "image_folder (20 train, 4 validation, 6 test)" in printed.out
+    assert (printed.out + printed.err).count("red/bad.png: an empty file") == 1
     visualize.main(arguments)
     lines = (model_dir / "projector" / "test" / "metadata.tsv").read_text().splitlines()
     assert [line.split("\t")[0] for line in lines[1:]] == [
@@ -546,16 +561,17 @@ def test_train_and_visualize(folder, make_experiment, capsys):
         train.main(arguments)
 
 
-# Prints how much memory of its own (pages that no file backs) the process takes at the most while
-# it trains, evaluates, embeds and visualizes; and how much while it then copies all images.
+# For each folder of data, a child process trains, evaluates, embeds and writes the projector's
+# files. It prints how much memory of its own (pages that no file backs) it takes at the most, and
+# how much more while it then copies all images. Both children begin alike, after the imports.
 MEMORY = """
-import json, sys, threading, time
+import os, sys, threading, time
 from pathlib import Path
 import numpy as np
 from model.training.embedding import embed
 from model.training.evaluation import evaluate
 from model.training.loop import train_and_evaluate
-from src.data.loading import load_splits
+from src.data.loading import load_data
 from src.experiment.experiment import Experiment
 from src.params.schema import Params
 from src.projector.files import write_projector
@@ -573,48 +589,54 @@ def watch():
         peak = max(peak, own_memory())
         time.sleep(0.002)
 
-def run(name, splits):
-    experiment = Experiment(Path(sys.argv[2]) / name)
+def run(folder):
+    global peak
+    threading.Thread(target=watch, daemon=True).start()
+    params = Params(dataset="image_folder", image_size=224, num_blocks=1, num_channels=1,
+                    embedding_size=2, batch_size=16, num_epochs=1)
+    splits = load_data(params, folder).splits
+    experiment = Experiment(folder / "experiment")
     train_and_evaluate(experiment, params, splits)
     evaluate(experiment, params, splits)
     embeddings = embed(experiment, params, splits["train"])
     shown = np.arange(0, len(embeddings), len(embeddings) // 100)
     write_projector(experiment.projector_dir("train"), name="train", embeddings=embeddings[shown],
                     split=splits["train"].take(shown), indices=shown)
+    time.sleep(0.05)
+    used, before, peak = peak, own_memory(), 0
+    copies = [np.asarray(split.images) for split in splits.values()]
+    time.sleep(0.05)
+    print("memory", used, peak - before, flush=True)
 
-params = Params(dataset="image_folder", image_size=224, num_blocks=6, num_channels=1,
-                embedding_size=2, batch_size=16, num_epochs=1)
-threading.Thread(target=watch, daemon=True).start()
-splits = load_splits(params, Path(sys.argv[1]))
-# At first with few images, for what TensorFlow itself takes.
-run("few", {name: split.take(np.arange(200)) for name, split in splits.items()})
-time.sleep(0.05)
-base, peak = own_memory(), 0
-run("all", load_splits(params, Path(sys.argv[1])))
-time.sleep(0.05)
-used, peak = peak - base, 0
-copies = [np.asarray(split.images) for split in splits.values()]
-time.sleep(0.05)
-print(json.dumps([used, peak - base]))
+for folder in sys.argv[1:]:
+    if os.fork() == 0:
+        run(Path(folder))
+        os._exit(0)
+    _, status = os.wait()
+    assert status == 0
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="measured by /proc")
 def test_a_data_set_is_never_in_memory_as_a_whole(tmp_path):
-    num_pictures = 3000
-    for number in range(num_pictures):
-        shade = (number % 256, number // 256, 99)
-        path = tmp_path / "data" / "image_folder" / f"class {number % 5}" / f"{number}.bmp"
-        write_picture(path, shade, (2, 2))
+    sizes = {"few": 300, "many": 900}  # to train with; 100 to validate and 100 to test
+    for name, size in sizes.items():
+        splits = np.repeat(SPLITS, [size, 100, 100])
+        for number, split in enumerate(splits):
+            folder = tmp_path / name / "image_folder" / split / f"class {number % 5}"
+            write_picture(folder / f"{number}.bmp", (number % 256, number // 256, 99), (2, 2))
     done = subprocess.run(
-        [sys.executable, "-c", MEMORY, tmp_path / "data", tmp_path],
+        [sys.executable, "-c", MEMORY, tmp_path / "few", tmp_path / "many"],
         cwd=ROOT,
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},  # what is freed is given back
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    used, used_by_a_copy = json.loads(done.stdout.splitlines()[-1])
-    num_bytes = num_pictures * 224 * 224 * 3
-    assert used < num_bytes / 3, f"{used / 1e6:.0f} MB for {num_bytes / 1e6:.0f} MB of images"
-    assert used_by_a_copy > num_bytes  # so the measure would have shown it
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("memory ")]
+    (few, _), (many, used_by_a_copy) = [map(int, numbers) for _, *numbers in lines]
+    image = 224 * 224 * 3
+    more = (sizes["many"] - sizes["few"]) * image
+    assert many - few < more / 2, f"{(many - few) / 1e6:.0f} MB for {more / 1e6:.0f} MB of images"
+    assert used_by_a_copy > sizes["many"] * image  # so the measure would have shown it

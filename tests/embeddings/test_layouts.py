@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
+from terminals import on_terminal
 
 from src.embeddings import layouts
 from src.embeddings.retrieval import recall_at_1
@@ -123,6 +124,13 @@ def test_the_first_neighbour_that_umap_gets_is_the_point_itself_at_distance_0():
     assert (distances[:, 0] == 0).all()
     assert (neighbors[7, 1], distances[7, 1], neighbors[3, 1], distances[3, 1]) == (3, 0, 7, 0)
     assert (distances[7, 2:] > 0).all()
+
+
+@has_umap
+def test_umap_says_that_it_compiles(monkeypatch):
+    terminal = on_terminal(monkeypatch)
+    layouts.umap(clusters(60)[0], seed=0)
+    assert "UMAP: compiling, then" in terminal.getvalue()
 
 
 def test_settings_name_the_versions():

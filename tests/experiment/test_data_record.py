@@ -44,7 +44,7 @@ class Training:
         self.data_dir = tmp_path / "data"
         self.folder = self.data_dir / "image_folder"
         self.experiment = Experiment(tmp_path / "x")
-        self.experiment.model_dir.mkdir(parents=True)
+        self.experiment.model_dir.mkdir(parents=True, exist_ok=True)
         self.params = Params(**{"dataset": "image_folder", "image_size": 4, **keys})
 
     def load(self, *, begins=False, keeps_splits=False):
@@ -62,10 +62,10 @@ class Training:
         with pytest.raises(UserError) as caught:
             self.load()
         text = str(caught.value)
-        start = f"{self.experiment.model_dir}: the data have changed since the training began: "
+        start = f"{self.experiment.model_dir}: the data have changed since training began: "
         end = (
-            "; accepted: the data that trained, --keep_splits to go on with images of before where "
-            "they were, or --overwrite to start afresh"
+            "; accepted: the data used for training; to resume with known images in their splits, "
+            "use --keep_splits; to start over, use --overwrite"
         )
         assert text.startswith(start) and text.endswith(end) and "\n" not in text
         return text[len(start) : -len(end)]
@@ -95,23 +95,36 @@ def order(loaded):
     }
 
 
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory):
+    """Trainings on four class folders of eight pictures each, validated by image and by class."""
+    made = {}
+    for by in ("image", "class"):
+        directory = tmp_path_factory.mktemp(by)
+        training = Training(directory, validation_by=by, validation_fraction=0.3)
+        for label, name in enumerate(CLASSES):
+            for number in range(8):
+                write_picture(training.folder / name / f"{number}.png", 100 * label + number)
+        made[by] = directory, training.train(begins=True)
+    return made
+
+
 @pytest.fixture(params=["image", "class"])
-def trained(request, tmp_path):
-    """A training on four class folders of eight pictures each, validated by image and by class."""
-    return train_pictures(tmp_path, request.param)
+def trained(request, tmp_path, templates):
+    """A copy of either, to be changed."""
+    return copy_of(templates, request.param, tmp_path)
 
 
 @pytest.fixture
-def recorded(tmp_path):
-    return train_pictures(tmp_path, "image")
+def recorded(tmp_path, templates):
+    return copy_of(templates, "image", tmp_path)
 
 
-def train_pictures(tmp_path, validation_by):
+def copy_of(templates, validation_by, tmp_path):
+    directory, first = templates[validation_by]
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
     training = Training(tmp_path, validation_by=validation_by, validation_fraction=0.3)
-    for label, name in enumerate(CLASSES):
-        for number in range(8):
-            write_picture(training.folder / name / f"{number}.png", 100 * label + number)
-    training.first = training.train(begins=True)
+    training.first = first
     return training
 
 
@@ -215,12 +228,12 @@ def test_changes_are_named_and_splits_are_kept(trained, what):
     try:
         kept = trained.keep()
     except UserError as error:
-        assert what == "a class gone" and "no image is left of those in the" in str(error)
+        assert what == "a class gone" and "no image of the" in str(error)
         return
     assert kept.changes == words
     assert kept.warnings == (
-        f"{trained.experiment.model_dir}: the data have changed since the training began: {words}; "
-        "those of before stay where they were",
+        f"{trained.experiment.model_dir}: the data have changed since training began: {words}; "
+        "known images keep their splits",
     )
     now = where(kept)
     assert {pixels: now[pixels] for pixels in before.keys() & now.keys()} == {
@@ -303,7 +316,7 @@ def test_a_picture_moved_to_another_split_stays_where_it_was(folders_of_splits):
 
 def test_a_split_folder_that_goes(folders_of_splits):
     shutil.rmtree(folders_of_splits.folder / "val")
-    with pytest.raises(UserError, match="no image is left of those in the validation split"):
+    with pytest.raises(UserError, match="no image of the validation split is left"):
         folders_of_splits.load(keeps_splits=True)
 
 
@@ -333,7 +346,7 @@ def test_an_order_that_changed(tmp_path):
     (training.folder / "l.csv").write_text("".join(["path,label\n", *rows]))
     first = training.train(begins=True)
     (training.folder / "l.csv").write_text("".join(["path,label\n", *rows[::-1]]))
-    assert training.refusal() == "the same in another order"
+    assert training.refusal() == "the same examples in another order"
     assert where(training.keep()) == where(first)
 
 
@@ -416,7 +429,7 @@ def shuffled(arrays):
         (flipped, "4 relabelled"),
         (cut, "3 gone"),
         (traded, "2 moved to another split"),
-        (shuffled, "the same in another order"),
+        (shuffled, "the same examples in another order"),
     ],
 )
 def test_digits_that_changed(digits, change, words):
@@ -451,8 +464,8 @@ def test_no_record(recorded):
     recorded.experiment.data_record_path.unlink()
     loaded = recorded.load()
     assert loaded.changes == "" and loaded.warnings == (
-        f"{recorded.experiment.data_record_path}: not found, so whether the data have changed "
-        "since the training began is not known; train.py writes it when it goes on",
+        f"{recorded.experiment.data_record_path}: not found, so it is unknown whether the "
+        "data have changed since training began; train.py writes it when training resumes",
     )
     assert recorded.load(begins=True).warnings == ()
 

@@ -359,7 +359,7 @@ def test_other_paths_are_not(tmp_path, name):
 
 def test_a_file_is_no_experiment(tmp_path):
     (tmp_path / "params.json").write_text("{}")
-    with pytest.raises(UserError, match="params.json: a file; accepted: a directory with a params"):
+    with pytest.raises(UserError, match="json: found a file; accepted: a directory with a params"):
         Experiment(tmp_path / "params.json")
 
 

@@ -48,9 +48,21 @@ def test_facts_that_are_right():
 @pytest.mark.parametrize(
     ("keys", "size", "expected"),
     [
-        ({"image_size": 5}, (4, 4), "image_size: found 5; accepted: that of mnist, 4 x 4, or no"),
-        ({"image_size": 4}, (4, 6), "image_size: found 4; accepted: that of mnist, 4 x 6, or no"),
-        ({"num_labels": 10}, (4, 4), "num_labels: found 10; accepted: that of mnist, 3, or no"),
+        (
+            {"image_size": 5},
+            (4, 4),
+            "image_size: found 5; accepted: 4 x 4, the image size of mnist",
+        ),
+        (
+            {"image_size": 4},
+            (4, 6),
+            "image_size: found 4; accepted: 4 x 6, the image size of mnist",
+        ),
+        (
+            {"num_labels": 10},
+            (4, 4),
+            "num_labels: found 10; accepted: 3, the number of classes of mnist",
+        ),
     ],
 )
 def test_other_data_than_the_params_are_for(keys, size, expected):
@@ -61,7 +73,7 @@ def test_other_data_than_the_params_are_for(keys, size, expected):
 
 def test_sizes_that_differ_are_said():
     assert facts(Params(train_size=7, eval_size=3), classes(3, 2), classes(3, 1)) == [
-        f"{PATH}: train_size: found 7, but the data has 6, which is used"
+        f"{PATH}: train_size: found 7, but the data have 6; 6 is used"
     ]
 
 
@@ -75,16 +87,16 @@ def test_nothing_is_said_of_good_data():
 
 @pytest.mark.parametrize("labels", [[0] * 9, range(9)])
 def test_no_triplet_at_all(labels):
-    with pytest.raises(UserError, match="accepted: two classes or more, one of them of two"):
+    with pytest.raises(UserError, match="accepted: at least two classes, one of them with at"):
         lines(labels)
 
 
 def test_p_x_k_beyond_the_classes():
     found = lines(classes(5, 4), classes_per_batch=8, examples_per_class=5)
     assert found == [
-        "classes_per_batch: found 8, but 5 classes are trained on, which are used",
-        "examples_per_class: found 5, but 5 of 5 classes have fewer images (4 at the least): they "
-        "give all that they have",
+        "classes_per_batch: found 8, but the train split has 5 classes; all are used",
+        "examples_per_class: found 5, but 5 of 5 classes have fewer images (at least 4): all of "
+        "them are used",
     ]
 
 
@@ -101,7 +113,7 @@ def test_p_x_k_is_looked_at_after_classes_are_held_out_and_extra_ones_added():
         return check_training(asked, hold_out(splits, asked, PATH), PATH)
 
     assert found() == [
-        f"{PATH}: classes_per_batch: found 8, but 5 classes are trained on, which are used"
+        f"{PATH}: classes_per_batch: found 8, but the train split has 5 classes; all are used"
     ]
     assert found(extra_classes=("mirror",)) == []  # ten
 
@@ -114,14 +126,16 @@ def test_one_image_a_class_is_left_after_classes_are_held_out():
         "validation": split(classes(9, 2)),
         "test": split(classes(9, 2)),
     }
-    with pytest.raises(UserError, match="the train split has 7 classes, the largest of 1 examples"):
+    with pytest.raises(
+        UserError, match="the train split has 7 classes, the largest with 1 examples"
+    ):
         check_training(params, hold_out(splits, params, PATH), PATH)
 
 
 @pytest.mark.parametrize(("num_classes", "size"), [(600, 4), (3000, 2), (200, 3)])
 def test_steps_without_a_triplet_and_values_that_fit(num_classes, size):
     (line,) = lines(classes(num_classes, size), batch_size=16)
-    assert " steps of an epoch have no triplet, and teach nothing; " in line
+    assert " steps of an epoch have no triplet, so nothing is learned in them; " in line
     values = [int(word.strip('";,')) for word in line.split() if word.strip('";,').isdigit()]
     without, steps, classes_per_batch, examples_per_class = values
     assert without > 0.1 * steps and steps == -(-num_classes * size // 16)
@@ -132,7 +146,7 @@ def test_steps_without_a_triplet_and_values_that_fit(num_classes, size):
 
 def test_a_few_steps_without_a_triplet_are_said_without_advice():
     found = lines(classes(40, 12), batch_size=16)
-    assert len(found) == 1 and found[0].endswith("have no triplet, and teach nothing")
+    assert len(found) == 1 and found[0].endswith("have no triplet, so nothing is learned in them")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +155,7 @@ def test_a_few_steps_without_a_triplet_are_said_without_advice():
 )
 def test_no_values_are_named_that_would_not_help(keys):
     (line, *_) = lines([*range(1000), 1000, 1000], batch_size=8, **keys)[-1:]
-    assert line.endswith("teach nothing: most classes have a single image")
+    assert line.endswith("nothing is learned in them: most classes have a single image")
 
 
 # Validation
@@ -153,8 +167,9 @@ def test_validation_that_cannot_choose(metric):
     assert lines(train, classes(10, 2), best_metric=metric) == []
     (line,) = lines(train, range(10), best_metric=metric)
     assert line.startswith(
-        f"best_metric: {metric} is not defined on validation, which has no two images of one "
-        "class: the latest checkpoint counts as the best, and patience ends nothing; what helps: "
+        f"best_metric: {metric} is undefined on the validation split, which has no two images of "
+        "one class; the latest checkpoint is kept as the best, and patience has no effect; to "
+        "change this: "
     )
     assert '"validation_by": "class"' in line
     one_class = lines(train, [3, 3, 3], best_metric=metric)
@@ -181,7 +196,7 @@ def described(data, **keys):
 def test_the_start_lines():
     data = data_of(train=[0] * 40 + [1] * 10 + [2] * 3, validation=[0, 1], test=[0, 1, 2, 3])
     assert described(data, batch_size=2, num_epochs=4) == [
-        "4 classes, c0 to c3; images a class: 1 to 42, median 8",
+        "4 classes, c0 to c3; images per class: 1 to 42, median 8",
         "train: train file; validation: validation file; test: test file",
         "test: 1 of its 4 classes are not in train",
     ]
@@ -198,14 +213,14 @@ def test_classes_that_are_not_trained_on_are_counted():
 def test_classes_held_out_are_named():
     data = data_of(**dict.fromkeys(SPLITS, classes(20, 30)))
     line = described(data, holdout_classes=["c7", "c13"])[2]
-    assert line == "unseen: all images of the classes held out, c7, c13"
+    assert line == "unseen: all images of the held-out classes, c7, c13"
     line = described(data, holdout_classes=[f"c{n}" for n in range(12)])[2]
     assert line.endswith("c8, c9, ... (12 in all)")
 
 
 @pytest.mark.parametrize(
     ("num_images", "expected"),
-    [(20, "1 step an epoch, 4 in all"), (448, "7 steps an epoch, 28 in all"), (6400, None)],
+    [(20, "1 step per epoch, 4 in total"), (448, "7 steps per epoch, 28 in total"), (6400, None)],
 )
 def test_an_epoch_of_a_few_steps_is_said(num_images, expected):
     data = data_of(train=np.arange(num_images) % 2, validation=[0, 1], test=[0, 1])

@@ -1,6 +1,7 @@
 """What a run leaves: moved away so that nothing of it counts, wherever that breaks off."""
 
 import errno
+import itertools
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from experiment_files import FOREIGN, GENERATED, files, write_checkpoint
 from src.comparing.results import read_result
 from src.errors import UserError
 from src.experiment.damaged import set_aside
-from src.experiment.experiment import Best, Experiment, run_files
+from src.experiment.experiment import Best, Experiment
 from src.experiment.run_files import FILES, FOLDERS, check_own, discard
 from src.experiment.status import Status
 from src.params.reading import save_params
@@ -99,29 +100,31 @@ def killed_at(number, function):
     os._exit(0)
 
 
-@pytest.mark.parametrize("again", ["begin", "overwrite"])
-def test_killed_at_every_change_of_the_disk(experiment, tmp_path, again):
-    whole, number, num_kills = tmp_path / "whole", 0, 0
+def test_killed_at_every_change_of_the_disk(experiment, tmp_path):
+    """At each change until all is moved, at each fifth while files are removed: these are alike.
+
+    What comes next is in turn a training, and `overwrite`, which is killed again before it ends.
+    """
+    whole, number, kills = tmp_path / "whole", 0, []
     shutil.copytree(experiment.model_dir, whole)
     before = files(whole)
+    later = itertools.cycle((0, 2, 5, 11))
     while killed_at(number, experiment.overwrite):
-        num_kills += 1
+        kills.append(number)
+        is_moved = any(experiment.model_dir.glob(".removed-*"))
         if number == 0:
             assert files(experiment.model_dir) == before and experiment.is_finished(Params())
-        elif again == "begin":
-            assert_nothing_counts(experiment)
-            begin_next(experiment)
         else:
-            # Killed again where it goes on, and again.
-            for later in (0, 2, 5, 11):
-                killed_at(later, experiment.overwrite)
+            assert_nothing_counts(experiment)
+            if len(kills) % 2:
+                killed_at(next(later), experiment.overwrite)
                 assert_nothing_counts(experiment)
-            experiment.overwrite()
+                experiment.overwrite()
             begin_next(experiment)
         shutil.rmtree(experiment.model_dir)
         shutil.copytree(whole, experiment.model_dir)
-        number += 1
-    assert num_kills > len(GENERATED)
+        number += 5 if is_moved else 1
+    assert len(kills) > 25 and number > 2 * len(GENERATED)
     assert_nothing_counts(experiment)
     begin_next(experiment)
 
@@ -149,9 +152,9 @@ def test_what_cannot_be_moved(experiment, monkeypatch, name, number):
         with pytest.raises(UserError) as caught:
             start()
         assert str(caught.value) == (
-            f"{experiment.model_dir}/{name}: cannot be moved away ({os.strerror(number)}); "
-            "accepted: nothing of this name (remove it); until then nothing of the earlier "
-            "training counts"
+            f"{experiment.model_dir}/{name}: cannot be moved ({os.strerror(number)}); "
+            "accepted: nothing of this name; to continue, remove it; until then, files of earlier "
+            "trainings are ignored"
         )
         assert (experiment.model_dir / name).exists()
         assert_nothing_counts(experiment)
@@ -170,7 +173,7 @@ def test_what_cannot_be_removed_is_out_of_the_way(experiment, monkeypatch):
     monkeypatch.setattr(os, "unlink", refuse)
     (line,) = experiment.overwrite()
     assert line.startswith(f"{experiment.model_dir}/.removed-")
-    assert line.endswith(": cannot be removed; left by an earlier training, no longer used")
+    assert line.endswith(": cannot be removed; it was part of an earlier training")
     assert_nothing_counts(experiment)
     assert len(experiment.overwrite()) == 1  # said again, as long as it takes room
     monkeypatch.undo()
@@ -183,7 +186,7 @@ def test_an_immutable_file(experiment):
         pytest.skip("files cannot be made immutable here")
     try:
         for start in (experiment.overwrite, experiment.begin):
-            with pytest.raises(UserError, match="/checkpoint: cannot be moved away"):
+            with pytest.raises(UserError, match="/checkpoint: cannot be moved"):
                 start()
             assert_nothing_counts(experiment)
     finally:
@@ -194,7 +197,7 @@ def test_an_immutable_file(experiment):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may do everything")
 def test_a_folder_without_permissions(experiment):
     experiment.best_dir.chmod(0)
-    with pytest.raises(UserError, match="/best: cannot be moved away .Permission denied"):
+    with pytest.raises(UserError, match="/best: cannot be moved .Permission denied"):
         experiment.overwrite()
     experiment.best_dir.chmod(0o700)
     assert_nothing_counts(experiment)
@@ -208,7 +211,7 @@ def test_checkpoints_deleted_by_hand(experiment):
     (experiment.model_dir / "checkpoint").unlink()
     assert experiment.best() is not None and experiment.latest_step() is None
     (line,) = experiment.begin()
-    assert "no checkpoint is left of the earlier training" in line
+    assert "the earlier training has no checkpoint left" in line
     assert experiment.best() is None and files(experiment.model_dir) == sorted(FOREIGN)
     assert experiment.begin() == []
 
@@ -237,11 +240,13 @@ def test_nothing_is_made_where_there_is_nothing_to_discard(tmp_path):
 
 @pytest.mark.parametrize("kind", ["file", "link"])
 def test_something_else_in_place_of_the_folder(experiment, tmp_path, kind):
-    folder = experiment.model_dir / run_files._DISCARDING
+    folder = experiment.model_dir / ".discarding"
     outside = tmp_path / "outside"
     outside.mkdir()
     folder.symlink_to(outside) if kind == "link" else folder.write_text("")
-    with pytest.raises(UserError, match=r"\.discarding: no folder; accepted: nothing of this name"):
+    with pytest.raises(
+        UserError, match=r"\.discarding: not a folder; accepted: nothing of this name"
+    ):
         experiment.overwrite()
     assert os.listdir(outside) == [] and experiment.best_dir.exists()
 
@@ -262,7 +267,7 @@ def test_a_read_only_directory(experiment, monkeypatch):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     monkeypatch.setattr(os, "mkdir", refuse)
-    with pytest.raises(UserError, match="experiment: Read-only file system; accepted: a place"):
+    with pytest.raises(UserError, match="experiment: Read-only file system; accepted: a path"):
         experiment.overwrite()
     assert experiment.is_finished(Params())
 
@@ -300,7 +305,7 @@ def test_what_a_run_would_not_have_made_is_refused(tmp_path, name, kind):
     with pytest.raises(UserError) as caught:
         experiment.check_own()
     assert str(caught.value) == (
-        f"{place}: {kind}; accepted: {accepted} of the experiment's own, or nothing (remove it)"
+        f"{place}: {kind}; accepted: {accepted}, or nothing; to continue, remove it"
     )
     experiment.overwrite()
     assert os.listdir(experiment.model_dir) == [] and before.exists()

@@ -33,6 +33,14 @@ METRICS = {
     "splits": {"test": {"loss": 1.5, "num_examples": 60, "roc_auc": None}},
     "baselines": {"raw_pixels": {"test": {"recall_at_1": 0.5}}},
     "confusions": {"test": {"knn": [[0, 1, 12]]}},
+    "thresholds": {"distance": "euclidean", "at": {"eer": {"threshold": None, "why": "no pair"}}},
+    "open_set": {
+        **{"score": "nearest", "k": 5, "class_by": "votes", "distance": "euclidean", "auroc": 0.5},
+        **{"calibrated_on": "unseen classes", "num_known": 3, "num_strangers": 2},
+        "at": {"fpir_1e-1": {"threshold": 1.5, "reported": {"fpir": 0.0, "dir": 0.5}}},
+        "curve": {"fpir": [0.5, 1.0], "dir": [0.0, 1.0]},
+        "histograms": {"edges": [0.0, 1.0], "known": [3], "unknown": [2]},
+    },
     "class_names": ["a", "b"],
 }
 
@@ -100,6 +108,11 @@ WRONG_METRICS = {
     "images_per_second": ["1", []],
     "best": [[], "x", {"step": "1"}, {"metric": "loss", "value": "1", "step": 1}],
     "splits": [[], None, {"test": 1}, {"test": {"loss": "1"}}, {"test": {"loss": {}}}],
+    "thresholds": [[], {}, {"distance": 1, "at": {}}, {"distance": "x", "at": {"eer": 1}}],
+    "open_set": [
+        *([], {}, {**METRICS["open_set"], "auroc": "1"}, {**METRICS["open_set"], "histograms": {}}),
+        {**METRICS["open_set"], "at": {"fpir_1e-1": {"threshold": 1.5}}},
+    ],
     "baselines": [[], {"raw": 1}, {"raw": {"test": 1}}, {"raw": {"test": {"loss": "1"}}}],
 }
 
@@ -176,10 +189,10 @@ def test_damaged_ones_are_set_aside_and_a_training_goes_on(experiment):
     write_best(experiment, {**BEST, "step": "/../../../victim/x"})
     experiment.metrics_path.write_bytes(b'{"stat')
     assert experiment.set_damaged_aside() == [
-        f"{experiment.metrics_path}: damaged; set aside in {experiment.model_dir}/damaged; it is "
-        "written anew in the end",
+        f"{experiment.metrics_path}: damaged; set aside in {experiment.model_dir}/damaged; "
+        "train.py writes a new one at the end",
         f"{experiment.best_dir}/best.json: damaged; set aside in {experiment.model_dir}/damaged; "
-        "the best from now on is kept",
+        "the best later checkpoint is kept",
     ]
     assert experiment.metrics() is None and experiment.best() is None
     assert sorted(os.listdir(experiment.model_dir / "damaged")) == ["best", "metrics.json"]

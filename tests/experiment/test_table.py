@@ -8,6 +8,7 @@ from src.experiment.table import (
     format_splits,
     format_table,
     queries_notes,
+    threshold_notes,
 )
 
 
@@ -112,11 +113,54 @@ def test_what_the_metrics_are_over_is_said_where_it_is_not_all():
     )
     assert notes == [
         "(train: the queries are a stratified sample of 10000 images)",
-        "(validation: 0 of 4000 queries have another image of their class in it)",
-        "(test: 8990 of 9000 queries have another image of their class in it)",
-        "(test: 8000 of 9000 queries have one among the training images)",
-        "(test: nmi and ami are of 500 of its classes)",
+        "(validation: 0 of 4000 queries have another image of their class there)",
+        "(test: 8990 of 9000 queries have another image of their class there)",
+        "(test: 8000 of 9000 queries have a training image of their class)",
+        "(test: nmi and ami are computed on 500 of its classes)",
         "(unseen: the queries are a stratified sample of 10000 images)",
-        "(unseen: 9999 of 10000 queries have another image of their class in it)",
-        "(unseen: 0 of 10000 queries have one among the training images)",
+        "(unseen: 9999 of 10000 queries have another image of their class there)",
+        "(unseen: 0 of 10000 queries have a training image of their class)",
     ]
+
+
+def notes(threshold=0.5, auroc=0.9, at=0.25, calibrated_on="unseen classes"):
+    return threshold_notes(
+        {
+            "measured_on": "validation",
+            "at": {"far_1e-2": {"threshold": threshold, "test": {"far": 0.02, "tar": None}}},
+        },
+        {
+            "auroc": auroc,
+            "why": "the report has no stranger",
+            "calibrated_on": calibrated_on,
+            "at": {
+                "fpir_1e-2": {
+                    "threshold": at,
+                    "why": "a rate of 1e-2 needs 100 strangers; there are 9",
+                    "reported": {"fpir": 0.03, "dir": 0.75},
+                }
+            },
+        },
+    )
+
+
+def test_thresholds_in_two_lines():
+    assert notes() == [
+        "verification: at distance 0.5 (FAR 0.01 on validation), test has FAR 0.02 and TAR -",
+        "open set, strangers are unseen classes: AUROC 0.9; at the threshold for FPIR 0.01: "
+        "FPIR 0.03, DIR 0.75",
+    ]
+
+
+def test_what_has_no_threshold_says_why():
+    (line,) = notes(threshold=None, at=None)
+    assert line.endswith(
+        "AUROC 0.9; no threshold for FPIR 0.01: a rate of 1e-2 needs 100 strangers; there are 9"
+    )
+    assert notes(auroc=None)[1] == "open set: not measured: the report has no stranger"
+
+
+def test_known_classes_as_strangers_are_said_to_flatter():
+    assert notes(calibrated_on="known classes")[1].endswith(
+        "(this flatters: set holdout_classes to measure strangers)"
+    )

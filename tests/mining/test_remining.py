@@ -11,7 +11,7 @@ from conftest import write_idx
 
 import model.training.loop
 import train
-from src.data.loading import load_splits
+from src.data.loading import load_data
 from src.errors import TrainingDiverged, UserError
 from src.experiment.experiment import Experiment
 from src.mining.triplets import TripletBatches, mine_triplets
@@ -29,7 +29,7 @@ def run_train(model_dir, data_dir, *options):
 
 
 def train_split(model_dir, data_dir):
-    return load_splits(Experiment(model_dir).trained_params(), data_dir)["train"]
+    return load_data(Experiment(model_dir).trained_params(), data_dir).splits["train"]
 
 
 def triplet_files(model_dir):
@@ -244,7 +244,7 @@ def test_a_collapse_is_seen_across_segments_and_ends_them(make_experiment, tmp_p
         labels = np.arange(80, dtype=np.uint8) % 4
         write_idx(tmp_path / "mnist" / f"{prefix}-labels-idx1-ubyte.gz", labels)
     model_dir = make_experiment(**HARD, stop_on_collapse=True, num_epochs=9)
-    with pytest.raises(TrainingDiverged, match="stopped, for the embeddings have collapsed"):
+    with pytest.raises(TrainingDiverged, match="stopped, because the embeddings have collapsed"):
         run_train(model_dir, tmp_path)
     # 67 images, 3 steps an epoch; looks at the steps 1, 2 and 4, the last after mining
     assert mined_at == [3]

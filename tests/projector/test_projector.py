@@ -1,13 +1,11 @@
-"""The projector's files, as written and as the real TensorBoard serves them."""
+"""The projector's files, as they are written."""
 
 import json
 import logging
-import re
 import struct
 import subprocess
 import sys
 import time
-import urllib.request
 
 import numpy as np
 import pytest
@@ -76,7 +74,7 @@ def test_config_names_the_files_and_the_shapes(tmp_path):
 
 
 def test_tensor_is_raw_float32_that_no_one_takes_for_text(tmp_path):
-    for seed in range(20):
+    for seed in range(5):
         embeddings = make_embeddings(7, 5, seed)
         write_projector(tmp_path, name="e", embeddings=embeddings, split=make_split(7))
         raw = (tmp_path / "e.bytes").read_bytes()
@@ -271,14 +269,16 @@ def test_writing_without_layouts_leaves_no_old_bookmarks(tmp_path):
 def test_embeddings_that_are_not_finite_are_refused_and_nothing_is_written(tmp_path, value):
     embeddings = make_embeddings(6, 4)
     embeddings[[2, 5], 3] = value
-    with pytest.raises(UserError, match=r"row 2 has NaN or infinity, as have 2 of 6 rows"):
+    with pytest.raises(UserError, match=r"found NaN or infinity in 2 of 6 rows \(first: row 2\)"):
         write_projector(tmp_path, name="e", embeddings=embeddings, split=make_split(6))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("num_examples", [0, 1])
 def test_split_too_small_for_the_projector_is_refused(tmp_path, num_examples):
-    with pytest.raises(UserError, match=f"has {num_examples} examples; .* no fewer than 2"):
+    with pytest.raises(
+        UserError, match=f"found {num_examples} examples in the split; accepted: 2 or"
+    ):
         write_projector(
             tmp_path,
             name="e",
@@ -353,95 +353,3 @@ def test_tensorflow_is_not_imported(tmp_path):
         "assert 'tensorflow' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
-
-
-@pytest.fixture(scope="module")
-def log_directory(tmp_path_factory):
-    """experiments/{a,b=0.5}: a checkpoint and event files as training leaves them, and points."""
-    experiments = tmp_path_factory.mktemp("log") / "experiments"
-    for experiment, num_examples, embedding_size in [("a", 40, 16), ("b=0.5", 25, 2)]:
-        directory = experiments / experiment / "projector" / "test"
-        write_projector(
-            directory,
-            name=experiment,
-            embeddings=make_embeddings(num_examples, embedding_size),
-            split=make_split(num_examples, class_names=("é", "日本", "c")),
-        )
-        event_file = (directory / EVENT_FILE).read_bytes()
-        for folder in (experiments / experiment, experiments / experiment / "eval"):
-            folder.mkdir(exist_ok=True)
-            (folder / "events.out.tfevents.1700000000.host").write_bytes(event_file)
-        model_dir = experiments / experiment
-        (model_dir / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-1"\n')
-        (model_dir / "model.ckpt-1.index").write_bytes(b"")
-        (model_dir / "model.ckpt-1.data-00000-of-00001").write_bytes(b"")
-    return experiments
-
-
-@pytest.fixture(scope="module")
-def tensorboard(log_directory, tmp_path_factory):
-    """The address of the projector's plugin in a real TensorBoard on `log_directory`."""
-    output = tmp_path_factory.mktemp("tensorboard") / "output.txt"
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(log_directory)]
-    with open(output, "wb") as file:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", "0"], stdout=file, stderr=file
-        )
-    try:
-        deadline = time.monotonic() + 120
-        while not (found := re.search(r"http://127\.0\.0\.1:\d+", output.read_text())):
-            assert process.poll() is None and time.monotonic() < deadline, output.read_text()
-            time.sleep(0.1)
-        address = f"{found[0]}/data/plugin/projector"
-        while len(json.loads(get(f"{address}/runs"))) < 2:
-            assert process.poll() is None and time.monotonic() < deadline, output.read_text()
-            time.sleep(0.1)
-        yield address
-    finally:
-        process.kill()
-        process.wait()
-
-
-def get(address, **query):
-    """The body of an answer, whose status must be 200."""
-    # As the projector asks: what ends an address is not escaped.
-    parameters = "&".join(f"{key}={value}" for key, value in query.items())
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"{address}?{parameters}", timeout=60) as answer:
-        assert answer.status == 200
-        return answer.read()
-
-
-def test_tensorboard_lists_a_run_an_experiment_the_last_written_first(tensorboard):
-    runs = json.loads(get(f"{tensorboard}/runs"))
-    assert runs == ["b=0.5/projector/test", "a/projector/test"]
-
-
-@pytest.mark.parametrize(
-    ("experiment", "num_points", "num_dimensions", "sheet_side"),
-    [("a", 40, 16, 7 * 28), ("b=0.5", 25, 3, 5 * 28)],
-)
-def test_tensorboard_serves_what_was_written(
-    tensorboard, log_directory, experiment, num_points, num_dimensions, sheet_side
-):
-    run = f"{experiment}/projector/test"
-    config = json.loads(get(f"{tensorboard}/info", run=run))
-    # No checkpoint was found: the run has the embeddings and no weights beside them.
-    assert "modelCheckpointPath" not in config
-    (tensor,) = config["embeddings"]
-    assert tensor["tensorName"] == experiment
-    assert tensor["tensorShape"] == [num_points, num_dimensions]
-    assert tensor["sprite"]["singleImageDim"] == [28, 28]
-
-    query = {"run": run, "name": experiment}
-    body = get(f"{tensorboard}/tensor", **query, num_rows=100_000)
-    assert body == (log_directory / run / f"{experiment}.bytes").read_bytes()
-    assert len(body) == num_points * num_dimensions * 4
-    lines = get(f"{tensorboard}/metadata", **query, num_rows=100_000).decode().splitlines()
-    assert lines[0] == "label\tindex\tlabel_number"
-    assert len(lines) == 1 + num_points
-    assert {line.split("\t")[0] for line in lines[1:]} == {"é", "日本", "c"}
-    sprite = get(f"{tensorboard}/sprite_image", **query)
-    assert sprite == (log_directory / run / "sprite.png").read_bytes()
-    with Image.open(log_directory / run / "sprite.png") as sheet:
-        assert sheet.size == (sheet_side, sheet_side)

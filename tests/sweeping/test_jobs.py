@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from src.experiment.experiment import Experiment
-from src.sweeping.local import Job, run_jobs, threads_environment
+from src.sweeping.job import Job
+from src.sweeping.local import run_jobs, threads_environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,7 +112,7 @@ def most_at_once(jobs):
     """The largest number of jobs between whose begin and end, as they wrote them, a moment lies."""
     events = []
     for job in jobs:
-        begin, end = map(float, job.log_path.read_text().split("\n")[1:3])
+        begin, end = map(float, job.log_path.read_text().split("\n")[-3:-1])
         events += [(begin, 1), (end, -1)]
     running = most = 0
     for _, change in sorted(events):
@@ -120,10 +121,27 @@ def most_at_once(jobs):
     return most
 
 
+# Waits until as many have begun as may run at once, then a little longer: for one more, by mistake.
+WAITS_FOR_OTHERS = """
+import sys, time
+from pathlib import Path
+print(time.time())
+directory = Path(sys.argv[2])
+(directory / "begun").touch()
+while len(list(directory.glob("../*/begun"))) < int(sys.argv[1]):
+    time.sleep(0.02)
+time.sleep(0.3)
+print(time.time())
+"""
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 3])
 def test_so_many_at_once_and_no_more(make_job, at_once):
-    code = "import time; print(time.time()); time.sleep(1); print(time.time())"
-    jobs = [make_job(f"job_{i}", code) for i in range(4)]
+    jobs = []
+    for name in ("a", "b", "c", "d"):
+        job = make_job(name, WAITS_FOR_OTHERS)
+        command = [*job.command, str(at_once), str(job.experiment.model_dir)]
+        jobs.append(Job(job.experiment, command, job.log_path))
     run_jobs(jobs, at_once=at_once)
     assert most_at_once(jobs) == at_once
 
@@ -173,10 +191,11 @@ def test_a_terminal_gets_a_bar_of_all_and_one_of_each(tmp_path):
 
     code = """
 import json, pathlib, sys, time
-time.sleep(0.5)
 progress = {"step": 30, "max_steps": 120, "loss": 0.125, "fraction_positive": 0.25}
 pathlib.Path("progress.json").write_text(json.dumps(progress))
-time.sleep(1)
+while len(list(pathlib.Path("..").glob("*/progress.json"))) < 2:
+    time.sleep(0.02)
+time.sleep(0.5)
 """
     program = PROGRAM.replace("sys.argv[2]", "sys.argv[2] % directory.as_posix()")
     ours, theirs = pty.openpty()
@@ -209,7 +228,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from src.experiment.experiment import Experiment
-from src.sweeping.local import Job, run_jobs
+from src.sweeping.job import Job
+from src.sweeping.local import run_jobs
 jobs = []
 for name in ("a", "b", "c"):
     directory = Path(sys.argv[1]) / name
@@ -223,7 +243,7 @@ JOB = """
 import signal, sys, time
 def stop(number, frame):
     print("got", signal.Signals(number).name)
-    time.sleep(0.5)
+    time.sleep(0.2)
     print("saved")
     sys.exit(128 + number)
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -357,9 +377,12 @@ def hold():
         process.wait()
 
 
+LATER = 0.4  # seconds, in which `run_jobs` looks several times
+
+
 def later(function, *args):
     """Call a function when the jobs have run for a while."""
-    timer = threading.Timer(1, function, args)
+    timer = threading.Timer(LATER, function, args)
     timer.start()
     return timer
 
@@ -409,7 +432,7 @@ def test_one_that_is_waited_for_takes_a_place(make_job, hold):
     go = later((directory / "go").write_text, "end")
     assert run_jobs([first, second], at_once=1).finished == ["x", "y"]
     go.join()
-    assert float(second.log_path.read_text().split("\n")[1]) > began + 1
+    assert float(second.log_path.read_text().split("\n")[1]) > began + LATER
 
 
 def test_a_signal_does_not_reach_what_was_not_started_here(make_job, hold, capsys):
@@ -419,7 +442,7 @@ def test_a_signal_does_not_reach_what_was_not_started_here(make_job, hold, capsy
     outcome = run_jobs([job, make_job("y", "pass")], at_once=1)
     stop.join()
     assert (outcome.finished, outcome.failed, outcome.stopped_by) == ([], {}, signal.SIGTERM)
-    assert "x: left to go on" in capsys.readouterr().out
+    assert "x: still in use by the other process" in capsys.readouterr().out
     assert process.poll() is None
 
 
@@ -441,7 +464,13 @@ sys.exit("error: in use")
     directory = job.experiment.model_dir
     command = [sys.executable, "-c", code % (str(directory), HOLD)]
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    go = threading.Timer(3, (directory / "go").write_text, ["end"])
+
+    def let_go():
+        wait_for(job.log_path, "error: in use\n")
+        time.sleep(LATER)
+        (directory / "go").write_text("end")
+
+    go = threading.Thread(target=let_go)
     go.start()
     outcome = run_jobs([Job(job.experiment, command, job.log_path)], at_once=1)
     go.join()

@@ -101,7 +101,7 @@ def test_a_folder_of_the_same_name_is_not_replaced(tmp_path):
     path = tmp_path / "file"
     path.mkdir()
     with (
-        pytest.raises(UserError, match="file: a directory; accepted: "),
+        pytest.raises(UserError, match="file: found a directory; accepted: "),
         atomic_write(path) as file,
     ):
         file.write(b"new")
@@ -189,10 +189,13 @@ def test_what_a_killed_process_wrote_is_removed(tmp_path, number):
 def test_a_link_of_the_name_of_a_leftover_is_not_followed(tmp_path, monkeypatch):
     other = tmp_path / "other"
     other.write_text("whole")
+    with writer_of(tmp_path / "file") as (process, temporary):
+        process.kill()
+    (tmp_path / temporary).unlink()
+    link = tmp_path / temporary
+    link.symlink_to(other)
     opened = []
     monkeypatch.setattr(atomic, "try_flock", lambda descriptor: opened.append(descriptor) or True)
-    link = tmp_path / f".file.{atomic._machine()}-123.tmp"
-    link.symlink_to(other)
     write(tmp_path / "file")
     assert len(opened) == 1  # its own
     assert link.is_symlink() and other.read_text() == "whole"
@@ -296,7 +299,7 @@ def test_what_a_full_disk_is_called(tmp_path, monkeypatch, number):
         file.write(b"x" * 12345)
     text = str(caught.value)
     assert text.startswith(f"{tmp_path}/file: the disk is full: it takes 12,345 bytes or more, ")
-    assert text.endswith(" are free; accepted: a disk with room") and "\n" not in text
+    assert text.endswith(" are free; accepted: a disk with more free space") and "\n" not in text
     assert (tmp_path / "file").read_bytes() == b"old" and names(tmp_path) == ["file"]
 
 
@@ -332,7 +335,9 @@ def test_a_real_full_disk(tmp_path, count, size):
     line = done.stderr.removeprefix(f"error: {tmp_path}/file: the disk is full: it takes ")
     needed = int(line.split()[0].replace(",", ""))
     assert 1 << 20 < needed <= 3_000_000
-    assert line.endswith(" bytes or more, 1,048,576 are free; accepted: a disk with room\n")
+    assert line.endswith(
+        " bytes or more, 1,048,576 are free; accepted: a disk with more free space\n"
+    )
 
 
 @needs_mounts
@@ -341,7 +346,7 @@ def test_a_real_read_only_directory(tmp_path):
     assert done.returncode == 2
     assert done.stderr == (
         f"error: {tmp_path}/file: Read-only file system; "
-        "accepted: a place where this user may write\n"
+        "accepted: a path that this user may write to\n"
     )
     assert names(tmp_path) == []
 

@@ -220,7 +220,7 @@ from pathlib import Path
 from src.errors import UserError
 from src.system.lock import one_writer
 directory, rounds = Path(sys.argv[1]), 0
-while rounds < 150:
+while rounds < 60:
     try:
         with one_writer(directory):
             number = int((directory / "count").read_text())
@@ -235,7 +235,7 @@ while rounds < 150:
         subprocess.Popen([sys.executable, "-c", count, tmp_path], cwd=ROOT) for _ in range(3)
     ]
     assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
-    assert (tmp_path / "count").read_text() == "450"
+    assert (tmp_path / "count").read_text() == "180"
 
 
 def test_a_child_process_does_not_hold_it(tmp_path):
@@ -253,7 +253,7 @@ def test_without_flock_the_file_itself_is_the_lock(tmp_path, without_flock):
     with Holder(tmp_path) as process:
         text = refusal(tmp_path)
         assert f"process {process.pid} on" in text
-        assert text.endswith(f", or {tmp_path}/{LOCK_FILE} removed if it is dead")
+        assert text.endswith(f"; if that process is dead, remove {tmp_path}/{LOCK_FILE}")
         process.kill()
         process.wait()
         with one_writer(tmp_path):
@@ -272,7 +272,7 @@ def test_without_flock_a_number_used_again_is_told_by_its_start(tmp_path, withou
     with Holder(tmp_path) as process:
         path = tmp_path / LOCK_FILE
         record = json.loads(path.read_text())
-        assert record["process_started"] == lock._process_started(process.pid)
+        assert f"process {process.pid} on" in refusal(tmp_path)
         path.write_text(json.dumps({**record, "process_started": "earlier"}))
         with one_writer(tmp_path):
             pass
@@ -293,7 +293,7 @@ def test_a_read_only_directory(tmp_path):
     done = run_mounted(tmp_path, "read-only", [sys.executable, "train.py", "--model_dir", tmp_path])
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"error: {tmp_path}: Read-only file system; accepted: a place where this user may write\n"
+        f"error: {tmp_path}: Read-only file system; accepted: a path that this user may write to\n"
     )
 
 
@@ -353,7 +353,7 @@ def test_without_flock_it_is_said_what_ends_a_wait_for_another_host(tmp_path, wi
     path = tmp_path / "x.lock"
     path.write_text(json.dumps({"pid": 1, "host": "elsewhere", "since": "2026-01-01 00:00:00"}))
     assert waits_for(path) == (
-        f"process 1 on elsewhere since 2026-01-01 00:00:00, or {path} removed if it is dead"
+        f"process 1 on elsewhere since 2026-01-01 00:00:00; if that process is dead, remove {path}"
     )
     path.unlink()
     assert waits_for(path) is None

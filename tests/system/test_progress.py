@@ -1,6 +1,5 @@
 """Progress bars: with their name on a terminal, and nothing elsewhere."""
 
-import io
 import os
 import pty
 import sys
@@ -8,6 +7,7 @@ import time
 
 import numpy as np
 from figure_data import data_of
+from terminals import on_terminal
 
 from src.data.split import Split
 from src.embeddings import layouts
@@ -15,21 +15,6 @@ from src.embeddings.neighborhood import errors_nearby, neighbors
 from src.figures import write_figures
 from src.projector.files import write_projector
 from src.system.progress import phase, progress_bar
-
-
-class Terminal(io.StringIO):
-    """What a program writes to a terminal."""
-
-    def isatty(self):
-        return True
-
-
-def on_terminal(monkeypatch, delay=0.0):
-    """Make standard error a terminal, and return it. (Pytest would replace that of a fixture.)"""
-    monkeypatch.setattr("src.system.progress.DELAY", delay)
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    return terminal
 
 
 def test_a_bar_is_shown_and_removed(monkeypatch):
@@ -105,7 +90,6 @@ def test_every_phase_of_a_view_has_its_name(tmp_path, monkeypatch):
     neighbors(points, labels, points, labels, np.arange(60))
     errors_nearby(points, np.ones(60, bool), np.zeros(60, bool))
     layouts.tsne(points, seed=0)
-    layouts.umap(points, seed=0)
     images = np.zeros((60, 8, 8, 1), np.uint8)
     split = Split(images, labels, data.split.class_names)
     write_projector(
@@ -113,8 +97,8 @@ def test_every_phase_of_a_view_has_its_name(tmp_path, monkeypatch):
     )
     write_figures(tmp_path, data, ["distances"])
     for name in (
-        *("neighbours", "errors nearby", "t-SNE", "UMAP", "sprite sheet", "writing sprite.png"),
-        *("tinting", "writing metadata.tsv", "writing bookmarks.json", "pairs", "picture"),
+        *("neighbours", "errors nearby", "t-SNE", "sprite sheet", "writing sprite.png"),
+        *("tinting", "writing metadata.tsv", "writing bookmarks.json", "pairs", "figure"),
     ):
         assert name in terminal.getvalue(), name
 

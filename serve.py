@@ -1,0 +1,146 @@
+"""Serve a gallery over HTTP: `python serve.py --model_dir experiments/demo`."""
+
+from src.system.first_moments import end_silently
+
+if __name__ == "__main__":
+    end_silently()  # before imports that take long
+
+import argparse
+import ipaddress
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from src.errors import UserError
+from src.gallery.gallery import Gallery
+from src.printable import counted
+from src.system.cli import add_experiment, add_gallery, program_parser, run, whole_number
+from src.system.regular_file import read_regular
+
+EXAMPLES = """\
+  python serve.py --model_dir experiments/demo             # then open http://127.0.0.1:8000
+  python serve.py --model_dir experiments/demo --port 9000
+  python serve.py --model_dir experiments/demo --host 192.168.1.5 --token_file token.txt
+  curl -F picture=@photo.png http://127.0.0.1:8000/query"""
+
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve a gallery until a signal ends it."""
+    args = _parser().parse_args(argv)
+    require_packages()
+    import uvicorn
+
+    from src.gallery.service import create_app
+
+    is_private = _is_loopback(args.host)
+    token = _token(args.token_file)
+    if not is_private and token is None:
+        raise UserError(
+            f"--host {args.host}: other machines can reach it; accepted: with --token_file FILE, "
+            "whose token every change of the gallery must bring"
+        )
+    with Gallery(args.model_dir, args.gallery) as gallery:
+        gallery.embed(np.zeros((1, *gallery.identity.image_shape), np.uint8))  # starts TensorFlow
+        size = len(gallery.snapshot())
+        hosts = _LOOPBACK if is_private else tuple(args.allow_host)
+        app = create_app(gallery, hosts=hosts, token=token)
+        config = uvicorn.Config(
+            app,
+            host=args.host,
+            port=args.port,
+            log_level="warning",
+            access_log=args.verbose,
+            timeout_graceful_shutdown=30,
+            server_header=False,
+        )
+        print(f"{gallery.store.where}: {counted(size, 'picture')}")
+        print(f"Open http://{args.host}:{args.port}\nCtrl-C ends it.", flush=True)
+        uvicorn.Server(config).run()
+
+
+def require_packages() -> None:
+    """Refuse to start without the packages of the extra `serve`.
+
+    Raises:
+        UserError: a package is missing.
+    """
+    try:
+        import fastapi  # noqa: F401
+        import fastapi_offline  # noqa: F401
+        import multipart  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"serve.py: a package cannot be imported ({error}); accepted: an environment with the "
+            'extra serve (pip install ".[serve]")'
+        ) from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        raise UserError(
+            f"--host: found {host:.100}; accepted: an IP address of this machine, such as 127.0.0.1"
+        ) from None
+
+
+def _token(path: Path | None) -> str | None:
+    """Return the token in a file; the file is made, with a new one, if it is missing."""
+    if path is None:
+        return None
+    try:
+        token = read_regular(path, 1000).decode("ascii", "replace").strip()
+    except FileNotFoundError:
+        token = secrets.token_urlsafe(32)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w") as file:
+            file.write(f"{token}\n")
+        print(f"wrote a new token to {path}")
+    if not 16 <= len(token) <= 200 or not token.isprintable():
+        raise UserError(f"{path}: no token; accepted: one line of 16 to 200 characters of ASCII")
+    return token
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = program_parser(
+        "Serve a gallery over HTTP, with a page: query, enrol, remove.", EXAMPLES
+    )
+    add_experiment(parser)
+    add_gallery(parser)
+    parser.add_argument(
+        "--port", type=whole_number(1, 2**16 - 1), default=8000, help="the port (default: 8000)"
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="the address to listen at (default: 127.0.0.1, this machine alone); others need "
+        "--token_file",
+    )
+    parser.add_argument(
+        "--allow_host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="with --host: a name by which the service is called; others are refused (default: "
+        "every name is accepted)",
+    )
+    parser.add_argument(
+        "--token_file",
+        type=Path,
+        metavar="FILE",
+        help="a file with the token that every change must bring; made if it is missing",
+    )
+    parser.add_argument("--verbose", action="store_true", help="print each request")
+    return parser
+
+
+if __name__ == "__main__":
+    run(main)

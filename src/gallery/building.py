@@ -1,0 +1,130 @@
+"""Builds galleries: from a split, from the user's pictures, from a gallery's own pictures."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.split import Split
+from src.errors import UserError
+from src.experiment.checkpoint_files import digest_of, step_of
+from src.experiment.experiment import Experiment
+from src.gallery.gallery import Embed
+from src.gallery.record import Identity, NewPicture
+from src.gallery.sources import BadPicture, Place, Preparation, read, thumbnail_of
+from src.gallery.store import Store
+from src.params.schema import Params
+from src.printable import counted
+from src.system.progress import progress_bar
+
+# Pictures embedded at a time.
+_BLOCK_SIZE = 256
+
+_Item = TypeVar("_Item")
+
+
+class Unembedded(NamedTuple):
+    """A picture to enrol, before it is embedded; attributes as those of `NewPicture`."""
+
+    class_name: str
+    image: NDArray[np.uint8]
+    thumbnail: bytes
+    source: str
+
+
+def identity_of(
+    experiment: Experiment, params: Params, image_shape: tuple[int, int, int], embedding_size: int
+) -> Identity:
+    """Return whom a gallery of the experiment's best checkpoint belongs to."""
+    checkpoint = experiment.best_checkpoint or experiment.latest_checkpoint
+    assert checkpoint is not None  # it has embedded
+    return Identity(
+        checkpoint=digest_of(checkpoint),
+        step=step_of(checkpoint),
+        image_shape=image_shape,
+        embedding_size=embedding_size,
+        distance=params.distance_name,
+        experiment=str(experiment.model_dir),
+    )
+
+
+def from_split(split: Split, name: str, dataset: str) -> Iterator[Unembedded]:
+    """Yield the pictures of a split, for `build`.
+
+    Args:
+        split: the images; their thumbnails are made of them.
+        name: of the split.
+        dataset: its name; with the split's name and a number it names what has no path.
+    """
+    for position, (image, label) in enumerate(zip(split.images, split.labels, strict=True)):
+        source = f"{dataset} {name} {position}" if split.paths is None else split.paths[position]
+        yield Unembedded(split.class_names[label], image, thumbnail_of(image), str(source))
+
+
+def from_places(places: Sequence[Place], prepare: Preparation) -> Iterator[Unembedded]:
+    """Yield the pictures at some places, which name their classes, for `build`.
+
+    Raises:
+        UserError: a picture cannot be read; the message names all that cannot.
+    """
+    bad = []
+    for given in read(places, prepare, with_thumbnails=True):
+        if isinstance(given, BadPicture):
+            bad.append(given.message)
+        elif not bad:
+            assert given.place.class_name is not None
+            yield Unembedded(given.place.class_name, given.image, given.thumbnail, given.place.name)
+    if bad:
+        raise UserError(
+            "\n".join([*bad, f"{counted(len(bad), 'bad picture')}; nothing was stored"])
+        )
+
+
+def from_gallery(store: Store) -> Iterator[Unembedded]:
+    """Yield the pictures of a gallery, to embed them by another checkpoint."""
+    for picture in store.iterate():
+        yield Unembedded(picture.class_name, picture.image, picture.thumbnail, picture.source)
+
+
+def build(
+    store: Store,
+    identity: Identity,
+    calibration: dict[str, Any],
+    pictures: Iterable[Unembedded],
+    embed: Embed,
+    total: int,
+) -> int:
+    """Replace a gallery by pictures, all or nothing, and return how many it has.
+
+    Args:
+        store: takes them.
+        identity: whom the gallery belongs to.
+        calibration: what verdicts need; see `src.gallery.verdict`.
+        pictures: read once, a block at a time.
+        embed: the network.
+        total: the number of pictures, for the progress bar.
+    """
+
+    def embedded() -> Iterator[NewPicture]:
+        with progress_bar("enrol", total, "pictures") as bar:
+            for block in _blocks(pictures, _BLOCK_SIZE):
+                embeddings = embed(np.stack([picture.image for picture in block]))
+                for picture, embedding in zip(block, embeddings, strict=True):
+                    yield NewPicture(
+                        picture.class_name,
+                        embedding,
+                        picture.image,
+                        picture.thumbnail,
+                        picture.source,
+                    )
+                bar.update(len(block))
+
+    return store.replace(identity, calibration, embedded())
+
+
+def _blocks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    iterator = iter(items)
+    while block := list(islice(iterator, size)):
+        yield block

@@ -1,0 +1,352 @@
+"""The known classes of a trained experiment: query them, and enrol new ones without retraining."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from src.errors import UserError
+from src.experiment.checkpoint_files import digest_of
+from src.experiment.experiment import Experiment
+from src.gallery.judge import Judge
+from src.gallery.record import Added, Identity, NewPicture, enrolled_name
+from src.gallery.snapshot import Snapshot, changed
+from src.gallery.sources import thumbnail_of
+from src.gallery.store import Store, open_store
+from src.gallery.verdict import Calibration
+from src.mining.distances import paired_distances
+from src.params.schema import Params
+from src.registry import EMBEDDERS, look_up
+from src.system.cli import quiet_console
+from src.system.progress import phase
+
+DEFAULT_NEIGHBOURS = 5
+
+
+class Embed(Protocol):
+    """A network with weights; `model.embedder.Embedder` is one."""
+
+    embedding_size: int
+
+    def __call__(self, images: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        """Embed images uint8 [N, H, W, C] to float32 [N, D]."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A picture of the gallery near a query.
+
+    Attributes:
+        id: of the picture.
+        class_name: its class.
+        source: where it came from.
+        distance: in the unit of the experiment's distance.
+    """
+
+    id: int
+    class_name: str
+    source: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a gallery says about a picture.
+
+    Attributes:
+        class_name: the class; None for unknown.
+        distance: to the nearest picture of the gallery; None if the gallery is empty.
+        threshold: the largest distance that is accepted; None if the gallery is empty.
+        far: the share of strangers that this threshold lets in, as measured.
+        neighbours: the nearest pictures, nearest first.
+    """
+
+    class_name: str | None
+    distance: float | None
+    threshold: float | None
+    far: float
+    neighbours: tuple[Neighbour, ...]
+
+    @property
+    def reason(self) -> str:
+        """What led to the verdict, in words."""
+        if self.distance is None or self.threshold is None:
+            return "the gallery has no picture"
+        side = "within" if self.class_name is not None else "beyond"
+        return (
+            f"distance {self.distance:.3g}, {side} the threshold {self.threshold:.3g}, "
+            f"which lets in {one_in(self.far)} strangers"
+        )
+
+    def as_json(self, picture: str) -> dict[str, Any]:
+        """Return the JSON object that `query.py --json` and the service answer.
+
+        Args:
+            picture: the name of the queried picture.
+        """
+        return {
+            "picture": picture,
+            "class": self.class_name,
+            "distance": self.distance,
+            "threshold": self.threshold,
+            "far": self.far,
+            "neighbours": [
+                {
+                    "id": near.id,
+                    "class": near.class_name,
+                    "source": near.source,
+                    "distance": near.distance,
+                }
+                for near in self.neighbours
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Whether two pictures are of one class.
+
+    Attributes:
+        is_same: whether they are.
+        distance: between them.
+        threshold: up to which they count as one class.
+        far: the share of pairs of different classes that this threshold accepts, as measured.
+    """
+
+    is_same: bool
+    distance: float
+    threshold: float
+    far: float
+
+    @property
+    def reason(self) -> str:
+        """What led to the decision, in words."""
+        side = "within" if self.is_same else "beyond"
+        return (
+            f"distance {self.distance:.3g}, {side} the threshold {self.threshold:.3g}, "
+            f"which accepts {one_in(self.far)} pairs of different classes"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object that `query.py --verify --json` prints."""
+        return {
+            "same": self.is_same,
+            "distance": self.distance,
+            "threshold": self.threshold,
+            "far": self.far,
+        }
+
+
+class Gallery:
+    """A gallery and the network that its embeddings are of.
+
+    Threads may share a gallery. What another process enrols is seen by the next query.
+
+    Attributes:
+        experiment: the trained experiment.
+        params: the params it was trained with.
+        store: where the pictures are kept.
+    """
+
+    def __init__(self, model_dir: str | Path, where: str | Path | None = None) -> None:
+        """Open a gallery that `gallery.py build` has made.
+
+        TensorFlow is imported when an image is first embedded.
+
+        Args:
+            model_dir: the directory of a trained experiment.
+            where: a SQLite file or an address `postgresql://...`; None for `gallery.sqlite` in
+                the experiment.
+
+        Raises:
+            UserError: the gallery is missing, damaged, or of another checkpoint.
+        """
+        self.experiment = Experiment(Path(model_dir))
+        self.params: Params = self.experiment.trained_params()
+        self.store: Store = open_store(where or self.experiment.gallery_path)
+        self.identity = check_checkpoint(self.store, self.experiment)
+        calibration = self.store.calibration() or {}
+        self.judge = Judge(Calibration.from_json(calibration, self.store.where))
+        self._embed: Embed | None = None
+        self._lock = threading.Lock()
+        self._snapshot: Snapshot | None = None
+
+    def query(
+        self,
+        images: NDArray[np.uint8],
+        *,
+        neighbours: int = DEFAULT_NEIGHBOURS,
+        far: float | None = None,
+    ) -> list[Answer]:
+        """Name the class of images, or find them unknown.
+
+        Args:
+            images: uint8 [N, H, W, C], of the shape `identity.image_shape`; see
+                `src.gallery.sources.read` for how pictures become such images.
+            neighbours: how many of the nearest pictures an answer lists.
+            far: the share of strangers that may be let in; None for 0.01.
+
+        Returns:
+            N answers.
+
+        Raises:
+            UserError: no threshold was measured for `far`.
+        """
+        return self.answer(self.embed(images), neighbours=neighbours, far=far)
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed images uint8 [N, H, W, C] to float32 [N, D]."""
+        if images.shape[1:] != self.identity.image_shape or images.dtype != np.uint8:
+            raise ValueError(
+                f"images: found {images.dtype} {list(images.shape)}; accepted: uint8 "
+                f"[N, {', '.join(map(str, self.identity.image_shape))}]"
+            )
+        with self._lock:
+            if self._embed is None:
+                self._embed = load_embedder(self.experiment, self.params, self.identity.image_shape)
+        return self._embed(images)
+
+    def add(
+        self, class_name: str, images: NDArray[np.uint8], sources: Sequence[str] | None = None
+    ) -> list[Added]:
+        """Enrol images of a class, which may be new; no training is needed.
+
+        Args:
+            class_name: 1 to 200 characters.
+            images: uint8 [N, H, W, C].
+            sources: where each came from, for people.
+
+        Returns:
+            For each image its id, and whether it is new.
+        """
+        sources = sources or ["given as an array"] * len(images)
+        thumbnails = [thumbnail_of(image) for image in images]
+        return self.enrol(class_name, images, thumbnails, sources)
+
+    def enrol(
+        self,
+        class_name: str,
+        images: NDArray[np.uint8],
+        thumbnails: Sequence[bytes],
+        sources: Sequence[str],
+    ) -> list[Added]:
+        """Enrol images with their thumbnails, all or none; see `add`."""
+        name = enrolled_name(class_name)
+        given = zip(self.embed(images), images, thumbnails, sources, strict=True)
+        return self.store.add(self.identity, [NewPicture(name, *picture) for picture in given])
+
+    def answer(
+        self,
+        embeddings: NDArray[np.float32],
+        *,
+        neighbours: int = DEFAULT_NEIGHBOURS,
+        far: float | None = None,
+    ) -> list[Answer]:
+        """Answer queries by their embeddings, float32 [N, D]; see `query`."""
+        snapshot = self.snapshot()
+        found = snapshot.nearest(embeddings, max(neighbours, self.judge.num_neighbours))
+        verdicts = self.judge.decide(snapshot, embeddings, found, far)
+        rows, distances = (values[:, :neighbours] for values in found)
+        ids = snapshot.pictures.ids[rows]
+        sources = self.store.sources(np.unique(ids).tolist())
+        return [
+            Answer(
+                verdict.class_name,
+                verdict.distance,
+                verdict.threshold,
+                verdict.far,
+                tuple(
+                    Neighbour(picture, *sources[picture], distance)
+                    for picture, distance in zip(of_query, to_query, strict=True)
+                    if picture in sources  # not removed meanwhile
+                ),
+            )
+            for verdict, of_query, to_query in zip(
+                verdicts, ids.tolist(), distances.tolist(), strict=True
+            )
+        ]
+
+    def verify(
+        self, first: NDArray[np.uint8], second: NDArray[np.uint8], *, far: float | None = None
+    ) -> Pair:
+        """Decide whether two images, uint8 [H, W, C], are of one class. No gallery is searched.
+
+        Args:
+            first: an image.
+            second: another one.
+            far: the share of pairs of different classes that may be accepted; None for 0.01.
+        """
+        rate, threshold = self.judge.pair_threshold(far)
+        x = self.embed(np.stack([first, second]))
+        distance = float(paired_distances(x[:1], x[1:], self.identity.distance)[0])
+        return Pair(distance <= threshold, distance, threshold, rate)
+
+    def snapshot(self) -> Snapshot:
+        """Return the gallery in memory; it is brought up to date if it has changed."""
+        with self._lock:
+            if self._snapshot is None:
+                self._snapshot = Snapshot(self.store.embeddings(), self.identity.distance)
+            elif self._snapshot.pictures.version != self.store.version():
+                pictures = self._snapshot.pictures
+                changes = self.store.changes_since(pictures.version)
+                pictures = changed(pictures, changes) if changes else self.store.embeddings()
+                self._snapshot = Snapshot(pictures, self.identity.distance)
+            return self._snapshot
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def one_in(rate: float) -> str:
+    """Return a rate as people say it: `1 of 100`."""
+    return f"1 of {1 / rate:,.0f}" if rate < 0.5 else f"{rate:.0%} of"
+
+
+def check_checkpoint(store: Store, experiment: Experiment) -> Identity:
+    """Return whom a gallery belongs to.
+
+    Raises:
+        UserError: it was not built, or belongs to another checkpoint than the experiment's best.
+    """
+    identity = store.identity()
+    build = f"python gallery.py build --model_dir {experiment.model_dir}"
+    if identity is None:
+        raise UserError(f"{store.where}: an empty gallery; accepted: one that was built ({build})")
+    checkpoint = experiment.best_checkpoint or experiment.latest_checkpoint
+    if checkpoint is None or not (found := digest_of(checkpoint)):
+        raise UserError(
+            f"{experiment.model_dir}: no checkpoint found; accepted: a trained experiment"
+        )
+    if found != identity.checkpoint:
+        raise UserError(
+            f"{store.where}: of the checkpoint of step {identity.step} of {identity.experiment}, "
+            f"whose weights are not those of {checkpoint}; accepted: the same weights "
+            f"(python gallery.py rebuild --model_dir {experiment.model_dir} embeds the stored "
+            "pictures anew)"
+        )
+    return identity
+
+
+def load_embedder(experiment: Experiment, params: Params, image_shape: tuple[int, ...]) -> Embed:
+    """Start TensorFlow, and return the network with the best checkpoint's weights."""
+    with quiet_console(experiment.log_path, verbose=False), phase("starting TensorFlow"):
+        embedder: Embed = look_up(EMBEDDERS, "checkpoint")(experiment, params, image_shape)
+    return embedder

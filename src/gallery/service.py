@@ -1,0 +1,277 @@
+"""The gallery over HTTP: queries, enrolment, and the page. `serve.py` runs it."""
+
+import asyncio
+import os
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from fastapi import FastAPI, File, Form, HTTPException, Request, Response, UploadFile
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
+from numpy.typing import NDArray
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from src.data.decode import BadImage
+from src.errors import UserError
+from src.gallery.batching import Batcher
+from src.gallery.gallery import DEFAULT_NEIGHBOURS, Answer, Gallery
+from src.gallery.guard import Guard
+from src.gallery.monitor import Monitor, ServiceMetrics
+from src.gallery.sources import GivenPicture, Place, from_file, preparation
+
+PAGE = Path(__file__).parent / "page"
+
+MAX_BYTES = 32 << 20
+"""The most bytes of a request."""
+
+MAX_SECONDS = 30.0
+"""The longest time of a request; then the answer is 503."""
+
+MAX_NEIGHBOURS = 100
+
+# The page and its files come from here alone. Thumbnails are images; `blob:` is the user's picture.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; "
+    "style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class _Query(NamedTuple):
+    """A query that waits; attributes as arguments of `Gallery.query`."""
+
+    image: NDArray[np.uint8]
+    neighbours: int
+    far: float | None
+
+
+def create_app(
+    gallery: Gallery,
+    *,
+    hosts: Collection[str] = (),
+    token: str | None = None,
+    max_bytes: int = MAX_BYTES,
+    max_seconds: float = MAX_SECONDS,
+) -> FastAPI:
+    """Return the service as an ASGI application.
+
+    Args:
+        gallery: it stays open when the application ends.
+        hosts: see `Guard`; empty to accept all.
+        token: see `Guard`.
+        max_bytes: the most bytes of a request.
+        max_seconds: the longest time of a request.
+    """
+    return _Service(gallery, max_seconds).app(hosts, token, max_bytes)
+
+
+class _Service:
+    """The routes, and what they share."""
+
+    def __init__(self, gallery: Gallery, max_seconds: float) -> None:
+        """Start the threads that decode and embed."""
+        self._gallery = gallery
+        self._prepare = preparation(gallery.params, gallery.identity.image_shape)
+        self._max_seconds = max_seconds
+        self._metrics = ServiceMetrics()
+        # As many pictures are decoded at once as there are cores: a large one takes much memory.
+        self._decoders = ThreadPoolExecutor(os.cpu_count(), "decode")
+        self._store_threads = ThreadPoolExecutor(4, "store")
+        self._batches: Batcher[_Query, Answer] = Batcher(self._answer)
+
+    def app(self, hosts: Collection[str], token: str | None, max_bytes: int) -> FastAPI:
+        """Return the application with all routes."""
+
+        @asynccontextmanager
+        async def lifespan(_: FastAPI) -> Any:
+            yield
+            self._batches.close()
+            self._decoders.shutdown()
+            self._store_threads.shutdown()
+
+        app: FastAPI = FastAPIOffline(
+            title="Tripletboard",
+            summary=f"The gallery of {self._gallery.identity.experiment}",
+            redoc_url=None,
+            lifespan=lifespan,
+        )
+        bad: dict[int | str, dict[str, Any]] = {
+            422: {"description": "not a picture, or a wrong parameter"}
+        }
+        missing: dict[int | str, dict[str, Any]] = {
+            404: {"description": "no such class or picture"}
+        }
+        route = app.add_api_route
+        route("/query", self.query, methods=["POST"], responses=bad)
+        route("/classes", self.classes)
+        route("/classes/{name:path}/pictures", self.pictures_of, responses=missing)
+        route("/classes/{name:path}/pictures", self.enrol, methods=["POST"], responses=bad)
+        route("/classes/{name:path}", self.remove_class, methods=["DELETE"], responses=missing)
+        route("/pictures/{picture}", self.remove_picture, methods=["DELETE"], responses=missing)
+        route("/pictures/{picture}/class", self.move, methods=["PUT"], responses={**bad, **missing})
+        route("/pictures/{picture}/thumbnail", self.thumbnail, responses=missing)
+        route("/calibration", self.calibration)
+        route("/healthz", self.healthz)
+        app.add_api_route("/metrics", self.metrics, include_in_schema=False)
+        app.add_api_route("/", self.page, include_in_schema=False)
+        app.mount("/page", StaticFiles(directory=PAGE), name="page")
+        app.exception_handler(UserError)(_refused)
+        app.add_middleware(
+            Monitor, metrics=self._metrics, max_seconds=self._max_seconds, headers=_HEADERS
+        )
+        app.add_middleware(Guard, hosts=hosts, token=token, max_bytes=max_bytes)
+        return app
+
+    async def query(
+        self,
+        picture: Annotated[UploadFile, File(description="the picture to name")],
+        neighbours: Annotated[int, Form(ge=1, le=MAX_NEIGHBOURS)] = DEFAULT_NEIGHBOURS,
+        far: Annotated[float | None, Form(gt=0, lt=1)] = None,
+    ) -> dict[str, Any]:
+        """Name the class of a picture, or find it unknown."""
+        given = await self._decoded(picture)
+        self._gallery.judge.threshold(far)  # refuse a rate that was not measured
+        waiting = self._batches.submit(_Query(given.image, neighbours, far))
+        answer = await asyncio.wrap_future(waiting)
+        self._metrics.verdicts.labels("unknown" if answer.class_name is None else "known").inc()
+        return answer.as_json(given.place.name)
+
+    async def classes(self) -> list[dict[str, Any]]:
+        """List the classes and their numbers of pictures."""
+        found = await self._stored(self._gallery.store.classes)
+        return [{"class": name, "pictures": count} for name, count in found]
+
+    async def pictures_of(
+        self, name: str, after: int = 0, limit: int = 120
+    ) -> list[dict[str, Any]]:
+        """List pictures of a class: those enrolled after the picture with id `after`."""
+        snapshot = await self._stored(self._gallery.snapshot)
+        pictures = snapshot.pictures
+        if name not in pictures.class_names:
+            raise HTTPException(404, f"no class {name!r:.200}")
+        of_class = pictures.labels == pictures.class_names.index(name)
+        ids = pictures.ids[of_class & (pictures.ids > after)][: max(0, min(limit, 1000))].tolist()
+        sources = await self._stored(self._gallery.store.sources, ids)
+        return [{"id": i, "source": sources[i][1]} for i in ids if i in sources]
+
+    async def enrol(
+        self,
+        name: str,
+        picture: Annotated[list[UploadFile], File(description="one or more pictures")],
+    ) -> list[dict[str, Any]]:
+        """Enrol pictures of a class, which may be new: all of them, or none."""
+        given = [await self._decoded(file, with_thumbnail=True) for file in picture]
+        added = await self._stored(
+            self._gallery.enrol,
+            name,
+            np.stack([one.image for one in given]),
+            [one.thumbnail for one in given],
+            [one.place.name for one in given],
+        )
+        return [{"id": one.id, "is_new": one.is_new, "also_in": list(one.also_in)} for one in added]
+
+    async def remove_class(self, name: str) -> dict[str, int]:
+        """Remove a class with all its pictures."""
+        count = await self._stored(self._gallery.store.remove_class, name)
+        if not count:
+            raise HTTPException(404, f"no class {name!r:.200}")
+        return {"removed": count}
+
+    async def remove_picture(self, picture: int) -> dict[str, int]:
+        """Remove a picture."""
+        if await self._stored(self._gallery.store.remove_picture, picture) is None:
+            raise HTTPException(404, f"no picture {picture}")
+        return {"removed": 1}
+
+    async def move(self, picture: int, name: Annotated[str, Form()]) -> dict[str, Any]:
+        """Move a picture to another class: correct it."""
+        moved = await self._stored(self._gallery.store.move, picture, name)
+        if moved is None:
+            raise HTTPException(404, f"no picture {picture}")
+        return {"id": moved.id, "class": moved.class_name}
+
+    async def thumbnail(self, picture: int) -> Response:
+        """Return a picture as PNG."""
+        found = await self._stored(self._gallery.store.pictures, [picture])
+        if not found:
+            raise HTTPException(404, f"no picture {picture}")
+        # An id is never used again, and a picture never changes.
+        headers = {"Cache-Control": "private, max-age=86400, immutable"}
+        return Response(found[0].thumbnail, media_type="image/png", headers=headers)
+
+    async def calibration(self) -> dict[str, Any]:
+        """Return the thresholds, and the distances of known and unknown pictures."""
+        snapshot = await self._stored(self._gallery.snapshot)
+        some = await self._stored(self._gallery.store.pictures, snapshot.pictures.ids[:16].tolist())
+        return {
+            "experiment": self._gallery.identity.experiment,
+            "is_dark": _is_dark(self._gallery.identity.image_shape, [one.image for one in some]),
+            **self._gallery.judge.calibration.to_json(),
+        }
+
+    async def healthz(self) -> dict[str, Any]:
+        """Tell that the service answers, and of which network the gallery is."""
+        identity = self._gallery.identity
+        version = await self._stored(self._gallery.store.version)
+        return {"status": "ok", "version": version, "checkpoint": identity.checkpoint}
+
+    async def metrics(self) -> Response:
+        """Return counters in the text format of Prometheus."""
+        snapshot = await self._stored(self._gallery.snapshot)
+        self._metrics.pictures.set(len(snapshot))
+        return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def page(self) -> FileResponse:
+        """Return the page."""
+        return FileResponse(PAGE / "index.html")
+
+    def _answer(self, queries: Sequence[_Query]) -> list[Answer]:
+        """Answer queries that came together, embedded as one batch."""
+        embeddings = self._gallery.embed(np.stack([query.image for query in queries]))
+        answers: list[Answer | None] = [None] * len(queries)
+        for neighbours, far in {(query.neighbours, query.far) for query in queries}:
+            rows = [
+                row
+                for row, query in enumerate(queries)
+                if (query.neighbours, query.far) == (neighbours, far)
+            ]
+            found = self._gallery.answer(embeddings[rows], neighbours=neighbours, far=far)
+            for row, answer in zip(rows, found, strict=True):
+                answers[row] = answer
+        return [answer for answer in answers if answer is not None]
+
+    async def _decoded(self, file: UploadFile, *, with_thumbnail: bool = False) -> GivenPicture:
+        """Decode an uploaded picture in a thread."""
+        place = Place(Path(file.filename or "picture"))
+        decode = partial(from_file, file.file, place, self._prepare, with_thumbnail=with_thumbnail)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
+        except BadImage as error:
+            raise HTTPException(422, f"{place.name}: {error}; accepted: a picture") from None
+
+    async def _stored(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function that reads or writes the gallery, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._store_threads, function, *arguments
+        )
+
+
+def _is_dark(image_shape: Sequence[int], images: Sequence[NDArray[np.uint8]]) -> bool:
+    """Return whether pictures are light on dark, as MNIST's, so that drawings should be too."""
+    if image_shape[2] != 1 or not images:
+        return image_shape[2] == 1
+    edges = [edge.ravel() for image in images for edge in (image[0], image[-1])]
+    return float(np.median(np.concatenate(edges))) < 128
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    """Answer bad input with its one line."""
+    return JSONResponse({"detail": str(error)}, 422)

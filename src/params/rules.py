@@ -1,0 +1,105 @@
+"""The rules between keys of `params.json`: which values contradict each other."""
+
+from typing import TYPE_CHECKING
+
+from pydantic_core import PydanticCustomError
+
+from src.params.kinds import ReadBy
+from src.params.messages import CONTRADICTION, one_of, shown
+from src.registry import OFFLINE_STRATEGIES, SOFT_MARGIN_STRATEGIES, TRIPLET_STRATEGIES
+
+if TYPE_CHECKING:
+    from src.params.schema import Params
+
+
+def check_together(params: "Params") -> None:
+    """Check the keys against each other; each is valid by itself.
+
+    Raises:
+        PydanticCustomError: a key contradicts another one. The message names the first such key.
+    """
+    _check_loss(params)
+    _check_pairs(params)
+    _check_offline(params)
+    if params.dataset == "image_folder" and params.image_size is None:
+        raise _contradiction(
+            params,
+            "image_size",
+            "a whole number from 1 on: the size, in pixels, to which image_folder resizes pictures",
+        )
+    _check_read(params)
+
+
+def _contradiction(params: "Params", key: str, accepted: str) -> PydanticCustomError:
+    """Return the error for a key that contradicts another key."""
+    text = f"{key}: found {shown(getattr(params, key))}; accepted: {accepted}"
+    return PydanticCustomError(CONTRADICTION, "{text}", {"text": text})
+
+
+def _is_default(params: "Params", key: str) -> bool:
+    return bool(getattr(params, key) == type(params).model_fields[key].default)
+
+
+def _check_loss(params: "Params") -> None:
+    """Refuse a soft margin with a strategy that cannot use it, and two distances."""
+    strategies = {params.triplet_strategy, params.warmup_strategy} - {None}
+    if params.margin == "soft" and not strategies <= SOFT_MARGIN_STRATEGIES:
+        raise _contradiction(
+            params,
+            "margin",
+            f'a number; "soft" only with the strategy {one_of(sorted(SOFT_MARGIN_STRATEGIES))}, '
+            "because softplus makes every triplet positive",
+        )
+    if params.squared and params.distance not in (None, "squared_euclidean"):
+        raise _contradiction(params, "squared", f"false, because distance is '{params.distance}'")
+
+
+def _check_pairs(params: "Params") -> None:
+    """Refuse keys that are given without their partner, and a pose that is given twice."""
+    for pair in (("classes_per_batch", "examples_per_class"), ("warmup_strategy", "warmup_steps")):
+        missing = [key for key in pair if not getattr(params, key)]
+        if len(missing) == 1:
+            raise _contradiction(params, missing[0], f"both {pair[0]} and {pair[1]}, or neither")
+    if len(set(params.extra_classes)) < len(params.extra_classes):
+        raise _contradiction(params, "extra_classes", "each pose once")
+
+
+def _check_offline(params: "Params") -> None:
+    """Refuse keys that contradict offline triplets, and keys that require them."""
+    offline = one_of(sorted(OFFLINE_STRATEGIES))
+    if params.is_offline:
+        if params.warmup_strategy:
+            accepted = f"null, because triplet_strategy {offline} trains on triplets, not batches"
+            raise _contradiction(params, "warmup_strategy", accepted)
+        if params.classes_per_batch:
+            accepted = (
+                f"null, because with triplet_strategy {offline} a batch is batch_size triplets"
+            )
+            raise _contradiction(params, "classes_per_batch", accepted)
+    elif params.warmup_strategy in OFFLINE_STRATEGIES:
+        others = one_of(sorted(TRIPLET_STRATEGIES.keys() - OFFLINE_STRATEGIES))
+        raise _contradiction(params, "warmup_strategy", others)
+    elif params.offline_mining != "random":
+        accepted = f"'random', or triplet_strategy {offline}"
+        raise _contradiction(params, "offline_mining", accepted)
+    if params.remine_epochs != 1 and params.offline_mining == "random":
+        raise _contradiction(params, "remine_epochs", "1, or offline_mining 'hard' or 'semihard'")
+
+
+def _check_read(params: "Params") -> None:
+    """Refuse keys that have no effect because of the values of other keys."""
+    for key, field in sorted(type(params).model_fields.items()):
+        for reader in field.metadata:
+            if not isinstance(reader, ReadBy) or _is_default(params, key):
+                continue
+            if (chosen := getattr(params, reader.key)) not in reader.choices:
+                readers = " and ".join(f"'{choice}'" for choice in reader.choices)
+                raise _contradiction(
+                    params,
+                    key,
+                    f"no value with {reader.key} '{chosen}', because only {readers} can use it",
+                )
+    if not _is_default(params, "bn_momentum") and not params.use_batch_norm:
+        raise _contradiction(params, "bn_momentum", "no value, or use_batch_norm true")
+    if not _is_default(params, "resize") and params.input_size is None:
+        raise _contradiction(params, "resize", "no value, or an input_size")

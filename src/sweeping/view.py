@@ -1,0 +1,119 @@
+"""Shows the progress of a sweep's trainings: lines for events; on a terminal, also bars."""
+
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from src.experiment.table import MISSING
+from src.sweeping.job import Elsewhere, Job, Outcome, Running
+
+
+class View:
+    """On a terminal, one bar for all jobs and one for each running job; always, event lines."""
+
+    def __init__(self, total: int, done: int, at_once: int) -> None:
+        """Show the bar of all jobs.
+
+        Args:
+            total: the number of jobs, with those finished earlier.
+            done: how many were finished earlier.
+            at_once: the largest number of jobs that run at the same time.
+        """
+        self._all = tqdm(
+            total=total,
+            initial=done,
+            desc="all",
+            bar_format="{desc}: {percentage:.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]",
+            disable=None,  # disabled if stderr is not a terminal
+            leave=False,
+            dynamic_ncols=True,
+        )
+        self._total = total
+        self._done = done
+        self._free = list(range(at_once, 0, -1))
+        self._bars: dict[str, tuple[int, tqdm]] = {}
+
+    def __enter__(self) -> "View":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for _, bar in self._bars.values():
+            bar.close()
+        self._all.close()
+
+    def write(self, line: str) -> None:
+        """Print a line above the bars; flush it, also if the output is a file."""
+        tqdm.write(line)
+        sys.stdout.flush()
+
+    def started(self, running: Running | Elsewhere) -> None:
+        """Show a job."""
+        if self._all.disable or isinstance(running, Elsewhere):
+            self.write(f"{running.job.name}: {running.first_message}")
+        position = self._free.pop()
+        bar = tqdm(
+            desc=running.job.name,
+            unit=" steps",
+            bar_format="{desc}: starting [{elapsed}]"
+            if isinstance(running, Running)
+            else "{desc}: waiting [{elapsed}]",
+            position=position,
+            disable=None,
+            leave=False,
+            dynamic_ncols=True,
+        )
+        self._bars[running.job.name] = position, bar
+
+    def refresh(self, running: Sequence[Running | Elsewhere]) -> None:
+        """Update the bars with the jobs' progress."""
+        if self._all.disable:
+            return
+        moved = 0.0
+        for job in running:
+            _, bar = self._bars[job.job.name]
+            progress = job.progress()
+            if progress is not None:
+                if bar.total is None:
+                    bar.bar_format = None  # tqdm's own
+                    bar.reset(progress["max_steps"])
+                    bar.initial = progress["step"]
+                bar.n = progress["step"]
+                loss, fraction = (
+                    MISSING if progress[key] is None else f"{progress[key]:.4f}"
+                    for key in ("loss", "fraction_positive")
+                )
+                losses = f"loss {loss}, fraction_positive {fraction}"
+                is_trained = progress["step"] >= progress["max_steps"]
+                bar.set_postfix_str("evaluating" if is_trained else losses, refresh=False)
+                moved += bar.n / max(bar.total, 1)
+            bar.refresh()
+        self._all.n = self._done + moved
+        self._all.refresh()
+
+    def not_started(self, job: Job, outcome: Outcome) -> None:
+        """Print that a job could not be started."""
+        self._done += 1
+        self.write(f"{job.name}: {outcome.failed[job.name]} ({self._done} of {self._total})")
+
+    def ended(self, ended: Running | Elsewhere, outcome: Outcome) -> None:
+        """Remove a job's bar and print how it ended."""
+        name = ended.job.name
+        position, bar = self._bars.pop(name)
+        self._free.append(position)
+        bar.close()
+        seconds = f"{time.time() - ended.started:.0f} s"
+        self._done += name in outcome.finished or name in outcome.failed
+        if name in outcome.finished:
+            self.write(f"{name}: finished in {seconds} ({self._done} of {self._total})")
+        elif name in outcome.failed:
+            self.write(f"{name}: failed after {seconds} ({self._done} of {self._total})")
+        else:
+            self.write(f"{name}: {ended.last_message()}")

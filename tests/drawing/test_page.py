@@ -1,0 +1,172 @@
+"""The page of all figures: self-contained, harmless, and complete."""
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+from figure_data import data_of, with_paths
+from hostile_names import HOSTILE
+from PIL import Image
+
+from src.drawing.animation import write_gif
+from src.figures import MAX_SHOWN, draw, write_figures
+from src.registry import FIGURES
+
+
+class Page(HTMLParser):
+    """What a page refers to, its text, and that its tags close in the order they open."""
+
+    VOID = ("meta", "img")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.references, self.ids, self.links, self.alts = [], [], [], [], []
+        self.seen, self.text = [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.seen.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.references += [
+            attributes[key] for key in ("src", "data", "srcset") if key in attributes
+        ]
+        self.links += [attributes["href"]] if "href" in attributes else []
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.alts += [attributes["alt"]] if tag == "img" else []
+        assert not [key for key in attributes if key.startswith("on")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_all_figures_and_nothing_from_elsewhere(tmp_path):
+    page, *figures = write_figures(tmp_path, data_of(spread=0.4))
+    names = [name for name in FIGURES if name != "progress"]
+    assert [path.name for path in figures] == [
+        f"{name}.{ending}" for name in names for ending in ("png", "svg")
+    ]
+    assert sorted(tmp_path.iterdir()) == sorted([page, *figures])
+    for path in figures:
+        if path.suffix == ".svg":
+            ElementTree.parse(path)
+        else:
+            with Image.open(path) as image:
+                assert min(image.size) >= 600 and image.width >= 1350  # 4 x 9 inches or more
+    found = Page(page.read_text(encoding="utf-8"))
+    assert len(found.references) == len(names)
+    assert all(uri.startswith("data:image/svg+xml;base64,") for uri in found.references)
+    assert found.links == [f"#{name}" for name in found.ids]
+    assert found.ids == [*names, "metrics", "classes", "params"]
+    assert all(
+        draw(name, data_of(spread=0.4)).caption in found.text for name in ("curves", "distances")
+    )
+    assert all(found.alts)
+    assert "script" not in found.seen
+    assert "link" not in found.seen
+    assert "url(" not in page.read_text(encoding="utf-8").split("</style>")[0]
+    assert "0.875" in found.text  # a metric
+    assert "batch_all" in found.text  # a param
+
+
+def test_hostile_names_arrive_intact_and_harmless(tmp_path):
+    data = data_of(100, len(HOSTILE), names=HOSTILE, spread=0.3)
+    page, *_ = write_figures(tmp_path, data, ["confusion"])
+    found = Page(page.read_bytes().decode())
+    assert "script" not in found.seen
+    for name in ("<script>alert(1)</script>", "猫", "קופסה", "a&b", "$x$", "x" * 80):
+        assert name in found.text
+
+
+def test_the_same_data_give_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        write_figures(tmp_path / name, data_of(), ["pca"])
+    one = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
+    two = {path.name: path.read_bytes() for path in (tmp_path / "two").iterdir()}
+    assert one == two
+
+
+def test_animations_beside_it_are_shown(tmp_path):
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    write_gif(tmp_path / "live" / "confusion.gif", frames)
+    write_gif(tmp_path / "evolution.gif", frames)
+    page, *_ = write_figures(tmp_path, data_of(), ["confusion"])
+    found = Page(page.read_text(encoding="utf-8"))
+    assert found.ids[:3] == ["confusion", "animation-evolution", "animation-confusion"]
+    assert sum(uri.startswith("data:image/gif;base64,") for uri in found.references) == 2
+
+
+def test_a_metric_that_is_not_defined_is_a_dash(tmp_path):
+    metrics = {"test": {"map_at_r": None, "loss": 0.5}, "train": {"loss": 0.25}}
+    page, *_ = write_figures(tmp_path, replace(data_of(), metrics=metrics), [])
+    text = page.read_text(encoding="utf-8")
+    dash, none = '<td class="number">-</td>', "None"
+    assert f"<td>map_at_r</td>{dash}{dash}" in text
+    assert none not in text.split('id="params"')[0]
+
+
+def test_a_figure_of_before_that_shows_nothing_now_is_removed(tmp_path):
+    names = ["mistakes", "curves"]
+    written = write_figures(tmp_path, data_of(spread=0.4), names)
+    assert tmp_path / "mistakes.svg" in written
+    (tmp_path / "mine.png").write_bytes(b"")
+    write_figures(tmp_path, data_of(spread=100), names)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("curves.png", "curves.svg", "index.html", "mine.png")
+    ]
+
+
+def test_files_of_others_beside_it_are_not_shown(tmp_path):
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    write_gif(tmp_path / "live" / '"><b>.gif', frames)
+    (tmp_path / "evolution.gif").mkdir()
+    page, *_ = write_figures(tmp_path, data_of(), [])
+    assert Page(page.read_text(encoding="utf-8")).references == []
+
+
+def test_of_a_large_split_some_are_shown(tmp_path):
+    size = MAX_SHOWN + 1000
+    data = data_of(size, spread=0.2)
+    shown = data.of_shown()
+    assert len(shown.split) == len(shown.embeddings) == MAX_SHOWN
+    assert all(len(layout) == MAX_SHOWN for layout in shown.layouts.values())
+    assert len(shown.untrained) == MAX_SHOWN
+    assert shown.num_examples == size
+    page, *_ = write_figures(tmp_path, data, ["confusion"])
+    assert f"{MAX_SHOWN} of {size} images" in page.read_text(encoding="utf-8")
+    assert data_of().of_shown().split.labels.shape == (60,)
+
+
+def test_names_of_files_arrive_escaped_on_the_page_and_in_the_figures(tmp_path):
+    data = with_paths(data_of(spread=0.4))
+    # The images with odd names are the most mistaken: each in the midst of another class.
+    embeddings = data.embeddings.copy()
+    for image in (58, 59):
+        other = np.flatnonzero(data.split.labels != data.split.labels[image])[0]
+        embeddings[image] = embeddings[other] + 1e-3
+    names = ["mistakes", "triplets"]  # which show names of files
+    page, *figures = write_figures(tmp_path, replace(data, embeddings=embeddings), names)
+    text = page.read_text(encoding="utf-8")
+    found = Page(text)
+    assert "script" not in found.seen
+    assert any("a\\x1b[31m\\u202egnp.exe" in alt for alt in found.alts)
+    assert any('"><script>alert(1)</script>.png' in alt for alt in found.alts)
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    for path in figures:
+        if path.suffix == ".svg":
+            assert b"<script" not in path.read_bytes()
+            ElementTree.parse(path)
+
+
+def test_a_page_without_two_images_of_a_class_says_so(tmp_path):
+    for shown, is_said in ((data_of(30, 30), True), (data_of(), False)):
+        page, *_ = write_figures(tmp_path, shown, [])
+        assert ("No two images share a class." in page.read_text()) == is_said

@@ -1,0 +1,30 @@
+"""The curves of loss and fraction_positive."""
+
+import numpy as np
+import pytest
+from figure_data import data_of
+
+from src.figures import draw
+from src.figures.curves import running_mean
+
+
+def test_the_points():
+    of_loss, of_fraction = draw("curves", data_of()).figure.axes
+    assert of_loss.get_title() == "loss"
+    assert of_fraction.get_title() == "fraction_positive"
+    drawn, smoothed, validation = (line.get_xydata().tolist() for line in of_loss.lines)
+    assert drawn == [[1, 1.0], [51, 0.5], [101, 0.3]]
+    np.testing.assert_allclose(smoothed, drawn)  # too few points for a mean of several
+    assert validation == [[100, 0.6]]
+    assert [text.get_text() for text in of_loss.get_legend().get_texts()] == [
+        *("training", "validation")
+    ]
+
+
+def test_running_mean():
+    values = np.random.default_rng(0).random(100).tolist()
+    means = running_mean((list(range(100)), values))
+    for position in range(100):
+        reach = min(2, position, 99 - position)  # 5 % of 100, half of it on each side
+        window = values[position - reach : position + reach + 1]
+        assert means[position] == pytest.approx(np.mean(window))
