@@ -27,7 +27,7 @@ from benchmarks.stranger_scores import (
     make_gallery,
 )
 from benchmarks.strangers import CHOOSING, DIGITS, REPORTED, draw
-from src.data.loading import load_splits
+from src.data.loading import load_data
 from src.data.split import Split
 from src.embeddings.search import k_nearest_neighbors
 from src.experiment.experiment import Experiment
@@ -99,7 +99,7 @@ def embed_all(
     from model.training.embedding import embed
 
     params = load_params(experiment.params_path)
-    splits = load_splits(params, data_dir)
+    splits = load_data(params, data_dir).splits
     images = {name: draw_seeds(name) for name in (*REPORTED, *CHOOSING, *DIGITS)}
     images |= {f"{name}, loose": draw_seeds(name, normalized=False) for name in REPORTED}
     everything = np.concatenate(list(images.values()))

@@ -40,6 +40,7 @@ def model_fn(
         can fetch scalars of the scope `progress`: `loss`, `fraction_positive` (NaN if there is no
         triplet) and `batch_size` (B or T); in TRAIN also `median_distance`.
     """
+    # Long: the three modes share a beginning.
     is_training = mode == estimator.ModeKeys.TRAIN
     network = _network(features, params)
     embeddings = network(features, training=is_training)  # [B, D]

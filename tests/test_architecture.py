@@ -33,7 +33,7 @@ MAY_USE_TENSORFLOW_1 = {
 
 
 # Strict when True: what is long needs a reason. To be switched on when every wing gives its own.
-IS_STRICT = False
+IS_STRICT = True
 
 
 def relative(path):

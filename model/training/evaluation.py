@@ -82,14 +82,11 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
     pairs: dict[str, CountedPairs] = {}
     for name, split in splits.items():
         kept = KeepEmbeddings()
+        hooks = [FitsNetwork(experiment.model_dir, checkpoint), kept]
         results = trained.evaluate(
             partial(eval_input_fn, split, params),
             name=name,
-            hooks=[
-                FitsNetwork(experiment.model_dir, checkpoint),
-                ProgressBar(f"evaluate {name}", len(split)),
-                kept,
-            ],
+            hooks=[*hooks, ProgressBar(f"evaluate {name}", len(split))],
             checkpoint_path=str(checkpoint),
         )
         embedded = all_embedded[name] = kept.embedded
