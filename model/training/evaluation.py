@@ -102,11 +102,8 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
             found.confusions[name] = confusions
         curves = {n: value for n, value in against_gallery.items() if n in AGAINST_GALLERY}
         write_scalars(str(experiment.model_dir / f"eval_{name}"), curves, results["global_step"])
-        found.splits[name] = {
-            "num_examples": len(split),
-            **against_gallery,
-            **defined(results),
-        }
+        of_split = {"num_examples": len(split), **against_gallery, **defined(results)}
+        found.splits[name] = of_split
     found.thresholds.update(find_thresholds(pairs, params.distance_name, params.embedding_size))
     found.open_set.update(evaluate_open_set(all_embedded, params.distance_name))
     found.baselines.update(_baselines(experiment, params, splits))
