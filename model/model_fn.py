@@ -50,19 +50,12 @@ def model_fn(
     triplets = _triplet_loss(labels, embeddings, params, warms_up=is_training)
     if params.is_offline:  # measure each image once: as an anchor
         labels, embeddings = tf.split(labels, 3)[0], tf.split(embeddings, 3)[0]
-    # Hooks' scalars have their own scope: an op named `loss` would change the summary's tag to
-    # `loss_1`.
-    with tf.name_scope("progress"):
-        loss = tf.identity(triplets.loss, name="loss")
-        is_defined = triplets.num_valid_triplets > 0
-        fraction_positive = tf.where(
-            is_defined, triplets.fraction_positive, math.nan, name="fraction_positive"
-        )
-        tf.identity(tf.shape(embeddings)[0], name="batch_size")
+    loss, fraction_positive = _scalars_for_hooks(triplets, batch_size=tf.shape(embeddings)[0])
     if mode == estimator.ModeKeys.EVAL:
         return _eval_spec(labels, embeddings, triplets, params)
 
-    tf.compat.v1.summary.scalar("loss", tf.where(is_defined, loss, math.nan))
+    has_triplet = triplets.num_valid_triplets > 0
+    tf.compat.v1.summary.scalar("loss", tf.where(has_triplet, loss, math.nan))
     tf.compat.v1.summary.scalar("fraction_positive", fraction_positive)
     _summarize(embeddings, params.distance_name)
     # Keras leaves UPDATE_OPS empty. Without these updates, batch norm's moving statistics never
@@ -82,6 +75,23 @@ def _network(features: tf.Tensor, params: Params) -> keras.Model:
     # it.
     keras.utils.set_random_seed(params.seed)
     return look_up(NETWORKS, params.network)(params, tuple(features.shape[1:]))
+
+
+def _scalars_for_hooks(triplets: TripletLoss, batch_size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return `loss` and `fraction_positive` (NaN if there is no triplet) of the scope `progress`.
+
+    The scope is their own: an op named `loss` would change the summary's tag to `loss_1`.
+    """
+    with tf.name_scope("progress"):
+        loss = tf.identity(triplets.loss, name="loss")
+        fraction_positive = tf.where(
+            triplets.num_valid_triplets > 0,
+            triplets.fraction_positive,
+            math.nan,
+            name="fraction_positive",
+        )
+        tf.identity(batch_size, name="batch_size")
+    return loss, fraction_positive
 
 
 def _eval_spec(
