@@ -131,7 +131,7 @@ def make_pml(case: Case) -> Step:
 def _tensorflow_step(case: Case, loss_fn: Callable[[Any, Any], Any]) -> Step:
     """Return a step of `loss_fn(labels, embeddings)`, a TensorFlow loss."""
     from model.estimator import tf
-    from model.training.process import settle
+    from src.system.process import settle
 
     settle()  # as the programs do
 

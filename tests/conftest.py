@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from programs import Server
 
+from src.system.process import prepare_for_tensorflow
+
 # 8 x 8 pixels, four classes that a small network separates within an epoch or two.
 TINY = {
     "num_epochs": 4,
@@ -26,7 +28,11 @@ TINY = {
 
 
 def pytest_configure() -> None:
-    """Heed signals as in a terminal: a suite in the background is started to ignore Ctrl-C."""
+    """Prepare the process as the programs do, and heed signals as in a terminal.
+
+    A suite in the background is started to ignore Ctrl-C.
+    """
+    prepare_for_tensorflow()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
@@ -128,6 +134,12 @@ def make_experiment(tmp_path: Path) -> Callable[..., Path]:
         return write_params(tmp_path / name, {**tiny, **params})
 
     return make
+
+
+@pytest.fixture
+def no_umap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out UMAP, which takes longer than all other layouts and has tests of its own."""
+    monkeypatch.setattr("src.embeddings.layouts.available_layouts", lambda: ("tsne", "pca"))
 
 
 @pytest.fixture(scope="session")

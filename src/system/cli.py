@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from src.errors import SweepFailed, TrainingDiverged, UserError
 from src.printable import printable
+from src.system.process import prepare_for_tensorflow
 from src.system.regular_file import open_to_append
 from src.system.signals import Stopped, stops_at_once
 
@@ -134,6 +135,7 @@ def run(main: Callable[[], None]) -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # escape what the console lacks, as `stderr` does
         sys.stdout.reconfigure(errors="backslashreplace")
+    prepare_for_tensorflow()
     try:
         with stops_at_once():
             main()

@@ -13,8 +13,9 @@ from conftest import TINY, write_idx, write_params
 import model.training.embedding
 import model.training.evaluation
 import model.training.loop
+import model.training.segments
 import train
-from src.data.loading import load_splits
+from src.data.loading import load_data
 from src.errors import TrainingDiverged, UserError
 from src.experiment.experiment import Experiment
 from src.mining.triplets import TripletBatches, mine_triplets
@@ -53,7 +54,7 @@ def train_only(model_dir, data_dir):
 
 
 def train_split(model_dir, data_dir):
-    return load_splits(Experiment(model_dir).trained_params(), data_dir)["train"]
+    return load_data(Experiment(model_dir).trained_params(), data_dir).splits["train"]
 
 
 def triplet_files(model_dir):
@@ -101,7 +102,7 @@ def mined_at(monkeypatch):
         steps.append(seed[1])
         return mine_triplets(*args, seed=seed, **options)
 
-    monkeypatch.setattr(model.training.loop, "mine_triplets", noted)
+    monkeypatch.setattr(model.training.segments, "mine_triplets", noted)
     return steps
 
 
@@ -124,7 +125,7 @@ def one_segment_trained(tmp_path_factory, data_dir):
     model_dir = tmp_path_factory.mktemp("remining") / "tiny"
     write_params(model_dir, {**TINY_MLP, **HARD, "offline_mining": "semihard", "num_epochs": 2})
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(model.training.loop, "mine_triplets", die)
+        patch.setattr(model.training.segments, "mine_triplets", die)
         run_train(model_dir, data_dir)
     assert triplet_files(model_dir) == []
     assert Experiment(model_dir).latest_step() == 7
@@ -189,14 +190,14 @@ def test_a_run_killed_in_a_segment_goes_on_with_its_triplets(
 def test_a_run_killed_between_mining_and_training_has_the_triplets_it_would_have_had(
     one_segment, data_dir, monkeypatch
 ):
-    save_triplets = model.training.loop.save_triplets
+    save_triplets = model.training.segments.save_triplets
 
     def save_and_die(*args):
         save_triplets(*args)
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(model.training.loop, "save_triplets", save_and_die)
+        patch.setattr(model.training.segments, "save_triplets", save_and_die)
         run_train(one_segment, data_dir)
     assert Experiment(one_segment).latest_step() == 7
     content = (one_segment / "triplets-7.npy").read_bytes()
@@ -291,7 +292,7 @@ def test_a_collapse_is_seen_across_segments_and_ends_them(make_experiment, tmp_p
         labels = np.arange(80, dtype=np.uint8) % 4
         write_idx(tmp_path / "mnist" / f"{prefix}-labels-idx1-ubyte.gz", labels)
     model_dir = make_experiment(**HARD, stop_on_collapse=True, num_epochs=9)
-    with pytest.raises(TrainingDiverged, match="stopped, for the embeddings have collapsed"):
+    with pytest.raises(TrainingDiverged, match="stopped, because the embeddings have collapsed"):
         run_train(model_dir, tmp_path)
     # 67 images, 3 steps an epoch; looks at the steps 1, 2 and 4, the last after mining
     assert mined_at == [3]

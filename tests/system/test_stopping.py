@@ -267,7 +267,7 @@ def test_a_training_ends_at_its_step_and_goes_on_from_there(
         step, evaluated = content["global_step"], evaluated_step(model_dir)
         assert content["status"] == "stopped" and step >= before + 20
         assert (model_dir / f"model.ckpt-{step}.index").exists()
-        assert out.endswith(f"stopped at step {step}; the same command goes on from there\n")
+        assert out.endswith(f"stopped at step {step}; rerun the same command to resume\n")
         # What is known: the latest evaluation. None was made on the way out.
         assert evaluated % 20 == 0 and step - 20 <= evaluated <= step
         assert out.count("  validation: ") == evaluated // 20 - before // 20
