@@ -135,9 +135,9 @@ def run(main: Callable[[], None]) -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # escape what the console lacks, as `stderr` does
         sys.stdout.reconfigure(errors="backslashreplace")
-    prepare_for_tensorflow()
     try:
         with stops_at_once():
+            prepare_for_tensorflow()
             main()
             if sys.stdout:  # None if it was closed before the program started
                 sys.stdout.flush()

@@ -12,9 +12,9 @@ from conftest import TINY, write_idx, write_params
 
 import model.training.embedding
 import model.training.evaluation
-import model.training.loop
 import model.training.segments
 import train
+from model.hooks.progress import ProgressFile
 from src.data.loading import load_data
 from src.errors import TrainingDiverged, UserError
 from src.experiment.experiment import Experiment
@@ -108,7 +108,7 @@ def mined_at(monkeypatch):
 
 def kill_after(monkeypatch, num_steps):
     """Have the run die after so many steps of its own."""
-    after_run = model.training.loop.ProgressFile.after_run
+    after_run = ProgressFile.after_run
     steps = itertools.count(1)
 
     def kill(self, *args):
@@ -116,7 +116,7 @@ def kill_after(monkeypatch, num_steps):
         if next(steps) == num_steps:
             raise Killed
 
-    monkeypatch.setattr(model.training.loop.ProgressFile, "after_run", kill)
+    monkeypatch.setattr(ProgressFile, "after_run", kill)
 
 
 @pytest.fixture(scope="module")
