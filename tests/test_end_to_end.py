@@ -512,7 +512,9 @@ def test_unseen_classes(make_experiment, data_dir, capsys):
     out = capsys.readouterr().out
     assert "(100 train, 20 validation, 30 test, 150 unseen)" in out
     assert "(unseen: 0 of 150 queries have a training image of their class)" in out
-    with pytest.raises(UserError, match="holdout_classes: found 11, which is not a class"):
+    with pytest.raises(
+        UserError, match="holdout_classes: found 11, which is not a class name; accepted: "
+    ):
         run_train(make_experiment("other", holdout_classes=[1, 11]), data_dir)
 
     from model.training.hparams import METRICS

@@ -31,7 +31,7 @@ def build_estimator(
         save_summary_steps=params.save_summary_steps,
         save_checkpoints_steps=params.save_checkpoints_steps or steps_per_epoch,
         keep_checkpoint_max=params.keep_checkpoint_max,
-        session_config=_session_config(params),
+        session_config=session_config(params),
     )
     num_steps = params.num_epochs * steps_per_epoch
     return estimator.Estimator(
@@ -41,7 +41,7 @@ def build_estimator(
     )
 
 
-def _session_config(params: Params) -> "tf.compat.v1.ConfigProto | None":
+def session_config(params: Params) -> "tf.compat.v1.ConfigProto | None":
     """Return the session configuration: None, or if `deterministic`, one that fixes all orders.
 
     Batches, augmentation and warm-up always depend only on the seed and the step. Runs can still
