@@ -270,6 +270,7 @@ def _file_name(class_name: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
+    # Long: a flat list of commands and their arguments.
     parser = program_parser(
         "Keep the known classes of an experiment: pictures with their embeddings.", EXAMPLES
     )

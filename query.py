@@ -17,7 +17,8 @@ import numpy as np
 
 from src.distance import DISTANCES
 from src.errors import UserError
-from src.gallery.gallery import DEFAULT_NEIGHBOURS, Answer, Gallery
+from src.gallery.answer import Answer
+from src.gallery.gallery import DEFAULT_NEIGHBOURS, Gallery
 from src.gallery.sheet import MAX_QUERIES, Asked, write_strips
 from src.gallery.sources import (
     BadPicture,

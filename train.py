@@ -21,10 +21,13 @@ EXAMPLES = """\
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, evaluate every split, and write `metrics.json`."""
     parser = experiment_parser(
-        "Train an experiment, or go on where it stopped, and evaluate it on every split.", EXAMPLES
+        "Train an experiment, or resume it where it stopped, and evaluate it on every split.",
+        EXAMPLES,
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="remove what earlier runs wrote, and start afresh"
+        "--overwrite",
+        action="store_true",
+        help="remove the files of earlier runs, and start afresh",
     )
     add_keep_splits(parser)
     args = parser.parse_args(argv)

@@ -37,6 +37,7 @@ from src.system.cli import (
     run,
     whole_number,
 )
+from src.system.process import settle
 from src.system.progress import phase, progress_bar
 
 EVOLUTION_POINTS = 5_000
@@ -175,8 +176,6 @@ def _embed(experiment: Experiment, params: Params, *, verbose: bool) -> Embed:
         with quiet_console(experiment.log_path, verbose=verbose):
             with phase("starting TensorFlow"):
                 from model.training.embedding import embed
-                from model.training.process import settle
-
             settle()
             return embed(experiment, params, split, checkpoint)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from src.experiment.table import format_table
 from src.system.cli import quiet_console
+from src.system.process import prepare_for_tensorflow
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -76,6 +77,7 @@ class Contestant:
 
 def _serve(connection: Connection, make_step: Callable[..., Step], args: tuple[Any, ...]) -> None:
     """Run the contestant; this is the main function of its process."""
+    prepare_for_tensorflow()
     with quiet_console(Path(os.devnull), verbose=False):
         step = make_step(*args)
         base_mb = _peak_mb()

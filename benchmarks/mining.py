@@ -16,32 +16,31 @@ Loss and gradient norm of all but the floor are checked to be equal before anyth
 
 import argparse
 import itertools
-import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.harness import (
     Contestant,
-    Step,
     add_arguments,
     print_circumstances,
     print_table,
     progress,
     warn_if_busy,
 )
-from src.registry import TRIPLET_STRATEGIES, look_up
+from benchmarks.mining_contestants import (
+    BATCHES,
+    CONTESTANTS,
+    Case,
+    fraction_positive,
+    half_trained,
+)
+from src.registry import TRIPLET_STRATEGIES
 
-EMBEDDING_SIZE = 64
-MARGIN = 0.5
 TOLERANCE = 1e-4
-
-# Shuffled batches hold 10 classes; P x K batches hold 4 examples of each class.
-BATCHES = ("10 classes", "P x 4")
 
 SIZES = (64, 256, 1024, 4096)
 LARGEST_SIZE = 8192
@@ -50,31 +49,6 @@ LARGEST_SIZE = 8192
 _PML_MAX_TRIPLETS = 150_000_000
 # Contestants with more numbers than this run alone on the machine.
 _SHARED_MAX_TRIPLETS = 20_000_000
-
-
-class Case(NamedTuple):
-    """One case on which the contestants are compared.
-
-    Attributes:
-        strategy: a key of TRIPLET_STRATEGIES.
-        batch: one of BATCHES.
-        size: B.
-    """
-
-    strategy: str
-    batch: str
-    size: int
-
-    @property
-    def num_classes(self) -> int:
-        """The number of classes in the batch; their sizes differ by at most 1."""
-        return 10 if self.batch == "10 classes" else self.size // 4
-
-    @property
-    def num_triplets(self) -> int:
-        """The approximate number of valid triplets in the batch."""
-        class_size = self.size // self.num_classes
-        return self.size * (class_size - 1) * (self.size - class_size)
 
 
 class Result(NamedTuple):
@@ -99,220 +73,6 @@ class Result(NamedTuple):
     def own_mb(self) -> float:
         """The additional memory, in MB, of the steps."""
         return self.peak_mb - self.base_mb
-
-
-def half_trained(case: Case) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return a shuffled batch with embeddings like those of a half-trained network.
-
-    Only eight directions matter, because real embeddings do not fill their 64 dimensions. Along
-    these, the spread of the class centres is twice the spread within a class, so classes overlap.
-    At MARGIN, 10 to 20 % of the triplets are positive. The mean distance is 2.
-
-    Returns:
-        labels int32 [B], embeddings float32 [B, 64].
-    """
-    rng = np.random.default_rng(case.size)
-    labels = rng.permutation(np.arange(case.size) % case.num_classes).astype(np.int32)
-    centres = 2.0 * rng.standard_normal((case.num_classes, 8))
-    latent = centres[labels] + rng.standard_normal((case.size, 8))
-    directions = rng.standard_normal((8, EMBEDDING_SIZE)) / math.sqrt(EMBEDDING_SIZE)
-    noise = 0.05 * rng.standard_normal((case.size, EMBEDDING_SIZE))
-    return labels, (0.25 * (latent @ directions + noise)).astype(np.float32)
-
-
-def fraction_positive(labels: NDArray[np.int32], embeddings: NDArray[np.float32]) -> float:
-    """Return the share of valid triplets that batch_all finds positive, one anchor at a time."""
-    num_positive = num_valid = 0
-    for anchor, label in enumerate(labels):
-        distances = np.linalg.norm(embeddings - embeddings[anchor], axis=1)
-        is_positive = labels == label
-        is_positive[anchor] = False
-        negatives = np.sort(distances[labels != label])
-        num_positive += np.searchsorted(negatives, distances[is_positive] + MARGIN).sum()
-        num_valid += np.count_nonzero(is_positive) * len(negatives)
-    return num_positive / num_valid
-
-
-# --- The contestants, each made in its own process ---
-
-
-def make_ours(case: Case) -> Step:
-    """Return a step of the project's strategy."""
-    strategy = look_up(TRIPLET_STRATEGIES, case.strategy)
-    return _tensorflow_step(
-        case,
-        lambda labels, embeddings: (
-            strategy(labels, embeddings, margin=MARGIN, distance="euclidean").loss
-        ),
-    )
-
-
-def make_definition(case: Case) -> Step:
-    """Return a step that follows the strategy's definition literally."""
-    return _tensorflow_step(case, DEFINITIONS[case.strategy])
-
-
-def make_floor(case: Case) -> Step:
-    """Return a step of the minimum that such a loss needs: distances, their gradient, a sort."""
-    from model.estimator import tf
-
-    rng = np.random.default_rng(0)
-    slopes = tf.constant(rng.standard_normal((case.size, case.size), np.float32))
-
-    @tf.custom_gradient
-    def loss(distances: tf.Tensor) -> tf.Tensor:
-        nearest = tf.sort(distances, axis=1)[:, 0]
-        return tf.reduce_sum(nearest), lambda upstream: upstream * slopes
-
-    return _tensorflow_step(case, lambda labels, embeddings: loss(_plain_distances(embeddings)))
-
-
-def make_pml(case: Case) -> Step:
-    """Return a step of pytorch-metric-learning."""
-    import torch
-    from pytorch_metric_learning import distances, losses, miners, reducers
-
-    distance = distances.LpDistance(p=2, normalize_embeddings=False)
-    if case.strategy == "batch_all":
-        miner, reducer = None, reducers.AvgNonZeroReducer()
-    else:
-        miner, reducer = miners.BatchHardMiner(distance=distance), reducers.MeanReducer()
-    loss_fn = losses.TripletMarginLoss(margin=MARGIN, distance=distance, reducer=reducer)
-    labels, embeddings = map(torch.from_numpy, half_trained(case))
-    labels = labels.long()
-    embeddings.requires_grad_()
-
-    def step() -> tuple[float, float]:
-        loss = loss_fn(embeddings, labels, miner(embeddings, labels) if miner else None)
-        (gradient,) = torch.autograd.grad(loss, embeddings)
-        return loss.item(), float(np.linalg.norm(gradient.numpy()))
-
-    return step
-
-
-def _tensorflow_step(case: Case, loss_fn: Callable[[Any, Any], Any]) -> Step:
-    """Return a step of `loss_fn(labels, embeddings)`, a TensorFlow loss."""
-    from model.estimator import tf
-    from model.training.process import settle
-
-    settle()  # as the programs do
-
-    # As in the model, the batch size is unknown when the graph is built.
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None], tf.int32),
-            tf.TensorSpec([None, EMBEDDING_SIZE], tf.float32),
-        ]
-    )
-    def loss_and_gradient(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            tape.watch(embeddings)
-            loss = loss_fn(labels, embeddings)
-        return loss, tape.gradient(loss, embeddings)
-
-    labels, embeddings = map(tf.constant, half_trained(case))
-
-    def step() -> tuple[float, float]:
-        loss, gradient = loss_and_gradient(labels, embeddings)
-        return float(loss.numpy()), float(np.linalg.norm(gradient.numpy()))
-
-    return step
-
-
-def _plain_distances(embeddings: Any) -> Any:
-    """Return float32 Euclidean distances [B, B], computed as in public implementations."""
-    from model.estimator import tf
-
-    products = tf.matmul(embeddings, embeddings, transpose_b=True)
-    squares = tf.linalg.diag_part(products)
-    square_distances = tf.maximum(squares[:, None] - 2.0 * products + squares[None, :], 0.0)
-    # The gradient of the square root is infinite at 0.
-    is_zero = tf.cast(tf.equal(square_distances, 0.0), tf.float32)
-    return tf.sqrt(square_distances + is_zero * 1e-16) * (1.0 - is_zero)
-
-
-def _plain_masks(labels: Any) -> tuple[Any, Any]:
-    """Return masks of the anchor-positive and the anchor-negative pairs, each float32 [B, B]."""
-    from model.estimator import tf
-
-    same = tf.cast(tf.equal(labels[:, None], labels[None, :]), tf.float32)
-    return same - tf.eye(tf.shape(labels)[0]), 1.0 - same
-
-
-def batch_all_definition(labels: Any, embeddings: Any) -> Any:
-    """Return the mean loss over the positive triplets among all B^3.
-
-    Source: github.com/omoindrot/tensorflow-triplet-loss, `batch_all_triplet_loss`.
-    """
-    from model.estimator import tf
-
-    distances = _plain_distances(embeddings)
-    is_positive, is_negative = _plain_masks(labels)
-    losses = distances[:, :, None] - distances[:, None, :] + MARGIN  # [B, B, B], axes a p n
-    losses = tf.maximum(is_positive[:, :, None] * is_negative[:, None, :] * losses, 0.0)
-    num_positive = tf.reduce_sum(tf.cast(losses > 1e-16, tf.float32))
-    return tf.reduce_sum(losses) / (num_positive + 1e-16)
-
-
-def batch_hard_definition(labels: Any, embeddings: Any) -> Any:
-    """Return the mean loss over the anchors, each with its hardest positive and negative.
-
-    Source: github.com/omoindrot/tensorflow-triplet-loss, `batch_hard_triplet_loss`.
-    """
-    from model.estimator import tf
-
-    distances = _plain_distances(embeddings)
-    is_positive, is_negative = _plain_masks(labels)
-    hardest_positive = tf.reduce_max(is_positive * distances, axis=1)  # [B]
-    farthest = tf.reduce_max(distances, axis=1, keepdims=True)
-    hardest_negative = tf.reduce_min(distances + farthest * (1.0 - is_negative), axis=1)  # [B]
-    return tf.reduce_mean(tf.maximum(hardest_positive - hardest_negative + MARGIN, 0.0))
-
-
-def batch_semihard_definition(labels: Any, embeddings: Any) -> Any:
-    """Return the mean loss over anchor-positive pairs, each with its semi-hard negative.
-
-    Source: github.com/tensorflow/addons, `triplet_semihard_loss`.
-    """
-    from model.estimator import tf
-
-    distances = _plain_distances(embeddings)
-    is_positive, is_negative = _plain_masks(labels)
-    size = tf.shape(distances)[0]
-    # Row p * B + a of the tiled matrix holds the distances of anchor a.
-    tiled = tf.tile(distances, [size, 1])  # [B^2, B]
-    is_farther = tiled > tf.reshape(tf.transpose(distances), [-1, 1])
-    is_candidate = tf.logical_and(tf.tile(is_negative > 0.0, [size, 1]), is_farther)
-    has_candidate = tf.transpose(tf.reshape(tf.reduce_any(is_candidate, axis=1), [size, size]))
-    is_candidate = tf.cast(is_candidate, tf.float32)
-
-    farthest = tf.reduce_max(tiled, axis=1, keepdims=True)
-    nearest_outside = tf.reduce_min((tiled - farthest) * is_candidate, axis=1, keepdims=True)
-    nearest_outside = tf.transpose(tf.reshape(nearest_outside + farthest, [size, size]))
-    nearest = tf.reduce_min(distances, axis=1, keepdims=True)
-    farthest_inside = tf.reduce_max((distances - nearest) * is_negative, axis=1, keepdims=True)
-    farthest_inside = tf.tile(farthest_inside + nearest, [1, size])
-
-    negatives = tf.where(has_candidate, nearest_outside, farthest_inside)  # [B, B], axes a p
-    losses = tf.maximum((distances - negatives + MARGIN) * is_positive, 0.0)
-    return tf.reduce_sum(losses) / tf.reduce_sum(is_positive)
-
-
-DEFINITIONS = {
-    "batch_all": batch_all_definition,
-    "batch_hard": batch_hard_definition,
-    "batch_semihard": batch_semihard_definition,
-}
-
-CONTESTANTS = {
-    "ours": make_ours,
-    "floor": make_floor,
-    "definition": make_definition,
-    "PML": make_pml,
-}
-
-
-# --- Measuring ---
 
 
 def skipped(name: str, case: Case, args: argparse.Namespace) -> str:
@@ -456,8 +216,8 @@ def measure_growth(strategy: str, batch: str, args: argparse.Namespace) -> list[
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure and print the tables."""
+def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.mining",
         description=(__doc__ or "").split("\n", 2)[2],
@@ -467,25 +227,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("--strategies", nargs="+", choices=strategies, default=strategies, help="default: all")
     add("--batches", nargs="+", choices=BATCHES, default=BATCHES, help="default: both")
-    add("--sizes", nargs="*", type=int, default=SIZES, help="of batches (default: %(default)s)")
+    add("--sizes", nargs="*", type=int, default=SIZES, help="batch sizes B (default: %(default)s)")
     add(
         "--cube_max",
         type=int,
         default=256,
-        help="the largest batch of a definition with B^3 numbers: 1024 takes 24 GB, with nothing "
-        "else in memory (default: 256)",
+        help="the largest batch of a definition with B^3 numbers (default: 256); 1024 takes 24 GB "
+        "of memory",
     )
-    add("--no_growth", action="store_true", help=f"leave out ours at {LARGEST_SIZE}")
-    add("--rounds", type=int, default=9, help="turns of each (default: 9)")
-    add("--turn", type=float, default=0.3, help="seconds of a turn, at least a step (default: 0.3)")
+    add("--no_growth", action="store_true", help=f"do not measure ours at {LARGEST_SIZE}")
+    add("--rounds", type=int, default=9, help="turns of each contestant (default: 9)")
+    add(
+        "--turn",
+        type=float,
+        default=0.3,
+        help="seconds of a turn; it has at least one step (default: 0.3)",
+    )
     add(
         "--budget",
         type=float,
         default=30.0,
-        help="seconds of a comparison after which three rounds are enough (default: 30)",
+        help="seconds after which a comparison ends, if it has had three rounds (default: 30)",
     )
     add_arguments(parser)
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print the tables."""
+    args = parsed(argv)
     warn_if_busy()
 
     times, memory = [], []

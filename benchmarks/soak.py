@@ -1,4 +1,4 @@
-"""A long training of a tiny experiment: its memory stays flat, its directory bounded.
+"""Train a tiny experiment for long: its memory stays flat, and its directory bounded.
 
 `python -m benchmarks.soak 200000` writes docs/soak.md and docs/soak.png; `--out` another folder.
 """
@@ -65,7 +65,7 @@ class Sample:
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, take samples, check them, and write the report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
-    parser.add_argument("steps", type=int, help="how long; docs/soak.md has 200000")
+    parser.add_argument("steps", type=int, help="how many to train; docs/soak.md is of 200000")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs", metavar="DIR")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as directory:

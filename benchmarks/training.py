@@ -3,16 +3,16 @@
 Three contestants take turns, each in a process of its own, on one network, batch_all loss, Adam
 and batch size, on two kinds of data:
 
-- train.py: the program itself, on MNIST: batches, summaries, checkpoints and all. Pauses for
-  evaluations are known from the event files and taken out; a line below the table has them in.
+- train.py: the program itself, on MNIST, with its batches, summaries and checkpoints. Pauses for
+  evaluations are known from the event files and left out; a line below the table includes them.
 - bare loop: a `tf.function` of the same network, loss and optimizer, called in a loop.
 - PyTorch: the same network, with pytorch-metric-learning's loss and PyTorch's Adam.
 
-The latter two train on one batch that stays in memory, at a learning rate of nearly 0: the work
-of a step stays what it is, while at a real rate the batch would soon be learned and the loss be 0.
-They start from the same weights, and their first losses are checked to be equal.
+The last two train on one batch that stays in memory, at a learning rate of nearly 0. At a real
+rate, the batch would soon be learned, and a step would have less work. Both start from the same
+weights, and their first losses are checked to be equal.
 
-Beside them a fourth: the batch source of train.py, iterated without a network.
+A fourth contestant is the batch source of train.py, iterated without a network.
 """
 
 import argparse

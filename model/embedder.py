@@ -11,8 +11,8 @@ from model.estimator import estimator, tf
 from model.hooks.checkpoints import FitsNetwork
 from model.input_fn import PREDICT_BATCH_SIZE, scale_pixels
 from model.model_fn import model_fn
+from model.training.build import session_config
 from model.training.checkpoints import usable_checkpoint
-from model.training.determinism import session_config
 from src.experiment.checkpoint_files import digest_of, step_of
 from src.experiment.experiment import Experiment
 from src.params.schema import Params

@@ -1,21 +1,13 @@
 """Provides the Estimator API, with TensorFlow that has `tf.estimator` (2.15) or not (2.16 on).
 
-Every module of `model/` imports `tf`, `keras` and `estimator` from here. This sets the environment
-before TensorFlow is first imported. Reasons and details: docs/decisions/0001-estimator.md.
+Every module of `model/` imports `tf`, `keras` (always Keras 2) and `estimator` from here. Reasons
+and details: docs/decisions/0001-estimator.md.
 """
 
 import importlib
 import importlib.util
-import os
 import sys
 import types
-
-# Layers of Keras 3 do not work in the Estimator's graph. TensorFlow reads this variable on import.
-# If tf_keras is missing (it is optional with TensorFlow 2.15), setting it causes endless recursion.
-if importlib.util.find_spec("tf_keras") is not None:
-    os.environ["TF_USE_LEGACY_KERAS"] = "1"
-# TensorFlow's C++ log: errors only, unless the user asked for more.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
 from tensorflow.python.util import tf_export
@@ -105,6 +97,8 @@ def _leave_undefined_out_of_curves(api: types.SimpleNamespace) -> None:
     module._write_dict_to_summary = write_defined
 
 
-keras = tf.keras
+# Layers of Keras 3 do not work in the Estimator's graph. tf_keras is Keras 2. It is optional with
+# TensorFlow 2.15, whose own Keras is also Keras 2.
+keras = importlib.import_module("tf_keras") if importlib.util.find_spec("tf_keras") else tf.keras
 estimator = tf.estimator if hasattr(tf, "estimator") else _restored_estimator()
 _leave_undefined_out_of_curves(estimator)

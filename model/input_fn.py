@@ -23,7 +23,7 @@ PREDICT_BATCH_SIZE = 256
 
 # Python passes at least one batch, and about this many bytes of pixels, at a time. One Python call
 # per batch costs 8 % of the time of a step of the default network.
-_CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 20
 
 # Finds, in a traceback inside TensorFlow's message, an error that was raised in Python.
 _USER_ERROR = re.compile(
@@ -117,7 +117,7 @@ def _gather(split: Split, batches: Callable[[], Iterable[NDArray[np.intp]]]) -> 
     image_shape = split.images.shape[1:]
 
     def gather() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int32]]]:
-        for chunk in _in_chunks(batches(), max(1, _CHUNK_BYTES // math.prod(image_shape))):
+        for chunk in _in_chunks(batches(), max(1, CHUNK_BYTES // math.prod(image_shape))):
             yield split.images[chunk], split.labels[chunk]
 
     signature = (

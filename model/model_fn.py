@@ -40,11 +40,9 @@ def model_fn(
         can fetch scalars of the scope `progress`: `loss`, `fraction_positive` (NaN if there is no
         triplet) and `batch_size` (B or T); in TRAIN also `median_distance`.
     """
+    # Long: the three modes share a beginning.
     is_training = mode == estimator.ModeKeys.TRAIN
-    # Keras draws the seeds of initial weights from its own generator; RunConfig's seed does not set
-    # it.
-    keras.utils.set_random_seed(params.seed)
-    network = look_up(NETWORKS, params.network)(params, tuple(features.shape[1:]))
+    network = _network(features, params)
     embeddings = network(features, training=is_training)  # [B, D]
     if mode == estimator.ModeKeys.PREDICT:
         return estimator.EstimatorSpec(mode, predictions={"embeddings": embeddings})
@@ -52,57 +50,91 @@ def model_fn(
     triplets = _triplet_loss(labels, embeddings, params, warms_up=is_training)
     if params.is_offline:  # measure each image once: as an anchor
         labels, embeddings = tf.split(labels, 3)[0], tf.split(embeddings, 3)[0]
-    # For hooks. They have their own scope: an op named `loss` would change the summary's tag to
-    # `loss_1`.
-    with tf.name_scope("progress"):
-        loss = tf.identity(triplets.loss, name="loss")
-        has_triplet = triplets.num_valid_triplets > 0
-        fraction_positive = tf.where(
-            has_triplet, triplets.fraction_positive, math.nan, name="fraction_positive"
-        )
-        tf.identity(tf.shape(embeddings)[0], name="batch_size")
-
+    loss, fraction_positive = _scalars_for_hooks(triplets, batch_size=tf.shape(embeddings)[0])
     if mode == estimator.ModeKeys.EVAL:
-        at_reference = look_up(TRIPLET_STRATEGIES, "batch_all")(
-            labels, embeddings, margin=params.reference_margin, distance="euclidean"
-        )
-        metrics = SplitMetrics(params.distance_name)
-        tf.compat.v1.add_to_collection(SPLIT_METRICS, metrics)
-        update_op, exact_loss = metrics.update_op(embeddings, labels, triplets, at_reference)
-        return estimator.EstimatorSpec(
-            mode, loss=exact_loss, eval_metric_ops=metrics.value_ops(update_op)
-        )
+        return _eval_spec(labels, embeddings, triplets, params)
 
+    has_triplet = triplets.num_valid_triplets > 0
     tf.compat.v1.summary.scalar("loss", tf.where(has_triplet, loss, math.nan))
     tf.compat.v1.summary.scalar("fraction_positive", fraction_positive)
+    _summarize(embeddings, params.distance_name)
+    # Keras leaves UPDATE_OPS empty. Without these updates, batch norm's moving statistics never
+    # change.
+    with tf.control_dependencies(network.get_updates_for(features)):
+        train_op = _train_op(loss, network.trainable_weights, params, num_steps)
+    scaffold = tf.compat.v1.train.Scaffold(
+        init_fn=InitialWeights(network, initial_weights) if initial_weights else None,
+        summary_op=_defined_summaries(),
+    )
+    return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, scaffold=scaffold)
+
+
+def _network(features: tf.Tensor, params: Params) -> keras.Model:
+    """Build the network for images of this shape, with initial weights drawn from the seed."""
+    # Keras draws the seeds of initial weights from its own generator; RunConfig's seed does not set
+    # it.
+    keras.utils.set_random_seed(params.seed)
+    return look_up(NETWORKS, params.network)(params, tuple(features.shape[1:]))
+
+
+def _scalars_for_hooks(triplets: TripletLoss, batch_size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return `loss` and `fraction_positive` (NaN if there is no triplet) of the scope `progress`.
+
+    The scope is their own: an op named `loss` would change the summary's tag to `loss_1`.
+    """
+    with tf.name_scope("progress"):
+        loss = tf.identity(triplets.loss, name="loss")
+        fraction_positive = tf.where(
+            triplets.num_valid_triplets > 0,
+            triplets.fraction_positive,
+            math.nan,
+            name="fraction_positive",
+        )
+        tf.identity(batch_size, name="batch_size")
+    return loss, fraction_positive
+
+
+def _eval_spec(
+    labels: tf.Tensor, embeddings: tf.Tensor, triplets: TripletLoss, params: Params
+) -> "estimator.EstimatorSpec":
+    """Return the EstimatorSpec of EVAL: metrics over the whole split, and its exact loss."""
+    at_reference = look_up(TRIPLET_STRATEGIES, "batch_all")(
+        labels, embeddings, margin=params.reference_margin, distance="euclidean"
+    )
+    metrics = SplitMetrics(params.distance_name)
+    tf.compat.v1.add_to_collection(SPLIT_METRICS, metrics)
+    update_op, exact_loss = metrics.update_op(embeddings, labels, triplets, at_reference)
+    return estimator.EstimatorSpec(
+        estimator.ModeKeys.EVAL, loss=exact_loss, eval_metric_ops=metrics.value_ops(update_op)
+    )
+
+
+def _summarize(embeddings: tf.Tensor, distance: str) -> None:
+    """Write summaries of a training batch's embeddings, float32 [B, D]: length and distances."""
     norms = tf.norm(embeddings, axis=1)
     tf.compat.v1.summary.scalar("embedding_mean_norm", tf.reduce_mean(norms))
     percentiles = tf.numpy_function(
-        partial(percentiles_of_distances, distance=params.distance_name), [embeddings], tf.float32
+        partial(percentiles_of_distances, distance=distance), [embeddings], tf.float32
     )
     for position, percentile in enumerate(PERCENTILES):
         tf.compat.v1.summary.scalar(f"distance_p{percentile}", percentiles[position])
     with tf.name_scope("progress/"):  # the slash reopens the scope: no progress_1
         tf.identity(percentiles[PERCENTILES.index(50)], name="median_distance")
 
+
+def _train_op(
+    loss: tf.Tensor, weights: list[tf.Variable], params: Params, num_steps: int
+) -> tf.Operation:
+    """Return the op of a training step, which changes `weights` and counts the global step.
+
+    The weights are passed because the graph's own collection of trainable variables also contains
+    those that were frozen after creation.
+    """
     global_step = tf.compat.v1.train.get_or_create_global_step()
     rate = learning_rate(params, global_step, num_steps)
     tf.compat.v1.summary.scalar("learning_rate", rate)
     optimizer = tf.compat.v1.train.AdamOptimizer(rate)
-    # Keras leaves UPDATE_OPS empty. Without these updates, batch norm's moving statistics never
-    # change.
-    with tf.control_dependencies(network.get_updates_for(features)):
-        train_op = optimizer.minimize(
-            loss,
-            global_step,
-            # The graph's own collection also contains variables that were frozen after creation.
-            var_list=network.trainable_weights,
-        )
-    scaffold = tf.compat.v1.train.Scaffold(
-        init_fn=InitialWeights(network, initial_weights) if initial_weights else None,
-        summary_op=_defined_summaries(),
-    )
-    return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, scaffold=scaffold)
+    return optimizer.minimize(loss, global_step, var_list=weights)
 
 
 def _defined_summaries() -> tf.Tensor:

@@ -96,8 +96,8 @@ def _fetch(params: Params) -> keras.Model:
             else:
                 raise
             raise UserError(
-                f'weights: found "imagenet", but {fault}; accepted: a connection, or the path in '
-                "data_dir of that file, fetched otherwise"
+                f'weights: found "imagenet", but {fault}; accepted: a network connection, or '
+                "the path of that file in data_dir, if it was downloaded otherwise"
             ) from None
 
 
@@ -126,8 +126,8 @@ def _read(application: keras.Model, path: Path, params: Params) -> LayerValues:
         with h5py.File(path, "r") as file:
             if foreign := _find_foreign(file):
                 raise UserError(
-                    f"{path}: weights: {printable(foreign)} leads elsewhere, as a link or external "
-                    f"storage; {accepted}"
+                    f"{path}: weights: found {printable(foreign)}, which is stored outside the "
+                    f"file, as a link or external storage; {accepted}"
                 )
             group = file if "layer_names" in file.attrs else file["model_weights"]
             found = list(_saved_layers(group))
@@ -158,14 +158,14 @@ def _compare(
         if shapes != wanted_shapes:
             raise UserError(
                 f"{path}: weights: layer {position + 1} with weights: found "
-                f"{_describe(printable(theirs), shapes)}, where {params.application} has "
+                f"{_describe(printable(theirs), shapes)}, but {params.application} has "
                 f"{_describe(mine, wanted_shapes)}; {accepted}"
             )
         for data in datasets:
             if data.dtype.kind not in "fiu":
                 raise UserError(
                     f"{path}: weights: layer {position + 1} with weights: found values of type "
-                    f"{data.dtype}, where {params.application} has numbers; {accepted}"
+                    f"{data.dtype}, but {params.application} has numbers; {accepted}"
                 )
 
 

@@ -17,14 +17,13 @@ from src.params.metric_names import WITHIN, WITHIN_COUNTS
 
 COUNTS = ("num_valid_triplets", *WITHIN_COUNTS)
 
-
 NAMES = (
     "fraction_positive",
     "fraction_positive_at_reference",
     "embedding_mean_norm",
     *WITHIN,
     *(f"distance_p{percentile}" for percentile in PERCENTILES),
-    "examples_per_second",
+    "images_per_second",
     *COUNTS,
 )
 
@@ -162,7 +161,7 @@ class SplitMetrics:
             "fraction_positive": fractions[0],
             "fraction_positive_at_reference": fractions[1],
             "embedding_mean_norm": np.linalg.norm(embedded.embeddings, axis=1).mean(),
-            "examples_per_second": num_timed / seconds if num_timed else None,
+            "images_per_second": num_timed / seconds if num_timed else None,
             "num_valid_triplets": self._num_valid[0],
             **within,
         }

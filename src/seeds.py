@@ -12,8 +12,8 @@ import numpy as np
 TEST_SPLIT_SEED = 0
 """Draws the test split of a dataset that has none. It is the same for every experiment."""
 
-# The numbers after the seed. They are fixed, because others would change what an experiment learns.
-_STREAMS: Mapping[str, Callable[..., tuple[int, ...]]] = {
+# They are fixed, because others would change what an experiment learns.
+STREAMS: Mapping[str, Callable[..., tuple[int, ...]]] = {
     "sample": lambda: (),
     "ties between classes": lambda num_classes: (num_classes,),
     "order of classes held out": lambda num_classes: (num_classes,),
@@ -26,6 +26,7 @@ _STREAMS: Mapping[str, Callable[..., tuple[int, ...]]] = {
     # For the open set, with a fixed seed.
     "halves of the unseen classes": lambda num_classes: (0, 0, num_classes),
 }
+"""For each stream, the numbers that follow the seed."""
 
 _AUGMENTATION = (
     *("crop side", "crop center", "mirrored", "angle", "shift"),
@@ -42,7 +43,7 @@ def seed_of(name: str, seed: int, *numbers: int) -> list[int]:
         seed: the seed of the experiment.
         numbers: the numbers that the stream takes, such as the epoch.
     """
-    return [seed, *_STREAMS[name](*numbers)]
+    return [seed, *STREAMS[name](*numbers)]
 
 
 def stream(name: str, seed: int, *numbers: int) -> np.random.Generator:

@@ -5,13 +5,15 @@ import json
 import signal
 import struct
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
 from programs import Server
+
+from src.system.process import prepare_for_tensorflow
 
 # 8 x 8 pixels, four classes that a small network separates within an epoch or two.
 TINY = {
@@ -26,7 +28,11 @@ TINY = {
 
 
 def pytest_configure() -> None:
-    """Heed signals as in a terminal: a suite in the background is started to ignore Ctrl-C."""
+    """Prepare the process as the programs do, and heed signals as in a terminal.
+
+    A suite in the background is started to ignore Ctrl-C.
+    """
+    prepare_for_tensorflow()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
@@ -39,12 +45,22 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+Graphs = WeakKeyDictionary[Callable[..., Any], dict[Any, Callable[..., Any]]]
+
+
+@pytest.fixture(scope="module")
+def graphs() -> Graphs:
+    """The graphs of `run`, by function, then by types and shapes: kept as long as the function."""
+    return WeakKeyDictionary()
+
+
 @pytest.fixture(params=["eager", "v1_graph"])
-def run(request: pytest.FixtureRequest) -> Callable[..., Any]:
+def run(request: pytest.FixtureRequest, graphs: Graphs) -> Callable[..., Any]:
     """`run(function, *arrays)`: NumPy results of a function of tensors, in either mode.
 
     In the graph the arrays are placeholders without a static first dimension, as in the
-    Estimator's graph, where several mistakes show that eager execution hides.
+    Estimator's graph, where several mistakes show that eager execution hides. To build takes
+    longer than to run: a function that a test module keeps has its graph built once.
     """
     from model.estimator import tf
 
@@ -52,17 +68,20 @@ def run(request: pytest.FixtureRequest) -> Callable[..., Any]:
         return tf.nest.map_structure(np.asarray, function(*(tf.constant(a) for a in arrays)))
 
     def v1_graph(function: Callable[..., Any], *arrays: np.ndarray) -> Any:
-        return _v1_graph(function, *((a.dtype, a.shape[1:]) for a in arrays))(*arrays)
+        of_function = graphs.setdefault(function, {})
+        arguments = tuple((a.dtype, (None, *a.shape[1:]) if a.ndim else ()) for a in arrays)
+        if arguments not in of_function:
+            of_function[arguments] = _v1_graph(function, arguments)
+        return of_function[arguments](*arrays)
 
     return {"eager": eager, "v1_graph": v1_graph}[request.param]
 
 
-@lru_cache(maxsize=4)  # the batches of a test follow each other, and to build graphs takes long
-def _v1_graph(function: Callable[..., Any], *arguments: tuple[np.dtype, Any]) -> Callable[..., Any]:
+def _v1_graph(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:
     from model.estimator import tf
 
     with tf.Graph().as_default():
-        placeholders = [tf.compat.v1.placeholder(dtype, [None, *rest]) for dtype, rest in arguments]
+        placeholders = [tf.compat.v1.placeholder(*argument) for argument in arguments]
         results = function(*placeholders)
         session = tf.compat.v1.Session()
     return lambda *arrays: session.run(results, dict(zip(placeholders, arrays, strict=True)))
@@ -115,6 +134,12 @@ def make_experiment(tmp_path: Path) -> Callable[..., Path]:
         return write_params(tmp_path / name, {**tiny, **params})
 
     return make
+
+
+@pytest.fixture
+def no_umap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out UMAP, which takes longer than all other layouts and has tests of its own."""
+    monkeypatch.setattr("src.embeddings.layouts.available_layouts", lambda: ("tsne", "pca"))
 
 
 @pytest.fixture(scope="session")

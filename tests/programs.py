@@ -78,7 +78,9 @@ class Server:
 def serve() -> None:
     """Answer requests until there are no more."""
     from src.system.cli import run
+    from src.system.process import prepare_for_tensorflow
 
+    prepare_for_tensorflow()
     programs = {name: importlib.import_module(name) for name in ("train", "visualize")}
     importlib.import_module("model.training.loop")
     importlib.import_module("model.training.checkpoints")

@@ -1,14 +1,17 @@
 """The programs' own `main`, on a tiny dataset in a temporary directory."""
 
+import contextlib
+import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, write_idx
+from conftest import TINY, write_idx, write_params
 from PIL import Image
 
 import train
@@ -16,6 +19,7 @@ import visualize
 from src.comparing.results import read_result
 from src.errors import TrainingDiverged, UserError
 from src.experiment.curves import read_curves
+from src.experiment.experiment import Experiment
 from src.params.metric_names import AGAINST_GALLERY, WITHIN
 from src.registry import TRIPLET_STRATEGIES
 
@@ -43,24 +47,54 @@ def events(directory):
     return found
 
 
-@pytest.mark.parametrize(
-    "params",
-    [
-        *({"triplet_strategy": name} for name in TRIPLET_STRATEGIES),
-        {"triplet_strategy": "offline", "offline_mining": "hard"},
-        {"triplet_strategy": "offline", "offline_mining": "semihard", "remine_epochs": 2},
-        {"augment": {"shift": 1, "elastic": 0.3}, "convolutions_per_block": 2},
-    ],
-    ids=lambda params: "-".join(map(str, params.values())),
-)
-def test_train_then_visualize(make_experiment, data_dir, capsys, params):
-    model_dir = make_experiment(**params)
-    metrics = run_train(model_dir, data_dir)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data_dir):
+    """An experiment of 4 epochs of 7 steps, trained once; only `visualize.py` writes to it."""
+    params = {**TINY, "keep_checkpoint_max": 2}
+    model_dir = write_params(tmp_path_factory.mktemp("trained") / "tiny", params)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        run_train(model_dir, data_dir)
+    (model_dir.parent / "out.txt").write_text(out.getvalue())
+    return model_dir
 
-    # 200 images to train with, 32 a batch: 7 steps an epoch, 4 epochs
+
+@pytest.fixture
+def copied(trained, make_experiment):
+    """A copy of `trained`, with its params.json anew where `make_experiment` is called."""
+    model_dir = make_experiment()
+    return shutil.copytree(trained, model_dir, dirs_exist_ok=True)
+
+
+def test_train_writes_metrics_curves_and_checkpoints(trained):
+    metrics = json.loads((trained / "metrics.json").read_text())
     assert metrics["status"] == "finished"
-    assert metrics["global_step"] == 28
     assert metrics["seconds"] > 0
+    assert_has_learnt(metrics)
+
+    out = (trained.parent / "out.txt").read_text()
+    assert out.count("validation: map_at_r_within") == 4  # a line per evaluation, one an epoch
+    training = events(trained)
+    for tag in ("loss", "fraction_positive", "embedding_mean_norm", "distance_p50"):
+        assert len(training[tag]) >= 10, tag
+    assert len(training["images_per_second"]) == 14
+    evaluated = events(trained / "eval_validation")
+    for tag in ("loss", "fraction_positive", "embedding_mean_norm", "distance_p50"):
+        assert sorted(set(evaluated[tag])) == [7, 14, 21, 28], tag
+
+    assert (trained / "model.ckpt-28.index").exists()
+    assert (trained / "untrained" / "model.ckpt-0.index").exists()
+    assert max(path.stat().st_size for path in trained.glob("*.meta")) < 500_000  # without data
+    # A convolution of 3 x 3 weights and a bias for each of 4 channels
+    assert re.search(
+        r"block_1_conv \(Conv2D\) +\[?\(None, 8, 8, 4\)\]? +40 +Y",
+        (trained / "network.txt").read_text(),
+    )
+
+
+def assert_has_learnt(metrics):
+    """Assert the metrics of four epochs: 200 images to train with, 32 a batch, 7 steps an epoch."""
+    assert metrics["global_step"] == 28
     assert {name: m["num_examples"] for name, m in metrics["splits"].items()} == {
         "train": 200,
         "validation": 40,
@@ -70,29 +104,28 @@ def test_train_then_visualize(make_experiment, data_dir, capsys, params):
         assert 0 <= values["fraction_positive"] <= 1
         assert values["loss"] >= 0
         assert values["embedding_mean_norm"] == pytest.approx(1, rel=1e-4)
-    # It has learnt: chance is 0.25.
-    assert metrics["splits"]["test"]["recall_at_1"] > 0.8
+    assert metrics["splits"]["test"]["recall_at_1"] > 0.8  # chance is 0.25
 
-    out = capsys.readouterr().out
-    assert out.count("validation: map_at_r_within") == 4  # a line per evaluation, one an epoch
-    assert (model_dir / "model.ckpt-28.index").exists()
-    training = events(model_dir)
-    for tag in ("loss", "fraction_positive", "embedding_mean_norm", "distance_p50"):
-        assert len(training[tag]) >= 10, tag
-    assert len(training["examples_per_second"]) == 14
-    evaluated = events(model_dir / "eval_validation")
-    for tag in ("loss", "fraction_positive", "embedding_mean_norm", "distance_p50"):
-        assert sorted(set(evaluated[tag])) == [7, 14, 21, 28], tag
 
-    assert (model_dir / "untrained" / "model.ckpt-0.index").exists()
-    # A convolution of 3 x 3 weights and a bias for each of 4 channels
-    assert re.search(
-        r"block_1_conv \(Conv2D\) +\[?\(None, 8, 8, 4\)\]? +40 +Y",
-        (model_dir / "network.txt").read_text(),
-    )
+@pytest.mark.parametrize(
+    "params",
+    [
+        *({"triplet_strategy": name} for name in TRIPLET_STRATEGIES if name != "batch_all"),
+        {"triplet_strategy": "offline", "offline_mining": "hard", "remine_epochs": 2},
+        {"triplet_strategy": "offline", "offline_mining": "semihard", "remine_epochs": 2},
+        {"augment": {"shift": 1, "elastic": 0.3}, "convolutions_per_block": 2},
+    ],
+    ids=lambda params: "-".join(map(str, params.values())),
+)
+def test_every_strategy_learns(make_experiment, data_dir, params):
+    metrics = run_train(make_experiment(save_checkpoints_steps=28, **params), data_dir)
+    assert metrics["status"] == "finished"
+    assert_has_learnt(metrics)
 
-    run_visualize(model_dir, data_dir)
-    projector = model_dir / "projector" / "test"
+
+def test_visualize_writes_what_the_projector_shows(trained, data_dir, capsys):
+    run_visualize(trained, data_dir)  # UMAP included, if it is installed
+    projector = trained / "projector" / "test"
     (embeddings,) = projector.glob("2_embeddings_step_*.bytes")
     tensor = np.fromfile(embeddings, "<f4").reshape(60, 8)
     np.testing.assert_allclose(np.linalg.norm(tensor, axis=1), 1, rtol=1e-3)
@@ -110,7 +143,7 @@ def test_train_then_visualize(make_experiment, data_dir, capsys, params):
         "label_number",
     ]
     assert [line.split("\t")[:2] for line in lines[1:4]] == [["0", "0"], ["1", "1"], ["2", "2"]]
-    assert f"tensorboard --logdir {model_dir}" in capsys.readouterr().out
+    assert f"tensorboard --logdir {trained}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("strategy", ["batch_all", "offline"])
@@ -125,76 +158,56 @@ def test_extra_classes_are_trained_on_alone(make_experiment, data_dir, strategy)
     assert sizes == {"train": 200, "validation": 40, "test": 60}
 
 
-def test_checkpoints_do_not_hold_the_data(make_experiment, data_dir):
-    model_dir = make_experiment(num_epochs=1)
-    run_train(model_dir, data_dir)
-    assert max(path.stat().st_size for path in model_dir.glob("*.meta")) < 500_000
+def test_finished_again_says_so_and_changes_nothing(copied, data_dir, capsys):
+    first = json.loads((copied / "metrics.json").read_text())
+    files = {path: path.stat().st_mtime_ns for path in copied.rglob("*")}
+    assert run_train(copied, data_dir) == first
+    assert "already finished at step 28" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in copied.rglob("*")} == files
 
 
-def test_finished_again_says_so_and_changes_nothing(make_experiment, data_dir, capsys):
-    model_dir = make_experiment(num_epochs=1)
-    first = run_train(model_dir, data_dir)
-    files = {path: path.stat().st_mtime_ns for path in model_dir.rglob("*")}
-    capsys.readouterr()
-    assert run_train(model_dir, data_dir) == first
-    assert "already finished at step 7" in capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in model_dir.rglob("*")} == files
-
-
-def test_more_epochs_go_on_where_it_stopped(make_experiment, data_dir):
-    model_dir = make_experiment(num_epochs=1)
-    first = run_train(model_dir, data_dir)
-    make_experiment(num_epochs=3)
-    second = run_train(model_dir, data_dir)
-    assert (first["global_step"], second["global_step"]) == (7, 21)
+def test_more_epochs_go_on_where_it_stopped(copied, make_experiment, data_dir, capsys):
+    first = json.loads((copied / "metrics.json").read_text())
+    make_experiment(num_epochs=6, train_size=50000, image_size=8)
+    second = run_train(copied, data_dir)
+    assert (first["global_step"], second["global_step"]) == (28, 42)
     assert second["seconds"] > first["seconds"]
-    assert min(events(model_dir / "eval_validation")["loss"]) == 7
+    evaluated = events(copied / "eval_validation")["loss"]
+    assert sorted(set(evaluated)) == [7, 14, 21, 28, 35, 42] and evaluated.count(7) == 1
+    out = capsys.readouterr().out
+    assert "resuming at step 28" in out
+    assert "train_size: found 50000, but the data have 200" in out
 
 
-def test_changed_params_are_refused_and_overwrite_starts_afresh(make_experiment, data_dir):
-    model_dir = make_experiment(num_epochs=1)
-    run_train(model_dir, data_dir)
+def test_changed_params_are_refused_and_overwrite_starts_afresh(copied, make_experiment, data_dir):
     make_experiment(num_epochs=1, margin=0.7, num_channels=5)
     with pytest.raises(UserError) as error:
-        run_train(model_dir, data_dir)
+        run_train(copied, data_dir)
     assert "margin (now 0.7, trained with 0.5), num_channels (now 5, trained with 4)" in str(
         error.value
     )
-    assert run_train(model_dir, data_dir, "--overwrite")["global_step"] == 7
+    # The checkpoints still bind it if the file that lists them is lost, and nothing is repaired.
+    state = (copied / "checkpoint").rename(copied / "elsewhere")
+    with pytest.raises(UserError, match=r"margin \(now 0.7, trained with 0.5\)"):
+        run_train(copied, data_dir)
+    assert not (copied / "checkpoint").exists()
+    state.rename(copied / "checkpoint")
+    assert run_train(copied, data_dir, "--overwrite")["global_step"] == 7
+    assert "(None, 8, 8, 5)" in (copied / "network.txt").read_text()
 
 
-def test_bad_data_loses_nothing(make_experiment, data_dir, tmp_path):
-    model_dir = make_experiment(num_epochs=1)
-    run_train(model_dir, data_dir)
-    files = sorted(model_dir.rglob("*"))
+def test_bad_data_loses_nothing(copied, data_dir, tmp_path):
+    files = sorted(copied.rglob("*"))
     with pytest.raises(UserError, match="missing"):
-        run_train(model_dir, tmp_path / "nowhere", "--overwrite")
-    assert sorted(model_dir.rglob("*")) == files
+        run_train(copied, tmp_path / "nowhere", "--overwrite")
+    assert sorted(copied.rglob("*")) == files
 
 
-def test_facts_are_checked_against_the_data(make_experiment, data_dir, capsys):
+def test_facts_are_checked_against_the_data(make_experiment, data_dir):
     with pytest.raises(UserError, match=r"image_size: found 28; .* 8 x 8"):
         run_train(make_experiment("a", image_size=28), data_dir)
     with pytest.raises(UserError, match=r"num_labels: found 4; .* 10"):
         run_train(make_experiment("b", num_labels=4), data_dir)
-    run_train(make_experiment("c", num_epochs=1, train_size=50000, image_size=8), data_dir)
-    assert "train_size: found 50000, but the data has 200" in capsys.readouterr().out
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, data_dir):
-    """An experiment of three checkpoints, trained once; only `visualize.py` writes to it."""
-    model_dir = tmp_path_factory.mktemp("trained") / "tiny"
-    model_dir.mkdir()
-    (model_dir / "params.json").write_text(json.dumps({**TINY, "num_epochs": 2}))
-    run_train(model_dir, data_dir)
-    return model_dir
-
-
-@pytest.fixture
-def no_umap(monkeypatch):
-    """UMAP takes longer than all else, and has tests of its own."""
-    monkeypatch.setattr("src.embeddings.layouts.available_layouts", lambda: ("tsne", "pca"))
 
 
 @pytest.mark.usefixtures("no_umap")
@@ -202,7 +215,7 @@ def test_visualize_again_computes_nothing_again(trained, data_dir, capsys, monke
     run_visualize(trained, data_dir)
     first = capsys.readouterr().out
     files = {p: p.read_bytes() for p in (trained / "projector" / "test").iterdir()}
-    monkeypatch.setattr("visualize._embed", lambda *_, **__: None)
+    monkeypatch.setattr("model.training.embedding.embed", None)
     monkeypatch.setattr("src.embeddings.layouts.tsne", None)
     monkeypatch.setattr("src.projector.columns.neighbors", None)
     monkeypatch.setattr("src.projector.columns.errors_nearby", None)
@@ -226,13 +239,14 @@ def test_visualize_several_splits_evolution_and_parquet(trained, data_dir, capsy
     runs = {"test", "train", "test_evolution", "train_evolution"}
     assert {path.name for path in projector.iterdir()} == {*runs, "cache", "points.parquet"}
     tensors = sorted(path.stem for path in (projector / "test_evolution").glob("*.bytes"))
-    assert tensors == ["step_00", "step_07", "step_14"]
+    checkpoints = Experiment(trained).checkpoints()
+    assert tensors == [f"step_{step:02}" for step in checkpoints] and len(tensors) >= 3
     table = pq.read_table(projector / "points.parquet")
     assert table["split"].to_pylist() == ["test"] * 50 + ["train"] * 50
     for directory in (trained / "figures", trained / "figures" / "train"):
         assert (directory / "index.html").exists()
         with Image.open(directory / "evolution.gif") as animation:
-            assert animation.n_frames == 3
+            assert animation.n_frames == len(tensors)
     # The projector opens the first split named, as the run with the earliest time.
     times = {run: event_time(projector / run) for run in runs}
     assert min(times, key=times.get) == "test"
@@ -271,25 +285,6 @@ def test_neighbours_on_the_console_agree_with_the_metadata(trained, data_dir, ca
         assert row["outcome"] == (taken if is_wrong else f"{row['label']} right")
 
 
-@pytest.mark.usefixtures("no_umap")
-def test_visualize_classes_held_out(make_experiment, data_dir, capsys):
-    """They are by themselves, and nobody is compared with what the training has not seen."""
-    model_dir = make_experiment(num_epochs=1, holdout_classes=[1, 3])
-    run_train(model_dir, data_dir)
-    run_visualize(model_dir, data_dir, "--split", "unseen", "test")
-    for split, labels in (("unseen", {"1", "3"}), ("test", {"0", "2"})):
-        lines = (model_dir / "projector" / split / "metadata.tsv").read_text().splitlines()
-        columns = list(zip(*(line.split("\t") for line in lines[1:]), strict=True))
-        header = lines[0].split("\t")
-        assert set(columns[header.index("label")]) == labels
-        assert set(columns[header.index("predicted_label")]) == labels
-        gallery = "unseen" if split == "unseen" else "train"
-        assert set(columns[header.index("compared_with")]) == {gallery}
-    out = capsys.readouterr().out
-    assert "by their nearest neighbours in the split (classes not trained on)" in out
-    assert "by their nearest training images" in out
-
-
 def test_visualize_unseen_without_classes_held_out_is_refused(trained, data_dir):
     with pytest.raises(UserError, match="found no holdout_classes, so there is no split unseen"):
         run_visualize(trained, data_dir, "--split", "unseen")
@@ -297,10 +292,10 @@ def test_visualize_unseen_without_classes_held_out_is_refused(trained, data_dir)
 
 @pytest.mark.usefixtures("no_umap")
 def test_visualize_embeddings_that_are_not_finite_is_refused(trained, data_dir, monkeypatch):
-    def broken(split, checkpoint):
+    def broken(experiment, params, split, checkpoint):
         return np.full((len(split), 8), np.nan, np.float32)
 
-    monkeypatch.setattr("visualize._embed", lambda *_, **__: broken)
+    monkeypatch.setattr("model.training.embedding.embed", broken)
     monkeypatch.setattr("src.projector.view.cached", lambda path, key, compute, *_: compute())
     with pytest.raises(UserError, match=r"found NaN or infinity in 60 of 60 rows \(first: row 0\)"):
         run_visualize(trained, data_dir)
@@ -391,14 +386,14 @@ def test_a_training_that_collapses_is_stopped_if_asked_to(make_experiment, tmp_p
         labels = np.arange(80, dtype=np.uint8) % 4
         write_idx(tmp_path / "mnist" / f"{prefix}-labels-idx1-ubyte.gz", labels)
     model_dir = make_experiment(stop_on_collapse=True, num_epochs=100, save_checkpoints_steps=1000)
-    with pytest.raises(TrainingDiverged, match="stopped, for the embeddings have collapsed"):
+    with pytest.raises(TrainingDiverged, match="stopped, because the embeddings have collapsed"):
         run_train(model_dir, tmp_path)
     assert "the embeddings have collapsed to a point" in capsys.readouterr().err
     metrics = json.loads((model_dir / "metrics.json").read_text())
     assert metrics["status"] == "collapsed"
     assert metrics["global_step"] < 20
 
-    going_on = make_experiment("going_on", num_epochs=10, save_checkpoints_steps=1000)
+    going_on = make_experiment("going_on", num_epochs=6, save_checkpoints_steps=1000)
     run_train(going_on, tmp_path)
     assert "the embeddings have collapsed to a point" in capsys.readouterr().err
     metrics = json.loads((going_on / "metrics.json").read_text())
@@ -417,31 +412,14 @@ def test_p_x_k_with_augmentation_and_warm_up_learns(make_experiment, data_dir):
         distance="cosine",
         margin=0.3,
         num_epochs=6,
+        save_checkpoints_steps=36,
     )
     metrics = run_train(model_dir, data_dir)
     assert metrics["global_step"] == 6 * 12  # 200 images, 18 a batch
     assert metrics["splits"]["test"]["recall_at_1"] > 0.8
 
 
-def test_the_untrained_network_can_be_embedded_with_after_training(make_experiment, data_dir):
-    from model.training.embedding import embed
-    from src.data.loading import load_data
-    from src.embeddings.retrieval import recall_at_1
-    from src.experiment.experiment import Experiment
-
-    model_dir = make_experiment(keep_checkpoint_max=1)
-    run_train(model_dir, data_dir)
-    experiment = Experiment(model_dir)
-    params = experiment.trained_params()
-    test = load_data(params, data_dir).splits["test"]
-    untrained = embed(experiment, params, test, experiment.untrained_checkpoint)
-    trained = embed(experiment, params, test)
-    assert trained.shape == untrained.shape
-    assert recall_at_1(untrained, test.labels) < recall_at_1(trained, test.labels)
-    assert not (model_dir / "model.ckpt-0.index").exists()  # rotated away among the others
-
-
-def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(make_experiment, data_dir):
+def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(trained, data_dir):
     """metrics.json against embeddings made anew, baselines and confusions included."""
     from model.training.embedding import embed
     from src.data.loading import load_data
@@ -452,11 +430,9 @@ def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(make_exper
         metrics_of_gallery,
         metrics_within,
     )
-    from src.experiment.experiment import Experiment
 
-    model_dir = make_experiment()
-    metrics = run_train(model_dir, data_dir)
-    experiment = Experiment(model_dir)
+    metrics = json.loads((trained / "metrics.json").read_text())
+    experiment = Experiment(trained)
     params = experiment.trained_params()
     splits = load_data(params, data_dir).splits
     assert metrics["class_names"] == list(splits["train"].class_names)
@@ -495,14 +471,21 @@ def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(make_exper
         }
         assert metrics["baselines"][baseline]["test"] == pytest.approx(expected)
 
-    evaluated = events(model_dir / "eval_validation")
+    # The network before training is kept, and is worse.
+    assert not (trained / "model.ckpt-0.index").exists()  # rotated away among the others
+    untrained = metrics["baselines"]["untrained"]["test"]
+    assert untrained["recall_at_1"] < metrics["splits"]["test"]["recall_at_1"]
+
+    evaluated = events(trained / "eval_validation")
     for tag in WITHIN:
         assert evaluated[tag][:4] == [7, 14, 21, 28], tag
-    assert events(model_dir / "eval_test")["map_at_r"] == [metrics["evaluated_step"]]
+    assert events(trained / "eval_test")["map_at_r"] == [metrics["evaluated_step"]]
 
 
+@pytest.mark.usefixtures("no_umap")
 def test_unseen_classes(make_experiment, data_dir, capsys):
-    model_dir = make_experiment(holdout_classes=["2", 3])
+    """They are a split of their own, and are compared only with each other."""
+    model_dir = make_experiment(holdout_classes=["2", 3], num_epochs=2)
     metrics = run_train(model_dir, data_dir)
     sizes = {name: values["num_examples"] for name, values in metrics["splits"].items()}
     assert sizes == {
@@ -529,7 +512,9 @@ def test_unseen_classes(make_experiment, data_dir, capsys):
     out = capsys.readouterr().out
     assert "(100 train, 20 validation, 30 test, 150 unseen)" in out
     assert "(unseen: 0 of 150 queries have a training image of their class)" in out
-    with pytest.raises(UserError, match="holdout_classes: found 11, .* of no class; accepted: "):
+    with pytest.raises(
+        UserError, match="holdout_classes: found 11, which is not a class name; accepted: "
+    ):
         run_train(make_experiment("other", holdout_classes=[1, 11]), data_dir)
 
     from model.training.hparams import METRICS
@@ -537,9 +522,22 @@ def test_unseen_classes(make_experiment, data_dir, capsys):
     # Every column of TensorBoard's tab HPARAMS has its summaries.
     assert [column for column in METRICS if column[1] not in events(model_dir / column[0])] == []
 
+    run_visualize(model_dir, data_dir, "--split", "unseen", "test")
+    for split, labels in (("unseen", {"2", "3"}), ("test", {"0", "1"})):
+        lines = (model_dir / "projector" / split / "metadata.tsv").read_text().splitlines()
+        columns = list(zip(*(line.split("\t") for line in lines[1:]), strict=True))
+        header = lines[0].split("\t")
+        assert set(columns[header.index("label")]) == labels
+        assert set(columns[header.index("predicted_label")]) == labels
+        gallery = "unseen" if split == "unseen" else "train"
+        assert set(columns[header.index("compared_with")]) == {gallery}
+    out = capsys.readouterr().out
+    assert "by their nearest neighbours in the split (classes not trained on)" in out
+    assert "by their nearest training images" in out
+
 
 def test_patience_that_runs_out_ends_a_training_well(make_experiment, data_dir, capsys):
-    model_dir = make_experiment(num_epochs=40, patience_evaluations=2)
+    model_dir = make_experiment(num_epochs=40, patience_evaluations=1)
     metrics = run_train(model_dir, data_dir)
     assert metrics["status"] == "finished" and metrics["stopped_early"]
     # The metric is saturated: of equals that of the lower loss, or the later, is the best.
@@ -549,7 +547,7 @@ def test_patience_that_runs_out_ends_a_training_well(make_experiment, data_dir, 
     capsys.readouterr()
     assert run_train(model_dir, data_dir) == metrics
     assert "already finished" in capsys.readouterr().out
-    make_experiment(num_epochs=40, patience_evaluations=3)
+    make_experiment(num_epochs=40, patience_evaluations=2)
     more = run_train(model_dir, data_dir)
     assert more["global_step"] > metrics["global_step"]
 
@@ -590,7 +588,7 @@ def test_what_is_not_defined_is_null_a_dash_and_no_point_of_a_curve(
     assert metrics["status"] == "finished" and not metrics["stopped_early"]
     assert metrics["best"] == {"metric": "map_at_r_within", "value": None, "step": steps}
     assert metrics["evaluated_step"] == steps
-    assert f"step {steps}, the latest, without a map_at_r_within on validation:" in out
+    assert f"step {steps}, the latest, because map_at_r_within is undefined on validation:" in out
     lines = [line for line in out.splitlines() if line.startswith("epoch ")]
     assert len(lines) == 3 and all(
         "map_at_r_within -  recall_at_1_within -  loss -  fraction_positive -" in line
@@ -629,7 +627,7 @@ def test_a_cosine_schedule_ends_at_0_and_goes_on_where_it_stopped(make_experimen
     from model.estimator import tf
 
     schedule = {"learning_rate_schedule": "cosine", "learning_rate_warmup_steps": 5}
-    model_dir = make_experiment(num_epochs=4, save_summary_steps=1, **schedule)
+    model_dir = make_experiment(save_summary_steps=1, save_checkpoints_steps=28, **schedule)
     run_train(model_dir, data_dir)
     rates = {
         event.step: value.simple_value

@@ -6,12 +6,11 @@ from itertools import islice
 import numpy as np
 import pytest
 
-import src.seeds
 from src.data.sampling import BalancedBatches, ShuffledBatches
 from src.data.shown import shown_indices
 from src.data.split import class_indices, stratified_indices
 from src.mining.triplets import TripletBatches, mine_triplets
-from src.seeds import TEST_SPLIT_SEED, augmentation_draw, dropout_draw, seed_of, stream
+from src.seeds import STREAMS, TEST_SPLIT_SEED, augmentation_draw, dropout_draw, seed_of, stream
 
 LABELS = np.repeat(np.arange(7, dtype=np.int32), [3, 9, 4, 11, 5, 8, 6])
 EMBEDDINGS = np.random.default_rng(0).normal(size=(46, 4)).astype(np.float32)
@@ -58,7 +57,7 @@ def test_seeds_are_those_of_before(name, expected):
 
 
 def test_every_stream_is_tested():
-    assert {name for name, *_ in SEEDS} == set(src.seeds._STREAMS)
+    assert {name for name, *_ in SEEDS} == set(STREAMS)
 
 
 def test_a_list_of_one_is_the_number_itself():

@@ -7,7 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from model.estimator import tf
-from model.hooks.summaries import _write_scalar
+from model.hooks.summaries import write_scalar
 from src.distance import DISTANCES
 from src.errors import TrainingDiverged
 
@@ -15,15 +15,9 @@ from src.errors import TrainingDiverged
 # near the margin. Measured on MNIST: batch-hard runs that recover dip to 0.18 of the start, or stay
 # at 0.016 of the margin for a hundred steps. Runs that do not recover end at 0.016 to 0.
 _SHARE_OF_MARGIN = 0.02
-
-
 _SHARE_OF_START = 0.05
-
-
 _LOSS_TOLERANCE = 0.02
-
-
-_LOOKS_IN_A_ROW = 3
+_CHECKS_IN_A_ROW = 3
 
 
 class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
@@ -73,7 +67,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
     @property
     def collapsed(self) -> bool:
         """Whether the latest checks found collapse; after a run, whether it ended collapsed."""
-        return self._num_in_a_row >= _LOOKS_IN_A_ROW
+        return self._num_in_a_row >= _CHECKS_IN_A_ROW
 
     def begin(self) -> None:
         """Find what to fetch."""
@@ -118,8 +112,8 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         found = is_small and is_at_margin
         self._num_in_a_row = self._num_in_a_row + 1 if found else 0
         if self._model_dir:
-            _write_scalar(self._model_dir, "collapsed", float(found), self._step)
-        if self._num_in_a_row == _LOOKS_IN_A_ROW:
+            write_scalar(self._model_dir, "collapsed", float(found), self._step)
+        if self._num_in_a_row == _CHECKS_IN_A_ROW:
             self._warn(loss, median)
         if self._stop and self.collapsed:
             run_context.request_stop()
@@ -132,9 +126,9 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         tqdm.write(
             f"warning: step {self._step}: the embeddings have collapsed to a point: median "
             f"distance {median:.3g}, loss {loss:.4g} ({at_margin})"
-            f"{'; stopping, for stop_on_collapse is true' if self._stop else ''}\n"
-            f"  change one of: learning_rate (lower); triplet_strategy or, for the first "
-            f'warmup_steps, warmup_strategy ("batch_all"); margin ({other_margin})',
+            f"{'; stopping, because stop_on_collapse is true' if self._stop else ''}\n"
+            f"  change one of: learning_rate (lower); triplet_strategy, or warmup_strategy for the "
+            f'first warmup_steps ("batch_all"); margin ({other_margin})',
             file=sys.stderr,
         )
 
@@ -185,7 +179,7 @@ class DivergenceGuard(tf.compat.v1.train.SessionRunHook):
         before = "" if self._last_loss is None else f" after a loss of {self._last_loss:.4g}"
         return TrainingDiverged(
             f"step {step}: {found}{before}; likely causes: a learning_rate that is too high, "
-            "or squared distances of embeddings whose length nothing bounds (l2_normalize)"
+            "or squared distances of embeddings without a length limit (set l2_normalize)"
         )
 
 

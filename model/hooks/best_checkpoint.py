@@ -9,8 +9,8 @@ from typing import Any
 from tqdm import tqdm
 
 from model.estimator import estimator
+from model.hooks.after_evaluation import AfterEvaluation, Evaluated
 from model.hooks.stopping import StopAfterEvaluation
-from model.split_metrics import defined
 from src.experiment.checkpoint_files import files_of, remove_others
 from src.experiment.experiment import Best, Experiment
 from src.experiment.table import format_number
@@ -18,16 +18,18 @@ from src.params.metric_names import LOWER_IS_BETTER
 from src.params.schema import Params
 
 
-class BestCheckpoint(estimator.Exporter):
+class BestCheckpoint(AfterEvaluation):
     """Keeps the checkpoint whose `best_metric` on validation is best.
 
     Ties are decided by the lower loss, then by the later step. While the metric is undefined, the
     latest checkpoint is kept and patience does not count.
 
-    The Estimator calls an Exporter after each evaluation. A file records the best so far, so a
-    resumed run continues with it. `BestExporter` does the export and removes the previous one. Its
-    own memory is not used: after a restart, it would accept the first evaluation as the best.
+    A file records the best so far, so a resumed run continues with it. `BestExporter` does the
+    export and removes the previous one. Its own memory is not used: after a restart, it would
+    accept the first evaluation as the best.
     """
+
+    name = "best"
 
     def __init__(
         self, experiment: Experiment, params: Params, serving_input_fn: Any, stop: Any
@@ -52,21 +54,9 @@ class BestCheckpoint(estimator.Exporter):
             exports_to_keep=1,
         )
 
-    @property
-    def name(self) -> str:
-        """The folder in `export/`."""
-        return "best"
-
-    def export(
-        self,
-        estimator: Any,
-        export_path: str,
-        checkpoint_path: str,
-        eval_result: dict[str, Any],
-        is_the_final_export: bool,
-    ) -> Any:
+    def after_evaluation(self, evaluated: Evaluated) -> Any:
         """Keep and export the checkpoint if it is better; stop the run if patience has ended."""
-        metrics, step = defined(eval_result), int(eval_result["global_step"])
+        metrics, step = evaluated.metrics, evaluated.step
         value, loss = metrics[self._metric], metrics["loss"]
         best = self._experiment.best()
         if best is not None and step <= best.latest_step:
@@ -75,22 +65,30 @@ class BestCheckpoint(estimator.Exporter):
         num_since = 0 if best is None or is_better else best.num_evaluations_since + 1
         exported = None
         if best is None or is_better or _wins_tie(value, loss, best):
-            exported = self._exporter.export(
-                estimator, export_path, checkpoint_path, eval_result, is_the_final_export
-            )
+            exported = self._export(evaluated)
             best = Best(self._metric, value, step, step, num_since, loss)
-            self._keep(Path(checkpoint_path), best)
+            self._keep(evaluated.checkpoint, best)
         else:
             best = replace(best, latest_step=step, num_evaluations_since=num_since)
             self._experiment.save_best(best)
         if self._patience is not None and best.num_evaluations_since >= self._patience:
             tqdm.write(
-                f"step {step}: stopping, for {best.num_evaluations_since} evaluations in a row "
-                f"have not bettered {best.metric} {format_number(best.value)}",
+                f"step {step}: stopping, because {best.num_evaluations_since} evaluations in "
+                f"a row did not improve {best.metric} {format_number(best.value)}",
                 file=sys.stderr,
             )
             self._stop()
         return exported
+
+    def _export(self, evaluated: Evaluated) -> Any:
+        """Export the checkpoint as a SavedModel, and return the path."""
+        return self._exporter.export(
+            evaluated.estimator,
+            evaluated.export_path,
+            str(evaluated.checkpoint),
+            evaluated.results,
+            is_the_final_export=False,
+        )
 
     def _is_better(self, value: float | None, best: float | None) -> bool:
         """Return whether a value is better than the best, or the best is undefined (None)."""

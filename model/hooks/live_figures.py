@@ -5,13 +5,12 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.estimator import estimator
+from model.hooks.after_evaluation import AfterEvaluation, Evaluated
 from model.hooks.summaries import flush_summaries, write_image
 from src.data.split import Split
 from src.drawing.animation import write_gif
@@ -27,19 +26,21 @@ from src.system.atomic import atomic_write
 
 NUM_SHOWN = 1000
 
-# Pixels per inch: half as many as other pictures, because there is one per evaluation.
+# Pixels per inch: half as many as other figures, because there is one per evaluation.
 _DPI = 100
 
 logger = logging.getLogger(__name__)
 
 
-class LiveFigures(estimator.Exporter):
-    """Draws `live_figures` after each evaluation, when the Estimator calls its Exporters.
+class LiveFigures(AfterEvaluation):
+    """Draws `live_figures` after each evaluation.
 
-    All pictures show the same images, spread evenly over the split. The layout `pca` is aligned to
-    the previous picture's layout, which a file keeps for resumed runs. The first picture shows the
+    All figures show the same images, spread evenly over the split. The layout `pca` is aligned to
+    the previous figure's layout, which a file keeps for resumed runs. The first figure shows the
     network before training.
     """
+
+    name = "live_figures"
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class LiveFigures(estimator.Exporter):
         """Prepare the figures.
 
         Args:
-            experiment: the pictures are written to its `live_dir`.
+            experiment: the figures are written to its `live_dir`.
             params: `live_figures`.
             split: the test split; at most 1000 of its images are shown.
             embed: embeds a split with a checkpoint, float32 [N, D].
@@ -66,43 +67,30 @@ class LiveFigures(estimator.Exporter):
         self._untrained: NDArray[np.float32] | None = None
         self._looks_for_untrained = True
 
-    @property
-    def name(self) -> str:
-        """The exporter's name for the Estimator."""
-        return "live_figures"
-
-    def export(
-        self,
-        estimator: Any,
-        export_path: str,
-        checkpoint_path: str,
-        eval_result: dict[str, Any],
-        is_the_final_export: bool,
-    ) -> None:
-        """Draw the evaluated checkpoint; export nothing."""
+    def after_evaluation(self, evaluated: Evaluated) -> None:
+        """Draw the evaluated checkpoint."""
         untrained = self._experiment.untrained_checkpoint
         if self._looks_for_untrained and untrained.with_name(f"{untrained.name}.index").exists():
             self._looks_for_untrained = False
             self._draw_untrained(untrained)
-        embeddings = self._embed(self._split, Path(checkpoint_path))
-        self._draw(int(eval_result["global_step"]), embeddings)
+        self._draw(evaluated.step, self._embed(self._split, evaluated.checkpoint))
 
     def _draw_untrained(self, checkpoint: Path) -> None:
         """Draw the network before training, unless its checkpoint is damaged."""
         try:
             self._untrained = self._embed(self._split, checkpoint)
         except UserError as error:
-            logger.warning("the first live picture is left out: %s", error)
+            logger.warning("the first live figure is left out: %s", error)
             return
         if not self._layout_path.exists():
             self._draw(0, self._untrained)
 
     def write_animations(self) -> None:
-        """Write an animated GIF for each figure, from all pictures so far, of all runs."""
+        """Write an animated GIF for each figure, from all its files so far, of all runs."""
         for name in self._params.live_figures:
             paths = sorted((self._experiment.live_dir / name).glob("step_*.png"))
             frames = [frame for path in paths if (frame := _frame(path)) is not None]
-            # Leave out pictures of another size: they do not fit into the animation.
+            # Leave out figures of another size: they do not fit into the animation.
             frames = [frame for frame in frames if frame.size == frames[-1].size]
             if frames:
                 write_gif(self._experiment.live_dir / f"{name}.gif", frames)
@@ -169,14 +157,14 @@ def _kept_layout(path: Path) -> NDArray[np.float32] | None:
 
 
 def _frame(path: Path) -> Image.Image | None:
-    """Return a picture as RGB; None if its file is damaged."""
+    """Return the figure in a file as RGB; None if the file is damaged."""
     if not path.is_file():
         return None
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
     except Exception as error:  # Pillow raises many types
-        logger.warning("%s: damaged, and left out of the film (%s)", path, printable(str(error)))
+        logger.warning("%s: damaged; left out of the animation (%s)", path, printable(str(error)))
         return None
 
 

@@ -8,19 +8,19 @@ from typing import Any
 from tqdm import tqdm
 
 from model.estimator import tf
-from model.hooks.summaries import _write_scalar
+from model.hooks.summaries import write_scalar
 from src.experiment.experiment import Experiment
 from src.experiment.table import MISSING
 from src.system.progress import progress_bar
 
 
 class ProgressBar(tf.compat.v1.train.SessionRunHook):
-    """One bar for a run, with the latest loss; also writes the summary `examples_per_second`."""
+    """One bar for a run, with the latest loss; also writes the summary `images_per_second`."""
 
     def __init__(
         self,
         description: str,
-        num_examples: int,
+        num_images: int,
         *,
         seen: int = 0,
         model_dir: str | None = None,
@@ -30,13 +30,13 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
 
         Args:
             description: the text before the bar.
-            num_examples: the number of images that the whole run processes.
+            num_images: the number of images that the whole run processes.
             seen: the number of them that earlier runs have processed.
             model_dir: where the summary is written; None for no summary.
             save_summary_steps: the number of steps between summaries.
         """
         self._description = description
-        self._num_examples = num_examples
+        self._num_images = num_images
         self._seen = seen
         self._model_dir = model_dir
         self._save_summary_steps = save_summary_steps
@@ -47,12 +47,12 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
         graph = tf.compat.v1.get_default_graph()
         names = ("loss", "fraction_positive", "batch_size")
         self._fetches = {name: graph.get_tensor_by_name(f"progress/{name}:0") for name in names}
-        self._bar = progress_bar(self._description, self._num_examples, "images", seen=self._seen)
+        self._bar = progress_bar(self._description, self._num_images, "images", seen=self._seen)
 
     def after_create_session(self, session: Any, coord: Any) -> None:
         """Count steps from the checkpoint."""
         self._step = int(session.run(tf.compat.v1.train.get_global_step()))
-        self._examples_since_summary = 0
+        self._images_since_summary = 0
         self._last_summary = time.perf_counter()
 
     def before_run(self, run_context: Any) -> Any:
@@ -67,7 +67,7 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
         shown = [MISSING if value is None else f"{value:.4f}" for value in (loss, fraction)]
         self._bar.set_postfix_str(f"loss {shown[0]}, fraction_positive {shown[1]}", refresh=False)
         self._bar.update(batch_size)
-        self._examples_since_summary += batch_size
+        self._images_since_summary += batch_size
         self._step += 1
         if self._model_dir and self._step % self._save_summary_steps == 0:
             self._write_speed()
@@ -83,9 +83,9 @@ class ProgressBar(tf.compat.v1.train.SessionRunHook):
 
     def _write_speed(self) -> None:
         now = time.perf_counter()
-        speed = self._examples_since_summary / (now - self._last_summary)
-        _write_scalar(self._model_dir, "examples_per_second", speed, self._step)
-        self._examples_since_summary, self._last_summary = 0, now
+        speed = self._images_since_summary / (now - self._last_summary)
+        write_scalar(self._model_dir, "images_per_second", speed, self._step)
+        self._images_since_summary, self._last_summary = 0, now
 
 
 class ProgressFile(tf.compat.v1.train.SessionRunHook):

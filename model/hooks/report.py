@@ -1,11 +1,10 @@
 """Keeps the embeddings of an evaluation and prints its metrics."""
 
-from typing import Any
-
 from tqdm import tqdm
 
-from model.estimator import estimator, tf
-from model.split_metrics import SPLIT_METRICS, defined
+from model.estimator import tf
+from model.hooks.after_evaluation import AfterEvaluation, Evaluated
+from model.split_metrics import SPLIT_METRICS
 from src.embeddings.metrics import Embedded
 from src.embeddings.retrieval import Ranking
 from src.experiment.experiment import Experiment
@@ -30,30 +29,19 @@ class KeepEmbeddings(tf.compat.v1.train.SessionRunHook):
         return self._metrics.ranking
 
 
-class EvaluationReport(estimator.Exporter):
-    """Prints a line after each evaluation, when the Estimator calls its Exporters."""
+class EvaluationReport(AfterEvaluation):
+    """Prints a line after each evaluation."""
+
+    name = "report"
 
     def __init__(self, steps_per_epoch: int, experiment: Experiment) -> None:
         """Report steps also as epochs of `steps_per_epoch`; record the metrics in `experiment`."""
         self._steps_per_epoch = steps_per_epoch
         self._experiment = experiment
 
-    @property
-    def name(self) -> str:
-        """The exporter's name for the Estimator."""
-        return "report"
-
-    def export(
-        self,
-        estimator: Any,
-        export_path: str,
-        checkpoint_path: str,
-        eval_result: dict[str, Any],
-        is_the_final_export: bool,
-    ) -> None:
-        """Print the line, and record the metrics in case the run ends early; export nothing."""
-        step = int(eval_result["global_step"])
-        metrics = defined(eval_result)
+    def after_evaluation(self, evaluated: Evaluated) -> None:
+        """Print the line, and record the metrics in case the run ends early."""
+        step, metrics = evaluated.step, evaluated.metrics
         self._experiment.note_evaluation({**metrics, "global_step": step})
         names = ("map_at_r_within", "recall_at_1_within", "loss", "fraction_positive")
         shown = format_metrics({name: metrics[name] for name in names})

@@ -15,7 +15,7 @@ def write_scalars(directory: str, values: Mapping[str, float | None], step: int)
     """
     for tag, value in values.items():
         if value is not None:
-            _write_scalar(directory, tag, value, step)
+            write_scalar(directory, tag, value, step)
     flush_summaries(directory)
 
 
@@ -44,8 +44,8 @@ def flush_summaries(directory: str) -> None:
         tf.compat.v1.summary.FileWriterCache.get(directory).flush()
 
 
-def _write_scalar(model_dir: str, tag: str, value: float, step: int) -> None:
-    """Write a point of a curve to the summaries of the run."""
+def write_scalar(directory: str, tag: str, value: float, step: int) -> None:
+    """Write a point of a curve to the summaries in a directory, without flushing them to disk."""
     summary = tf.compat.v1.Summary()
     summary.value.add(tag=tag, simple_value=value)
-    tf.compat.v1.summary.FileWriterCache.get(model_dir).add_summary(summary, step)
+    tf.compat.v1.summary.FileWriterCache.get(directory).add_summary(summary, step)

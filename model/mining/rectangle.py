@@ -177,13 +177,12 @@ class Rectangle:
         """
         gradient = tf.cast(self._gradient(found.slopes), self._vectors.dtype)
         # A term of value 0 whose gradient is the computed one. tf.custom_gradient would keep every
-        # graph it was used in: a few MB per evaluation. The sum and the product do not broadcast,
-        # because their derivatives then need fewer ops.
-        zeros = tf.add_n([self._vectors, -tf.stop_gradient(self._vectors)])
-        linear = tf.matmul(tf.reshape(gradient, [1, -1]), tf.reshape(zeros, [-1, 1]))
+        # graph it was used in: a few MB per evaluation.
+        zeros = self._vectors - tf.stop_gradient(self._vectors)
+        linear = tf.reduce_sum(gradient * zeros)
         defined = tf.where(self._all_finite, np.float64(1), np.float64("nan"))
         return TripletLoss(
-            (found.loss_sum + tf.cast(tf.reshape(linear, []), tf.float64)) * defined,
+            (found.loss_sum + tf.cast(linear, tf.float64)) * defined,
             num_averaged_triplets,
             found.num_positive_triplets,
             num_valid_triplets,

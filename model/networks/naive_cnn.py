@@ -23,7 +23,7 @@ def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
     if smallest_side < 2**params.num_blocks:
         raise UserError(
             f"num_blocks: found {params.num_blocks} for images of {image_shape[0]} x "
-            f"{image_shape[1]} pixels; accepted: at most {smallest_side.bit_length() - 1}, for "
+            f"{image_shape[1]} pixels; accepted: at most {smallest_side.bit_length() - 1}, because "
             "each block halves them"
         )
     layers = keras.layers

@@ -5,7 +5,6 @@ from functools import partial
 from model.estimator import estimator, tf
 from model.model_fn import model_fn
 from model.pretrained import LayerValues
-from model.training.determinism import session_config
 from src.experiment.experiment import Experiment
 from src.params.schema import Params
 from src.registry import NETWORKS, look_up
@@ -40,6 +39,20 @@ def build_estimator(
         config=config,
         params=params,
     )
+
+
+def session_config(params: Params) -> "tf.compat.v1.ConfigProto | None":
+    """Return the session configuration: None, or if `deterministic`, one that fixes all orders.
+
+    Batches, augmentation and warm-up always depend only on the seed and the step. Runs can still
+    differ, because the order of some sums depends on which thread is first. `deterministic` sets
+    one thread and deterministic kernels. The kernels are set for the whole process, because
+    TensorFlow has no smaller scope.
+    """
+    if not params.deterministic:
+        return None
+    tf.config.experimental.enable_op_determinism()
+    return tf.compat.v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
 
 
 def describe_network(params: Params, image_shape: tuple[int, int, int]) -> str:

@@ -36,7 +36,7 @@ def fault_of(checkpoint: Path) -> str | None:
         return f"{index.name} is missing"
     for path in files:
         if not path.is_file():  # reading a pipe would block
-            return f"{printable(path.name)} is no regular file"
+            return f"{printable(path.name)} is not a regular file"
     try:
         reader = tf.train.load_checkpoint(str(checkpoint))
         for name in reader.get_variable_to_shape_map():
@@ -60,8 +60,8 @@ def usable_checkpoint(model_dir: Path, checkpoint: Path | None = None) -> Path:
             raise UserError(f"{model_dir}: no checkpoint found; accepted: a trained experiment")
     if fault := fault_of(checkpoint):
         raise UserError(
-            f"{checkpoint}: damaged: {fault}; accepted: a whole checkpoint "
-            f"(python train.py --model_dir {model_dir} goes on from the one before)"
+            f"{checkpoint}: damaged: {fault}; accepted: an intact checkpoint "
+            f"(python train.py --model_dir {model_dir} resumes from the previous one)"
         )
     return checkpoint
 
@@ -92,7 +92,7 @@ def repair(model_dir: Path) -> list[str]:
     elif latest not in steps:
         found.append(f"{path}: names {checkpoint_name(latest)}, whose files are missing")
     elif not state.is_plain:
-        found.append(f"{path}: names more than checkpoints beside it; written anew")
+        found.append(f"{path}: names more than checkpoints beside it; rewritten")
     whole = None
     for step in reversed(steps):
         if latest in steps and step > latest:
@@ -106,9 +106,9 @@ def repair(model_dir: Path) -> list[str]:
         found.append(f"{checkpoint}: damaged: {fault}; set aside in {folder}")
     write_state(model_dir, [step for step in steps if whole is not None and step <= whole])
     found.append(
-        f"{model_dir}: no whole checkpoint is left; starting afresh"
+        f"{model_dir}: no intact checkpoint is left; starting afresh"
         if whole is None
-        else f"{model_dir}: going on from {checkpoint_name(whole)}"
+        else f"{model_dir}: resuming from {checkpoint_name(whole)}"
     )
     return found
 

@@ -25,7 +25,6 @@ _ERRORS = {
     )
 }
 
-
 _PATH_AND_ERROR = re.compile(rf"(?:^|\s)(/.*?|\S+); ({'|'.join(map(re.escape, _ERRORS))})")
 
 

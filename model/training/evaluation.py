@@ -11,10 +11,7 @@ from model.hooks.checkpoints import FitsNetwork
 from model.hooks.progress import ProgressBar
 from model.hooks.report import KeepEmbeddings
 from model.hooks.summaries import write_scalars
-from model.input_fn import (
-    eval_input_fn,
-    names_bad_images,
-)
+from model.input_fn import eval_input_fn, names_bad_images
 from model.split_metrics import defined
 from model.training.build import build_estimator
 from model.training.checkpoints import usable_checkpoint
@@ -75,23 +72,12 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
     Returns:
         The metrics.
     """
-    trained = build_estimator(experiment, params)
-    checkpoint = usable_checkpoint(experiment.model_dir, experiment.best_checkpoint)
+    evaluate_split = _split_evaluator(experiment, params)
     found = Evaluation({}, {}, {}, {}, {})
     all_embedded: dict[str, Embedded] = {}
     pairs: dict[str, CountedPairs] = {}
     for name, split in splits.items():
-        kept = KeepEmbeddings()
-        results = trained.evaluate(
-            partial(eval_input_fn, split, params),
-            name=name,
-            hooks=[
-                FitsNetwork(experiment.model_dir, checkpoint),
-                ProgressBar(f"evaluate {name}", len(split)),
-                kept,
-            ],
-            checkpoint_path=str(checkpoint),
-        )
+        results, kept = evaluate_split(name, split)
         embedded = all_embedded[name] = kept.embedded
         if name == "train":
             against_gallery, confusions = metrics_of_gallery(embedded, kept.ranking)
@@ -114,6 +100,34 @@ def evaluate(experiment: Experiment, params: Params, splits: Mapping[str, Split]
     found.open_set.update(evaluate_open_set(all_embedded, params.distance_name))
     found.baselines.update(_baselines(experiment, params, splits))
     return found
+
+
+def _split_evaluator(
+    experiment: Experiment, params: Params
+) -> Callable[[str, Split], tuple[dict[str, Any], KeepEmbeddings]]:
+    """Return a function that evaluates the best checkpoint on a split, given its name.
+
+    It returns what `Estimator.evaluate` does, and the split's embeddings.
+    """
+    trained = build_estimator(experiment, params)
+    checkpoint = usable_checkpoint(experiment.model_dir, experiment.best_checkpoint)
+
+    def run(name: str, split: Split) -> tuple[dict[str, Any], KeepEmbeddings]:
+        kept = KeepEmbeddings()
+        hooks = [
+            FitsNetwork(experiment.model_dir, checkpoint),
+            ProgressBar(f"evaluate {name}", len(split)),
+            kept,
+        ]
+        results = trained.evaluate(
+            partial(eval_input_fn, split, params),
+            name=name,
+            hooks=hooks,
+            checkpoint_path=str(checkpoint),
+        )
+        return results, kept
+
+    return run
 
 
 def _baselines(

@@ -30,7 +30,7 @@ METRICS = (
     ("eval_validation", "fraction_positive_at_reference"),
     ("eval_validation", "loss"),
     ("eval_validation", "embedding_mean_norm"),
-    ("", "examples_per_second"),
+    ("", "images_per_second"),
     ("", "fraction_positive"),
     ("", "loss"),
     ("eval_test", "map_at_r_within"),
@@ -60,7 +60,7 @@ def write_start(model_dir: Path, params: Params) -> None:
     group_name = os.path.relpath(model_dir)
     _write(
         model_dir,
-        experiment_pb(_hparam_infos(), metrics),
+        experiment_pb(hparam_infos(), metrics),
         session_start_pb(hparams(params), group_name=group_name),
     )
 
@@ -81,7 +81,7 @@ def hparams(params: Params) -> dict[str, Any]:
     }
 
 
-def _hparam_infos() -> list[Any]:
+def hparam_infos() -> list[Any]:
     """Return name, type and description of every param; if it has two types, the numeric one.
 
     The tab uses one experiment's list for all, so the list does not depend on the dataset.

@@ -20,8 +20,10 @@ from src.experiment.facts import check_facts, check_training, describe
 from src.experiment.status import Status
 from src.experiment.table import format_splits, queries_notes, threshold_notes
 from src.params.schema import Params
+from src.system.atomic import atomic_write
 from src.system.cli import print_warnings, quiet_console
 from src.system.lock import one_writer
+from src.system.process import settle
 from src.system.progress import phase
 from src.system.signals import Stopped
 
@@ -56,7 +58,6 @@ def run(
     """
     if not overwrite:
         experiment.check_own()
-        experiment.check_resumable(params)
     with one_writer(experiment.model_dir):
         _Run(experiment, params, data_dir, overwrite, keeps_splits, verbose).train()
 
@@ -78,9 +79,9 @@ class _Run:
         """Train and evaluate as `run` describes."""
         experiment, params = self.experiment, self.params
         if not self.overwrite:
+            experiment.check_resumable(params)
             print_warnings(experiment.set_damaged_aside())
             self._repair_checkpoints()
-            experiment.check_resumable(params)
         begins = self.overwrite or experiment.latest_step() is None  # after the repair
         with phase(f"reading {params.dataset}"):
             loaded = load_recorded(
@@ -90,12 +91,14 @@ class _Run:
             self._say_finished()
             return
         splits = self._check_data(loaded)
-        initial_weights = None
-        if begins:
-            initial_weights = self._begin(splits["train"].images.shape[1:])
-        else:
+        if not begins:
             print(f"resuming at step {experiment.latest_step()}", flush=True)
+        network, initial_weights = self._prepare(splits["train"].images.shape[1:], begins=begins)
+        if begins:
+            print_warnings(experiment.overwrite() if self.overwrite else experiment.begin())
         self.seconds_before = experiment.start(params)
+        with atomic_write(experiment.network_path) as file:
+            file.write(network.encode())
         if loaded.changes:
             experiment.forget_best_value()
         save_record(experiment.data_record_path, loaded.record)
@@ -134,23 +137,23 @@ class _Run:
         print("\n".join(f"  {line}" for line in describe(data, splits, self.params)), flush=True)
         return splits
 
-    def _begin(self, image_shape: tuple[int, int, int]) -> "LayerValues | None":
-        """Build the network once and read its weights, then remove the files of earlier runs.
+    def _prepare(
+        self, image_shape: tuple[int, int, int], *, begins: bool
+    ) -> tuple[str, "LayerValues | None"]:
+        """Return a text summary of the network and, if the training begins, initial weights.
 
-        Nothing is removed until the network and its weights are known to be valid.
+        Call this before anything is removed, because network or weights may be invalid.
         """
-        weights = find_weights(self.params.weights, self.data_dir)
+        weights = find_weights(self.params.weights, self.data_dir) if begins else None
         with self._quiet_console(), phase("starting TensorFlow"):
             from model.pretrained import read_weights
             from model.training.build import describe_network
 
             try:
-                describe_network(self.params, image_shape)
+                network = describe_network(self.params, image_shape)
             except UserError as error:
                 raise UserError(f"{self.experiment.params_path}: {error}") from None
-            initial_weights = read_weights(self.params, weights) if weights else None
-        print_warnings(self.experiment.overwrite() if self.overwrite else self.experiment.begin())
-        return initial_weights
+            return network, read_weights(self.params, weights) if weights else None
 
     def _train_and_evaluate(
         self, splits: dict[str, Split], initial_weights: "LayerValues | None", loaded: Loaded
@@ -161,10 +164,8 @@ class _Run:
             from model.training import hparams
             from model.training.evaluation import evaluate
             from model.training.loop import train_and_evaluate
-            from model.training.process import settle
 
             settle()
-
             hparams.write_start(experiment.model_dir, params)
         try:
             collapsed = train_and_evaluate(
@@ -205,15 +206,17 @@ class _Run:
             open_set=results.open_set,
         )
         best = experiment.best()
-        chosen = "the best by" if best and best.value is not None else "the latest, without a"
-        print(f"step {experiment.evaluated_step()}, {chosen} {params.best_metric} on validation:")
+        chosen = f"the best by {params.best_metric} on validation"
+        if best is None or best.value is None:
+            chosen = f"the latest, because {params.best_metric} is undefined on validation"
+        print(f"step {experiment.evaluated_step()}, {chosen}:")
         print(format_splits(results.splits, results.baselines))
         print("\n".join(queries_notes(results.splits)))
         print("\n".join(threshold_notes(results.thresholds, results.open_set)))
         print(f"wrote {experiment.metrics_path}")
         if status == Status.COLLAPSED:
             raise TrainingDiverged(
-                f"{experiment.model_dir}: stopped, for the embeddings have collapsed"
+                f"{experiment.model_dir}: stopped, because the embeddings have collapsed"
             )
 
     def _save(self, status: Status, **results: Any) -> None:
@@ -240,5 +243,5 @@ class _Run:
         except Stopped:
             self._save(Status.STOPPED, splits=self.experiment.latest_evaluation())
             step = self.experiment.latest_step() or 0
-            print(f"stopped at step {step}; the same command goes on from there")
+            print(f"stopped at step {step}; rerun the same command to resume")
             raise

@@ -37,6 +37,7 @@ def batch_hard(
     Source:
         arXiv:1703.07737, section 2, the equation of L_BH, and "soft-margin" below it.
     """
+    # Long: the definition and its code belong side by side.
     rectangle = Rectangle(labels, embeddings, distance, anchors)
     same, distances = rectangle.same, rectangle.distances  # [A, C]
     positives = rectangle.with_own(tf.where(same, distances, -1.0), -1.0)

@@ -1,6 +1,6 @@
 """Loads an experiment's dataset, and draws the splits that the dataset does not define."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -107,12 +107,6 @@ def load_data(
     )
     warnings = duplicate_warnings(data.splits, params.on_duplicates, dataset.source)
     return replace(data, warnings=(*dataset.warnings, *warnings))
-
-
-def load_splits(params: Params, data_dir: Path, names: Iterable[str] = SPLITS) -> dict[str, Split]:
-    """Load only the splits `names` of the dataset that `params` name; see `load_data`."""
-    splits = load_data(params, data_dir).splits
-    return {name: splits[name] for name in names}
 
 
 def _with_digests(dataset: Dataset) -> Dataset:

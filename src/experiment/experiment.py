@@ -330,7 +330,7 @@ class Experiment:
             UserError: the checkpoints have other params; the message names the keys and both
                 values.
         """
-        if self.latest_step() is None:
+        if not self.has_checkpoints():
             return
         if not self.trained_params_path.exists():
             raise UserError(

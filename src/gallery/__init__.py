@@ -1,5 +1,6 @@
 """The gallery: pictures of known classes, against which others are compared."""
 
-from src.gallery.gallery import Answer, Gallery, Neighbour
+from src.gallery.answer import Answer, Neighbour
+from src.gallery.gallery import Gallery
 
 __all__ = ["Answer", "Gallery", "Neighbour"]

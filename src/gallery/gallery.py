@@ -2,10 +2,9 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from typing_extensions import Self
 from src.errors import UserError
 from src.experiment.checkpoint_files import digest_of
 from src.experiment.experiment import Experiment
+from src.gallery.answer import Answer, Neighbour, Pair
 from src.gallery.judge import Judge
 from src.gallery.record import Added, Identity, NewPicture, enrolled_name
 from src.gallery.snapshot import Snapshot, changed
@@ -36,112 +36,6 @@ class Embed(Protocol):
 
     def __call__(self, images: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """Embed images uint8 [N, H, W, C] to float32 [N, D]."""
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    """A picture of the gallery near a query.
-
-    Attributes:
-        id: of the picture.
-        class_name: its class.
-        source: where it came from.
-        distance: in the unit of the experiment's distance.
-    """
-
-    id: int
-    class_name: str
-    source: str
-    distance: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a gallery says about a picture.
-
-    Attributes:
-        class_name: the class; None for unknown.
-        distance: to the nearest pictures, as the calibration's score measures it; None if the
-            gallery is empty.
-        threshold: the largest such distance that is accepted; None if the gallery is empty.
-        far: the share of strangers that this threshold lets in, as measured.
-        neighbours: the nearest pictures, nearest first.
-    """
-
-    class_name: str | None
-    distance: float | None
-    threshold: float | None
-    far: float
-    neighbours: tuple[Neighbour, ...]
-
-    @property
-    def reason(self) -> str:
-        """What led to the verdict, in words."""
-        if self.distance is None or self.threshold is None:
-            return "the gallery has no picture"
-        side = "within" if self.class_name is not None else "beyond"
-        return (
-            f"distance {self.distance:.3g}, {side} the threshold {self.threshold:.3g}, "
-            f"which lets in {one_in(self.far)} strangers"
-        )
-
-    def as_json(self, picture: str) -> dict[str, Any]:
-        """Return the JSON object that `query.py --json` and the service answer.
-
-        Args:
-            picture: the name of the queried picture.
-        """
-        return {
-            "picture": picture,
-            "class": self.class_name,
-            "distance": self.distance,
-            "threshold": self.threshold,
-            "far": self.far,
-            "neighbours": [
-                {
-                    "id": near.id,
-                    "class": near.class_name,
-                    "source": near.source,
-                    "distance": near.distance,
-                }
-                for near in self.neighbours
-            ],
-        }
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Whether two pictures are of one class.
-
-    Attributes:
-        is_same: whether they are.
-        distance: between them.
-        threshold: up to which they count as one class.
-        far: the share of pairs of different classes that this threshold accepts, as measured.
-    """
-
-    is_same: bool
-    distance: float
-    threshold: float
-    far: float
-
-    @property
-    def reason(self) -> str:
-        """What led to the decision, in words."""
-        side = "within" if self.is_same else "beyond"
-        return (
-            f"distance {self.distance:.3g}, {side} the threshold {self.threshold:.3g}, "
-            f"which accepts {one_in(self.far)} pairs of different classes"
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the JSON object that `query.py --verify --json` prints."""
-        return {
-            "same": self.is_same,
-            "distance": self.distance,
-            "threshold": self.threshold,
-            "far": self.far,
-        }
 
 
 class Gallery:
@@ -325,11 +219,6 @@ class Gallery:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def one_in(rate: float) -> str:
-    """Return a rate as people say it: `1 of 100`."""
-    return f"1 of {1 / rate:,.0f}" if rate < 0.5 else f"{rate:.0%} of"
 
 
 def check_checkpoint(store: Store, experiment: Experiment) -> Identity:

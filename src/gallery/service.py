@@ -21,8 +21,9 @@ from pydantic import BaseModel
 
 from src.data.decode import BadImage
 from src.errors import UserError
+from src.gallery.answer import Answer
 from src.gallery.batching import Batcher
-from src.gallery.gallery import DEFAULT_NEIGHBOURS, Answer, Gallery
+from src.gallery.gallery import DEFAULT_NEIGHBOURS, Gallery
 from src.gallery.guard import Guard
 from src.gallery.monitor import Monitor, ServiceMetrics
 from src.gallery.record import enrolled_name

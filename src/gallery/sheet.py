@@ -21,7 +21,7 @@ from src.drawing.style import (
     new_figure,
     style,
 )
-from src.gallery.gallery import Answer
+from src.gallery.answer import Answer
 from src.gallery.record import Enrolled
 from src.printable import counted
 from src.system.atomic import atomic_write

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 # Pairs in a block of rows. 128 Ki of int64 are 1 MiB, so an array fits the L2 cache. With smaller
 # blocks, threads wait for each other, because each needs the interpreter between operations.
-_BLOCK_PAIRS = 1 << 17
+BLOCK_PAIRS = 1 << 17
 _NUM_THREADS = 2
 
 # The lower half of a sort key: the place in the block, and above it a flag. Of equal distances,
@@ -70,7 +70,7 @@ def find_in_blocks(
     """
     num_anchors, num_candidates = distances.shape
     slopes = np.zeros(distances.shape, np.float32)
-    num_rows = max(1, _BLOCK_PAIRS // max(1, num_candidates))
+    num_rows = max(1, BLOCK_PAIRS // max(1, num_candidates))
 
     def find_in_block(start: int) -> tuple[float, int]:
         block = slice(start, start + num_rows)

@@ -231,8 +231,8 @@ def load_triplets(path: Path, num_examples: int) -> NDArray[np.int32]:
         UserError: the file belongs to another split or is not a regular file.
     """
     accepted = (
-        "accepted: the triplets that train.py mined there and has trained with since "
-        "(put the file back, or start afresh with --overwrite)"
+        "accepted: the triplets that train.py mined there; put the file back, or start afresh "
+        "with --overwrite"
     )
     try:
         with open_regular(path) as file:

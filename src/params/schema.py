@@ -1,8 +1,10 @@
 """The schema of `params.json`: every key with its type, range, default and meaning.
 
-`make schema` writes docs/params.md and the JSON schema from it (`src/params/reference.py`). The
-file is long because it is one flat list of keys; `src/params/rules.py` has the rules between keys.
+`make schema` writes docs/params.md and the JSON schema from it (`src/params/reference.py`).
+`src/params/rules.py` has the rules between keys.
 """
+
+# Long: one flat list of keys.
 
 from typing import Annotated, Literal
 

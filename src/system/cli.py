@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from src.errors import SweepFailed, TrainingDiverged, UserError
 from src.printable import printable
+from src.system.process import prepare_for_tensorflow
 from src.system.regular_file import open_to_append
 from src.system.signals import Stopped, stops_at_once
 
@@ -143,6 +144,7 @@ def run(main: Callable[[], None]) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with stops_at_once():
+            prepare_for_tensorflow()
             main()
             if sys.stdout:  # None if it was closed before the program started
                 sys.stdout.flush()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from src.data import loading as data_module
-from src.data.loading import load_data, load_splits
+from src.data.loading import load_data
 from src.data.split import SPLITS, Dataset, Split
 from src.errors import UserError
 from src.params.schema import Params
@@ -107,7 +107,6 @@ def test_drawn_splits_of_one_file(use):
     assert numbers(other_seed.splits["validation"]) != numbers(data.splits["validation"])
     again = load_data(params, Path("data"))
     assert all(numbers(again.splits[name]) == numbers(data.splits[name]) for name in SPLITS)
-    assert load_splits(params, Path("data"), ["test"]).keys() == {"test"}
 
 
 GRID = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.data.loading import load_splits
+from src.data.loading import load_data
 from src.data.split import SPLITS
 from src.datasets import fashion_mnist, mnist
 from src.errors import UserError
@@ -90,7 +90,7 @@ def test_embedded_mnist_is_the_original(name):
 
 def test_embedded_mnist_by_both_folders():
     for data_dir in (DATA, DATA / "mnist"):
-        splits = load_splits(PARAMS, data_dir)
+        splits = load_data(PARAMS, data_dir).splits
         counts = {
             split: np.bincount(examples.labels, minlength=10) for split, examples in splits.items()
         }
@@ -238,7 +238,7 @@ def test_files_that_do_not_belong_together(tmp_path, name, array, expected):
 def test_empty_split(tmp_path, split, fraction):
     write_layout(tmp_path / "mnist")
     with pytest.raises(UserError) as caught:
-        load_splits(Params(validation_fraction=fraction), tmp_path)
+        load_data(Params(validation_fraction=fraction), tmp_path)
     assert str(caught.value) == (
         f"{tmp_path / 'mnist'}: split {split}: found 0 examples (validation_fraction {fraction} "
         "of 60); accepted: at least 1"
@@ -248,7 +248,7 @@ def test_empty_split(tmp_path, split, fraction):
 def test_same_seed_same_split(tmp_path):
     write_layout(tmp_path / "mnist", num_train=600)
     first, again, other = (
-        load_splits(Params(validation_fraction=0.5, seed=seed), tmp_path)["validation"]
+        load_data(Params(validation_fraction=0.5, seed=seed), tmp_path).splits["validation"]
         for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first.labels, again.labels)

@@ -18,7 +18,7 @@ import visualize
 from src.data import picture_files
 from src.data.digests import digest, digests_of
 from src.data.images import MappedImages
-from src.data.loading import load_data, load_splits
+from src.data.loading import load_data
 from src.data.split import SPLITS
 from src.errors import UserError
 from src.params.schema import Params
@@ -49,11 +49,11 @@ def folder(tmp_path):
 
 
 def load(data_dir, split, params):
-    return load_splits(params, data_dir)[split]
+    return load_data(params, data_dir).splits[split]
 
 
 def load_all(folder, **keys):
-    return load_splits(params(**keys), folder.parent)
+    return load_data(params(**keys), folder.parent).splits
 
 
 def message(folder, split="train", **keys):
@@ -571,7 +571,7 @@ import numpy as np
 from model.training.embedding import embed
 from model.training.evaluation import evaluate
 from model.training.loop import train_and_evaluate
-from src.data.loading import load_splits
+from src.data.loading import load_data
 from src.experiment.experiment import Experiment
 from src.params.schema import Params
 from src.projector.files import write_projector
@@ -594,7 +594,7 @@ def run(folder):
     threading.Thread(target=watch, daemon=True).start()
     params = Params(dataset="image_folder", image_size=224, num_blocks=1, num_channels=1,
                     embedding_size=2, batch_size=16, num_epochs=1)
-    splits = load_splits(params, folder)
+    splits = load_data(params, folder).splits
     experiment = Experiment(folder / "experiment")
     train_and_evaluate(experiment, params, splits)
     evaluate(experiment, params, splits)

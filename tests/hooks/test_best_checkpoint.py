@@ -39,7 +39,7 @@ class Kept:
     def _stop(self):
         self.stops += 1
 
-    def export(self, estimator, export_path, checkpoint_path, eval_result, is_final):
+    def export(self, estimator, export_path, checkpoint_path, eval_result, **options):
         self.exports.append(eval_result["global_step"])
 
     def evaluate(self, step, value, loss=1.0, num_triplets=9):
@@ -157,7 +157,7 @@ def test_patience(experiment, monkeypatch, capsys):
     kept.evaluate(50, 0.1)
     assert kept.stops == 1
     assert capsys.readouterr().err == (
-        "step 50: stopping, for 2 evaluations in a row have not bettered map_at_r_within 0.6\n"
+        "step 50: stopping, because 2 evaluations in a row did not improve map_at_r_within 0.6\n"
     )
 
 

@@ -88,7 +88,7 @@ class TestProgressBar:
         assert any("train:  40%" in text and "16.0/40.0" in text for text in drawn), drawn
         assert any("loss 0.2500, fraction_positive 0.2500" in text for text in drawn), drawn
         assert last.strip() == ""  # and is gone at the end
-        speeds = scalars(tmp_path, "examples_per_second")
+        speeds = scalars(tmp_path, "images_per_second")
         assert sorted(speeds) == [2, 4]
         assert all(speed > 0 for speed in speeds.values())
 
@@ -104,7 +104,7 @@ class TestProgressBar:
         bar = ProgressBar("train", 40, seen=28, model_dir=str(tmp_path), save_summary_steps=2)
         scripted_run([bar], [0.5] * 3, start=7)
         assert images == [4, 4, 4]
-        assert sorted(scalars(tmp_path, "examples_per_second")) == [8, 10]
+        assert sorted(scalars(tmp_path, "images_per_second")) == [8, 10]
 
     def test_without_a_directory_nothing_is_written(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -151,7 +151,7 @@ class TestCollapseAlarm:
         assert scripted_run([hook], [0.6] + 20 * [0.5], [0.8] + 20 * [1e-4]) == 4
         assert hook.collapsed
         assert scalars(tmp_path, "collapsed") == {1: 0, 2: 1, 3: 1, 4: 1}
-        assert "stopping, for stop_on_collapse is true" in capsys.readouterr().err
+        assert "stopping, because stop_on_collapse is true" in capsys.readouterr().err
 
     def test_looks_at_the_first_step_and_every_so_many(self, tmp_path):
         scripted_run([alarm(every_steps=5, model_dir=str(tmp_path))], [0.4] * 12)
@@ -277,8 +277,10 @@ def triplet_model(features, labels, mode, params):
     return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
 
 
-@pytest.mark.parametrize("margin", [0.5, "soft"])
-@pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean", "mean_squared"])
+@pytest.mark.parametrize(
+    ("margin", "distance"),
+    [("soft", "euclidean"), (0.5, "squared_euclidean"), ("soft", "mean_squared")],
+)
 def test_a_training_that_collapses_is_stopped(tmp_path, capsys, margin, distance):
     # Where classes cannot be told apart, a point is the best that batch-hard can do.
     params = {
@@ -379,8 +381,8 @@ def checkpoint_steps(model_dir):
     return steps
 
 
-@pytest.mark.parametrize("value", [NAN, INF])
 class TestDivergence:
+    @pytest.mark.parametrize("value", [NAN, INF])
     def test_weights_break_at_the_step_of_a_checkpoint(self, tmp_path, value):
         # The loss of step 20 is still finite: nothing but a look at the weights can know.
         error = train_until_broken(tmp_path, spoil="weights", step=20, value=value)
@@ -390,36 +392,39 @@ class TestDivergence:
         assert "\n" not in str(error)
         assert checkpoint_steps(tmp_path) == [0, 10]
 
-    def test_weights_break_between_checkpoints(self, tmp_path, value):
-        error = train_until_broken(tmp_path, spoil="weights", step=15, value=value)
+    def test_weights_break_between_checkpoints(self, tmp_path):
+        error = train_until_broken(tmp_path, spoil="weights", step=15, value=INF)
         assert str(error).startswith("step 16: the loss is nan after a loss of")
         assert checkpoint_steps(tmp_path) == [0, 10]
 
-    def test_weights_break_just_before_a_checkpoint(self, tmp_path, value):
+    def test_weights_break_just_before_a_checkpoint(self, tmp_path):
         # At step 20 the loss is NaN, but the Estimator saves before it looks at the loss.
-        error = train_until_broken(tmp_path, spoil="weights", step=19, value=value)
+        error = train_until_broken(tmp_path, spoil="weights", step=19, value=NAN)
         assert str(error).startswith("step 20: ")
         assert checkpoint_steps(tmp_path) == [0, 10]
 
-    def test_weights_break_at_the_last_step(self, tmp_path, value):
-        error = train_until_broken(tmp_path, spoil="weights", step=25, value=value, max_steps=25)
+    def test_weights_break_at_the_last_step(self, tmp_path):
+        error = train_until_broken(tmp_path, spoil="weights", step=25, value=INF, max_steps=25)
         assert str(error).startswith("step 25: weights")
         assert checkpoint_steps(tmp_path) == [0, 10, 20]
 
-    def test_moving_statistics_break(self, tmp_path, value):
-        error = train_until_broken(tmp_path, spoil="moving_mean", step=13, value=value)
+    def test_moving_statistics_break(self, tmp_path):
+        error = train_until_broken(tmp_path, spoil="moving_mean", step=13, value=NAN)
         assert str(error).startswith("step 20: moving_mean is not finite")
         assert checkpoint_steps(tmp_path) == [0, 10]
 
-    @pytest.mark.parametrize(("step", "kept"), [(15, [0, 10]), (20, [0, 10, 20]), (1, [0])])
+    @pytest.mark.parametrize(
+        ("value", "step", "kept"),
+        [(NAN, 15, [0, 10]), (INF, 15, [0, 10]), (INF, 20, [0, 10, 20]), (NAN, 1, [0])],
+    )
     def test_loss_breaks(self, tmp_path, value, step, kept):
         error = train_until_broken(tmp_path, spoil="loss", step=step, value=value)
         assert str(error).startswith(f"step {step}: the loss is {value}")
         assert ("after a loss of" in str(error)) == (step > 1)
         assert checkpoint_steps(tmp_path) == kept
 
-    def test_the_curves_up_to_there_are_on_disk(self, tmp_path, value):
-        train_until_broken(tmp_path, spoil="loss", step=7, value=value)
+    def test_the_curves_up_to_there_are_on_disk(self, tmp_path):
+        train_until_broken(tmp_path, spoil="loss", step=7, value=INF)
         losses = {
             event.step: found.simple_value
             for path in tmp_path.glob("events.out.tfevents.*")

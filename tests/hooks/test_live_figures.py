@@ -4,13 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from conftest import TINY, write_params
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
 from model.hooks.live_figures import LiveFigures
 from model.training.embedding import embed
-from src.data.loading import load_splits
+from src.data.loading import load_data
 from src.data.split import Split
 from src.embeddings.layouts import pca
 from src.errors import UserError
@@ -26,9 +27,20 @@ def steps(folder):
     return [int(path.stem.removeprefix("step_")) for path in sorted(folder.glob("*.png"))]
 
 
-def test_a_picture_after_each_evaluation_and_an_animation(make_experiment, data_dir):
-    model_dir = make_experiment(num_epochs=2, live_figures=["progress", "mistakes"])
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory, data_dir):
+    """An experiment of one epoch that was resumed for another, and its layout before."""
+    params = {**TINY, "live_figures": ["progress", "mistakes"]}
+    model_dir = write_params(tmp_path_factory.mktemp("live") / "tiny", {**params, "num_epochs": 1})
     run_train(model_dir, data_dir)
+    layout = np.load(model_dir / "figures" / "live" / "layout.npy")
+    write_params(model_dir, {**params, "num_epochs": 2})
+    run_train(model_dir, data_dir)
+    return model_dir, layout
+
+
+def test_a_figure_after_each_evaluation_and_an_animation(resumed):
+    model_dir, _ = resumed
     live = model_dir / "figures" / "live"
     # The first is of the network before training; an epoch has 7 steps.
     assert steps(live / "progress") == [0, 7, 14]
@@ -61,21 +73,14 @@ def test_a_picture_after_each_evaluation_and_an_animation(make_experiment, data_
     assert metrics["status"] == "finished"
 
 
-def test_a_resumed_run_goes_on_in_the_same_frame(make_experiment, data_dir):
-    model_dir = make_experiment(num_epochs=1, live_figures=["progress"])
-    run_train(model_dir, data_dir)
+def test_a_resumed_run_goes_on_in_the_same_frame(resumed, data_dir):
+    model_dir, before = resumed
     live = model_dir / "figures" / "live"
-    before = np.load(live / "layout.npy")
-    make_experiment(num_epochs=2, live_figures=["progress"])
-    run_train(model_dir, data_dir)
-    assert steps(live / "progress") == [0, 7, 14]
-    with Image.open(live / "progress.gif") as gif:
-        assert gif.n_frames == 3  # those of the first run too
     # No turn and no reflection brings the new layout nearer to the one before.
     layout = np.load(live / "layout.npy")
     experiment = Experiment(model_dir)
     params = experiment.trained_params()
-    test = load_splits(params, data_dir)["test"]
+    test = load_data(params, data_dir).splits["test"]
     plain = pca(embed(experiment, params, test, model_dir / "model.ckpt-14"))
     error = ((layout - before) ** 2).sum()
     for angle in np.linspace(0, 2 * np.pi, 72):
@@ -185,7 +190,7 @@ def test_damaged_pictures_are_left_out_of_the_film(tmp_path, caplog):
     with Image.open(folder.parent / "progress.gif") as gif:
         assert gif.n_frames == 2
         assert gif.size == (1000, 520)
-    assert caplog.text.count("damaged, and left out of the film") == 3
+    assert caplog.text.count("damaged; left out of the animation") == 3
 
 
 def test_no_picture_where_nothing_finite_can_be_laid_out(tmp_path, recwarn, capsys):
@@ -209,4 +214,4 @@ def test_a_damaged_untrained_network_costs_one_picture(tmp_path, caplog):
     for step in (10, 20):
         live.export(None, "", str(tmp_path / f"model.ckpt-{step}"), {"global_step": step}, False)
     assert steps(experiment.live_dir / "progress") == [10, 20]
-    assert caplog.text.count("the first live picture is left out") == 1
+    assert caplog.text.count("the first live figure is left out") == 1

@@ -109,7 +109,7 @@ def test_some_anchors_have_their_rows_of_the_whole(monkeypatch, find, choose, bl
     distances, labels = random_batch(50, 5)
     anchors = RNG.permutation(50)[:17]
     whole = find_some(find, distances, labels, 0.5, 0, 50)
-    monkeypatch.setattr(mining, "_BLOCK_PAIRS", block_pairs)
+    monkeypatch.setattr(mining, "BLOCK_PAIRS", block_pairs)
     found = find_in_blocks(partial(find, margin=0.5), distances[anchors], labels, anchors)
     np.testing.assert_array_equal(found.slopes, whole.slopes[anchors])
     one_by_one = [find_some(find, distances, labels, 0.5, a, a + 1) for a in anchors]
@@ -122,7 +122,7 @@ def test_some_anchors_have_their_rows_of_the_whole(monkeypatch, find, choose, bl
 def test_what_is_found_does_not_depend_on_the_blocks(monkeypatch, find, choose, block_pairs):
     distances, labels = random_batch(50, 5)
     slopes, loss, num_positive = counted(distances, labels, 0.5, choose)
-    monkeypatch.setattr(mining, "_BLOCK_PAIRS", block_pairs)
+    monkeypatch.setattr(mining, "BLOCK_PAIRS", block_pairs)
     found = find_in_blocks(partial(find, margin=0.5), distances, labels, np.arange(len(labels)))
     np.testing.assert_array_equal(found.slopes, slopes)
     assert found.loss_sum == pytest.approx(loss, rel=1e-6)
@@ -132,7 +132,7 @@ def test_what_is_found_does_not_depend_on_the_blocks(monkeypatch, find, choose, 
 @pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf])
 @pytest.mark.parametrize(("find", "choose"), STRATEGIES)
 def test_blocks_that_are_not_finite_are_passed_over(monkeypatch, find, choose, value):
-    monkeypatch.setattr(mining, "_BLOCK_PAIRS", 30)  # so that some blocks are finite
+    monkeypatch.setattr(mining, "BLOCK_PAIRS", 30)  # so that some blocks are finite
     distances, labels = random_batch(10, 2)
     distances[3, 5] = value
     found = find_in_blocks(partial(find, margin=0.5), distances, labels, np.arange(len(labels)))
@@ -141,7 +141,7 @@ def test_blocks_that_are_not_finite_are_passed_over(monkeypatch, find, choose, v
 
 
 def test_an_error_in_a_thread_is_raised(monkeypatch):
-    monkeypatch.setattr(mining, "_BLOCK_PAIRS", 10)
+    monkeypatch.setattr(mining, "BLOCK_PAIRS", 10)
 
     def fail(rows):
         raise ArithmeticError("of a block")

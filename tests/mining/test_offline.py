@@ -254,8 +254,8 @@ class TestFile:
         text = str(caught.value)
         found, accepted = text.removeprefix(f"{path}: ").split("; accepted: ")
         assert accepted == (
-            "the triplets that train.py mined there and has trained with since "
-            "(put the file back, or start afresh with --overwrite)"
+            "the triplets that train.py mined there; put the file back, or start afresh with "
+            "--overwrite"
         )
         return found
 

@@ -48,7 +48,8 @@ def test_near_embeddings_keep_their_digits(offset, apart):
         (np.arange(256) % 10, False),
         (np.arange(256) // 4, True),
         (np.arange(1024) // 4, True),
-        (np.arange(6000) // 4, False),  # 108 million numbers
+        (np.arange(2460) // 12, True),  # 11 positives each; 66.6 million numbers
+        (np.arange(2472) // 12, False),  # 67.2 million, more than 2^26
         (np.zeros(10), True),
         (np.zeros(20), False),
         (np.arange(20), True),

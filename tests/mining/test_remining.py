@@ -1,26 +1,43 @@
 """Offline mining between the segments of a training: which triplets train, whatever kills it."""
 
+import itertools
 import json
 import shutil
-from itertools import islice
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_idx
+from conftest import TINY, write_idx, write_params
 
-import model.training.loop
+import model.training.embedding
+import model.training.evaluation
+import model.training.segments
 import train
-from src.data.loading import load_splits
+from model.hooks.progress import ProgressFile
+from src.data.loading import load_data
 from src.errors import TrainingDiverged, UserError
 from src.experiment.experiment import Experiment
 from src.mining.triplets import TripletBatches, mine_triplets
 
-HARD = {"triplet_strategy": "offline", "offline_mining": "hard"}
+TINY_MLP = {key: value for key, value in TINY.items() if key != "num_channels"}
+# The least of networks: what is tested is which triplets come when.
+HARD = {
+    "triplet_strategy": "offline",
+    "offline_mining": "hard",
+    "network": "mlp",
+    "hidden_sizes": [],
+}
+# Two segments of 14 and 7 steps, and what goes on from there.
+TWO_SEGMENTS = {**HARD, "remine_epochs": 2, "num_epochs": 3}
 
 
 class Killed(BaseException):
     """Ends a run like a signal: no hook gets to its end, and nothing is saved."""
+
+
+def die(*args, **options):
+    raise Killed
 
 
 def run_train(model_dir, data_dir, *options):
@@ -28,8 +45,16 @@ def run_train(model_dir, data_dir, *options):
     return json.loads((model_dir / "metrics.json").read_text())
 
 
+def train_only(model_dir, data_dir):
+    """Train to the end, and die before the evaluation, which takes no triplets and long."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(model.training.evaluation, "evaluate", die)
+        run_train(model_dir, data_dir)
+    return Experiment(model_dir).latest_step()
+
+
 def train_split(model_dir, data_dir):
-    return load_splits(Experiment(model_dir).trained_params(), data_dir)["train"]
+    return load_data(Experiment(model_dir).trained_params(), data_dir).splits["train"]
 
 
 def triplet_files(model_dir):
@@ -38,12 +63,12 @@ def triplet_files(model_dir):
 
 def batches_from(labels, step, count, mined=None):
     batches = TripletBatches(labels, 32, 0, mined).from_step(step)
-    return [batch.tolist() for batch in islice(batches, count)]
+    return [batch.tolist() for batch in itertools.islice(batches, count)]
 
 
-@pytest.fixture
-def batches(monkeypatch):
-    """{step: batch}, of the batches that the training split's runs ask for, the latest of a step.
+@contextmanager
+def batches_noted():
+    """Yield {step: batch}, of the batches that the training split's runs ask for, the latest.
 
     Those asked for ahead, which a segment does not come to train on, are of later steps.
     """
@@ -57,8 +82,15 @@ def batches(monkeypatch):
             yield batch
             step += 1
 
-    monkeypatch.setattr(TripletBatches, "from_step", noted)
-    return given
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TripletBatches, "from_step", noted)
+        yield given
+
+
+@pytest.fixture
+def batches():
+    with batches_noted() as given:
+        yield given
 
 
 @pytest.fixture
@@ -70,27 +102,61 @@ def mined_at(monkeypatch):
         steps.append(seed[1])
         return mine_triplets(*args, seed=seed, **options)
 
-    monkeypatch.setattr(model.training.loop, "mine_triplets", noted)
+    monkeypatch.setattr(model.training.segments, "mine_triplets", noted)
     return steps
 
 
-def kill_at(monkeypatch, step):
-    after_run = model.training.loop.ProgressBar.after_run
+def kill_after(monkeypatch, num_steps):
+    """Have the run die after so many steps of its own."""
+    after_run = ProgressFile.after_run
+    steps = itertools.count(1)
 
     def kill(self, *args):
         after_run(self, *args)
-        if self._step == step:
+        if next(steps) == num_steps:
             raise Killed
 
-    monkeypatch.setattr(model.training.loop.ProgressBar, "after_run", kill)
+    monkeypatch.setattr(ProgressFile, "after_run", kill)
+
+
+@pytest.fixture(scope="module")
+def one_segment_trained(tmp_path_factory, data_dir):
+    """An experiment of two epochs, killed after the first, before it mines."""
+    model_dir = tmp_path_factory.mktemp("remining") / "tiny"
+    write_params(model_dir, {**TINY_MLP, **HARD, "offline_mining": "semihard", "num_epochs": 2})
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(model.training.segments, "mine_triplets", die)
+        run_train(model_dir, data_dir)
+    assert triplet_files(model_dir) == []
+    assert Experiment(model_dir).latest_step() == 7
+    return model_dir
+
+
+@pytest.fixture(scope="module")
+def two_segments_trained(tmp_path_factory, data_dir):
+    """A finished experiment of TWO_SEGMENTS, and its batches by step."""
+    model_dir = tmp_path_factory.mktemp("remining") / "tiny"
+    write_params(model_dir, {**TINY_MLP, **TWO_SEGMENTS})
+    with batches_noted() as given:
+        assert run_train(model_dir, data_dir)["global_step"] == 21
+    return model_dir, given
+
+
+@pytest.fixture
+def one_segment(one_segment_trained, tmp_path):
+    return Path(shutil.copytree(one_segment_trained, tmp_path / "tiny"))
+
+
+@pytest.fixture
+def two_segments(two_segments_trained, tmp_path):
+    return Path(shutil.copytree(two_segments_trained[0], tmp_path / "tiny"))
 
 
 def test_mines_at_each_choice_and_keeps_as_many_as_checkpoints(
     make_experiment, data_dir, mined_at, batches
 ):
     model_dir = make_experiment(**HARD)
-    metrics = run_train(model_dir, data_dir)
-    assert metrics["global_step"] == 28
+    assert train_only(model_dir, data_dir) == 28
     assert mined_at == [7, 14, 21]
     assert triplet_files(model_dir) == [f"triplets-{step}.npy" for step in (14, 21, 7)]
     labels = train_split(model_dir, data_dir).labels
@@ -99,15 +165,12 @@ def test_mines_at_each_choice_and_keeps_as_many_as_checkpoints(
     assert [batches[step] for step in range(21, 28)] == batches_from(labels, 21, 7, mined)
 
 
-@pytest.mark.parametrize("mining", ["hard", "semihard"])
 def test_a_run_killed_in_a_segment_goes_on_with_its_triplets(
-    make_experiment, data_dir, monkeypatch, batches, mined_at, mining
+    make_experiment, data_dir, monkeypatch, batches, mined_at
 ):
-    model_dir = make_experiment(
-        triplet_strategy="offline", offline_mining=mining, remine_epochs=2, save_checkpoints_steps=3
-    )
+    model_dir = make_experiment(**HARD, remine_epochs=2, save_checkpoints_steps=9)
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_at(patch, 19)
+        kill_after(patch, 19)
         run_train(model_dir, data_dir)
     assert Experiment(model_dir).latest_step() == 18
     assert mined_at == [14]
@@ -118,29 +181,28 @@ def test_a_run_killed_in_a_segment_goes_on_with_its_triplets(
     assert whole == batches_from(labels, 0, 14) + batches_from(labels, 14, 4, mined)
 
     batches.clear()
-    assert run_train(model_dir, data_dir)["global_step"] == 28
+    assert train_only(model_dir, data_dir) == 28
     assert mined_at == [14]
     assert (model_dir / "triplets-14.npy").read_bytes() == content
     assert [batches[step] for step in range(18, 28)] == batches_from(labels, 14, 14, mined)[4:]
 
 
 def test_a_run_killed_between_mining_and_training_has_the_triplets_it_would_have_had(
-    make_experiment, data_dir, monkeypatch
+    one_segment, data_dir, monkeypatch
 ):
-    model_dir = make_experiment(**HARD, num_epochs=2)
-    save_triplets = model.training.loop.save_triplets
+    save_triplets = model.training.segments.save_triplets
 
     def save_and_die(*args):
         save_triplets(*args)
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(model.training.loop, "save_triplets", save_and_die)
-        run_train(model_dir, data_dir)
-    assert Experiment(model_dir).latest_step() == 7
-    content = (model_dir / "triplets-7.npy").read_bytes()
-    assert run_train(model_dir, data_dir)["global_step"] == 14
-    assert (model_dir / "triplets-7.npy").read_bytes() == content
+        patch.setattr(model.training.segments, "save_triplets", save_and_die)
+        run_train(one_segment, data_dir)
+    assert Experiment(one_segment).latest_step() == 7
+    content = (one_segment / "triplets-7.npy").read_bytes()
+    assert train_only(one_segment, data_dir) == 14
+    assert (one_segment / "triplets-7.npy").read_bytes() == content
 
 
 def test_triplets_of_another_training_are_not_taken(make_experiment, data_dir, batches):
@@ -149,7 +211,7 @@ def test_triplets_of_another_training_are_not_taken(make_experiment, data_dir, b
     other = np.zeros((200, 3), np.int32)
     np.save(model_dir / "triplets-7.npy", other)
     np.save(model_dir / "triplets-21.npy", other)
-    run_train(model_dir, data_dir)
+    train_only(model_dir, data_dir)
     assert triplet_files(model_dir) == ["triplets-7.npy"]
     mined = np.load(model_dir / "triplets-7.npy")
     assert (mined != other).any()
@@ -157,39 +219,27 @@ def test_triplets_of_another_training_are_not_taken(make_experiment, data_dir, b
     assert [batches[step] for step in range(7, 14)] == batches_from(labels, 7, 7, mined)
 
 
-def test_a_run_killed_before_mining_mines_by_the_checkpoint_of_that_step(
-    make_experiment, data_dir, monkeypatch
-):
-    model_dir = make_experiment(**HARD, num_epochs=2)
-
-    def die(*args, **options):
-        raise Killed
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(model.training.loop, "mine_triplets", die)
-        run_train(model_dir, data_dir)
-    assert triplet_files(model_dir) == []
-    assert run_train(model_dir, data_dir)["global_step"] == 14
-    params, split = Experiment(model_dir).trained_params(), train_split(model_dir, data_dir)
-    checkpoint = model_dir / "model.ckpt-7"
-    embeddings = model.training.embedding.embed(Experiment(model_dir), params, split, checkpoint)
+def test_a_run_killed_before_mining_mines_by_the_checkpoint_of_that_step(one_segment, data_dir):
+    assert train_only(one_segment, data_dir) == 14
+    params, split = Experiment(one_segment).trained_params(), train_split(one_segment, data_dir)
+    checkpoint = one_segment / "model.ckpt-7"
+    embeddings = model.training.embedding.embed(Experiment(one_segment), params, split, checkpoint)
     np.testing.assert_array_equal(
-        np.load(model_dir / "triplets-7.npy"),
-        mine_triplets("hard", split.labels, embeddings, distance="euclidean", seed=[0, 7, 2]),
+        np.load(one_segment / "triplets-7.npy"),
+        mine_triplets("semihard", split.labels, embeddings, distance="euclidean", seed=[0, 7, 2]),
     )
 
 
 def test_more_epochs_go_on_in_the_segment_where_it_stopped(
-    make_experiment, data_dir, batches, mined_at
+    two_segments_trained, two_segments, make_experiment, data_dir, batches, mined_at
 ):
-    model_dir = make_experiment(**HARD, remine_epochs=2, num_epochs=3)
-    run_train(model_dir, data_dir)
-    mined = np.load(model_dir / "triplets-14.npy")
-    make_experiment(**HARD, remine_epochs=2, num_epochs=5)
-    assert run_train(model_dir, data_dir)["global_step"] == 35
-    assert mined_at == [14, 28]
-    labels = train_split(model_dir, data_dir).labels
-    assert [batches[step] for step in range(14, 28)] == batches_from(labels, 14, 14, mined)
+    mined = np.load(two_segments / "triplets-14.npy")
+    assert make_experiment(**{**TWO_SEGMENTS, "num_epochs": 5}) == two_segments
+    assert train_only(two_segments, data_dir) == 35
+    assert mined_at == [28]
+    labels = train_split(two_segments, data_dir).labels
+    of_both = {**two_segments_trained[1], **batches}
+    assert [of_both[step] for step in range(14, 28)] == batches_from(labels, 14, 14, mined)
 
 
 def flip_a_bit(path):
@@ -200,33 +250,31 @@ def flip_a_bit(path):
 
 @pytest.mark.parametrize("lose", [Path.unlink, flip_a_bit])
 def test_lost_triplets_are_mined_again_with_the_checkpoint_that_made_them(
-    make_experiment, data_dir, batches, mined_at, caplog, lose
+    two_segments, make_experiment, data_dir, batches, mined_at, caplog, lose
 ):
-    model_dir = make_experiment(**HARD, remine_epochs=2, num_epochs=3)
-    run_train(model_dir, data_dir)
-    path = model_dir / "triplets-14.npy"
+    path = two_segments / "triplets-14.npy"
     content, mined = path.read_bytes(), np.load(path)
     lose(path)
-    make_experiment(**HARD, remine_epochs=2, num_epochs=4)
-    run_train(model_dir, data_dir)
-    assert mined_at == [14, 14] and path.read_bytes() == content
-    labels = train_split(model_dir, data_dir).labels
-    assert [batches[step] for step in range(14, 28)] == batches_from(labels, 14, 14, mined)
+    assert make_experiment(**{**TWO_SEGMENTS, "num_epochs": 4}) == two_segments
+    assert train_only(two_segments, data_dir) == 28
+    assert mined_at == [14] and path.read_bytes() == content
+    labels = train_split(two_segments, data_dir).labels
+    assert [batches[step] for step in range(21, 28)] == batches_from(labels, 21, 7, mined)
     found = "missing" if lose is Path.unlink else "damaged"
     [line] = [record.getMessage() for record in caplog.records if "mined again" in record.msg]
-    assert line.startswith(f"warning: {path}: {found}; mined again with {model_dir}/")
+    assert line.startswith(f"warning: {path}: {found}; mined again with {two_segments}/")
 
 
 def test_without_triplets_and_their_checkpoint_a_segment_does_not_go_on(make_experiment, data_dir):
-    keys = {"keep_checkpoint_max": 1, "remine_epochs": 2, "save_checkpoints_steps": 7}
-    model_dir = make_experiment(**HARD, **keys, num_epochs=3)
-    run_train(model_dir, data_dir)
+    keys = {**TWO_SEGMENTS, "keep_checkpoint_max": 1, "save_checkpoints_steps": 7}
+    model_dir = make_experiment(**keys)
+    train_only(model_dir, data_dir)
     path, best = model_dir / "triplets-14.npy", Experiment(model_dir).best_checkpoint
     if best.name == "model.ckpt-14":
         shutil.rmtree(best.parent)
     whole = path.read_bytes()
     path.unlink()
-    make_experiment(**HARD, **keys, num_epochs=4)
+    make_experiment(**{**keys, "num_epochs": 4})
     with pytest.raises(UserError, match=r"triplets-14.npy: missing; accepted: .*--overwrite"):
         run_train(model_dir, data_dir)
     path.write_bytes(whole)
@@ -244,7 +292,7 @@ def test_a_collapse_is_seen_across_segments_and_ends_them(make_experiment, tmp_p
         labels = np.arange(80, dtype=np.uint8) % 4
         write_idx(tmp_path / "mnist" / f"{prefix}-labels-idx1-ubyte.gz", labels)
     model_dir = make_experiment(**HARD, stop_on_collapse=True, num_epochs=9)
-    with pytest.raises(TrainingDiverged, match="stopped, for the embeddings have collapsed"):
+    with pytest.raises(TrainingDiverged, match="stopped, because the embeddings have collapsed"):
         run_train(model_dir, tmp_path)
     # 67 images, 3 steps an epoch; looks at the steps 1, 2 and 4, the last after mining
     assert mined_at == [3]

@@ -1,3 +1,5 @@
+from functools import cache
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -16,19 +18,21 @@ SEED = (7, 100)  # of the run, and the step
 each_shape = pytest.mark.parametrize("images", [GREY, COLOUR], ids=["grey", "colour"])
 
 
+@cache
+def augment_by(seed, **params):
+    """The same function for the same arguments, so that a graph is built once."""
+    return lambda images: augment(images, tf.constant(seed, tf.int64), Augment(**params))
+
+
 def changed(run, images, seed=SEED, **params):
-    return run(lambda x: augment(x, tf.constant(seed, tf.int64), Augment(**params)), images)
+    return run(augment_by(seed, **params), images)
 
 
 def shifted(image, right, down):
     """An image moved by whole pixels, with zeros where nothing comes from."""
     height, width = image.shape[:2]
-    result = np.zeros_like(image)
-    for y in range(height):
-        for x in range(width):
-            if 0 <= y - down < height and 0 <= x - right < width:
-                result[y, x] = image[y - down, x - right]
-    return result
+    padded = np.pad(image, [(abs(down),) * 2, (abs(right),) * 2, (0, 0)])
+    return padded[abs(down) - down :][:height, abs(right) - right :][:, :width]
 
 
 def transformed(images, **changes):

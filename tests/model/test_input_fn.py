@@ -53,7 +53,7 @@ def test_training_has_no_end():
 def test_the_batches_are_those_of_the_sampler_however_many_are_gathered_at_a_time(
     params, chunk_bytes, monkeypatch
 ):
-    monkeypatch.setattr(input_fn, "_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(input_fn, "CHUNK_BYTES", chunk_bytes)
     split = SPLIT.take(np.arange(45))  # the last class has 5
     expected = list(itertools.islice(training_batches(split, params).from_step(2), 20))
     assert len({len(indices) for indices in expected}) == (1 if params.batch_size == 9 else 2)

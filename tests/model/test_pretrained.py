@@ -1,12 +1,18 @@
 """Weights of a file in a training: loaded once, frozen as far as asked, refused where wrong."""
 
+import json
 import os
+import shutil
 import socket
 import sys
+from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 import pytest
+from conftest import TINY, write_params
+from small_application import small_application
 
 import train
 from model.estimator import keras, tf
@@ -45,21 +51,6 @@ def random_application(name="MobileNet"):
     )
 
 
-def preprocess_input(images):
-    return images / 255 - 0.5
-
-
-def small_application(*, include_top, weights, input_shape, pooling):
-    """Has what counts: convolutions, batch normalizations, pooling; and builds in no time."""
-    layers = keras.layers
-    x = images = keras.Input(input_shape or (None, None, 3), name="input")
-    for block in (1, 2):
-        x = layers.Conv2D(6, 3, strides=2, name=f"conv_{block}")(x)
-        x = layers.BatchNormalization(momentum=0.5, name=f"norm_{block}")(x)
-        x = layers.ReLU(name=f"relu_{block}")(x)
-    return keras.Model(images, layers.GlobalAveragePooling2D(name="pool")(x))
-
-
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "mobilenet.h5"
@@ -72,31 +63,69 @@ def checkpoint_of(prefix):
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
-@pytest.mark.parametrize("frozen_layers", [3, "norm_1"])
-def test_training_starts_from_the_file_and_leaves_the_frozen_layers_bit_for_bit(
-    make_experiment, data_dir, tmp_path, monkeypatch, frozen_layers
-):
-    """Through train.main: untrained = the file, trained = the file where frozen; and resumed."""
-    monkeypatch.setattr(keras.applications, "VGG16", small_application)
+class Pretrained(NamedTuple):
+    """An experiment that was trained for one epoch from a file of weights.
+
+    Attributes:
+        model_dir: its directory.
+        arguments: those of `train.main`.
+        file: the file of weights, outside the directory.
+        weights: the values of the file, by the names of the variables.
+    """
+
+    model_dir: Path
+    arguments: list[str]
+    file: Path
+    weights: dict[str, np.ndarray]
+
+    def write_params(self, **changes):
+        """Write the params anew, with changes."""
+        params = json.loads((self.model_dir / "params.json").read_text())
+        write_params(self.model_dir, {**params, **changes})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data_dir):
+    """An experiment to copy."""
+    folder = tmp_path_factory.mktemp("pretrained")
     application = randomize(
         small_application(include_top=False, weights=None, input_shape=None, pooling="avg")
     )
-    path = tmp_path / "weights.h5"
-    application.save_weights(path)
-    params = {
-        "network": "keras_application",
-        "application": "VGG16",
-        "weights": str(path),
-        "frozen_layers": frozen_layers,
-        "input_size": 16,
-        "num_epochs": 1,
-        "embedding_size": 8,
-    }
-    model_dir = make_experiment(**params)
+    application.save_weights(folder / "weights.h5")
+    model_dir = write_params(
+        folder / "model",
+        {
+            **{key: value for key, value in TINY.items() if key != "num_channels"},
+            "network": "keras_application",
+            "application": "VGG16",
+            "weights": str(folder / "weights.h5"),
+            "frozen_layers": "norm_1",
+            "input_size": 16,
+            "num_epochs": 1,
+        },
+    )
     arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
-    train.main(arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.applications, "VGG16", small_application)
+        train.main(arguments)
+    weights = {w.name.removesuffix(":0"): w.numpy() for w in application.weights}
+    return Pretrained(model_dir, arguments, folder / "weights.h5", weights)
 
-    expected = {w.name.removesuffix(":0"): w.numpy() for w in application.weights}
+
+@pytest.fixture
+def pretrained(trained, tmp_path, monkeypatch):
+    """A copy of the experiment; its file of weights can be moved away."""
+    monkeypatch.setattr(keras.applications, "VGG16", small_application)
+    shutil.copytree(trained.model_dir, tmp_path / "model")
+    content = trained.file.read_bytes()
+    arguments = ["--model_dir", str(tmp_path / "model"), *trained.arguments[2:]]
+    yield trained._replace(model_dir=tmp_path / "model", arguments=arguments)
+    trained.file.write_bytes(content)
+
+
+def test_training_starts_from_the_file_and_leaves_the_frozen_layers_bit_for_bit(pretrained):
+    """Through train.main: untrained = the file, trained = the file where frozen; and resumed."""
+    model_dir, expected = pretrained.model_dir, pretrained.weights
     frozen = {name for name in expected if name.split("/")[0] in ("conv_1", "norm_1")}
     assert len(frozen) == 6 and len(expected) == 12
     untrained = checkpoint_of(model_dir / "untrained" / "model.ckpt-0")
@@ -110,61 +139,43 @@ def test_training_starts_from_the_file_and_leaves_the_frozen_layers_bit_for_bit(
     assert slots == trainable - frozen | {"embedding/kernel", "embedding/bias"}
 
     # A network that cannot be built takes nothing from what is there.
-    make_experiment(**{**params, "frozen_layers": "norm_3"})
+    pretrained.write_params(frozen_layers="norm_3")
     with pytest.raises(UserError, match='frozen_layers: found "norm_3"'):
-        train.main([*arguments, "--overwrite"])
+        train.main([*pretrained.arguments, "--overwrite"])
     assert checkpoint_of(model_dir / "model.ckpt-7").keys() == trained.keys()
 
     # Going on, it does not go back to the file, which may be gone by now.
-    path.unlink()
+    pretrained.write_params(frozen_layers="norm_1", num_epochs=2)
+    pretrained.file.unlink()
     with pytest.raises(UserError, match=r"weights\.h5: weights: No such file"):
-        train.main([*arguments, "--overwrite"])
-    make_experiment(**{**params, "num_epochs": 2})
-    train.main(arguments)
+        train.main([*pretrained.arguments, "--overwrite"])
+    train.main(pretrained.arguments)
     resumed = checkpoint_of(model_dir / "model.ckpt-14")
     for name, value in expected.items():
         assert np.array_equal(resumed[name], value) == (name in frozen), name
 
 
-def test_a_run_that_begins_again_starts_from_the_file(
-    make_experiment, data_dir, tmp_path, monkeypatch, capsys
-):
+def test_a_run_that_begins_again_starts_from_the_file(pretrained, capsys):
     """All its checkpoints are damaged, which shows only once they are read."""
-    monkeypatch.setattr(keras.applications, "VGG16", small_application)
-    application = randomize(
-        small_application(include_top=False, weights=None, input_shape=None, pooling="avg")
-    )
-    path = tmp_path / "weights.h5"
-    application.save_weights(path)
-    model_dir = make_experiment(
-        network="keras_application",
-        application="VGG16",
-        weights=str(path),
-        input_size=16,
-        num_epochs=1,
-        embedding_size=8,
-    )
-    arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
-    train.main(arguments)
+    model_dir, elsewhere = pretrained.model_dir, pretrained.file.with_name("elsewhere.h5")
     for damaged in model_dir.glob("model.ckpt-*.data-*"):
         os.truncate(damaged, 100)
     (model_dir / "untrained" / "model.ckpt-0.index").unlink()  # to be written anew
-    path.rename(tmp_path / "elsewhere.h5")
+    pretrained.file.rename(elsewhere)
     with pytest.raises(UserError, match=r"weights\.h5: weights: No such file"):
-        train.main(arguments)
-    (tmp_path / "elsewhere.h5").rename(path)
-    train.main(arguments)
-    assert "no whole checkpoint is left; starting afresh" in capsys.readouterr().out
+        train.main(pretrained.arguments)
+    elsewhere.rename(pretrained.file)
+    train.main(pretrained.arguments)
+    assert "no intact checkpoint is left; starting afresh" in capsys.readouterr().out
     untrained = checkpoint_of(model_dir / "untrained" / "model.ckpt-0")
-    for weight in application.weights:
-        name = weight.name.removesuffix(":0")
-        np.testing.assert_array_equal(untrained[name], weight.numpy(), err_msg=name)
+    for name, value in pretrained.weights.items():
+        np.testing.assert_array_equal(untrained[name], value, err_msg=name)
 
 
 @pytest.mark.parametrize(
     ("name", "first_activation"),
     [
-        ("ResNet50", "conv1_relu"),
+        ("VGG16", "block1_conv1"),
         ("MobileNet", "conv1_relu"),
         ("EfficientNetB0", "stem_activation"),
     ],
@@ -229,7 +240,7 @@ def message(path, application="MobileNet"):
 
 def test_a_file_of_another_network_is_refused_by_layer_and_shapes(weights_file):
     assert message(weights_file, "VGG16") == (
-        f"{weights_file}: weights: layer 1 with weights: found conv1 (3, 3, 3, 32), where VGG16 "
+        f"{weights_file}: weights: layer 1 with weights: found conv1 (3, 3, 3, 32), but VGG16 "
         "has block1_conv1 (3, 3, 3, 64), (64,); accepted: weights of VGG16 without its classifier "
         '(`notop`), as tf_keras saves them: save_weights("weights.h5")'
     )
@@ -239,7 +250,7 @@ def test_a_file_with_the_classifier_is_refused(tmp_path):
     path = tmp_path / "with_top.h5"
     keras.applications.MobileNet(weights=None, input_shape=(32, 32, 3)).save_weights(path)
     text = message(path)
-    assert "found conv_preds (1, 1, 1024, 1000), (1000,), where MobileNet has no layer" in text
+    assert "found conv_preds (1, 1, 1024, 1000), (1000,), but MobileNet has no layer" in text
     assert "without its classifier" in text
 
 
@@ -248,7 +259,7 @@ def test_a_file_that_ends_too_early(weights_file, tmp_path):
     path.write_bytes(weights_file.read_bytes())
     with h5py.File(path, "a") as file:
         file.attrs["layer_names"] = file.attrs["layer_names"][:4]
-    assert "layer 3 with weights: found no layer, where MobileNet has conv_dw_1 (3, 3, 32, 1)" in (
+    assert "layer 3 with weights: found no layer, but MobileNet has conv_dw_1 (3, 3, 32, 1)" in (
         message(path)
     )
 
@@ -303,7 +314,7 @@ def test_a_file_that_leads_out_of_itself_is_refused(weights_file, tmp_path, link
         file["conv1/root"] = file["/"]
     text = message(target)
     shown = path.replace("\x1b", "\\x1b")
-    assert shown.rpartition("/")[2] in text and " leads elsewhere, as a link or " in text
+    assert shown.rpartition("/")[2] in text and " stored outside the file, as a link or " in text
     assert text.isprintable()
 
 
@@ -324,7 +335,7 @@ def test_a_huge_shape_is_not_allocated(weights_file, tmp_path):
     with h5py.File(path, "a") as file:
         del file["conv1/conv1/kernel:0"]
         file.create_dataset("conv1/conv1/kernel:0", (2**40, 2**10), "float32", chunks=(2**10, 1))
-    assert "found conv1 (1099511627776, 1024), where MobileNet has conv1 (3, 3, 3, 32)" in (
+    assert "found conv1 (1099511627776, 1024), but MobileNet has conv1 (3, 3, 3, 32)" in (
         message(path)
     )
 
@@ -369,7 +380,7 @@ def test_imagenet_offline_is_one_line_with_the_address(monkeypatch, tmp_path):
         "fetched ("
     )
     assert "Name or service not known" in text
-    assert "path in data_dir" in text
+    assert "the path of that file in data_dir" in text
     assert socket.getdefaulttimeout() is None
 
 

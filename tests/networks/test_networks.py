@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.estimator import tf
+from model.estimator import keras, tf
+from model.networks import keras_application
+from model.networks.keras_application import freeze
 from src.errors import UserError
 from src.params.reading import load_params
 from src.params.schema import Params
@@ -13,10 +15,10 @@ from src.registry import NETWORKS, look_up
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 IMAGES = np.random.default_rng(0).random((6, 12, 16, 1)).astype(np.float32)
-# Small networks, each by its own keys.
+# Small networks, each by its own keys; of the applications the one with the fewest layers.
 SMALL = {
     "naive_cnn": {"num_channels": 4},
-    "keras_application": {"application": "MobileNet", "input_size": 32},
+    "keras_application": {"application": "VGG16", "input_size": 32},
 }
 
 
@@ -24,16 +26,14 @@ def small(name, **keys):
     return Params(network=name, **SMALL.get(name, {}), **keys)
 
 
-def embed(params, images=IMAGES, *, training=False, steps=0):
-    """Embeddings and all variables by name, after `steps` runs of the network's updates."""
+def embed(params, images=IMAGES, *, training=False):
+    """Embeddings, and all variables by name."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         tf.compat.v1.set_random_seed(0)
         placeholder = tf.compat.v1.placeholder(tf.float32, [None, *images.shape[1:]])
         network = look_up(NETWORKS, params.network)(params, images.shape[1:])
         embeddings = network(placeholder, training=training)
         session.run(tf.compat.v1.global_variables_initializer())
-        for _ in range(steps):
-            session.run(network.get_updates_for(placeholder), {placeholder: images})
         variables = session.run({v.name: v for v in network.variables})
         assert len({layer.name for layer in network.layers}) == len(network.layers)
         return session.run(embeddings, {placeholder: images}), variables
@@ -61,14 +61,21 @@ def test_l2_normalize_gives_length_1(name):
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# The statistics of an application: test_frozen_batch_norm_is_in_inference_mode
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "keras_application"])
 def test_batch_norm_statistics_move_by_the_updates(name):
-    has_own = name != "keras_application"  # an application has its own, of its own momentum
-    params = small(name, **({"use_batch_norm": True, "bn_momentum": 0.5} if has_own else {}))
-    _, before = embed(params, training=True, steps=0)
-    _, after = embed(params, training=True, steps=3)
-    moving = [v for v in before if "moving_mean" in v or "moving_variance" in v]
-    assert moving
+    params = small(name, use_batch_norm=True, bn_momentum=0.5)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        placeholder = tf.compat.v1.placeholder(tf.float32, [None, *IMAGES.shape[1:]])
+        network = look_up(NETWORKS, name)(params, IMAGES.shape[1:])
+        network(placeholder, training=True)
+        session.run(tf.compat.v1.global_variables_initializer())
+        moving = {v.name: v for v in network.variables if "moving" in v.name}
+        before = session.run(moving)
+        for _ in range(3):
+            session.run(network.get_updates_for(placeholder), {placeholder: IMAGES})
+        after = session.run(moving)
+    assert sum("moving_mean" in name for name in moving) == len(moving) / 2 > 0
     for variable in moving:
         assert not np.allclose(before[variable], after[variable]), variable
 
@@ -147,20 +154,30 @@ def test_too_many_blocks_for_the_images():
 APPLICATION = {"network": "keras_application", "application": "MobileNet"}
 
 
-def preprocessed(images, **keys):
-    """What goes into the application, float32 [B, S, S, 3]."""
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        network = look_up(NETWORKS, "keras_application")(
-            Params(**{**APPLICATION, **keys}), images.shape[1:]
-        )
-        x = tf.constant(images)
-        for layer in network.layers[1:]:
-            x = layer(x)
-            if layer.name == "preprocess":
-                return session.run(x)
+@pytest.fixture
+def preprocessed(monkeypatch):
+    """What goes into the application, float32 [B, S, S, 3]; the application itself is none."""
+
+    def no_application(params, input_shape):
+        images = keras.Input(input_shape)
+        return keras.Model(images, keras.layers.GlobalAveragePooling2D()(images))
+
+    def run(images, **keys):
+        params = Params(**{**APPLICATION, **keys})
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            x = tf.constant(images)
+            for layer in look_up(NETWORKS, "keras_application")(params, images.shape[1:]).layers[
+                1:
+            ]:
+                x = layer(x)
+                if layer.name == "preprocess":
+                    return session.run(x)
+
+    monkeypatch.setattr(keras_application, "build_application", no_application)
+    return run
 
 
-def test_grey_images_are_repeated_and_preprocessed():
+def test_grey_images_are_repeated_and_preprocessed(preprocessed):
     images = np.random.default_rng(0).random((2, 32, 32, 1)).astype(np.float32)
     # MobileNet's: -1 to 1; VGG16's: 0 to 255, blue first, less a mean of each channel.
     np.testing.assert_allclose(
@@ -172,7 +189,7 @@ def test_grey_images_are_repeated_and_preprocessed():
     )
 
 
-def test_scale_and_pad_to_the_input_size():
+def test_scale_and_pad_to_the_input_size(preprocessed):
     images = np.zeros((1, 4, 8, 3), np.float32)
     images[:, :, 4:] = 1  # black on the left, white on the right
     scaled = preprocessed(images, input_size=32)
@@ -225,7 +242,18 @@ def test_what_an_application_cannot_be(keys, shape, expected):
     assert str(caught.value) == expected
 
 
-@pytest.mark.parametrize(("frozen_layers", "num_frozen"), [(0, 0), (4, 4), ("conv1_relu", 4)])
+@pytest.mark.parametrize(("frozen_layers", "num_frozen"), [(0, 0), (2, 2), (5, 5), ("b", 3)])
+def test_the_first_layers_are_frozen(frozen_layers, num_frozen):
+    layers = [keras.layers.Dense(2, name=name) for name in "abcd"]
+    application = keras.Sequential([keras.Input([2]), *layers])
+    application = keras.Model(application.input, application.output)
+    freeze(application, Params(**APPLICATION, frozen_layers=frozen_layers))
+    assert [layer.trainable for layer in application.layers] == [
+        place >= num_frozen for place in range(5)
+    ]
+
+
+@pytest.mark.parametrize(("frozen_layers", "num_frozen"), [(0, 0), ("conv1_relu", 4)])
 def test_frozen_batch_norm_is_in_inference_mode(frozen_layers, num_frozen):
     """In training, frozen statistics are used and not moved; all others are, and are."""
     images = np.random.default_rng(0).random((6, 32, 32, 3)).astype(np.float32)

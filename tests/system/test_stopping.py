@@ -217,7 +217,7 @@ def test_stopped_while_a_program_is_imported(program):
         assert (code, error) == (-number, ""), moment
 
 
-@pytest.mark.parametrize("moment", ["tensorflow.python.framework.ops", "tf_keras"])
+@pytest.mark.parametrize("moment", ["tensorflow.python.framework.ops", "tf_keras.src"])
 def test_stopped_while_tensorflow_is_imported(make_experiment, data_dir, moment):
     arguments = ["--model_dir", str(make_experiment()), "--data_dir", str(data_dir)]
     code, error = stop_at_import("train", signal.SIGINT, moment, *arguments)
@@ -267,7 +267,7 @@ def test_a_training_ends_at_its_step_and_goes_on_from_there(
         step, evaluated = content["global_step"], evaluated_step(model_dir)
         assert content["status"] == "stopped" and step >= before + 20
         assert (model_dir / f"model.ckpt-{step}.index").exists()
-        assert out.endswith(f"stopped at step {step}; the same command goes on from there\n")
+        assert out.endswith(f"stopped at step {step}; rerun the same command to resume\n")
         # What is known: the latest evaluation. None was made on the way out.
         assert evaluated % 20 == 0 and step - 20 <= evaluated <= step
         assert out.count("  validation: ") == evaluated // 20 - before // 20

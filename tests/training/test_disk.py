@@ -50,10 +50,10 @@ def test_a_disk_that_fills_up_leaves_the_latest_checkpoint(make_experiment, data
     # With room the same command goes on from there.
     params = json.loads(copy.params_path.read_text())
     copy.params_path.write_text(
-        json.dumps({**params, "save_checkpoints_steps": 350, "num_epochs": 50})
+        json.dumps({**params, "save_checkpoints_steps": 70, "num_epochs": 10})
     )
     train.main(["--model_dir", str(copy.model_dir), "--data_dir", str(data_dir)])
-    assert copy.latest_step() == 350
+    assert copy.latest_step() == 70
 
 
 @pytest.mark.parametrize(

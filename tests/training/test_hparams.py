@@ -141,7 +141,7 @@ def test_what_compare_shows_is_shown(params):
     shown = hparams.hparams(params)
     given = {key for key, value in flat_params(params).items() if value is not None}
     assert set(shown) == given | {"distance"}
-    assert set(shown) <= {info.name for info in hparams._hparam_infos()}
+    assert set(shown) <= {info.name for info in hparams.hparam_infos()}
     assert all(isinstance(value, str | int | float | bool) for value in shown.values())
     assert shown.get("image_size") == (32 if params.dataset == "image_folder" else None)
     assert shown.get("patience_evaluations") == params.patience_evaluations

@@ -1,7 +1,6 @@
 """Every strategy against its definition as a NumPy loop, eagerly and in a v1 graph."""
 
 import doctest
-from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
 
@@ -11,8 +10,8 @@ import reference
 
 from model import triplet_loss
 from model.estimator import tf
-from model.mining import rectangle
 from model.mining.loss import TripletLoss
+from model.mining.rectangle import Rectangle
 from model.triplet_loss import batch_all_triplet_loss, batch_hard_triplet_loss
 from src.registry import (
     OFFLINE_STRATEGIES,
@@ -22,10 +21,17 @@ from src.registry import (
 )
 
 RNG = np.random.default_rng(0)
+NUM_DIMENSIONS = 6  # of all batches, so that one graph takes them all
 
 
-def normal(size: int, dimension: int = 6) -> np.ndarray:
+def normal(size: int, dimension: int = NUM_DIMENSIONS) -> np.ndarray:
     return RNG.normal(size=(size, dimension)).astype(np.float32)
+
+
+def on_a_line(*positions: float) -> np.ndarray:
+    embeddings = np.zeros((len(positions), NUM_DIMENSIONS), np.float32)
+    embeddings[:, 0] = positions
+    return embeddings
 
 
 def with_duplicates() -> np.ndarray:
@@ -44,14 +50,14 @@ BATCHES = {
     "one class": (np.zeros(6, int), normal(6)),
     "all labels distinct": (np.arange(6), normal(6)),
     "one example": (np.array([3]), normal(1)),
-    "all embeddings equal": (np.arange(8) % 2, np.full((8, 3), 0.7, np.float32)),
-    "all embeddings zero": (np.arange(8) % 2, np.zeros((8, 3), np.float32)),
+    "all embeddings equal": (np.arange(8) % 2, np.full((8, NUM_DIMENSIONS), 0.7, np.float32)),
+    "all embeddings zero": (np.arange(8) % 2, np.zeros((8, NUM_DIMENSIONS), np.float32)),
     "one positive pair": (np.array([0, 0, 1, 2, 3]), normal(5)),
     # Integers: losses of exactly 0, distances that tie, at margin 1
-    "on a line": (np.array([0, 0, 1, 1, 0, 1]), np.array([[0], [1], [2], [4], [2], [3]], "f")),
+    "on a line": (np.array([0, 0, 1, 1, 0, 1]), on_a_line(0, 1, 2, 4, 2, 3)),
 }
 WITHOUT_TRIPLETS = ["one class", "all labels distinct", "one example"]
-# Where several examples are equally hard, the gradient may be any mixture of theirs.
+# If several examples are equally hard, the gradient may be any mixture of theirs.
 WITH_TIES = {
     "batch_all": [],
     "batch_hard": ["duplicates", "on a line"],
@@ -59,20 +65,43 @@ WITH_TIES = {
     "offline": [],
 }
 
-
-def margins(name):
-    return [0.2, 1.0, 5.0, *(["soft"] if name in SOFT_MARGIN_STRATEGIES else [])]
-
+# Each distance, each margin, and a soft margin with both kinds of gradient: the distance's own, and
+# the one that goes back through the scaling to length 1.
+MARGINS_AND_DISTANCES = [
+    (1.0, "euclidean"),
+    (5.0, "squared_euclidean"),
+    (1.0, "mean_squared"),
+    (0.2, "cosine"),
+]
+SOFT = [("soft", "euclidean"), ("soft", "cosine")]
+CASES = [
+    (name, *case)
+    for name in TRIPLET_STRATEGIES
+    for case in MARGINS_AND_DISTANCES + (SOFT if name in SOFT_MARGIN_STRATEGIES else [])
+]
 
 IN_TWO_WAYS = ["batch_all", "batch_semihard"]
 WAYS = ["sorting", "enumerating"]
-STRATEGIES_AND_MARGINS = [(name, margin) for name in TRIPLET_STRATEGIES for margin in margins(name)]
 
 
+def in_every_way(cases):
+    """Give each case the ways in which its strategy finds slopes; None if there is only one."""
+    return [(*case, way) for case in cases for way in (WAYS if case[0] in IN_TWO_WAYS else [None])]
+
+
+@cache
 def batch_of(name, batch):
     labels, embeddings = BATCHES[batch]
     examples = reference.as_batch_of(name, labels)
     return labels[examples], embeddings[examples]
+
+
+@cache
+def expected_of(name, batch, margin, distance, anchors=None):
+    some = {} if anchors is None else {"anchors": anchors}
+    return getattr(reference, name)(
+        *batch_of(name, batch), margin=margin, distance=distance, **some
+    )
 
 
 class Found(NamedTuple):
@@ -87,16 +116,23 @@ class Found(NamedTuple):
     def counts(self):
         return tuple(self.triplets[1:])
 
+    @property
+    def gradient_of_sum(self):
+        return self.gradient.astype(np.float64) * max(self.triplets.num_averaged_triplets, 1)
+
 
 @cache
-def loss_and_gradient_of(name, margin, distance, way):
+def loss_and_gradient_of(name, margin, distance):
     """The same function for the same arguments, so that a graph is built once."""
 
-    def loss_and_gradient(labels, embeddings):
-        with found_by(way), tf.GradientTape() as tape:
+    def loss_and_gradient(labels, embeddings, enumerates, *anchors):
+        some = {"anchors": anchors[0]} if anchors else {}
+        with pytest.MonkeyPatch.context() as patch, tf.GradientTape() as tape:
             tape.watch(embeddings)
+            if name in IN_TWO_WAYS:
+                patch.setattr(Rectangle, "has_few_pairs", enumerates)
             triplets = look_up(TRIPLET_STRATEGIES, name)(
-                labels, embeddings, margin=margin, distance=distance
+                labels, embeddings, margin=margin, distance=distance, **some
             )
             loss = triplets.loss
         return Found(triplets, loss, triplets.fraction_positive, tape.gradient(loss, embeddings))
@@ -104,32 +140,20 @@ def loss_and_gradient_of(name, margin, distance, way):
     return loss_and_gradient
 
 
-@contextmanager
-def found_by(way):
-    """Have the slopes of batches of any shape found in one way."""
-    limit = {"sorting": -1, "enumerating": 10**6, None: rectangle._MAX_POSITIVES_TO_ENUMERATE}[way]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rectangle, "_MAX_POSITIVES_TO_ENUMERATE", limit)
-        yield
-
-
-def evaluate(run, name, labels, embeddings, margin, distance="euclidean", way=None):
-    return run(loss_and_gradient_of(name, margin, distance, way), labels, embeddings)
+def evaluate(
+    run, name, labels, embeddings, margin=1.0, distance="euclidean", way="enumerating", anchors=None
+):
+    """Evaluate a strategy in one of its ways, whatever the batch's shape would select."""
+    function = loss_and_gradient_of(name, margin, distance)
+    some = [] if anchors is None else [np.asarray(anchors)]
+    return run(function, labels, embeddings, np.array(way == "enumerating"), *some)
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("distance", reference.DISTANCES)
-@pytest.mark.parametrize(
-    ("name", "margin", "way"),
-    [
-        (name, margin, way)
-        for name, margin in STRATEGIES_AND_MARGINS
-        for way in (WAYS if name in IN_TWO_WAYS else [None])
-    ],
-)
-def test_agrees_with_the_loop(run, name, margin, way, distance, batch):
+@pytest.mark.parametrize(("name", "margin", "distance", "way"), in_every_way(CASES))
+def test_agrees_with_the_loop(run, name, margin, distance, way, batch):
     labels, embeddings = batch_of(name, batch)
-    expected = getattr(reference, name)(labels, embeddings, margin=margin, distance=distance)
+    expected = expected_of(name, batch, margin, distance)
     found = evaluate(run, name, labels, embeddings, margin, distance, way)
     triplets, loss, fraction, gradient = found
 
@@ -142,6 +166,9 @@ def test_agrees_with_the_loop(run, name, margin, way, distance, batch):
         assert triplets.num_valid_triplets == expected.num_valid_triplets
         valid = expected.num_valid_triplets
         assert fraction == pytest.approx(expected.num_positive_triplets / valid if valid else 0)
+    if batch in WITHOUT_TRIPLETS:
+        assert (*triplets, loss, fraction) == (0, 0, 0, 0, 0, 0)
+        assert (gradient == 0).all()
     assert np.isfinite(gradient).all()
     if batch in WITH_TIES[name] or (distance == "cosine" and batch == "on a line"):
         return
@@ -149,54 +176,48 @@ def test_agrees_with_the_loop(run, name, margin, way, distance, batch):
     np.testing.assert_allclose(gradient, expected.gradient, rtol=1e-5, atol=1e-5 * scale + 1e-9)
 
 
-@pytest.mark.parametrize("batch", WITHOUT_TRIPLETS)
-@pytest.mark.parametrize(("name", "margin"), STRATEGIES_AND_MARGINS)
-def test_no_triplet_means_loss_0_and_gradient_0(run, name, margin, batch):
-    triplets, loss, fraction, gradient = evaluate(run, name, *batch_of(name, batch), margin)
-    assert (*triplets, loss, fraction) == (0, 0, 0, 0, 0, 0)
-    assert (gradient == 0).all()
-
-
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
 def test_labels_of_shape_b_1_are_flattened(run, name):
     labels, embeddings = batch_of(name, "shuffled")
-    flat = evaluate(run, name, labels, embeddings, 1.0)
-    column = evaluate(run, name, labels[:, None], embeddings, 1.0)
+    flat = evaluate(run, name, labels, embeddings)
+    column = evaluate(run, name, labels[:, None], embeddings)
     assert tuple(column[0]) == tuple(flat[0])
 
 
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
 def test_other_numbers_of_labels_are_refused(run, name):
     with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
-        evaluate(run, name, np.arange(5), normal(6), 1.0)
+        evaluate(run, name, np.arange(5), normal(6))
 
 
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
-@pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
-def test_embeddings_that_are_not_finite_give_a_loss_that_is_not(run, name, value, way):
+@pytest.mark.parametrize(("name", "way"), in_every_way([(name,) for name in TRIPLET_STRATEGIES]))
+def test_embeddings_that_are_not_finite_give_a_loss_that_is_not(run, name, way, value):
     """And not 0, by which a diverged training would look like a perfect one."""
     labels, embeddings = batch_of(name, "shuffled")
     embeddings = embeddings.copy()
     embeddings[3] = value
-    found = evaluate(run, name, labels, embeddings, 1.0, "squared_euclidean", way)
+    found = evaluate(run, name, labels, embeddings, 5.0, "squared_euclidean", way)
     assert not np.isfinite(found.loss)
     assert name == "offline" or not np.isfinite(found.gradient).any()
 
 
-@pytest.mark.parametrize("distance", reference.DISTANCES)
-def test_offline_embeddings_that_are_nan_give_a_loss_that_is(run, distance):
+@pytest.mark.parametrize(
+    ("margin", "distance"), MARGINS_AND_DISTANCES, ids=[d for _, d in MARGINS_AND_DISTANCES]
+)
+def test_offline_embeddings_that_are_nan_give_a_loss_that_is(run, margin, distance):
     labels, embeddings = batch_of("offline", "shuffled")
     embeddings = np.where(labels[:, None] == labels[0], np.float32(np.nan), embeddings)
-    assert np.isnan(evaluate(run, "offline", labels, embeddings, 1.0, distance).loss)
+    assert np.isnan(evaluate(run, "offline", labels, embeddings, margin, distance).loss)
 
 
 @pytest.mark.parametrize("num_classes", [2, 10, 40])
-@pytest.mark.parametrize("distance", reference.DISTANCES)
-@pytest.mark.parametrize("name", IN_TWO_WAYS)
-def test_both_ways_agree(run, name, distance, num_classes):
-    labels, embeddings = RNG.integers(0, num_classes, 160), normal(160, 16)
-    one, other = (evaluate(run, name, labels, embeddings, 0.5, distance, way) for way in WAYS)
+@pytest.mark.parametrize(
+    ("name", "margin", "distance"), [case for case in CASES if case[0] in IN_TWO_WAYS]
+)
+def test_both_ways_agree(run, name, margin, distance, num_classes):
+    labels, embeddings = RNG.integers(0, num_classes, 160), normal(160)
+    one, other = (evaluate(run, name, labels, embeddings, margin, distance, way) for way in WAYS)
     assert one.loss == pytest.approx(other.loss, rel=1e-6)
     assert one.counts == other.counts
     scale = np.abs(one.gradient).max()
@@ -206,102 +227,71 @@ def test_both_ways_agree(run, name, distance, num_classes):
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
 def test_a_step_against_the_gradient_lowers_the_loss(run, name):
     labels, embeddings = batch_of(name, "shuffled")
-    before, _, _, gradient = evaluate(run, name, labels, embeddings, 1.0)
+    before, _, _, gradient = evaluate(run, name, labels, embeddings)
     step = (embeddings - 0.05 * gradient / np.linalg.norm(gradient)).astype(np.float32)
-    after = evaluate(run, name, labels, step, 1.0).triplets
+    after = evaluate(run, name, labels, step).triplets
     # Batch-all's mean is over a set that changes: compare the sums.
     assert after.loss_sum < before.loss_sum
 
 
-IN_BATCH = [name for name in TRIPLET_STRATEGIES if name not in OFFLINE_STRATEGIES]
-IN_EVERY_WAY = [
-    (name, margin, way)
-    for name in IN_BATCH
-    for margin in (0.5, *(["soft"] if name in SOFT_MARGIN_STRATEGIES else []))
-    for way in (WAYS if name in IN_TWO_WAYS else [None])
-]
+IN_BATCH = in_every_way([case for case in CASES if case[0] not in OFFLINE_STRATEGIES])
 # Of 30 candidates; each is an anchor once.
 PARTS = np.split(RNG.permutation(30), [3, 4, 17])
 
 
-@cache
-def sum_and_gradient_of(name, margin, distance, way):
-    """A strategy's loss_sum, counts, and the gradient of the sum, of some anchors or of all."""
-
-    def sum_and_gradient(labels, embeddings, *anchors):
-        some = {"anchors": anchors[0]} if anchors else {}
-        with found_by(way), tf.GradientTape() as tape:
-            tape.watch(embeddings)
-            triplets = look_up(TRIPLET_STRATEGIES, name)(
-                labels, embeddings, margin=margin, distance=distance, **some
-            )
-        return triplets, tape.gradient(triplets.loss_sum, embeddings)
-
-    return sum_and_gradient
+def assert_parts_are_the_whole(parts, gradients_of_sums, whole):
+    total = TripletLoss(*map(sum, zip(*(part.triplets for part in parts), strict=True)))
+    assert total.loss_sum == pytest.approx(whole.triplets.loss_sum, rel=1e-6)
+    assert total[1:] == whole.counts
+    assert whole.triplets.num_positive_triplets > 0
+    error = np.linalg.norm(np.sum(gradients_of_sums, axis=0) - whole.gradient_of_sum)
+    assert error <= 1e-6 * np.linalg.norm(whole.gradient_of_sum)
 
 
-def assert_parts_are_the_whole(parts, gradients, whole, gradient):
-    total = TripletLoss(*map(sum, zip(*parts, strict=True)))
-    assert total.loss_sum == pytest.approx(whole.loss_sum, rel=1e-6)
-    assert total[1:] == whole[1:]
-    assert whole.num_positive_triplets > 0
-    error = np.linalg.norm(np.sum(gradients, axis=0, dtype=np.float64) - gradient)
-    assert error <= 1e-6 * np.linalg.norm(gradient)
-
-
-@pytest.mark.parametrize("distance", reference.DISTANCES)
-@pytest.mark.parametrize(("name", "margin", "way"), IN_EVERY_WAY)
-def test_parts_of_the_anchors_add_up_to_the_whole(run, name, margin, way, distance):
+@pytest.mark.parametrize(("name", "margin", "distance", "way"), IN_BATCH)
+def test_parts_of_the_anchors_add_up_to_the_whole(run, name, margin, distance, way):
     labels, embeddings = RNG.integers(0, 6, 30), normal(30)
-    function = sum_and_gradient_of(name, margin, distance, way)
-    whole, gradient = run(function, labels, embeddings)
-    found = [run(function, labels, embeddings, anchors) for anchors in PARTS]
-    parts, gradients = zip(*found, strict=True)
-    assert_parts_are_the_whole(parts, gradients, whole, gradient)
+    case = (run, name, labels, embeddings, margin, distance, way)
+    parts = [evaluate(*case, anchors) for anchors in PARTS]
+    assert_parts_are_the_whole(parts, [part.gradient_of_sum for part in parts], evaluate(*case))
 
 
-@pytest.mark.parametrize("distance", reference.DISTANCES)
-def test_parts_of_offline_triplets_add_up_to_the_whole(run, distance):
+@pytest.mark.parametrize(
+    ("margin", "distance"), MARGINS_AND_DISTANCES, ids=[d for _, d in MARGINS_AND_DISTANCES]
+)
+def test_parts_of_offline_triplets_add_up_to_the_whole(run, margin, distance):
     examples = reference.as_batch_of("offline", RNG.integers(0, 6, 30))
     labels, embeddings = RNG.integers(0, 2, 30)[examples], normal(30)[examples]
-    function = sum_and_gradient_of("offline", 0.5, distance, None)
-    whole, gradient = run(function, labels, embeddings)
+    whole = evaluate(run, "offline", labels, embeddings, margin, distance)
     parts, gradients = [], []
     for some in PARTS:
         rows = np.concatenate([some, 30 + some, 60 + some])
-        part, of_part = run(function, labels[rows], embeddings[rows])
-        parts.append(part)
-        gradients.append(np.zeros_like(embeddings))
-        gradients[-1][rows] = of_part
-    assert_parts_are_the_whole(parts, gradients, whole, gradient)
+        parts.append(evaluate(run, "offline", labels[rows], embeddings[rows], margin, distance))
+        gradients.append(np.zeros_like(embeddings, np.float64))
+        gradients[-1][rows] = parts[-1].gradient_of_sum
+    assert_parts_are_the_whole(parts, gradients, whole)
 
 
-@pytest.mark.parametrize("distance", reference.DISTANCES)
-@pytest.mark.parametrize(("name", "margin", "way"), IN_EVERY_WAY)
-def test_some_anchors_agree_with_the_loop(run, name, margin, way, distance):
+@pytest.mark.parametrize(("name", "margin", "distance", "way"), IN_BATCH)
+def test_some_anchors_agree_with_the_loop(run, name, margin, distance, way):
     """Candidates that are no anchors are positives and negatives, and get a gradient."""
-    labels, embeddings = BATCHES["shuffled"]
-    anchors = [5, 0, 11, 7]
-    expected = getattr(reference, name)(
-        labels, embeddings, margin=margin, distance=distance, anchors=anchors
-    )
-    function = sum_and_gradient_of(name, margin, distance, way)
-    triplets, gradient = run(function, labels, embeddings, np.array(anchors, np.int32))
-    assert triplets.loss_sum == pytest.approx(
+    anchors = (5, 0, 11, 7)
+    expected = expected_of(name, "shuffled", margin, distance, anchors)
+    found = evaluate(run, name, *BATCHES["shuffled"], margin, distance, way, anchors)
+    assert found.triplets.loss_sum == pytest.approx(
         expected.loss * expected.num_averaged_triplets, rel=1e-5
     )
-    assert tuple(triplets[1:]) == tuple(expected[1:4])
-    gradient = gradient / max(expected.num_averaged_triplets, 1)
+    assert found.counts == tuple(expected[1:4])
     scale = np.abs(expected.gradient).max()
-    np.testing.assert_allclose(gradient, expected.gradient, rtol=1e-5, atol=1e-5 * scale)
+    np.testing.assert_allclose(found.gradient, expected.gradient, rtol=1e-5, atol=1e-5 * scale)
 
 
-@pytest.mark.parametrize(("name", "margin", "way"), IN_EVERY_WAY)
-def test_no_anchor_has_no_loss(run, name, margin, way):
-    function = sum_and_gradient_of(name, margin, "euclidean", way)
-    triplets, gradient = run(function, *BATCHES["shuffled"], np.zeros(0, np.int64))
-    assert tuple(triplets) == (0, 0, 0, 0)
-    assert (gradient == 0).all()
+@pytest.mark.parametrize(("name", "margin", "distance", "way"), IN_BATCH)
+def test_no_anchor_has_no_loss(run, name, margin, distance, way):
+    no_anchors = np.zeros(0, np.int64)
+    found = evaluate(run, name, *BATCHES["shuffled"], margin, distance, way, no_anchors)
+    assert tuple(found.triplets) == (0, 0, 0, 0)
+    assert (found.gradient == 0).all()
 
 
 # Four points on a line, worked by hand. Label 0 at 0 and 1, label 1 at 3 and 5; margin 3.
@@ -315,7 +305,7 @@ def test_no_anchor_has_no_loss(run, name, margin, way):
 #   5  3  0   2 - 5 + 3 = 0        not positive
 #   5  3  1   2 - 4 + 3 = 1        hardest of anchor 5
 LABELS = np.array([0, 0, 1, 1])
-POINTS = np.array([[0], [1], [3], [5]], np.float32)
+POINTS = on_a_line(0, 1, 3, 5)
 
 
 def test_batch_all_by_hand(run):
@@ -353,7 +343,7 @@ def test_batch_semihard_by_hand(run):
 
 
 def test_batch_semihard_takes_the_farthest_negative_where_none_is_farther(run):
-    labels, points = np.array([0, 0, 1, 1]), np.array([[0], [9], [1], [2]], np.float32)
+    labels, points = np.array([0, 0, 1, 1]), on_a_line(0, 9, 1, 2)
     triplets, loss, _, _ = evaluate(run, "batch_semihard", labels, points, 1.0)
     # (0, 9): farthest negative 2, 9 - 2 + 1; (9, 0): farthest 1, 9 - 8 + 1;
     # (1, 2): 9 at distance 8, for 0 is as far as p: 0; (2, 1): 0 at distance 2: 1 - 2 + 1 = 0
@@ -364,7 +354,7 @@ def test_batch_semihard_takes_the_farthest_negative_where_none_is_farther(run):
 def test_offline_by_hand(run):
     """The triplets (0, 1, 3), (1, 0, 5), (3, 5, 1), and two rows that are none by their labels."""
     labels = np.array([0, 0, 1, 0, 0] + [0, 0, 1, 1, 0] + [1, 1, 0, 1, 0])
-    points = np.array([0, 1, 3, 0, 0] + [1, 0, 5, 3, 1] + [3, 5, 1, 3, 1], np.float32)[:, None]
+    points = on_a_line(*[0, 1, 3, 0, 0], *[1, 0, 5, 3, 1], *[3, 5, 1, 3, 1])
     triplets, loss, fraction, gradient = evaluate(run, "offline", labels, points, 2.5)
     # 1 - 3 + 2.5, 1 - 4 + 2.5 which is not positive but counts, 2 - 2 + 2.5
     assert loss == pytest.approx((0.5 + 0 + 2.5) / 3)
@@ -390,7 +380,7 @@ def test_soft_margin_by_hand(run):
 
 
 def test_batch_hard_leaves_out_anchors_without_a_positive(run):
-    labels, points = np.array([0, 0, 1]), np.array([[0], [1], [1.5]], np.float32)
+    labels, points = np.array([0, 0, 1]), on_a_line(0, 1, 1.5)
     # Anchor 0: 1 - 1.5 + 1; anchor 1: 1 - 0.5 + 1; anchor 2 has no positive.
     triplets, loss, _, gradient = evaluate(run, "batch_hard", labels, points, 1.0)
     assert loss == pytest.approx((0.5 + 1.5) / 2)
@@ -400,7 +390,7 @@ def test_batch_hard_leaves_out_anchors_without_a_positive(run):
 
 def test_batch_hard_gradient_with_ties_lies_between_the_tied_examples(run):
     """Negatives at -1 and +1 are equally near: moving the anchor either way gains nothing."""
-    labels, points = np.array([0, 0, 1, 1]), np.array([[0], [0.5], [1], [-1]], np.float32)
+    labels, points = np.array([0, 0, 1, 1]), on_a_line(0, 0.5, 1, -1)
     gradient = evaluate(run, "batch_hard", labels, points, 1.0).gradient
     assert np.isfinite(gradient).all()
     assert abs(gradient.sum()) < 1e-6  # distances do not change when all points move alike
@@ -409,24 +399,22 @@ def test_batch_hard_gradient_with_ties_lies_between_the_tied_examples(run):
 @pytest.mark.parametrize("squared", [False, True])
 def test_the_well_known_names_are_faces_of_the_strategies(run, squared):
     labels, embeddings = BATCHES["shuffled"]
-    distance = "squared_euclidean" if squared else "euclidean"
-    expected = reference.batch_all(labels, embeddings, margin=0.5, distance=distance)
-    loss, fraction = run(
-        lambda labels, x: batch_all_triplet_loss(labels, x, 0.5, squared=squared),
+    (loss, fraction), hard_loss = run(
+        lambda labels, x: (
+            batch_all_triplet_loss(labels, x, 0.5, squared=squared),
+            batch_hard_triplet_loss(labels, x, 0.5, squared=squared),
+        ),
         labels,
         embeddings,
     )
+    distance = "squared_euclidean" if squared else "euclidean"
+    expected = expected_of("batch_all", "shuffled", 0.5, distance)
     assert loss == pytest.approx(expected.loss, rel=1e-5)
     valid = expected.num_valid_triplets
     assert fraction == pytest.approx(expected.num_positive_triplets / valid)
-
-    expected = reference.batch_hard(labels, embeddings, margin=0.5, distance=distance)
-    loss = run(
-        lambda labels, x: batch_hard_triplet_loss(labels, x, 0.5, squared=squared),
-        labels,
-        embeddings,
+    assert hard_loss == pytest.approx(
+        expected_of("batch_hard", "shuffled", 0.5, distance).loss, rel=1e-5
     )
-    assert loss == pytest.approx(expected.loss, rel=1e-5)
 
 
 def test_the_examples_of_the_public_losses_run():

@@ -1,0 +1,40 @@
+"""Settings of a program's process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.system.process import prepare_for_tensorflow
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_variables_for_tensorflow(monkeypatch, is_installed):
+    for name in ("TF_USE_LEGACY_KERAS", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.setenv(name, "")  # so that it is put back afterwards
+        monkeypatch.delenv(name)
+    found = object() if is_installed else None
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: found)
+    prepare_for_tensorflow()
+    assert os.environ.get("TF_USE_LEGACY_KERAS") == ("1" if is_installed else None)
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "2"
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    prepare_for_tensorflow()
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"  # what the user asked for
+
+
+def test_what_comes_after_the_first_call_stays_collectable():
+    code = """
+import gc
+from src.system.process import settle
+settle()
+frozen = gc.get_freeze_count()
+later = [[] for _ in range(1000)]
+settle()
+assert gc.get_freeze_count() == frozen > 1000, gc.get_freeze_count()
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
