@@ -26,7 +26,7 @@ demo: install ## train, evaluate and visualize experiments/demo; then open Tenso
 demo-open: install ## train experiments/open_digits, build its gallery; then serve it and draw
 	@.venv/bin/python train.py --model_dir experiments/open_digits
 	@.venv/bin/python gallery.py build --model_dir experiments/open_digits
-	@echo "Serve it with: .venv/bin/python serve.py --model_dir experiments/open_digits"
+	@echo "Serve it with: .venv/bin/python serve.py --model_dir experiments/open_digits --far 0.1"
 
 # Each file's tests in one of up to 4 processes, which take about 1 GB each.
 test: install ## every test

@@ -7,7 +7,6 @@ if __name__ == "__main__":
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -31,6 +30,7 @@ from src.gallery.sources import (
 from src.printable import counted, printable
 from src.system.cli import (
     add_experiment,
+    add_far,
     add_gallery,
     png_path,
     program_parser,
@@ -142,17 +142,6 @@ def _save(gallery: Gallery, path: Path, asked: Sequence[Asked], total: int) -> N
     print(f"wrote {path}{drawn}", file=sys.stderr)
 
 
-def _rate(text: str) -> float:
-    """Return a rate between 0 and 1."""
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = math.nan
-    if not 0 < rate < 1:
-        raise argparse.ArgumentTypeError(f"found {text:.80}; accepted: a rate such as 0.01 or 1e-3")
-    return rate
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = program_parser(
         "Name the class of pictures by a gallery of known classes, or find them unknown.",
@@ -180,13 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="K",
         help=f"list the K nearest pictures (default: {DEFAULT_NEIGHBOURS})",
     )
-    parser.add_argument(
-        "--far",
-        type=_rate,
-        metavar="RATE",
-        help="the share of strangers that may be let in, such as 1e-2 (the default); "
-        "`gallery.py list` prints the rates that were measured",
-    )
+    add_far(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON object a line")
     parser.add_argument(
         "--save", type=png_path, metavar="FILE.png", help="draw the pictures and their neighbours"

@@ -18,7 +18,7 @@ import numpy as np
 from src.errors import UserError
 from src.gallery.gallery import Gallery
 from src.printable import counted
-from src.system.cli import add_experiment, add_gallery, program_parser, run, whole_number
+from src.system.cli import add_experiment, add_far, add_gallery, program_parser, run, whole_number
 from src.system.regular_file import read_regular
 
 EXAMPLES = """\
@@ -49,10 +49,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         _listening(args.host, args.port) as listener,
         Gallery(args.model_dir, args.gallery) as gallery,
     ):
+        gallery.judge.threshold(args.far)  # refuse a rate that was not measured
         gallery.embed(np.zeros((1, *gallery.identity.image_shape), np.uint8))  # starts TensorFlow
         size = len(gallery.snapshot())
         hosts = _LOOPBACK if is_private else tuple(args.allow_host)
-        app = create_app(gallery, hosts=hosts, token=token)
+        app = create_app(gallery, hosts=hosts, token=token, far=args.far)
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -157,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="a file with the token that every change must bring; made if it is missing",
     )
+    add_far(parser)
     parser.add_argument("--verbose", action="store_true", help="print each request")
     return parser
 

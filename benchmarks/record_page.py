@@ -91,7 +91,7 @@ def serving(model_dir: Path) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copy(model_dir / "gallery.sqlite", Path(folder) / "gallery.sqlite")
         with Gallery(model_dir, copy) as gallery:
-            config = uvicorn.Config(create_app(gallery), port=0, log_level="warning")
+            config = uvicorn.Config(create_app(gallery, far=0.1), port=0, log_level="warning")
             server = uvicorn.Server(config)
             thread = threading.Thread(target=server.run)
             thread.start()

@@ -36,7 +36,7 @@ CALIBRATION = {
     },
     "open_set": {
         "distance": "euclidean",
-        "gallery": {"split": "train", "num_images": 100, "num_classes": 4},
+        "gallery": {"split": "train", "num_images": 100, "num_classes": 4, "usual_spread": None},
         "calibrated_on": "unseen classes",
         "why": None,
         "score": "nearest",

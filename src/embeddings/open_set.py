@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from src.embeddings.retrieval import nearest_class_means
 from src.embeddings.search import NUM_VOTES, nearest_columns, scale_exponent, visit_distances
+from src.embeddings.spread import class_spread, relative_spread, usual_spread
 from src.mining.distances import comparable, from_squared
 
 UNKNOWN = -1
@@ -42,6 +43,8 @@ class Nearest(NamedTuple):
         radius: float64 [Q], the mean distance of the nearest neighbour to its own K nearest
             pictures; infinite if the gallery has no other picture. Only the score
             `class_density` uses it.
+        spread: float64 [Q], the spread of the nearest neighbour's class, relative to the usual one;
+            see `src.embeddings.spread`.
     """
 
     positions: NDArray[np.intp]
@@ -50,6 +53,7 @@ class Nearest(NamedTuple):
     of_class: NDArray[np.float64]
     other: NDArray[np.float64]
     radius: NDArray[np.float64]
+    spread: NDArray[np.float64]
 
 
 class Score(NamedTuple):
@@ -59,13 +63,15 @@ class Score(NamedTuple):
         distance: returns the distance of each query, [Q].
         scale: returns the divisor of each query, [Q].
         title: in figures.
-        parts: which of `of_class`, `other` and `radius` of the neighbours it uses.
+        parts: which of `of_class`, `other`, `radius` and `spread` of the neighbours it uses.
+        for_few: whether it also holds for a class of few pictures, so that it may be used.
     """
 
     distance: Callable[[Nearest], NDArray[np.float64]]
     scale: Callable[[Nearest], NDArray[np.float64]]
     title: str
     parts: tuple[str, ...]
+    for_few: bool = False
 
 
 def _to_nearest(nearest: Nearest) -> NDArray[np.float64]:
@@ -84,6 +90,10 @@ def _radius(nearest: Nearest) -> NDArray[np.float64]:
     return nearest.radius
 
 
+def _spread(nearest: Nearest) -> NDArray[np.float64]:
+    return nearest.spread
+
+
 def _one(nearest: Nearest) -> NDArray[np.float64]:
     return np.ones(len(nearest.distances))
 
@@ -92,12 +102,18 @@ def _one(nearest: Nearest) -> NDArray[np.float64]:
 # classifier", Machine Learning 106 (2017). `class_density` is a local outlier factor (Breunig et
 # al., "LOF", SIGMOD 2000) that compares with one neighbour in place of the mean of K.
 SCORES = {
-    "nearest": Score(_to_nearest, _one, "distance to the nearest picture", ()),
+    "nearest": Score(
+        _to_nearest, _spread, "distance to the nearest picture", ("spread",), for_few=True
+    ),
     "class": Score(
         _to_class, _one, "mean distance to the nearest pictures of a class", ("of_class",)
     ),
     "nearest_ratio": Score(
-        _to_nearest, _to_other, "distance to the nearest picture / to another class", ("other",)
+        _to_nearest,
+        _to_other,
+        "distance to the nearest picture / to another class",
+        ("other",),
+        for_few=True,
     ),
     "class_ratio": Score(
         _to_class,
@@ -112,7 +128,8 @@ SCORES = {
         ("of_class", "radius"),
     ),
 }
-"""The scores, by name. An evaluation measures all and uses the one with the best AUROC."""
+"""The scores, by name. An evaluation measures all. Of those that hold for classes of few pictures,
+it uses the one with the best AUROC."""
 
 
 def scores(name: str, nearest: Nearest) -> NDArray[np.float64]:
@@ -173,6 +190,10 @@ class OpenGallery:
         self._sorted_labels = labels[self._order]
         self.classes, self._starts = np.unique(self._sorted_labels, return_index=True)
         self._ends = np.append(self._starts[1:], len(labels))
+        slices = map(slice, self._starts, self._ends)
+        spreads = np.array([class_spread(self._points[part], distance) for part in slices])
+        self.usual_spread = usual_spread(spreads)
+        self._relative_spreads = relative_spread(spreads, self.usual_spread)
 
     def __len__(self) -> int:
         """Return the number of pictures, G."""
@@ -257,13 +278,15 @@ class OpenGallery:
         taken = np.isfinite(found.of_class)
         distances = np.full(found.of_class.shape, np.nan)
         distances[taken] = self._in_units(found.of_class[taken], exponent)
+        labels = self._sorted_labels[found.columns]
         return Nearest(
             self._order[found.columns],
-            self._sorted_labels[found.columns],
+            labels,
             self._in_units(found.squared, exponent),
             np.nanmean(distances, axis=1) if len(distances) else np.empty(0),
             self._in_units(found.other, exponent),
             np.full(len(queries), np.nan),
+            self._relative_spreads[np.searchsorted(self.classes, labels[:, 0])],
         )
 
     def _comparable(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:

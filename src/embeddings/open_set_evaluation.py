@@ -94,6 +94,7 @@ def evaluate_open_set(splits: Mapping[str, Embedded], distance: str) -> dict[str
             "split": "train",
             "num_images": len(gallery),
             "num_classes": len(gallery.classes),
+            "usual_spread": gallery.usual_spread,
         },
         "calibrated_on": KNOWN_CLASSES if unseen is None else UNSEEN_CLASSES,
         **measured,
@@ -115,7 +116,8 @@ def measure(calibration: Queries, reported: Queries, gallery: OpenGallery) -> di
         name: auroc(scores(name, calibration.known), scores(name, calibration.strangers))
         for name in SCORES
     }
-    score = max(SCORES, key=lambda name: aurocs[name] or 0.0)  # a tie: the simplest, which is first
+    usable = [name for name, score in SCORES.items() if score.for_few]
+    score = max(usable, key=lambda name: aurocs[name] or 0.0)  # a tie: the simplest, which is first
     if score == "class_density":
         reported = reported.with_radius(gallery)
     of_known = scores(score, reported.known)

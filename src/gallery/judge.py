@@ -94,7 +94,9 @@ class Judge:
             return [Verdict(None, None, None, rate)] * len(embeddings)
         score = SCORES[calibration.score]
         needed = Found(found.rows[:, : calibration.k], found.distances[:, : calibration.k])
-        nearest = snapshot.neighbourhood(embeddings, needed, score.parts)
+        nearest = snapshot.neighbourhood(
+            embeddings, needed, score.parts, usual_spread=calibration.usual_spread
+        )
         by_mean = None
         if calibration.class_by == "class_mean":
             by_mean = snapshot.nearest_means(embeddings)

@@ -100,6 +100,7 @@ def create_app(
     token: str | None = None,
     max_bytes: int = MAX_BYTES,
     max_seconds: float = MAX_SECONDS,
+    far: float | None = None,
 ) -> FastAPI:
     """Return the service as an ASGI application.
 
@@ -109,16 +110,19 @@ def create_app(
         token: see `Guard`.
         max_bytes: the most bytes of a request.
         max_seconds: the longest time of a request.
+        far: the share of strangers that may be let in, for queries that name none; see
+            `Gallery.query`.
     """
-    return _Service(gallery, max_seconds).app(hosts, token, max_bytes)
+    return _Service(gallery, max_seconds, far).app(hosts, token, max_bytes)
 
 
 class _Service:
     """The routes, and what they share."""
 
-    def __init__(self, gallery: Gallery, max_seconds: float) -> None:
+    def __init__(self, gallery: Gallery, max_seconds: float, far: float | None) -> None:
         """Start the threads that decode and embed."""
         self._gallery = gallery
+        self._far = far
         self._prepare = preparation(gallery.params, gallery.identity.image_shape)
         self._max_seconds = max_seconds
         self._metrics = ServiceMetrics()
@@ -185,6 +189,7 @@ class _Service:
         far: Annotated[float | None, Form(gt=0, lt=1)] = None,
     ) -> dict[str, Any]:
         """Name the class of a picture, or find it unknown."""
+        far = self._far if far is None else far
         self._gallery.judge.threshold(far)  # refuse a rate that was not measured
         given = await self._decoded(picture)
         waiting = self._batches.submit(_Query(given.image, neighbours, far))

@@ -1,7 +1,7 @@
 """One version of a gallery in memory: its embeddings, ready to be searched."""
 
 from collections.abc import Collection
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from src.embeddings.index import Index
 from src.embeddings.open_set import Nearest
 from src.embeddings.retrieval import nearest_class_means
+from src.embeddings.spread import class_spread, relative_spread
 from src.gallery.record import Changes, Embeddings
 from src.mining.distances import comparable, from_squared
 
-PARTS = ("of_class", "other", "radius")
+PARTS = ("of_class", "other", "radius", "spread")
 """The attributes of `Nearest` that take searches of their own."""
 
 # Classes whose indices stay in memory.
@@ -50,6 +51,7 @@ class Snapshot:
         self._starts, self._ends = np.append(0, ends[:-1]), ends
         self._index = Index(self._points)
         self._index_of = lru_cache(_NUM_KEPT)(self._make_index_of)
+        self._spread_of = cache(self._measure_spread_of)
         self._indices_beside = lru_cache(_NUM_KEPT)(self._make_indices_beside)
 
     def __len__(self) -> int:
@@ -67,7 +69,12 @@ class Snapshot:
         return Found(self._order[rows], self._in_units(distances))
 
     def neighbourhood(
-        self, queries: NDArray[np.float32], found: Found, parts: Collection[str] = PARTS
+        self,
+        queries: NDArray[np.float32],
+        found: Found,
+        parts: Collection[str] = PARTS,
+        *,
+        usual_spread: float | None,
     ) -> Nearest:
         """Return what the scores of `src.embeddings.open_set` need to know.
 
@@ -75,11 +82,12 @@ class Snapshot:
             queries: float32 [Q, D].
             found: their K nearest pictures, by `nearest`; K >= 1.
             parts: which of PARTS to compute; the others are NaN.
+            usual_spread: of a class; see `src.embeddings.spread`.
         """
         points = comparable(queries, self._distance)
         rows, count = found.rows, found.rows.shape[1]
         labels = self.pictures.labels[rows]
-        of_class, other, radius = np.full((3, len(queries)), np.nan)
+        of_class, other, radius, spread = np.full((4, len(queries)), np.nan)
         own = labels[:, 0]
         for label in np.unique(own).tolist() if {"of_class", "other"} & set(parts) else ():
             asking = own == label
@@ -94,7 +102,10 @@ class Snapshot:
             # A picture is its own nearest neighbour, or another one that equals it.
             around = self.nearest(self.pictures.embeddings[rows[:, 0]], count + 1).distances[:, 1:]
             radius[:] = around.mean(axis=1) if len(self) > 1 else np.inf
-        return Nearest(rows, labels, found.distances, of_class, other, radius)
+        if "spread" in parts:
+            spreads = np.array([self._spread_of(label) for label in own.tolist()])
+            spread = relative_spread(spreads, usual_spread)
+        return Nearest(rows, labels, found.distances, of_class, other, radius, spread)
 
     def nearest_means(self, queries: NDArray[np.float32]) -> NDArray[np.int32]:
         """Return the class whose mean is nearest to each query, int32 [Q]."""
@@ -107,6 +118,10 @@ class Snapshot:
 
     def _make_index_of(self, label: int) -> Index:
         return Index(self._points[self._starts[label] : self._ends[label]])
+
+    def _measure_spread_of(self, label: int) -> float:
+        points = self._points[self._starts[label] : self._ends[label]]
+        return class_spread(points, self._distance)
 
     def _make_indices_beside(self, label: int) -> list[Index]:
         """Return indices that together have all pictures of other classes."""

@@ -31,6 +31,7 @@ class Calibration:
             score, and the rates `fpir` and `dir` under `reported`. If the threshold is None, `why`
             says the reason.
         histograms: `edges` [B + 1] of the score and the counts `known` and `unknown`, [B].
+        usual_spread: the usual spread of a class; see `src.embeddings.spread`. None if undefined.
         verification: by rate, the distance at which that share of pairs of two classes is accepted
             as one class; None if unknown.
     """
@@ -42,6 +43,7 @@ class Calibration:
     calibrated_on: str
     at: Mapping[str, Mapping[str, Any]]
     histograms: Mapping[str, list[float]]
+    usual_spread: float | None
     verification: Mapping[str, float | None]
 
     @classmethod
@@ -64,6 +66,7 @@ class Calibration:
         names = ("score", "k", "class_by", "distance", "calibrated_on", "histograms")
         return cls(
             **{name: open_set[name] for name in names},
+            usual_spread=open_set["gallery"]["usual_spread"],
             at={name.removeprefix("fpir_"): found for name, found in open_set["at"].items()},
             verification={
                 name.removeprefix("far_"): found["threshold"]

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import io
 import logging
+import math
 import os
 import re
 import sys
@@ -80,6 +81,17 @@ def add_gallery(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_far(parser: argparse.ArgumentParser) -> None:
+    """Add the argument `--far`."""
+    parser.add_argument(
+        "--far",
+        type=rate,
+        metavar="RATE",
+        help="the share of strangers that may be let in, such as 0.01 (the default); "
+        "`gallery.py list` prints what was measured",
+    )
+
+
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
     """Add the argument `--data_dir`."""
     parser.add_argument(
@@ -116,6 +128,17 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
 
 
 positive_int = whole_number(1)
+
+
+def rate(text: str) -> float:
+    """Return a rate between 0 and 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"found {text:.80}; accepted: a rate such as 0.01 or 1e-3")
+    return number
 
 
 def png_path(text: str) -> Path:

@@ -38,6 +38,19 @@ def splits_of(*, unseen=True, size=120, **options):
     return found
 
 
+def spreads_by_loop(gallery, distance):
+    """The mean distance to the nearest other picture of each class; NaN for a single picture."""
+    spreads = {}
+    for label in np.unique(gallery.labels):
+        x = gallery.embeddings[gallery.labels == label]
+        to_nearest = [
+            paired_distances(one[None], np.delete(x, i, axis=0), distance).min(initial=np.inf)
+            for i, one in enumerate(x)
+        ]
+        spreads[label] = np.mean(to_nearest) if len(x) > 1 else np.nan
+    return spreads
+
+
 def neighbours_by_loop(query, gallery, distance, without=None):
     """All that `Nearest` has of one query, from the definitions."""
     kept = np.flatnonzero(gallery.labels != without)
@@ -50,6 +63,7 @@ def neighbours_by_loop(query, gallery, distance, without=None):
     around = np.delete(
         paired_distances(gallery.embeddings[nearest][None], gallery.embeddings, distance), nearest
     )
+    spreads = spreads_by_loop(gallery, distance)
     return {
         "positions": [kept[i] for i in order[:5]],
         "labels": [gallery.labels[kept[i]] for i in order[:5]],
@@ -57,6 +71,7 @@ def neighbours_by_loop(query, gallery, distance, without=None):
         "of_class": np.mean(of_class),
         "other": min(others, default=np.inf),
         "radius": np.mean(sorted(around)[:5]),
+        "spread": np.fmax(1, spreads[label] / np.nanpercentile(list(spreads.values()), 90)),
     }
 
 
@@ -105,14 +120,39 @@ def test_a_gallery_of_one_picture():
     assert scores("nearest_ratio", nearest).tolist() == [0.0]  # nothing else it could be
 
 
-def by_hand(labels, distances, of_class, other, radius):
+def by_hand(labels, distances, of_class, other, radius, spread=None):
     shape = np.array(labels, np.int32)
     return Nearest(
         np.zeros(shape.shape, np.intp),
         shape,
         np.array(distances, float),
         *(np.array(values, float) for values in (of_class, other, radius)),
+        np.ones(len(shape)) if spread is None else np.array(spread, float),
     )
+
+
+def test_a_class_that_spreads_wider_is_found_farther_away():
+    nearest = by_hand([[0], [1]], [[2], [2]], [2, 2], [9, 9], [1, 1], spread=[1, 4])
+    assert scores("nearest", nearest).tolist() == [2, 0.5]
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_spreads_against_loops(distance):
+    gallery = embedded(60, range(4), seed=5)
+    gallery.labels[7] = 17  # a class of one picture
+    found = OpenGallery(*gallery, distance)
+    spreads = list(spreads_by_loop(gallery, distance).values())
+    usual = np.nanpercentile(spreads, 90)
+    assert found.usual_spread == pytest.approx(usual, rel=1e-5)
+    of_query = found.nearest(gallery.embeddings[[7, 0]]).spread
+    own = spreads[np.searchsorted(np.unique(gallery.labels), gallery.labels[0])]
+    np.testing.assert_allclose(of_query, [1, max(1, own / usual)], rtol=1e-5)
+
+
+def test_without_spread_every_class_counts_alike():
+    same = OpenGallery(np.ones((4, 2), np.float32), np.array([0, 0, 1, 1], np.int32), "euclidean")
+    assert same.usual_spread is None
+    assert same.nearest(np.zeros((1, 2), np.float32)).spread.tolist() == [1]
 
 
 def test_scores_by_hand():
@@ -179,10 +219,17 @@ def test_an_evaluation_against_loops(distance, unseen):
     splits = splits_of(unseen=unseen)
     found = evaluate_open_set(splits, distance)
     assert found["why"] is None
-    assert found["gallery"] == {"split": "train", "num_images": 150, "num_classes": 6}
+    usual = np.percentile(list(spreads_by_loop(splits["train"], distance).values()), 90)
+    assert found["gallery"] == {
+        "split": "train",
+        "num_images": 150,
+        "num_classes": 6,
+        "usual_spread": pytest.approx(usual, rel=1e-5),
+    }
     assert found["calibrated_on"] == ("unseen classes" if unseen else "known classes")
     score, gallery = found["score"], splits["train"]
-    assert found["auroc_by_score"][score] == max(found["auroc_by_score"].values())
+    usable = [value for name, value in found["auroc_by_score"].items() if SCORES[name].for_few]
+    assert found["auroc_by_score"][score] == max(usable) and SCORES[score].for_few
 
     def of_loop(query, without=None):
         one = neighbours_by_loop(query, gallery, distance, without)

@@ -41,6 +41,18 @@ def test_nearest_in_the_unit_of_the_distance(distance):
         np.testing.assert_allclose(distances, np.sort(expected)[:4], rtol=1e-5, atol=1e-7)
 
 
+def spread_of(x, distance):
+    """The mean distance to the nearest other one; 0 if there is none."""
+    return np.mean(
+        [
+            paired_distances(x[[i]], np.delete(x, i, axis=0), distance).min(initial=np.inf)
+            for i in range(len(x))
+        ]
+        if len(x) > 1
+        else 0
+    )
+
+
 @pytest.mark.parametrize("num_classes", [1, 2, 7])
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_neighbourhoods_against_their_definitions(distance, num_classes):
@@ -51,7 +63,7 @@ def test_neighbourhoods_against_their_definitions(distance, num_classes):
     names = tuple("abcdefg"[:num_classes])
     snapshot = Snapshot(Embeddings(np.arange(40), labels, names, x, 0), distance)
     queries = rng.normal(size=(9, 4)).astype(np.float32)
-    found = snapshot.neighbourhood(queries, snapshot.nearest(queries, 5))
+    found = snapshot.neighbourhood(queries, snapshot.nearest(queries, 5), usual_spread=0.5)
     for i, query in enumerate(queries):
         to_all = paired_distances(query[None], x, distance)
         order = np.argsort(to_all)
@@ -65,6 +77,7 @@ def test_neighbourhoods_against_their_definitions(distance, num_classes):
             "of_class": np.sort(to_all[labels == own])[:5].mean(),
             "other": others.min() if len(others) else np.inf,
             "radius": np.sort(around)[:5].mean(),
+            "spread": max(1, spread_of(x[labels == own], distance) / 0.5),
         }
         for name, value in expected.items():
             np.testing.assert_allclose(getattr(found, name)[i], value, rtol=2e-5, err_msg=name)
@@ -73,7 +86,7 @@ def test_neighbourhoods_against_their_definitions(distance, num_classes):
 def test_a_single_picture_has_no_neighbourhood():
     snapshot = Snapshot(embeddings_of({3: ("a", 1.0)}), "euclidean")
     query = np.zeros((1, 2), np.float32)
-    found = snapshot.neighbourhood(query, snapshot.nearest(query, 5))
+    found = snapshot.neighbourhood(query, snapshot.nearest(query, 5), usual_spread=0.5)
     assert np.isinf(found.other[0]) and np.isinf(found.radius[0])
     assert found.distances.shape == (1, 1)
 
