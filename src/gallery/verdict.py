@@ -32,7 +32,8 @@ class Calibration:
             says the reason.
         histograms: `edges` [B + 1] of the score and the counts `known` and `unknown`, [B].
         verification: by rate, the distance at which that share of pairs of two classes is accepted
-            as one class; None if unknown.
+            as one class; None if unknown. Also at the equal error rate, `eer`, and at the best F1,
+            `best_f1`.
     """
 
     score: str
