@@ -69,7 +69,6 @@ class Calibration:
             verification={
                 name.removeprefix("far_"): found["threshold"]
                 for name, found in thresholds["at"].items()
-                if name.startswith("far_")  # the others are at a rate that they do not name
             },
         )
 
