@@ -51,10 +51,7 @@ def read_csv(folder: Path, path: Path, *, has_labels: bool = True) -> Listing:
                 raise UserError(f"{where}: found {len(row)} fields; accepted: {columns['count']}")
             fields = {key: row[columns[key]] for key in _KEYS if key in columns}
             name = _path_within(tops, _filled(fields["path"], "path", where))
-            label = ""
-            if has_labels:
-                label = as_read(_filled(fields["label"], "label", where))
-                _filled(label, "label", where)
+            label = _label(fields["label"], where) if has_labels else ""
             first = lines.setdefault(name, line)
             if first != line:
                 raise UserError(
@@ -111,6 +108,12 @@ def _columns(
     ]:
         listing.warnings.append(f"{path}: line 1: ignored columns: {listed(unknown)}")
     return {**{key: names.index(key) for key in _KEYS if key in names}, "count": len(names)}
+
+
+def _label(value: str, where: str) -> str:
+    """Return the class that a value names; raise UserError if it names none."""
+    label = as_read(_filled(value, "label", where))
+    return _filled(label, "label", where)
 
 
 def _filled(value: str, key: str, where: str) -> str:

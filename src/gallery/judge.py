@@ -15,6 +15,8 @@ from src.gallery.verdict import Calibration, decide
 DEFAULT_FAR = 1e-2
 """The share of strangers that may be let in, unless a user chooses another."""
 
+_BESIDE = ("eer", "best_f1")  # thresholds for pairs that are not at a chosen rate
+
 
 class Verdict(NamedTuple):
     """What is decided about a query.
@@ -61,7 +63,8 @@ class Judge:
         Raises:
             UserError: no threshold was measured for this rate.
         """
-        return _chosen(self.calibration.verification, far, {})
+        thresholds = self.calibration.verification.items()
+        return _chosen({name: found for name, found in thresholds if name not in _BESIDE}, far, {})
 
     @property
     def num_neighbours(self) -> int:

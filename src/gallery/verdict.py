@@ -33,7 +33,8 @@ class Calibration:
         histograms: `edges` [B + 1] of the score and the counts `known` and `unknown`, [B].
         usual_spread: the usual spread of a class; see `src.embeddings.spread`. None if undefined.
         verification: by rate, the distance at which that share of pairs of two classes is accepted
-            as one class; None if unknown.
+            as one class; None if unknown. Also at the equal error rate, `eer`, and at the best F1,
+            `best_f1`.
     """
 
     score: str
@@ -71,7 +72,6 @@ class Calibration:
             verification={
                 name.removeprefix("far_"): found["threshold"]
                 for name, found in thresholds["at"].items()
-                if name.startswith("far_")  # the others are at a rate that they do not name
             },
         )
 
