@@ -24,14 +24,11 @@ class Gallery(NamedTuple):
         embeddings: float32 [G, D].
         labels: int32 [G].
         radii: [G], the mean distance of each to its 5 nearest others.
-        whitening: [D, D], a linear map after which the deviations from the class means have about
-            the same variance in all directions.
     """
 
     embeddings: Embeddings
     labels: NDArray[np.int32]
     radii: Values
-    whitening: Values
 
 
 class Queries(NamedTuple):
@@ -53,10 +50,21 @@ class Queries(NamedTuple):
 def make_gallery(embeddings: Embeddings, labels: NDArray[np.int32]) -> Gallery:
     """Return the gallery of a split."""
     radii = k_nearest_neighbors(embeddings, count=5)[1].mean(axis=1)
+    return Gallery(embeddings, labels, radii)
+
+
+def whitening(embeddings: Embeddings, labels: NDArray[np.int32]) -> Values:
+    """Return a linear map, [D, D], after which classes spread in all directions alike.
+
+    The deviations from the class means have about the same variance in all directions. Their total
+    variance changes little. Distances to class means become Mahalanobis distances.
+    """
     means = np.stack([embeddings[labels == c].mean(axis=0) for c in range(labels.max() + 1)])
     variances, directions = np.linalg.eigh(np.cov((embeddings - means[labels]).T))
-    shrunk = variances + _SHRINKAGE * variances.mean()
-    return Gallery(embeddings, labels, radii, directions / np.sqrt(shrunk))
+    mean = variances.mean()
+    scales = np.sqrt((1 + _SHRINKAGE) * mean / (variances + _SHRINKAGE * mean))
+    whitened: Values = directions * scales
+    return whitened
 
 
 def find(gallery: Gallery, embeddings: Embeddings) -> Queries:
@@ -70,18 +78,13 @@ def find(gallery: Gallery, embeddings: Embeddings) -> Queries:
     return Queries(embeddings, *nearest, np.concatenate(by_class, axis=1))
 
 
-def _to_class_mean(gallery: Gallery, queries: Queries, metric: Values) -> Values:
-    """Return the distance to the nearest class mean after the linear map `metric`, [Q]."""
-    mapped, queried = gallery.embeddings @ metric, queries.embeddings @ metric
-    means = [mapped[gallery.labels == c].mean(axis=0) for c in range(gallery.labels.max() + 1)]
-    return np.min([np.linalg.norm(queried - mean, axis=1) for mean in means], axis=0)
-
-
-def _whitened(gallery: Gallery, queries: Queries) -> Values:
-    mapped, queried = (
-        (x @ gallery.whitening).astype(np.float32) for x in (gallery.embeddings, queries.embeddings)
-    )
-    return k_nearest_neighbors(queried, mapped, count=1)[1][:, 0]
+def _to_class_mean(gallery: Gallery, queries: Queries) -> Values:
+    """Return the distance to the nearest class mean, [Q]."""
+    means = [
+        gallery.embeddings[gallery.labels == c].mean(axis=0)
+        for c in range(gallery.labels.max() + 1)
+    ]
+    return np.min([np.linalg.norm(queries.embeddings - mean, axis=1) for mean in means], axis=0)
 
 
 def _votes_against(gallery: Gallery, queries: Queries) -> Values:
@@ -103,8 +106,6 @@ SCORES: Mapping[str, Callable[[Gallery, Queries], Values]] = {
         *np.sort(q.by_class, axis=1)[:, :2].T
     ),
     "votes against, of 20": _votes_against,
-    "nearest class mean": lambda g, q: _to_class_mean(g, q, np.eye(g.embeddings.shape[1])),
-    "nearest class mean, whitened": lambda g, q: _to_class_mean(g, q, g.whitening),
-    "nearest distance, whitened": _whitened,
+    "nearest class mean": _to_class_mean,
 }
 """Small for known queries. A score is computed from the gallery and the queries."""
