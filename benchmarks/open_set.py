@@ -3,9 +3,9 @@
     make demo-open
     .venv/bin/python -m benchmarks.open_set
 
-The gallery is that of the experiment, and it judges as `query.py` does. Strangers are the drawings of
-`benchmarks/strangers.py`. None of them had a part in the choice of params or score: that was made
-with the shapes of `CHOOSING`.
+The gallery is that of the experiment, and it judges as `query.py` does. Strangers are the drawings
+of `benchmarks/strangers.py`. The shapes of `REPORTED` had no part in the choice of params or score:
+that was made with the shapes of `CHOOSING`.
 """
 
 import argparse

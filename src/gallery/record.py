@@ -132,9 +132,12 @@ def enrolled_name(class_name: str) -> str:
     """Return a class name in the form in which a gallery keeps it (`as_read`).
 
     Raises:
-        UserError: nothing is left of the name, or it is too long.
+        UserError: nothing is left of the name, it is too long, or it is `.` or `..`, which browsers
+            take for folders.
     """
     name = as_read(class_name)
+    if name in (".", ".."):
+        raise UserError(f"class name: found '{name}'; accepted: other names than . and ..")
     if not 1 <= len(name) <= MAX_CLASS_NAME:
         found = f"'{shortened(name)}' of {len(name)} characters" if name else "no visible character"
         raise UserError(f"class name: found {found}; accepted: 1 to {MAX_CLASS_NAME} characters")
