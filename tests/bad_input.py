@@ -27,7 +27,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from conftest import TINY, bright_quadrants, write_idx  # noqa: E402
+from tiny import TINY, bright_quadrants, write_idx  # noqa: E402
 
 import compare  # noqa: E402
 import sweep  # noqa: E402

@@ -1,9 +1,6 @@
 """What the tests share: a tiny dataset on disk, and both of TensorFlow's execution modes."""
 
-import gzip
-import json
 import signal
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,19 +9,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pytest
 from programs import Server
+from tiny import TINY, bright_quadrants, write_idx, write_params
 
 from src.system.process import prepare_for_tensorflow
-
-# 8 x 8 pixels, four classes that a small network separates within an epoch or two.
-TINY = {
-    "num_epochs": 4,
-    "learning_rate": 5e-3,
-    "num_channels": 4,
-    "embedding_size": 8,
-    "batch_size": 32,
-    "l2_normalize": True,
-    "save_summary_steps": 2,
-}
 
 
 def pytest_configure() -> None:
@@ -87,23 +74,6 @@ def _v1_graph(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Calla
     return lambda *arrays: session.run(results, dict(zip(placeholders, arrays, strict=True)))
 
 
-def write_idx(path: Path, array: np.ndarray) -> None:
-    """Write uint8 `array` as a gzip IDX file."""
-    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-    path.write_bytes(gzip.compress(header + array.tobytes()))
-
-
-def bright_quadrants(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [size, 8, 8] of noise, in which the quadrant of the label is brighter."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(size, dtype=np.uint8) % 4
-    images = rng.integers(0, 130, (size, 8, 8), dtype=np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        row, column = 4 * (label // 2), 4 * (label % 2)
-        image[row : row + 4, column : column + 4] += 90
-    return images, labels
-
-
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory whose `mnist` is tiny: 240 images to train with, 60 to test."""
@@ -114,13 +84,6 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_idx(directory / "mnist" / f"{prefix}-images-idx3-ubyte.gz", images)
         write_idx(directory / "mnist" / f"{prefix}-labels-idx1-ubyte.gz", labels)
     return directory
-
-
-def write_params(model_dir: Path, params: dict[str, Any]) -> Path:
-    """Write a params.json to a directory, and return that."""
-    model_dir.mkdir(exist_ok=True)
-    (model_dir / "params.json").write_text(json.dumps(params))
-    return model_dir
 
 
 @pytest.fixture

@@ -247,8 +247,10 @@ def test_what_is_long_without_a_reason_is_found(tmp_path, monkeypatch):
 
 
 def test_tests_mirror_the_folders():
-    folders = {path.parent.name for path in (ROOT / "tests").rglob("test_*.py")} - {"tests"}
+    tests = list((ROOT / "tests").rglob("test_*.py"))
+    folders = {path.parent.name for path in tests} - {"tests"}
     assert folders <= {path.parent.name for path in SRC + MODEL} - {"src"}
+    assert len({path.name for path in tests}) == len(tests)  # pytest imports them by their names
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=relative)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, write_idx, write_params
 from PIL import Image
+from tiny import TINY, write_idx, write_params
 
 import train
 import visualize

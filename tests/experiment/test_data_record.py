@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import bright_quadrants, write_idx
 from PIL import Image
+from tiny import bright_quadrants, write_idx
 
 from src.data.loading import load_data
 from src.data.split import SPLITS

@@ -168,9 +168,9 @@ def test_wrong_images_are_named(gallery, wrong):
         gallery.query(wrong)
 
 
-@pytest.mark.parametrize("name", ["", "  ", "\u200b", "x" * 201])
+@pytest.mark.parametrize("name", ["", "  ", "\u200b", "x" * 201, ".", ".."])
 def test_wrong_names_are_refused(gallery, name):
-    with pytest.raises(UserError, match="class name: found .*; accepted: 1 to 200"):
+    with pytest.raises(UserError, match="class name: found .*; accepted: "):
         gallery.add(name, images(0))
     assert gallery.store.classes() == []
 

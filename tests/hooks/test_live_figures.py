@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from conftest import TINY, write_params
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import TINY, write_params
 
 import train
 from model.hooks.live_figures import LiveFigures

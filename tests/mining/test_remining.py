@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, write_idx, write_params
+from tiny import TINY, write_idx, write_params
 
 import model.training.embedding
 import model.training.evaluation

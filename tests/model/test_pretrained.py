@@ -11,8 +11,8 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 import pytest
-from conftest import TINY, write_params
 from small_application import small_application
+from tiny import TINY, write_params
 
 import train
 from model.estimator import keras, tf

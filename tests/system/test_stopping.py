@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 import pytest
-from conftest import TINY, write_params
+from tiny import TINY, write_params
 
 from src.system.signals import Stopped, StopRequest, stops_at_once
 

@@ -20,7 +20,7 @@ DATA = ".data-00000-of-00001"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, data_dir):
     """A directory with checkpoints of steps 0, 7, 14, 21 and 28."""
-    from conftest import TINY, write_params
+    from tiny import TINY, write_params
 
     model_dir = write_params(tmp_path_factory.mktemp("trained"), TINY)
     train.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir)])
@@ -272,7 +272,7 @@ def run_train(model_dir, data_dir, *options):
 
 def longer(model_dir, **params):
     """Ask for one more epoch."""
-    from conftest import TINY, write_params
+    from tiny import TINY, write_params
 
     write_params(model_dir, {**TINY, "num_epochs": 5, **params})
 
@@ -418,7 +418,7 @@ def test_a_damaged_record_of_the_data_has_a_way_on(model_dir, data_dir):
 
 
 def test_a_checkpoint_of_another_network(model_dir, data_dir):
-    from conftest import TINY, write_params
+    from tiny import TINY, write_params
 
     another = {**TINY, "embedding_size": 5}
     write_params(model_dir, {**another, "num_epochs": 5})
@@ -435,7 +435,7 @@ def test_a_checkpoint_of_another_network(model_dir, data_dir):
 
 
 def test_a_checkpoint_that_lacks_a_variable(model_dir, data_dir):
-    from conftest import TINY, write_params
+    from tiny import TINY, write_params
 
     another = {**TINY, "use_batch_norm": True}
     write_params(model_dir, {**another, "num_epochs": 5})

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from conftest import TINY, write_params
+from tiny import TINY, write_params
 
 NUM_KILLS = 4
 
