@@ -43,8 +43,8 @@ class Nearest(NamedTuple):
         radius: float64 [Q], the mean distance of the nearest neighbour to its own K nearest
             pictures; infinite if the gallery has no other picture. Only the score
             `class_density` uses it.
-        spread: float64 [Q], the spread of the nearest neighbour's class, relative to the usual one;
-            see `src.embeddings.spread`.
+        spread: float64 [Q, K], the spread of each neighbour's class, relative to the usual one; at
+            least 1, see `src.embeddings.spread`.
     """
 
     positions: NDArray[np.intp]
@@ -90,8 +90,18 @@ def _radius(nearest: Nearest) -> NDArray[np.float64]:
     return nearest.radius
 
 
-def _spread(nearest: Nearest) -> NDArray[np.float64]:
-    return nearest.spread
+def _best(nearest: Nearest) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the neighbour of each query that is nearest relative to the spread of its class."""
+    relative = nearest.distances / nearest.spread
+    return np.arange(len(relative)), relative.argmin(axis=1)
+
+
+def _to_best(nearest: Nearest) -> NDArray[np.float64]:
+    return nearest.distances[_best(nearest)]
+
+
+def _spread_of_best(nearest: Nearest) -> NDArray[np.float64]:
+    return nearest.spread[_best(nearest)]
 
 
 def _one(nearest: Nearest) -> NDArray[np.float64]:
@@ -103,7 +113,7 @@ def _one(nearest: Nearest) -> NDArray[np.float64]:
 # al., "LOF", SIGMOD 2000) that compares with one neighbour in place of the mean of K.
 SCORES = {
     "nearest": Score(
-        _to_nearest, _spread, "distance to the nearest picture", ("spread",), for_few=True
+        _to_best, _spread_of_best, "distance to the nearest picture", ("spread",), for_few=True
     ),
     "class": Score(
         _to_class, _one, "mean distance to the nearest pictures of a class", ("of_class",)
@@ -144,22 +154,27 @@ def scores(name: str, nearest: Nearest) -> NDArray[np.float64]:
 
 
 def voted_labels(name: str, nearest: Nearest, threshold: float) -> NDArray[np.int32]:
-    """Return the most frequent label among the neighbours within the threshold, int32 [Q].
+    """Return the label with the most votes among the neighbours within the threshold, int32 [Q].
 
-    A neighbour votes if its own distance, divided by the query's scale, is at most the threshold.
-    The nearest neighbour always votes. In a tie, the label that comes first wins.
+    A neighbour's distance is divided by the query's scale, or by the spread of its class if the
+    score uses spreads. It votes if that is at most the threshold, and its vote counts the more, the
+    farther it is below: 1 at distance 0, 0 at the threshold. So a few near pictures of a new class
+    win against many of another class that are just within the threshold. If no vote counts, the
+    nearest neighbour's label is returned. In a tie, the label that comes first wins.
 
     Args:
         name: a key of SCORES.
         nearest: the neighbours.
-        threshold: of the score; infinite to let all K neighbours vote.
+        threshold: of the score; infinite to let all K neighbours vote alike.
     """
-    scale = SCORES[name].scale(nearest)
-    votes = _relative(nearest.distances, scale[:, None]) <= threshold
-    votes[:, 0] = True
-    agreeing = (nearest.labels[:, :, None] == nearest.labels[:, None, :]) & votes[:, None, :]
-    numbers = np.where(votes, agreeing.sum(axis=2), 0)  # [Q, K], the votes for each one's label
-    elected: NDArray[np.int32] = nearest.labels[np.arange(len(votes)), numbers.argmax(axis=1)]
+    score = SCORES[name]
+    scale = nearest.spread if "spread" in score.parts else score.scale(nearest)[:, None]
+    relative = _relative(nearest.distances, scale)
+    with np.errstate(invalid="ignore"):
+        weights = np.clip(1 - relative / threshold if threshold else relative == 0, 0, 1)
+    agreeing = nearest.labels[:, :, None] == nearest.labels[:, None, :]
+    votes = (agreeing * weights[:, None, :]).sum(axis=2)  # [Q, K], those for each one's label
+    elected: NDArray[np.int32] = nearest.labels[np.arange(len(votes)), votes.argmax(axis=1)]
     return elected
 
 
@@ -286,7 +301,7 @@ class OpenGallery:
             np.nanmean(distances, axis=1) if len(distances) else np.empty(0),
             self._in_units(found.other, exponent),
             np.full(len(queries), np.nan),
-            self._relative_spreads[np.searchsorted(self.classes, labels[:, 0])],
+            self._relative_spreads[np.searchsorted(self.classes, labels)],
         )
 
     def _comparable(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:

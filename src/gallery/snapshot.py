@@ -87,7 +87,8 @@ class Snapshot:
         points = comparable(queries, self._distance)
         rows, count = found.rows, found.rows.shape[1]
         labels = self.pictures.labels[rows]
-        of_class, other, radius, spread = np.full((4, len(queries)), np.nan)
+        of_class, other, radius = np.full((3, len(queries)), np.nan)
+        spread = np.full(rows.shape, np.nan)
         own = labels[:, 0]
         for label in np.unique(own).tolist() if {"of_class", "other"} & set(parts) else ():
             asking = own == label
@@ -103,8 +104,9 @@ class Snapshot:
             around = self.nearest(self.pictures.embeddings[rows[:, 0]], count + 1).distances[:, 1:]
             radius[:] = around.mean(axis=1) if len(self) > 1 else np.inf
         if "spread" in parts:
-            spreads = np.array([self._spread_of(label) for label in own.tolist()])
-            spread = relative_spread(spreads, usual_spread)
+            of_labels, places = np.unique(labels, return_inverse=True)
+            spreads = np.array([self._spread_of(label) for label in of_labels.tolist()])
+            spread = relative_spread(spreads, usual_spread)[places.reshape(rows.shape)]
         return Nearest(rows, labels, found.distances, of_class, other, radius, spread)
 
     def nearest_means(self, queries: NDArray[np.float32]) -> NDArray[np.int32]:

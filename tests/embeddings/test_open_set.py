@@ -64,6 +64,7 @@ def neighbours_by_loop(query, gallery, distance, without=None):
         paired_distances(gallery.embeddings[nearest][None], gallery.embeddings, distance), nearest
     )
     spreads = spreads_by_loop(gallery, distance)
+    usual = np.nanpercentile(list(spreads.values()), 90)
     return {
         "positions": [kept[i] for i in order[:5]],
         "labels": [gallery.labels[kept[i]] for i in order[:5]],
@@ -71,7 +72,7 @@ def neighbours_by_loop(query, gallery, distance, without=None):
         "of_class": np.mean(of_class),
         "other": min(others, default=np.inf),
         "radius": np.mean(sorted(around)[:5]),
-        "spread": np.fmax(1, spreads[label] / np.nanpercentile(list(spreads.values()), 90)),
+        "spread": [np.fmax(1, spreads[gallery.labels[kept[i]]] / usual) for i in order[:5]],
     }
 
 
@@ -127,13 +128,15 @@ def by_hand(labels, distances, of_class, other, radius, spread=None):
         shape,
         np.array(distances, float),
         *(np.array(values, float) for values in (of_class, other, radius)),
-        np.ones(len(shape)) if spread is None else np.array(spread, float),
+        np.ones(shape.shape) if spread is None else np.array(spread, float),
     )
 
 
 def test_a_class_that_spreads_wider_is_found_farther_away():
-    nearest = by_hand([[0], [1]], [[2], [2]], [2, 2], [9, 9], [1, 1], spread=[1, 4])
-    assert scores("nearest", nearest).tolist() == [2, 0.5]
+    wide = [[1, 4], [4, 1]]  # the second neighbour of the first query is of a sparse class
+    nearest = by_hand([[0, 1], [1, 0]], [[2, 3], [2, 3]], [2, 2], [9, 9], [1, 1], spread=wide)
+    assert scores("nearest", nearest).tolist() == [0.75, 0.5]
+    assert voted_labels("nearest", nearest, 2.5).tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
@@ -146,13 +149,13 @@ def test_spreads_against_loops(distance):
     assert found.usual_spread == pytest.approx(usual, rel=1e-5)
     of_query = found.nearest(gallery.embeddings[[7, 0]]).spread
     own = spreads[np.searchsorted(np.unique(gallery.labels), gallery.labels[0])]
-    np.testing.assert_allclose(of_query, [1, max(1, own / usual)], rtol=1e-5)
+    np.testing.assert_allclose(of_query[:, 0], [1, max(1, own / usual)], rtol=1e-5)
 
 
 def test_without_spread_every_class_counts_alike():
     same = OpenGallery(np.ones((4, 2), np.float32), np.array([0, 0, 1, 1], np.int32), "euclidean")
     assert same.usual_spread is None
-    assert same.nearest(np.zeros((1, 2), np.float32)).spread.tolist() == [1]
+    assert same.nearest(np.zeros((1, 2), np.float32)).spread.tolist() == [[1, 1, 1, 1]]
 
 
 def test_scores_by_hand():
@@ -175,15 +178,17 @@ def test_only_neighbours_within_the_threshold_vote():
     # A class of one picture beside four of another, farther away.
     enrolled = by_hand([[7, 1, 1, 1, 2]], [[0.2, 0.4, 0.4, 0.5, 0.6]], [0.2], [0.4], [1])
     assert voted_labels("nearest", enrolled, 0.3).tolist() == [7]
-    assert voted_labels("nearest", enrolled, 0.4).tolist() == [1]  # two to one
+    assert voted_labels("nearest", enrolled, 0.5).tolist() == [7]  # 0.6 against 0.2 + 0.2 + 0
+    assert voted_labels("nearest", enrolled, 0.8).tolist() == [1]  # 0.75 against 0.5 + 0.5 + 0.375
     assert voted_labels("nearest", enrolled, np.inf).tolist() == [1]
-    assert voted_labels("nearest", enrolled, 0.1).tolist() == [7]  # the nearest always votes
+    assert voted_labels("nearest", enrolled, 0.1).tolist() == [7]  # none counts: the nearest one
     # By ratio, the distances are relative to the other class at 0.4: 0.5, 1, 1, 1.25, 1.5
-    assert voted_labels("nearest_ratio", enrolled, 0.9).tolist() == [7]
-    assert voted_labels("nearest_ratio", enrolled, 1.0).tolist() == [1]
-    tie = by_hand([[5, 4, 4, 5]], [[1, 1, 1, 2]], [1], [1], [1])
-    assert voted_labels("nearest", tie, 1.5).tolist() == [4]
-    assert voted_labels("nearest", tie, 2.0).tolist() == [5]  # two votes each: the nearest one's
+    assert voted_labels("nearest_ratio", enrolled, 1.0).tolist() == [7]
+    assert voted_labels("nearest_ratio", enrolled, 2.0).tolist() == [1]  # 0.75 against 0.5 + ...
+    tie = by_hand([[5, 4, 4, 5]], [[1, 1, 1, 1]], [1], [1], [1])
+    assert voted_labels("nearest", tie, 2.0).tolist() == [5]  # the one that comes first
+    same = by_hand([[5, 4, 4]], [[0, 0, 0]], [0], [1], [1])
+    assert voted_labels("nearest", same, 0.0).tolist() == [4]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -295,13 +300,13 @@ def test_the_better_way_to_a_class_is_kept():
     gallery = OpenGallery(
         np.array([[0], [4], [1.9], [10]], np.float32), np.array([0, 0, 1, 1], np.int32), "euclidean"
     )
-    # The means are 2 and 5.95. All four pictures vote, two for each class: the nearest one's wins.
+    # The means are 2 and 5.95. All four pictures vote, two for each class; class 0 is nearer.
     places = np.array([[2.0], [4.0]], np.float32)
     far = gallery.nearest(1000 + np.arange(20, dtype=np.float32)[:, None])
     for labels, better, right_by in (
-        ([0, 1], "class_mean", {"votes": 0, "class_mean": 1}),
-        ([1, 0], "votes", {"votes": 1, "class_mean": 0}),
-        ([0, 0], "votes", {"votes": 0.5, "class_mean": 0.5}),
+        ([0, 1], "class_mean", {"votes": 0.5, "class_mean": 1}),
+        ([1, 0], "votes", {"votes": 0.5, "class_mean": 0}),
+        ([0, 0], "votes", {"votes": 1, "class_mean": 0.5}),
     ):
         queries = Queries(
             gallery.nearest(places),

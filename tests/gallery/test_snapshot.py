@@ -77,7 +77,9 @@ def test_neighbourhoods_against_their_definitions(distance, num_classes):
             "of_class": np.sort(to_all[labels == own])[:5].mean(),
             "other": others.min() if len(others) else np.inf,
             "radius": np.sort(around)[:5].mean(),
-            "spread": max(1, spread_of(x[labels == own], distance) / 0.5),
+            "spread": [
+                max(1, spread_of(x[labels == labels[row]], distance) / 0.5) for row in order[:5]
+            ],
         }
         for name, value in expected.items():
             np.testing.assert_allclose(getattr(found, name)[i], value, rtol=2e-5, err_msg=name)
