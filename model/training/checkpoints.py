@@ -117,7 +117,7 @@ def _set_extras_aside(experiment: Experiment) -> list[str]:
     """Move the folders of the best and the untrained checkpoint if damaged; return messages."""
     found = []
     for checkpoint, consequence in (
-        (experiment.best_checkpoint, "the best from now on is kept"),
+        (experiment.best_checkpoint, "the best later checkpoint is kept"),
         (experiment.untrained_checkpoint, "the baseline `untrained` is left out"),
     ):
         if checkpoint is None:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.embeddings.metrics import Embedded, query_indices
-from src.embeddings.open_set import CLASS_BY, SCORES, Nearest, OpenGallery, scores, voted_labels
+from src.embeddings.open_gallery import OpenGallery
+from src.embeddings.open_set import CLASS_BY, SCORES, Nearest, scores, voted_labels
 from src.embeddings.search import NUM_VOTES
 from src.seeds import stream
 from src.system.progress import phase

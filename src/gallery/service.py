@@ -27,7 +27,7 @@ from src.gallery.gallery import DEFAULT_NEIGHBOURS, Gallery
 from src.gallery.guard import Guard
 from src.gallery.monitor import Monitor, ServiceMetrics
 from src.gallery.record import enrolled_name
-from src.gallery.sources import GivenPicture, Place, from_file, preparation
+from src.gallery.sources import GivenPicture, Place, from_file, is_dark, preparation
 
 PAGE = Path(__file__).parent / "page"
 
@@ -274,7 +274,7 @@ class _Service:
         some = await self._stored(self._gallery.store.pictures, snapshot.pictures.ids[:16].tolist())
         return {
             "experiment": self._gallery.identity.experiment,
-            "is_dark": _is_dark(self._gallery.identity.image_shape, [one.image for one in some]),
+            "is_dark": is_dark(self._gallery.identity.image_shape, [one.image for one in some]),
             **self._gallery.judge.calibration.to_json(),
         }
 
@@ -337,14 +337,6 @@ def _explained() -> Iterator[None]:
         yield
     except UserError as error:
         raise HTTPException(503, str(error)) from error
-
-
-def _is_dark(image_shape: Sequence[int], images: Sequence[NDArray[np.uint8]]) -> bool:
-    """Return whether pictures are light on dark, as MNIST's, so that drawings should be too."""
-    if image_shape[2] != 1 or not images:
-        return image_shape[2] == 1
-    edges = [edge.ravel() for image in images for edge in (image[0], image[-1])]
-    return float(np.median(np.concatenate(edges))) < 128
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:

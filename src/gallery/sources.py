@@ -242,6 +242,14 @@ def thumbnail_of(image: NDArray[np.uint8]) -> bytes:
     return png(picture)
 
 
+def is_dark(image_shape: Sequence[int], images: Sequence[NDArray[np.uint8]]) -> bool:
+    """Return whether pictures are light on dark, as MNIST's, so that drawings should be too."""
+    if image_shape[2] != 1 or not images:
+        return image_shape[2] == 1
+    edges = [edge.ravel() for image in images for edge in (image[0], image[-1])]
+    return float(np.median(np.concatenate(edges))) < 128
+
+
 def png(picture: Image.Image) -> bytes:
     """Return a picture as PNG."""
     file = io.BytesIO()

@@ -7,7 +7,8 @@ import pytest
 
 from src.distance import DISTANCES
 from src.embeddings.metrics import Embedded
-from src.embeddings.open_set import SCORES, Nearest, OpenGallery, scores, voted_labels
+from src.embeddings.open_gallery import OpenGallery
+from src.embeddings.open_set import SCORES, Nearest, scores, voted_labels
 from src.embeddings.open_set_evaluation import (
     Queries,
     auroc,

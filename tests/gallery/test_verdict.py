@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from src.embeddings.metrics import Embedded, query_indices
-from src.embeddings.open_set import UNKNOWN, OpenGallery
+from src.embeddings.open_gallery import OpenGallery
+from src.embeddings.open_set import UNKNOWN
 from src.embeddings.open_set_evaluation import evaluate_open_set
 from src.embeddings.thresholds import counted_pairs, find_thresholds
 from src.errors import UserError

@@ -344,7 +344,7 @@ def test_a_best_whose_checkpoints_are_gone_is_not_that_of_the_next_training(
         path.unlink()
     longer(model_dir, num_epochs=1)
     metrics = run_train(model_dir, data_dir)
-    assert "no checkpoint is left of the earlier training" in capsys.readouterr().out
+    assert "the earlier training has no checkpoint left" in capsys.readouterr().out
     assert experiment.best().value <= 1 and metrics["evaluated_step"] == 7
     assert not list(experiment.best_dir.glob("model.ckpt-999*"))
 
