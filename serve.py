@@ -102,7 +102,10 @@ def _listening(host: str, port: int) -> socket.socket:
     """Return a socket at an address; clients that connect wait until the service takes it over."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
+        # An answer goes out at once. asyncio sets this only for sockets that it makes itself.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         raise UserError(
             f"--host {host} --port {port}: {os.strerror(error.errno or 0)}; accepted: an address "

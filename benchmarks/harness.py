@@ -7,8 +7,10 @@ import os
 import platform
 import shlex
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -75,10 +77,20 @@ class Contestant:
             raise ChildProcessError(f"died, exit code {self._process.exitcode}") from None
 
 
+@contextmanager
+def without_log() -> Iterator[None]:
+    """Keep TensorFlow's log off the console during the block."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        quiet_console(Path(folder) / "tensorflow.log", verbose=False),
+    ):
+        yield
+
+
 def _serve(connection: Connection, make_step: Callable[..., Step], args: tuple[Any, ...]) -> None:
     """Run the contestant; this is the main function of its process."""
     prepare_for_tensorflow()
-    with quiet_console(Path(os.devnull), verbose=False):
+    with without_log():
         step = make_step(*args)
         base_mb = _peak_mb()
         connection.send((base_mb, step()))

@@ -6,6 +6,7 @@ Nothing is trained: `make bench-query` uses experiments/open_digits, which `make
 import argparse
 import http.client
 import json
+import math
 import os
 import socket
 import statistics
@@ -35,7 +36,13 @@ _SIZE, _DIMENSIONS, _NEIGHBOURS = 1_000_000, 64, 5
 _REPEATS = 15
 _NUM_CLIENTS = 16
 _SECONDS = 15.0
+_RATE = 150
 _SEED = 0
+
+_IMPORT = (
+    "from src.system.process import prepare_for_tensorflow; prepare_for_tensorflow(); "
+    "import tensorflow"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -181,6 +188,7 @@ def _service(model_dir: Path, num_requests: int) -> tuple[list[str], list[list[s
         _load(port, pictures, 1, 2.0)
         alone = _load(port, pictures, 1, 5.0)
         together = _load(port, pictures, _NUM_CLIENTS, _SECONDS)
+        paced = _load(port, pictures, _NUM_CLIENTS, _SECONDS, rate=_RATE)
         before = _memory_mb(process.pid)
         left = num_requests
         while left > 0:
@@ -188,16 +196,20 @@ def _service(model_dir: Path, num_requests: int) -> tuple[list[str], list[list[s
             progress(f"{max(left, 0)} requests left, {_memory_mb(process.pid):.0f} MB")
         after = _memory_mb(process.pid)
     rows = []
-    for clients, latencies, seconds in ((1, alone, 5.0), (_NUM_CLIENTS, together, _SECONDS)):
+    for name, latencies, seconds in (
+        ("1 client", alone, 5.0),
+        (f"{_NUM_CLIENTS} clients", together, _SECONDS),
+        (f"{_NUM_CLIENTS} clients, {_RATE} queries/s wanted", paced, _SECONDS),
+    ):
         median = statistics.median(latencies)
         rows.append(
             [
-                f"{clients} client{'s' if clients > 1 else ''}",
+                name,
                 f"{len(latencies) / seconds:.0f}",
                 f"{1e3 * median:.1f}",
                 f"{median / statistics.median(alone):.1f}",
                 f"{1e3 * float(np.quantile(latencies, 0.99)):.1f}",
-                f"{before:.0f} to {after:.0f}" if clients > 1 else "-",
+                f"{before:.0f} to {after:.0f}" if latencies is together else "-",
             ]
         )
     header = ["service", "queries/s", "median ms", "of one's", "99 % ms"]
@@ -214,16 +226,24 @@ def _pictures() -> list[bytes]:
     return [head + thumbnail_of(image[..., None]) + b"\r\n--x--\r\n" for image in images]
 
 
-def _load(port: int, pictures: Sequence[bytes], num_clients: int, seconds: float) -> list[float]:
-    """Query from several clients for some seconds; return the time of each query."""
+def _load(
+    port: int, pictures: Sequence[bytes], num_clients: int, seconds: float, rate: float = math.inf
+) -> list[float]:
+    """Query from several clients for some seconds; return the time of each query.
+
+    Each client waits for its answer before it asks again, and so that all together do not ask more
+    often than `rate` times a second.
+    """
     latencies: list[float] = []
-    end = time.perf_counter() + seconds
+    begin = time.perf_counter()
+    end = begin + seconds
 
     def ask(client: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port)
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
         number = client
         while time.perf_counter() < end:
+            time.sleep(max(0.0, begin + number / rate - time.perf_counter()))
             started = time.perf_counter()
             connection.request("POST", "/query", pictures[number % len(pictures)], headers)
             response = connection.getresponse()
@@ -296,7 +316,7 @@ def _shell(model_dir: Path) -> tuple[list[str], list[list[str]]]:
             picture
         )
         query = [sys.executable, "query.py", "--model_dir", str(model_dir), str(picture)]
-        importing = [sys.executable, "-c", "import model.embedder"]
+        importing = [sys.executable, "-c", _IMPORT]
         timed = {
             "query.py, one picture": _seconds(query),
             "  of which importing TensorFlow": _seconds(importing),

@@ -8,6 +8,7 @@ Needs Chromium. The gallery of the experiment is copied first; it does not chang
 
 import argparse
 import io
+import re
 import shutil
 import tempfile
 import threading
@@ -21,7 +22,7 @@ from PIL import Image
 from benchmarks.harness import REPOSITORY
 from benchmarks.strangers import SIDE, Drawing, as_mnist, drawings
 
-_SIZE = {"width": 900, "height": 640}
+_SIZE = {"width": 900, "height": 820}
 _SEED = 7
 
 
@@ -42,13 +43,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         for step, drawing in enumerate([seven, *hearts]):
             page.click("#clear")
             draw_by_mouse(page, drawing, during=lambda: take(60))
-            page.wait_for_timeout(800)
+            answered(page)
             take(1800)
             if 1 <= step <= 5:  # the first is unknown, and five are enrolled
                 page.fill("#name", "heart")
                 take(500)
                 page.click("#add-button")
-                page.wait_for_timeout(900)
+                page.locator("#message").wait_for()
+                answered(page)
                 take(900)
     pictures = [picture.quantize(64, dither=Image.Dither.NONE) for picture, _ in frames]
     durations = [milliseconds for _, milliseconds in frames]
@@ -56,6 +58,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.path, save_all=True, append_images=pictures[1:], duration=durations, loop=0
     )
     print(f"wrote {args.path}: {len(frames)} frames, {args.path.stat().st_size / 1e6:.1f} MB")
+
+
+def answered(page) -> None:  # noqa: ANN001
+    """Wait until the page of Playwright shows the answer to what was drawn."""
+    page.locator("#verdict").filter(has_text=re.compile("[^…]")).wait_for()
+    page.wait_for_timeout(400)
+    page.evaluate("() => scrollTo(0, 0)")
 
 
 def draw_by_mouse(page, drawing: Drawing, during=lambda: None) -> None:  # noqa: ANN001

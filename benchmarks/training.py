@@ -17,7 +17,6 @@ A fourth contestant is the batch source of train.py, iterated without a network.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -39,12 +38,12 @@ from benchmarks.harness import (
     print_table,
     progress,
     warn_if_busy,
+    without_log,
 )
 from src.data.sampling import ShuffledBatches
 from src.data.split import Split
 from src.params.schema import Params
 from src.registry import DATASETS, NETWORKS, TRIPLET_STRATEGIES, look_up
-from src.system.cli import quiet_console
 
 PARAMS: dict[str, Any] = {
     "batch_size": 64,
@@ -287,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             speeds[name].append(images_a_step[name] / seconds)
         progress(f"round {number} of {args.rounds}: train.py ...")
         start = time.perf_counter()
-        with quiet_console(Path(os.devnull), verbose=False):  # TensorBoard imports TensorFlow
+        with without_log():  # TensorBoard imports TensorFlow
             runs.append(run_train({**PARAMS, "num_epochs": args.epochs}, num_examples))
         speeds["train.py"].append(runs[-1].images_a_second)
         progress(f"  {time.perf_counter() - start:.0f} s in all, {runs[-1].seconds:.0f} s counted")

@@ -5,13 +5,12 @@ skipped; REQUIRE_OPEN_DIGITS=1, as .ci/run sets it, forbids that.
 """
 
 import os
-import re
 import shutil
 
 import numpy as np
 import pytest
 
-from benchmarks.record_page import draw_by_mouse, page_at, serving
+from benchmarks.record_page import answered, draw_by_mouse, page_at, serving
 from benchmarks.strangers import DIGITS, draw, drawings
 from src.data.loading import load_data
 from src.embeddings.open_set_evaluation import auroc
@@ -75,8 +74,7 @@ def test_drawn_in_a_browser(experiment):
         def says(drawing):
             page.click("#clear")
             draw_by_mouse(page, drawing)
-            page.locator("#verdict").filter(has_text=re.compile("[^…]")).wait_for()
-            page.wait_for_timeout(300)
+            answered(page)
             return page.locator("#verdict").inner_text()
 
         assert says(drawings("7", 1, SEED)[0]) == "7"
