@@ -139,8 +139,7 @@ def decide(
             `calibration.class_by` is `class_mean`.
 
     Returns:
-        The labels. Only neighbours within the threshold vote. So a class that was enrolled with a
-        single picture is found beside classes of thousands.
+        The labels. How neighbours vote: `src.embeddings.open_set.voted_labels`.
     """
     limit = np.inf if threshold is None else threshold
     if calibration.class_by == "class_mean":
