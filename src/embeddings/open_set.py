@@ -165,7 +165,9 @@ def voted_labels(name: str, nearest: Nearest, threshold: float) -> NDArray[np.in
     score = SCORES[name]
     scale = nearest.spread if "spread" in score.parts else score.scale(nearest)[:, None]
     relative = _relative(nearest.distances, scale)
-    with np.errstate(invalid="ignore"):
+    if np.isinf(threshold):
+        weights = np.ones(relative.shape)
+    else:
         weights = np.clip(1 - relative / threshold if threshold else relative == 0, 0, 1)
     agreeing = nearest.labels[:, :, None] == nearest.labels[:, None, :]
     votes = (agreeing * weights[:, None, :]).sum(axis=2)  # [Q, K], those for each one's label

@@ -1,7 +1,7 @@
 """One version of a gallery in memory: its embeddings, ready to be searched."""
 
 from collections.abc import Collection
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -111,12 +111,19 @@ class Snapshot:
 
     def nearest_means(self, queries: NDArray[np.float32]) -> NDArray[np.int32]:
         """Return the class whose mean is nearest to each query, int32 [Q]."""
-        return nearest_class_means(
-            comparable(queries, self._distance),
-            np.zeros(len(queries), np.int32),
-            self._points,
-            self.pictures.labels[self._order],
+        means = self._class_means
+        anything = np.zeros(len(queries), np.int32)
+        labels = np.arange(len(means), dtype=np.int32)
+        return nearest_class_means(comparable(queries, self._distance), anything, means, labels)
+
+    @cached_property
+    def _class_means(self) -> NDArray[np.float32]:
+        """The mean of each class, float32 [C, D]; every class has a picture."""
+        sums = np.add.reduceat(self._points, self._starts, axis=0, dtype=np.float64)
+        means: NDArray[np.float32] = (sums / (self._ends - self._starts)[:, None]).astype(
+            np.float32
         )
+        return means
 
     def _make_index_of(self, label: int) -> Index:
         return Index(self._points[self._starts[label] : self._ends[label]])

@@ -188,6 +188,9 @@ def test_only_neighbours_within_the_threshold_vote():
     assert voted_labels("nearest_ratio", enrolled, 2.0).tolist() == [1]  # 0.75 against 0.5 + ...
     tie = by_hand([[5, 4, 4, 5]], [[1, 1, 1, 1]], [1], [1], [1])
     assert voted_labels("nearest", tie, 2.0).tolist() == [5]  # the one that comes first
+    # By ratio to another class at 0, all are infinitely far; without a threshold all vote alike.
+    beyond = by_hand([[5, 4, 4]], [[1, 1, 1]], [1], [0], [1])
+    assert voted_labels("nearest_ratio", beyond, np.inf).tolist() == [4]
     same = by_hand([[5, 4, 4]], [[0, 0, 0]], [0], [1], [1])
     assert voted_labels("nearest", same, 0.0).tolist() == [4]
 

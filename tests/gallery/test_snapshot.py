@@ -85,6 +85,19 @@ def test_neighbourhoods_against_their_definitions(distance, num_classes):
             np.testing.assert_allclose(getattr(found, name)[i], value, rtol=2e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_the_nearest_mean(distance):
+    rng = np.random.default_rng(0)
+    x, queries = (rng.normal(size=(size, 4)).astype(np.float32) for size in (40, 25))
+    labels = np.concatenate([np.arange(6), rng.integers(6, size=34)]).astype(np.int32)
+    snapshot = Snapshot(Embeddings(np.arange(40), labels, tuple("abcdef"), x, 0), distance)
+    if distance == "cosine":
+        x, queries = (y / np.linalg.norm(y, axis=1, keepdims=True) for y in (x, queries))
+    means = np.stack([x[labels == label].mean(axis=0) for label in range(6)])
+    expected = [int(np.linalg.norm(means - query, axis=1).argmin()) for query in queries]
+    assert snapshot.nearest_means(queries).tolist() == expected
+
+
 def test_a_single_picture_has_no_neighbourhood():
     snapshot = Snapshot(embeddings_of({3: ("a", 1.0)}), "euclidean")
     query = np.zeros((1, 2), np.float32)
