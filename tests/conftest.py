@@ -1,6 +1,12 @@
 """What the tests share: a tiny dataset on disk, and both of TensorFlow's execution modes."""
 
+import contextlib
+import fcntl
+import gc
+import io
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
+from exports import name_without_waiting
 from programs import Server
 from tiny import TINY, bright_quadrants, write_idx, write_params
 
@@ -22,6 +29,42 @@ def pytest_configure() -> None:
     prepare_for_tensorflow()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+# The files that take longest, in seconds of a processor. They begin first: a process that takes one
+# of them last would go on alone, while the others have nothing left to do.
+LONGEST = (
+    *("test_end_to_end.py", "test_checkpoints.py", "test_pretrained.py", "test_remining.py"),
+    *("test_resume.py", "test_processes.py", "test_browser.py", "test_sweep.py"),
+    *("test_image_folder.py", "test_triplet_strategies.py", "test_layouts.py", "test_stopping.py"),
+    *("test_figures.py", "test_live_figures.py", "test_disk.py", "test_embedder.py"),
+    *("test_service_page.py", "test_model_fn.py", "test_networks.py", "test_hooks.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; `make test` keeps this order."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """Exclude what the imports made from garbage collection, as a program does.
+
+    Otherwise, full collections, which alone free a graph, are slow and so seldom that the graphs of
+    many tests are in memory at once.
+    """
+    gc.collect()
+    gc.freeze()
+    name_without_waiting()
+
+
+@pytest.fixture(autouse=True)
+def _close_event_files() -> Iterator[None]:
+    """Close the event files of a test: TensorFlow keeps each open, with a thread, to the end."""
+    yield
+    if writers := sys.modules.get("tensorflow.python.summary.writer.writer_cache"):
+        writers.FileWriterCache.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -84,6 +127,29 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_idx(directory / "mnist" / f"{prefix}-images-idx3-ubyte.gz", images)
         write_idx(directory / "mnist" / f"{prefix}-labels-idx1-ubyte.gz", labels)
     return directory
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+    """An experiment of TINY that was trained to its end: four epochs of 7 steps. To be copied.
+
+    Beside it, `out.txt` is what the training printed. The processes that share the tests train it
+    once: the first one that needs it does, and the others wait.
+    """
+    import train
+
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "finished"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "out.txt").exists():
+            model_dir = write_params(folder / "tiny", TINY)
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                train.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir)])
+            (folder / "out.txt").write_text(out.getvalue())
+    return folder / "tiny"
 
 
 @pytest.fixture

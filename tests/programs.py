@@ -77,6 +77,8 @@ class Server:
 
 def serve() -> None:
     """Answer requests until there are no more."""
+    from exports import name_without_waiting
+
     from src.system.cli import run
     from src.system.process import prepare_for_tensorflow
 
@@ -84,6 +86,7 @@ def serve() -> None:
     programs = {name: importlib.import_module(name) for name in ("train", "visualize")}
     importlib.import_module("model.training.loop")
     importlib.import_module("model.training.checkpoints")
+    name_without_waiting()
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:

@@ -17,16 +17,6 @@ from src.params.reading import load_params
 DATA = ".data-00000-of-00001"
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, data_dir):
-    """A directory with checkpoints of steps 0, 7, 14, 21 and 28."""
-    from tiny import TINY, write_params
-
-    model_dir = write_params(tmp_path_factory.mktemp("trained"), TINY)
-    train.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir)])
-    return model_dir
-
-
 # Mined anew in every epoch, so that there are files of triplets beside the checkpoints.
 MINED = {"triplet_strategy": "offline", "offline_mining": "hard", "remine_epochs": 1}
 
@@ -43,9 +33,9 @@ def test_triplets_of_an_earlier_choice_are_there_to_go_back_to(make_experiment, 
 
 
 @pytest.fixture
-def model_dir(trained, tmp_path):
-    shutil.copytree(trained, tmp_path / "copy")
-    return tmp_path / "copy"
+def model_dir(finished, tmp_path):
+    """A directory with checkpoints of steps 0, 7, 14, 21 and 28."""
+    return shutil.copytree(finished, tmp_path / "copy")
 
 
 def truncate_data(path):
