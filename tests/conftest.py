@@ -1,6 +1,7 @@
 """What the tests share: a tiny dataset on disk, and both of TensorFlow's execution modes."""
 
 import contextlib
+import ctypes
 import fcntl
 import gc
 import io
@@ -57,6 +58,15 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     name_without_waiting()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _give_memory_back() -> Iterator[None]:
+    """Free what the tests of a file leave: the graphs, and the pages that glibc keeps."""
+    yield
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_application import small_application
 
 from model.estimator import keras, tf
 from model.networks import keras_application
@@ -15,15 +16,18 @@ from src.registry import NETWORKS, look_up
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 IMAGES = np.random.default_rng(0).random((6, 12, 16, 1)).astype(np.float32)
-# Small networks, each by its own keys; of the applications the one with the fewest layers.
+# Small networks, each by its own keys. Real applications are below, and in test_pretrained.py.
 SMALL = {
     "naive_cnn": {"num_channels": 4},
     "keras_application": {"application": "VGG16", "input_size": 32},
 }
 
 
-def small(name, **keys):
-    return Params(network=name, **SMALL.get(name, {}), **keys)
+@pytest.fixture
+def small(monkeypatch):
+    """`small(name, **keys)`: the params of a small network."""
+    monkeypatch.setattr(keras.applications, "VGG16", small_application)
+    return lambda name, **keys: Params(network=name, **SMALL.get(name, {}), **keys)
 
 
 def embed(params, images=IMAGES, *, training=False):
@@ -41,7 +45,7 @@ def embed(params, images=IMAGES, *, training=False):
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("embedding_size", [1, 2, 64])
-def test_embeddings_have_shape_b_d(name, embedding_size):
+def test_embeddings_have_shape_b_d(small, name, embedding_size):
     embeddings, _ = embed(small(name, embedding_size=embedding_size))
     assert embeddings.shape == (6, embedding_size)
     assert embeddings.dtype == np.float32
@@ -49,21 +53,21 @@ def test_embeddings_have_shape_b_d(name, embedding_size):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_colour_images(name):
+def test_colour_images(small, name):
     images = np.random.default_rng(0).random((3, 10, 10, 3)).astype(np.float32)
     embeddings, _ = embed(small(name), images)
     assert embeddings.shape == (3, 64)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_l2_normalize_gives_length_1(name):
+def test_l2_normalize_gives_length_1(small, name):
     embeddings, _ = embed(small(name, l2_normalize=True), training=True)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
 
 
 # The statistics of an application: test_frozen_batch_norm_is_in_inference_mode
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "keras_application"])
-def test_batch_norm_statistics_move_by_the_updates(name):
+def test_batch_norm_statistics_move_by_the_updates(small, name):
     params = small(name, use_batch_norm=True, bn_momentum=0.5)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         placeholder = tf.compat.v1.placeholder(tf.float32, [None, *IMAGES.shape[1:]])
