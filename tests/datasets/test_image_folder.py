@@ -619,7 +619,7 @@ for folder in sys.argv[1:]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="measured by /proc")
 def test_a_data_set_is_never_in_memory_as_a_whole(tmp_path):
-    sizes = {"few": 40, "many": 440}  # to train with; 40 to validate and 40 to test
+    sizes = {"few": 200, "many": 700}  # to train with; 40 to validate and 40 to test
     for name, size in sizes.items():
         splits = np.repeat(SPLITS, [size, 40, 40])
         for number, split in enumerate(splits):
