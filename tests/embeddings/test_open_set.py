@@ -1,6 +1,7 @@
 """Known queries and strangers, against loops from the definitions and numbers worked by hand."""
 
 import json
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -223,9 +224,7 @@ def test_a_threshold_by_hand():
 
 
 # The loops are slow: each distance once, and each of the two protocols with two of them.
-@pytest.mark.parametrize(
-    ("distance", "unseen"), zip(DISTANCES, [True, False, False, True], strict=True)
-)
+@pytest.mark.parametrize(("distance", "unseen"), zip(DISTANCES, cycle([True, False])))
 def test_an_evaluation_against_loops(distance, unseen):
     splits = splits_of(unseen=unseen)
     found = evaluate_open_set(splits, distance)
