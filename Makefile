@@ -28,9 +28,10 @@ demo-open: install ## train experiments/open_digits, build its gallery; then ser
 	@.venv/bin/python gallery.py build --model_dir experiments/open_digits
 	@echo "Serve it with: .venv/bin/python serve.py --model_dir experiments/open_digits --far 0.1"
 
-# Each file's tests in one of up to 4 processes, which take about 1 GB each.
+# Each file's tests in one of up to 4 processes, which take up to 1.5 GB each. The longest files
+# begin first: tests/conftest.py.
 test: install ## every test
-	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Two files of unequal length: a process that is done takes tests of the other's.
 test-tf215: ## the losses and the end-to-end tests on TensorFlow 2.15.1 (Python 3.10 or 3.11)
