@@ -599,7 +599,7 @@ def run(folder):
     train_and_evaluate(experiment, params, splits)
     evaluate(experiment, params, splits)
     embeddings = embed(experiment, params, splits["train"])
-    shown = np.arange(0, len(embeddings), len(embeddings) // 40)
+    shown = np.arange(0, len(embeddings), len(embeddings) // 100)
     write_projector(experiment.projector_dir("train"), name="train", embeddings=embeddings[shown],
                     split=splits["train"].take(shown), indices=shown)
     time.sleep(0.05)
@@ -619,9 +619,9 @@ for folder in sys.argv[1:]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="measured by /proc")
 def test_a_data_set_is_never_in_memory_as_a_whole(tmp_path):
-    sizes = {"few": 200, "many": 700}  # to train with; 40 to validate and 40 to test
+    sizes = {"few": 300, "many": 900}  # to train with; 100 to validate and 100 to test
     for name, size in sizes.items():
-        splits = np.repeat(SPLITS, [size, 40, 40])
+        splits = np.repeat(SPLITS, [size, 100, 100])
         for number, split in enumerate(splits):
             folder = tmp_path / name / "image_folder" / split / f"class {number % 5}"
             write_picture(folder / f"{number}.bmp", (number % 256, number // 256, 99), (2, 2))
