@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from exports import name_without_waiting
 from programs import Server
+from slurm_cluster import Cluster, missing_for_slurm, slurm_cluster
 from tiny import TINY, bright_quadrants, write_idx, write_params
 
 from src.system.process import prepare_for_tensorflow
@@ -39,7 +40,13 @@ LONGEST = (
     *("test_resume.py", "test_processes.py", "test_browser.py", "test_sweep.py"),
     *("test_image_folder.py", "test_triplet_strategies.py", "test_layouts.py", "test_stopping.py"),
     *("test_figures.py", "test_live_figures.py", "test_disk.py", "test_embedder.py"),
-    *("test_service_page.py", "test_model_fn.py", "test_networks.py", "test_hooks.py"),
+    *(
+        "test_service_page.py",
+        "test_slurm.py",
+        "test_model_fn.py",
+        "test_networks.py",
+        "test_hooks.py",
+    ),
 )
 
 
@@ -187,3 +194,25 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("programs"))
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def _slurm() -> Iterator[Cluster]:
+    if reason := missing_for_slurm():
+        if os.environ.get("REQUIRE_SLURM"):
+            pytest.fail(f"REQUIRE_SLURM is set, but: {reason}")
+        pytest.skip(reason)
+    with slurm_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def slurm(_slurm: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Run a real SLURM of two nodes, found by `srun` and others through the environment.
+
+    Started once, for all tests; after each, its jobs are cancelled and its nodes are up.
+    """
+    for key, value in _slurm.variables.items():
+        monkeypatch.setenv(key, value)
+    yield _slurm
+    _slurm.clear()
