@@ -16,13 +16,16 @@ from src.comparing.formats import for_console
 from src.comparing.results import read_result
 from src.errors import SweepFailed, UserError
 from src.experiment.status import Status
+from src.registry import LAUNCHERS, look_up
 from src.sweeping.job import Job
-from src.sweeping.local import run_jobs
+from src.sweeping.launchers import DEFAULT, Launcher, Settings
 from src.sweeping.plan import Child, check_data, check_unchanged, parse_param, plan, write_params
+from src.sweeping.run_jobs import run_jobs
 from src.system.cli import (
     add_data_dir,
     add_keep_splits,
     positive_int,
+    positive_number,
     print_warnings,
     program_parser,
     run,
@@ -33,7 +36,9 @@ EXAMPLES = """\
   python sweep.py --parent_dir experiments/margins --param margin=0.5,1,3
   python sweep.py --parent_dir experiments/margins --param margin=0.5,1,soft \\
       --param triplet_strategy=batch_hard --param l2_normalize=true,false --seeds 3 --jobs 2
-  python sweep.py --parent_dir experiments/margins --param 'augment={},{"shift": 2}' --dry_run"""
+  python sweep.py --parent_dir experiments/margins --param 'augment={},{"shift": 2}' --dry_run
+  python sweep.py --parent_dir experiments/margins --param margin=0.5,1,3 --seeds 3 \\
+      --launcher slurm --slurm partition=gpu,gres=gpu:1,time=4:00:00"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -46,21 +51,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     to_run = [child for child in children if statuses[child.name] == Status.TO_RUN]
     options = ["--keep_splits"] if args.keep_splits else []
     jobs = [_job(child, args.data_dir, options) for child in to_run]
+    launcher = _launcher(args, len(jobs))
     num_ended = len(children) - len(to_run)
     print(
         f"{args.parent_dir}: {len(children)} in the sweep, {num_ended} already trained, "
-        f"{len(to_run)} to run, {args.jobs} at once",
+        f"{len(to_run)} to run, {launcher.at_once or 'all'} at once",
         flush=True,
     )
     if args.dry_run:
         for child in children:
             print(f"{statuses[child.name]:8}  {child.name}")
         for job in jobs:
-            print(shlex.join(job.command))
+            print(shlex.join(launcher.command(job)))
         return
 
+    if jobs:
+        launcher.check()
     _prepare(children, to_run, args)
-    outcome = run_jobs(jobs, at_once=args.jobs, num_done=num_ended)
+    cancels = {None: None, "cancel": True, "leave": False}[args.on_interrupt]
+    outcome = run_jobs(jobs, launcher, num_done=num_ended, cancels=cancels)
     if outcome.stopped_by:
         again = [word for word in (sys.argv[1:] if argv is None else argv) if word != "--overwrite"]
         print(
@@ -116,10 +125,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--jobs",
         type=positive_int,
-        default=1,
         metavar="N",
-        help="how many trainings run at once, sharing the processor's cores (default: 1)",
+        help="how many trainings run at once (default: 1, or all if a cluster queues them); local "
+        "ones share the cores, and each of several gets one GPU",
     )
+    _add_launchers(parser)
     add_data_dir(parser)
     parser.add_argument(
         "--overwrite",
@@ -131,6 +141,48 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--dry_run", action="store_true", help="print what would run, and do nothing"
     )
     return parser.parse_args(argv)
+
+
+def _add_launchers(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments about where trainings run; each launcher but the default has options."""
+    parser.add_argument(
+        "--launcher",
+        choices=sorted(LAUNCHERS),
+        default=DEFAULT,
+        help=f"what runs the trainings (default: {DEFAULT}, processes of this machine)",
+    )
+    for name in sorted(LAUNCHERS.keys() - {DEFAULT}):
+        parser.add_argument(
+            f"--{name}",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE,...",
+            help=f"options of {name}'s jobs: partition=gpu,gres=gpu:1,time=4:00:00",
+        )
+    parser.add_argument(
+        "--job_minutes",
+        type=positive_number,
+        metavar="M",
+        help="stop a local training after M minutes; the same command resumes it",
+    )
+    parser.add_argument(
+        "--on_interrupt",
+        choices=("leave", "cancel"),
+        help="whether Ctrl-C leaves or stops the trainings (default: cancel, but leave a "
+        "cluster's, which have waited in its queue and need no sweep)",
+    )
+
+
+def _launcher(args: argparse.Namespace, num_jobs: int) -> Launcher:
+    """Return what runs the trainings."""
+    for name in LAUNCHERS.keys() - {DEFAULT, args.launcher}:
+        if getattr(args, name):
+            raise UserError(f"--{name}: found --launcher {args.launcher}; accepted: {name}")
+    options = getattr(args, args.launcher, ())
+    at_once = args.jobs and min(args.jobs, max(num_jobs, 1))  # the cores are divided by so many
+    settings = Settings(at_once, args.job_minutes, options)
+    launcher: Launcher = look_up(LAUNCHERS, args.launcher)(settings)
+    return launcher
 
 
 def _plan(args: argparse.Namespace) -> list[Child]:

@@ -1,7 +1,8 @@
-"""The four registries to extend: datasets, networks, triplet strategies and figures by name.
+"""The registries to extend: datasets, networks, triplet strategies, figures, launchers by name.
 
-Each dict maps a name in `params.json` to its function, `"module:function"`. The module is imported
-on use, so names can be checked and listed without TensorFlow.
+Each dict maps a name, in `params.json` or on the command line, to its function,
+`"module:function"`. The module is imported on use, so names can be checked and listed without
+TensorFlow.
 """
 
 import difflib
@@ -66,6 +67,12 @@ LIVE_FIGURES = FIGURES.keys() - {"tsne", "umap", "open_set"}
 
 # Of these, figures that are drawn only during training and are on no page.
 LIVE_ONLY_FIGURES = {"progress"}
+
+# launcher(settings) -> src.sweeping.launchers.Launcher; settings: src.sweeping.launchers.Settings
+LAUNCHERS = {
+    "local": "src.sweeping.launchers.local:launcher",
+    "slurm": "src.sweeping.launchers.slurm:launcher",
+}
 
 
 def look_up(registry: dict[str, str], name: str) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from src.registry import DATASETS, FIGURES, NETWORKS, TRIPLET_STRATEGIES
+from src.registry import DATASETS, FIGURES, LAUNCHERS, NETWORKS, TRIPLET_STRATEGIES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -297,8 +297,9 @@ def test_importing_all_of_src_leaves_tensorflow_out():
         (NETWORKS, "model/networks"),
         (TRIPLET_STRATEGIES, "model/triplet_strategies"),
         (FIGURES, "src/figures"),
+        (LAUNCHERS, "src/sweeping/launchers"),
     ],
-    ids=["DATASETS", "NETWORKS", "TRIPLET_STRATEGIES", "FIGURES"],
+    ids=["DATASETS", "NETWORKS", "TRIPLET_STRATEGIES", "FIGURES", "LAUNCHERS"],
 )
 def test_every_entry_of_a_registry_stands_in_a_file_of_its_name(registry, folder):
     for name, place in registry.items():

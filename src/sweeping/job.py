@@ -1,4 +1,4 @@
-"""One training of a sweep: what to run, the process that runs it, and how it ended."""
+"""One training of a sweep: what to run, what is known while it runs, and how it ended."""
 
 import errno
 import os
@@ -6,18 +6,16 @@ import re
 import shlex
 import signal
 import stat
-import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from src.errors import UserError
 from src.experiment.experiment import Experiment
 from src.experiment.status import Status
 from src.printable import printable
-from src.system.lock import has_writer, one_writer
+from src.system.lock import writer
 
 # The reason of a failure is searched in this many bytes at the end of a job's log.
 _TAIL_BYTES = 2**16
@@ -61,85 +59,30 @@ class Outcome:
     stopped_by: signal.Signals | None = None
 
 
-class Running:
-    """A job's process.
+class Started(Protocol):
+    """A job that has been started, or is waited for.
 
     Attributes:
         job: the job.
-        started: when the process started, in seconds since the epoch.
+        started: when it was started, in seconds since the epoch.
         first_message: what to print about its start.
     """
 
-    def __init__(self, job: Job, environment: Mapping[str, str]) -> None:
-        """Start the process.
-
-        Args:
-            job: the job.
-            environment: variables that the process gets in addition to those of this one.
-
-        Raises:
-            OSError: its log cannot be written, or the system starts no more processes.
-        """
-        self.job = job
-        self.started = time.time()
-        self.first_message = f"started ({job.log_path})"
-        log = _open_log(job.log_path)
-        try:
-            os.write(log, f"$ {shlex.join(job.command)}\n".encode(errors="surrogateescape"))
-            self._log_begins = os.lseek(log, 0, os.SEEK_END)
-            # In its own session, so that a terminal's Ctrl-C reaches only this program, which
-            # passes it on once.
-            self._process = subprocess.Popen(
-                job.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
-                start_new_session=True,
-            )
-        finally:
-            os.close(log)  # the process has its own copy
+    job: Job
+    started: float
+    first_message: str
 
     def has_ended(self) -> bool:
         """Return whether it has ended."""
-        return self._process.poll() is not None
 
     def last_message(self) -> str:
         """Return its final message if it has neither finished nor failed."""
-        return f"stopped after {time.time() - self.started:.0f} s"
-
-    def stop(self, number: signal.Signals) -> None:
-        """Pass a signal on."""
-        self._process.send_signal(number)
 
     def progress(self) -> dict[str, Any] | None:
-        """Return its progress; None until this run has written it (earlier runs do not count)."""
-        experiment = self.job.experiment
-        try:
-            written = experiment.progress_path.stat().st_mtime
-        except OSError:
-            return None
-        return experiment.progress() if written >= self.started else None
+        """Return its progress, as in `progress.json`; None if there is none yet."""
 
     def status(self) -> str:
-        """Return `finished`, why it failed, or `to run` if another process started it first."""
-        if self._process.returncode == 0:
-            return Status.FINISHED
-        if user_of(self.job.experiment):
-            return Status.TO_RUN
-        return Status.FINISHED if self.job.status() == Status.FINISHED else self._reason()
-
-    def _reason(self) -> str:
-        """Return why it failed: its last line of output, and the path of its log."""
-        code = self._process.returncode
-        ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        with open(self.job.log_path, "rb") as log:
-            size = log.seek(0, os.SEEK_END)
-            log.seek(max(self._log_begins, size - _TAIL_BYTES))
-            said = re.split(r"[\r\n]", log.read(_TAIL_BYTES).decode(errors="replace"))
-        last = next((line.strip() for line in reversed(said) if line.strip()), "no message")
-        last = last.removeprefix("error: ").removeprefix(f"{self.job.experiment.model_dir}: ")
-        return f"{printable(last[:_REASON_LENGTH])} ({ended}; {self.job.log_path})"
+        """Return how it ended: `finished`, `to run` to be started again, or why it failed."""
 
 
 class Elsewhere:
@@ -181,18 +124,14 @@ class Elsewhere:
 def user_of(experiment: Experiment) -> str | None:
     """Return a description of the process that trains an experiment; None if there is none.
 
-    A process on another machine cannot be detected here; the error comes when training starts.
+    A process on another machine is seen if the file system shares its locks (decision 15).
+    Otherwise, the error comes when training starts.
     """
-    if not has_writer(experiment.model_dir):
-        return None
-    try:
-        with one_writer(experiment.model_dir):  # just ended, or dead but still listed
-            return None
-    except UserError as error:
-        return str(error).partition("; accepted")[0].removeprefix(f"{experiment.model_dir}: ")
+    who = writer(experiment.model_dir)
+    return None if who is None else f"in use by {who}"
 
 
-def _open_log(path: Path) -> int:
+def open_log(path: Path) -> int:
     """Open a regular file to append to and return its descriptor; links are refused.
 
     Raises:
@@ -206,3 +145,26 @@ def _open_log(path: Path) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return descriptor
+
+
+def begin_log(job: Job, log: int) -> int:
+    """Write a job's command to its open log; return the position at which its output begins."""
+    os.write(log, f"$ {shlex.join(job.command)}\n".encode(errors="surrogateescape"))
+    return os.lseek(log, 0, os.SEEK_END)
+
+
+def reason_in_log(job: Job, begins: int, ended: str) -> str:
+    """Return why a job failed: its last line of output, how it ended, and the path of its log.
+
+    Args:
+        job: the job.
+        begins: the position in the log at which its output begins.
+        ended: how it ended: `exit code 1`.
+    """
+    with open(job.log_path, "rb") as log:
+        size = log.seek(0, os.SEEK_END)
+        log.seek(max(begins, size - _TAIL_BYTES))
+        said = re.split(r"[\r\n]", log.read(_TAIL_BYTES).decode(errors="replace"))
+    last = next((line.strip() for line in reversed(said) if line.strip()), "no message")
+    last = last.removeprefix("error: ").removeprefix(f"{job.experiment.model_dir}: ")
+    return f"{printable(last[:_REASON_LENGTH])} ({ended}; {job.log_path})"

@@ -8,7 +8,7 @@ from types import TracebackType
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from src.experiment.table import MISSING
-from src.sweeping.job import Elsewhere, Job, Outcome, Running
+from src.sweeping.job import Elsewhere, Job, Outcome, Started
 
 
 class View:
@@ -54,7 +54,7 @@ class View:
         tqdm.write(line)
         sys.stdout.flush()
 
-    def started(self, running: Running | Elsewhere) -> None:
+    def started(self, running: Started) -> None:
         """Show a job."""
         if self._all.disable or isinstance(running, Elsewhere):
             self.write(f"{running.job.name}: {running.first_message}")
@@ -62,9 +62,9 @@ class View:
         bar = tqdm(
             desc=running.job.name,
             unit=" steps",
-            bar_format="{desc}: starting [{elapsed}]"
-            if isinstance(running, Running)
-            else "{desc}: waiting [{elapsed}]",
+            bar_format="{desc}: waiting [{elapsed}]"
+            if isinstance(running, Elsewhere)
+            else "{desc}: starting [{elapsed}]",
             position=position,
             disable=None,
             leave=False,
@@ -72,7 +72,7 @@ class View:
         )
         self._bars[running.job.name] = position, bar
 
-    def refresh(self, running: Sequence[Running | Elsewhere]) -> None:
+    def refresh(self, running: Sequence[Started]) -> None:
         """Update the bars with the jobs' progress."""
         if self._all.disable:
             return
@@ -103,7 +103,7 @@ class View:
         self._done += 1
         self.write(f"{job.name}: {outcome.failed[job.name]} ({self._done} of {self._total})")
 
-    def ended(self, ended: Running | Elsewhere, outcome: Outcome) -> None:
+    def ended(self, ended: Started, outcome: Outcome) -> None:
         """Remove a job's bar and print how it ended."""
         name = ended.job.name
         position, bar = self._bars.pop(name)

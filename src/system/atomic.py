@@ -5,14 +5,11 @@ A reader sees a complete file or none. A full or read-only disk raises `UserErro
 
 import contextlib
 import errno
-import functools
-import hashlib
 import io
 import os
 import re
 import secrets
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from src.errors import UserError
 from src.system.flock import is_at, try_flock
+from src.system.machine import machine_id
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -74,7 +72,7 @@ def _temporary(path: Path) -> Iterator[Path]:
     shows it.
     """
     while True:
-        name = f".{path.name}.{_machine()}-{secrets.token_hex(8)}.tmp"
+        name = f".{path.name}.{machine_id()}-{secrets.token_hex(8)}.tmp"
         temporary = path.with_name(name)
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         is_locked = try_flock(descriptor)
@@ -103,16 +101,6 @@ def _is_of_writing(path: Path, other: Path) -> bool:
     return bool(is_temporary) or other in (path, *path.parents)
 
 
-@functools.cache
-def _machine() -> str:
-    """Return a short name of the running system, equal in all containers that share its locks."""
-    try:
-        identity = Path("/proc/sys/kernel/random/boot_id").read_text()
-    except OSError:
-        identity = socket.gethostname()
-    return hashlib.sha256(identity.encode()).hexdigest()[:8]
-
-
 def _remove_leftovers(path: Path, temporary: Path) -> None:
     """Remove temporary files of `path` whose writers are dead.
 
@@ -126,7 +114,7 @@ def _remove_leftovers(path: Path, temporary: Path) -> None:
         match = pattern.fullmatch(entry)
         if match and entry != temporary.name:
             with contextlib.suppress(OSError):  # another user's file, or another process removes it
-                is_own = match[1] == _machine()
+                is_own = match[1] == machine_id()
                 _remove_leftover(path.parent / entry, now, is_of_this_machine=is_own)
 
 
@@ -189,17 +177,6 @@ def free_bytes(path: Path) -> int:
     """Return the bytes this user may still write at `path`, which need not exist."""
     existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     return shutil.disk_usage(existing).free
-
-
-def process_exists(pid: int) -> bool:
-    """Return whether a process with this number runs on this machine."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):  # no such process; not a valid number
-        return False
-    except PermissionError:  # another user's process
-        pass
-    return True
 
 
 def _sync_directory(directory: Path) -> None:

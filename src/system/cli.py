@@ -130,6 +130,17 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
 positive_int = whole_number(1)
 
 
+def positive_number(text: str) -> float:
+    """Return a number greater than 0; argparse reports other input."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"found {text:.80}; accepted: a number greater than 0")
+    return number
+
+
 def rate(text: str) -> float:
     """Return a rate between 0 and 1."""
     try:

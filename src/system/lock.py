@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from src.errors import UserError
 from src.printable import printable
-from src.system.atomic import disk_error, process_exists
-from src.system.flock import is_at, try_flock
+from src.system.atomic import disk_error
+from src.system.flock import is_at, is_flocked, try_flock
+from src.system.machine import machine_id, process_exists, process_namespace, process_started
 from src.system.regular_file import open_regular, require_regular
 
 LOCK_FILE = "train.lock"
@@ -24,6 +25,10 @@ _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_
 
 _POLL_SECONDS = 0.1
 _POLLS_BEFORE_A_WORD = 10
+# A process that only looks whether a lock is free holds it for an instant (`is_flocked`). Who is
+# refused tries again, so that a look never refuses a training.
+_TRIES = 5
+_SECONDS_BETWEEN_TRIES = 0.04
 
 _Text = Annotated[str, Field(max_length=255)]
 
@@ -37,6 +42,15 @@ class _Record(BaseModel):
     host: _Text
     since: _Text = "(unknown)"
     process_started: _Text | None = None
+    machine: _Text | None = None
+    process_namespace: _Text | None = None
+
+    @property
+    def is_of_this_machine(self) -> bool:
+        """Whether it was written on this machine since its start, if perhaps in a container."""
+        if self.machine is None:  # by an earlier version
+            return self.host == socket.gethostname()
+        return self.machine == machine_id()
 
 
 class InUse(UserError):
@@ -61,11 +75,12 @@ def one_writer(model_dir: Path) -> Iterator[None]:
     end. Decision 15 has the reasons.
 
     Network file systems: NFS since Linux 2.6.12, CIFS, Lustre (mounted with `flock`) and CephFS
-    lock across machines. NFS mounted with `nolock` or `local_lock` locks on its own machine only.
+    lock across the machines that mount them. NFS mounted with `nolock` or `local_lock` locks on its
+    own machine only. A process on the NFS server itself does not see the locks of its clients.
 
-    Without `flock`, the file itself is the lock. If its process ran on this machine and is dead
-    (checked by number and start time), the lock is taken over. If it ran on another machine, the
-    user must remove the file.
+    Without `flock`, the file itself is the lock. If its process ran on this machine, in the same
+    container, and is dead (checked by number and start time), the lock is taken over. Otherwise,
+    the user must remove the file.
 
     Args:
         model_dir: the experiment; created if missing.
@@ -79,7 +94,7 @@ def one_writer(model_dir: Path) -> Iterator[None]:
     except OSError as error:
         raise disk_error(model_dir, error.errno, needed=0) from error
     try:
-        descriptor = _acquire(path)
+        descriptor = _acquire_in_tries(path)
     except OSError as error:
         require_regular(path)
         raise disk_error(model_dir, error.errno, needed=0) from error
@@ -88,12 +103,16 @@ def one_writer(model_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def in_turn(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
+def in_turn(path: Path, on_wait: Callable[[str], None]) -> Iterator[int]:
     """Run the block in one process at a time; the others wait. A signal ends the wait.
 
     Args:
         path: the lock file, as in `one_writer`; removed at the end.
         on_wait: called with the holder after one second of waiting, and when the holder changes.
+
+    Yields:
+        The descriptor of the lock. If a program gets it (`pass_fds`), the turn lasts until that
+        has ended too, also if this process is killed.
 
     Raises:
         OSError: nothing can be written there.
@@ -111,7 +130,7 @@ def in_turn(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
                 told = error.holder
             time.sleep(_POLL_SECONDS)
     with _held(path, descriptor):
-        yield
+        yield descriptor
 
 
 @contextmanager
@@ -128,18 +147,48 @@ def _held(path: Path, descriptor: int) -> Iterator[None]:
 def has_writer(model_dir: Path) -> bool | None:
     """Return whether a process is in `one_writer` there; None if only another machine knows.
 
+    A lock that is held here tells of a writer on any machine. A free lock tells that there is none
+    on this machine; another machine's lock may be invisible here.
+
     This is a check, not a lock: a process may start to write meanwhile.
     """
+    return _look(model_dir / LOCK_FILE)[0]
+
+
+def writer(model_dir: Path) -> str | None:
+    """Return a description of the process that is in `one_writer` there.
+
+    Returns:
+        None if there is none, or if only another machine knows.
+    """
+    is_held, record = _look(model_dir / LOCK_FILE)
+    return _description(record) if is_held else None
+
+
+def _look(path: Path) -> tuple[bool | None, _Record | None]:
+    """Return what `has_writer` does, and the record in the lock file."""
     try:
-        with open_regular(model_dir / LOCK_FILE) as file:
+        with open_regular(path) as file:
+            is_locked = is_flocked(file.fileno())
             record = _read_record(file.fileno())
     except FileNotFoundError:
-        return False
-    except UserError:
-        return None
-    if record is None or record.host != socket.gethostname():
-        return None
-    return _may_live(record)
+        return False, None
+    except (UserError, OSError):
+        return None, None
+    if is_locked:
+        return True, record
+    if record is None or not record.is_of_this_machine:
+        return None, record
+    return _lives(record) if is_locked is None else False, record
+
+
+def _acquire_in_tries(path: Path) -> int:
+    """Return the descriptor of the locked file; raise `InUse` if it is in use for a while."""
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(InUse):
+            return _acquire(path)
+        time.sleep(_SECONDS_BETWEEN_TRIES)
+    return _acquire(path)
 
 
 def _acquire(path: Path) -> int:
@@ -168,7 +217,7 @@ def _lock(path: Path, descriptor: int) -> None:
         raise _in_use(path, _read_record(descriptor))
     if is_locked is None:
         record = _read_record(descriptor)
-        if record and _may_live(record):
+        if record and _lives(record) is not False:
             raise _in_use(path, record, f"; if that process is dead, remove {path}")
 
 
@@ -178,7 +227,9 @@ def _own_record() -> _Record:
         pid=os.getpid(),
         host=socket.gethostname(),
         since=time.strftime("%Y-%m-%d %H:%M:%S"),
-        process_started=_process_started(os.getpid()),
+        process_started=process_started(os.getpid()),
+        machine=machine_id(),
+        process_namespace=process_namespace(),
     )
 
 
@@ -190,34 +241,28 @@ def _read_record(descriptor: int) -> _Record | None:
         return None
 
 
-def _may_live(record: _Record) -> bool:
-    """Return whether the process that wrote `record` may be running."""
-    if record.host != socket.gethostname():
-        return True
+def _lives(record: _Record) -> bool | None:
+    """Return whether the process that wrote `record` runs; None if this cannot be told from here.
+
+    Another machine or container has its own process numbers.
+    """
+    is_of_this_container = record.process_namespace in (None, process_namespace())
+    if not (record.is_of_this_machine and is_of_this_container):
+        return None
     if record.pid == os.getpid() or not process_exists(record.pid):
         return False
     started = record.process_started
-    return started is None or started == _process_started(record.pid)
+    return started is None or started == process_started(record.pid)
 
 
-def _process_started(pid: int) -> str | None:
-    """Return the start time of a process of this machine; None if the system does not tell it.
-
-    Also None for a process that has ended but is still listed (a zombie).
-    """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return None
-    # The second field, the program's name in parentheses, may itself hold spaces and parentheses.
-    state, *fields = stat.rpartition(")")[2].split()
-    return None if state in "ZX" else f"{fields[18]} ticks after boot {boot}"
+def _description(record: _Record | None) -> str:
+    """Return words for the process that wrote `record`."""
+    if record is None:
+        return "another process"
+    return printable(f"process {record.pid} on {record.host} since {record.since}")
 
 
 def _in_use(path: Path, record: _Record | None, remedy: str = "") -> InUse:
-    who = "another process"
-    if record:
-        who = printable(f"process {record.pid} on {record.host} since {record.since}")
+    who = _description(record)
     message = f"{path.parent}: in use by {who}; accepted: one train.py at a time{remedy}"
     return InUse(message, who + remedy)

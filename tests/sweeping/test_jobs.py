@@ -13,7 +13,8 @@ import pytest
 
 from src.experiment.experiment import Experiment
 from src.sweeping.job import Job
-from src.sweeping.local import run_jobs, threads_environment
+from src.sweeping.launchers.local import Local, threads_environment
+from src.sweeping.run_jobs import run_jobs
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +40,7 @@ def test_all_run_and_say_how_they_ended(make_job, capsys):
         make_job("killed", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"),
         make_job("last", "pass"),
     ]
-    outcome = run_jobs(jobs, at_once=1)
+    outcome = run_jobs(jobs, Local(1))
     assert outcome.finished == ["good", "last"]
     assert outcome.failed == {
         "bad": f"no data (exit code 2; {jobs[1].log_path})",
@@ -59,7 +60,7 @@ def test_all_run_and_say_how_they_ended(make_job, capsys):
 def test_output_goes_to_the_log_behind_what_is_there(make_job):
     job = make_job("x", "import sys; print('out', flush=True); print('err', file=sys.stderr)")
     job.log_path.write_text("of an earlier run\n")
-    run_jobs([job], at_once=1)
+    run_jobs([job], Local(1))
     lines = job.log_path.read_text().split("\n")
     assert lines[0] == "of an earlier run"
     assert lines[1].startswith(f"$ {sys.executable} -c ")
@@ -69,7 +70,7 @@ def test_output_goes_to_the_log_behind_what_is_there(make_job):
 def test_an_earlier_runs_last_words_are_not_this_ones_reason(make_job):
     job = make_job("x", "raise SystemExit(1)")
     job.log_path.write_text("error: long ago\n")
-    assert run_jobs([job], at_once=1).failed["x"].startswith("no message (exit code 1; ")
+    assert run_jobs([job], Local(1)).failed["x"].startswith("no message (exit code 1; ")
 
 
 def test_of_a_long_log_the_end_is_read(make_job):
@@ -78,7 +79,7 @@ def test_of_a_long_log_the_end_is_read(make_job):
     with open(job.log_path, "wb") as log:
         log.truncate(2**29)
     tracemalloc.start()
-    reason = run_jobs([job], at_once=1).failed["x"]
+    reason = run_jobs([job], Local(1)).failed["x"]
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
     assert len(reason) < 2500 and reason.isprintable() and r"b\x1b[2Jb" in reason
@@ -93,18 +94,18 @@ def test_a_log_that_is_no_file_of_the_directory(make_job, tmp_path, kind):
         job.log_path.symlink_to(tmp_path / "foreign")
     else:
         os.mkfifo(job.log_path)
-    assert "could not be started" in run_jobs([job], at_once=1).failed["x"]
+    assert "could not be started" in run_jobs([job], Local(1)).failed["x"]
     assert (tmp_path / "foreign").read_text() == "kept"
 
 
 def test_more_places_than_jobs(make_job):
-    assert run_jobs([make_job("x", "pass")], at_once=10**12).finished == ["x"]
+    assert run_jobs([make_job("x", "pass")], Local(10**12)).finished == ["x"]
 
 
 def test_no_shell_takes_the_arguments_apart(make_job):
     job = make_job("x", "import sys; print(sys.argv[1:])")
     job = Job(job.experiment, [*job.command, "a b; exit 1", "$HOME"], job.log_path)
-    run_jobs([job], at_once=1)
+    run_jobs([job], Local(1))
     assert "['a b; exit 1', '$HOME']" in job.log_path.read_text()
 
 
@@ -142,7 +143,7 @@ def test_so_many_at_once_and_no_more(make_job, at_once):
         job = make_job(name, WAITS_FOR_OTHERS)
         command = [*job.command, str(at_once), str(job.experiment.model_dir)]
         jobs.append(Job(job.experiment, command, job.log_path))
-    run_jobs(jobs, at_once=at_once)
+    run_jobs(jobs, Local(at_once))
     assert most_at_once(jobs) == at_once
 
 
@@ -229,13 +230,14 @@ import sys
 from pathlib import Path
 from src.experiment.experiment import Experiment
 from src.sweeping.job import Job
-from src.sweeping.local import run_jobs
+from src.sweeping.launchers.local import Local
+from src.sweeping.run_jobs import run_jobs
 jobs = []
 for name in ("a", "b", "c"):
     directory = Path(sys.argv[1]) / name
     directory.mkdir()
     jobs.append(Job(Experiment(directory), [sys.executable, "-c", sys.argv[2]], directory / "log"))
-outcome = run_jobs(jobs, at_once=2)
+outcome = run_jobs(jobs, Local(2))
 print(outcome.finished, outcome.failed, outcome.stopped_by)
 """
 # Says that it is ready, and what it got.
@@ -323,7 +325,7 @@ def test_a_signal_that_is_ignored_stays_so(make_job):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         job = make_job("x", "import os, signal; os.kill(os.getppid(), signal.SIGHUP)")
-        outcome = run_jobs([job], at_once=1)
+        outcome = run_jobs([job], Local(1))
     finally:
         signal.signal(signal.SIGHUP, before)
     assert (outcome.finished, outcome.stopped_by) == (["x"], None)
@@ -332,7 +334,7 @@ def test_a_signal_that_is_ignored_stays_so(make_job):
 def test_a_job_that_cannot_be_started_does_not_end_the_rest(make_job, capsys):
     jobs = [make_job("first", "pass"), make_job("second", "pass"), make_job("third", "pass")]
     jobs[1].log_path.mkdir()
-    outcome = run_jobs(jobs, at_once=2)
+    outcome = run_jobs(jobs, Local(2))
     assert sorted(outcome.finished) == ["first", "third"]
     assert "Is a directory" in outcome.failed["second"]
     assert "second: could not be started: " in capsys.readouterr().out
@@ -340,7 +342,7 @@ def test_a_job_that_cannot_be_started_does_not_end_the_rest(make_job, capsys):
 
 def test_handlers_are_restored(make_job):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    run_jobs([make_job("x", "pass")], at_once=1)
+    run_jobs([make_job("x", "pass")], Local(1))
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
@@ -403,7 +405,7 @@ def test_a_training_of_another_process_is_waited_for(
     directory = first.experiment.model_dir
     process = hold(directory)
     go = later((directory / "go").write_text, "end")
-    outcome = run_jobs([job, make_job("y", "pass")], at_once=2)
+    outcome = run_jobs([job, make_job("y", "pass")], Local(2))
     go.join()
     assert sorted(outcome.finished) == sorted(finished) and outcome.failed == failed
     assert job.log_path.exists() == runs
@@ -419,7 +421,7 @@ def test_a_process_that_is_killed_meanwhile_is_taken_over_from(make_job, hold):
     directory = job.experiment.model_dir
     hold(directory)
     go = later((directory / "go").write_text, "die")
-    assert run_jobs([job], at_once=1).finished == ["x"]
+    assert run_jobs([job], Local(1)).finished == ["x"]
     go.join()
     assert "ran" in job.log_path.read_text()
 
@@ -430,7 +432,7 @@ def test_one_that_is_waited_for_takes_a_place(make_job, hold):
     hold(directory)
     began = time.time()
     go = later((directory / "go").write_text, "end")
-    assert run_jobs([first, second], at_once=1).finished == ["x", "y"]
+    assert run_jobs([first, second], Local(1)).finished == ["x", "y"]
     go.join()
     assert float(second.log_path.read_text().split("\n")[1]) > began + LATER
 
@@ -439,7 +441,7 @@ def test_a_signal_does_not_reach_what_was_not_started_here(make_job, hold, capsy
     job = make_job("x", "pass")
     process = hold(job.experiment.model_dir)
     stop = later(os.kill, os.getpid(), signal.SIGTERM)
-    outcome = run_jobs([job, make_job("y", "pass")], at_once=1)
+    outcome = run_jobs([job, make_job("y", "pass")], Local(1))
     stop.join()
     assert (outcome.finished, outcome.failed, outcome.stopped_by) == ([], {}, signal.SIGTERM)
     assert "x: still in use by the other process" in capsys.readouterr().out
@@ -472,7 +474,7 @@ sys.exit("error: in use")
 
     go = threading.Thread(target=let_go)
     go.start()
-    outcome = run_jobs([Job(job.experiment, command, job.log_path)], at_once=1)
+    outcome = run_jobs([Job(job.experiment, command, job.log_path)], Local(1))
     go.join()
     assert (outcome.finished, outcome.failed) == (["x"], {})
     assert job.log_path.read_text().count("ran\n") == 1

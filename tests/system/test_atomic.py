@@ -16,7 +16,7 @@ from mounts import needs_mounts, run_mounted
 
 from src.errors import UserError
 from src.system import atomic, flock
-from src.system.atomic import atomic_write, process_exists
+from src.system.atomic import atomic_write
 
 ROOT = Path(__file__).parents[2]
 
@@ -115,12 +115,6 @@ def test_below_a_file_there_is_no_place(tmp_path):
     with pytest.raises(UserError, match="one of its folders is a file"), atomic_write(path):
         pass
     assert (tmp_path / "file").read_bytes() == b"old"
-
-
-def dead_pid():
-    with subprocess.Popen(["true"]) as process:
-        process.wait()
-    return process.pid
 
 
 HALF = (
@@ -349,8 +343,3 @@ def test_a_real_read_only_directory(tmp_path):
         "accepted: a path that this user may write to\n"
     )
     assert names(tmp_path) == []
-
-
-def test_which_processes_exist():
-    assert process_exists(os.getpid()) and process_exists(os.getppid())
-    assert not process_exists(dead_pid()) and not process_exists(2**40)

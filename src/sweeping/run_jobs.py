@@ -1,6 +1,5 @@
-"""Runs trainings as processes, several at a time; shows their progress and passes on signals."""
+"""Runs the trainings of a sweep, several at a time; shows their progress and passes on signals."""
 
-import os
 import signal
 import time
 from collections import deque
@@ -11,57 +10,56 @@ from types import FrameType
 
 from src.errors import UserError
 from src.experiment.status import Status
-from src.sweeping.job import Elsewhere, Job, Outcome, Running, user_of
+from src.sweeping.job import Elsewhere, Job, Outcome, Started, user_of
+from src.sweeping.launchers import Launcher, TryLater
 from src.sweeping.view import View
 from src.system.signals import SIGNALS
 
-_LOOK_EVERY_SECONDS = 0.1
+_SIGNALS_EVERY_SECONDS = 0.1  # how often signals are heeded
+_SECONDS_AFTER_SIGKILL = 30  # as long as killed jobs are waited for
+# If nothing runs that could make place for it, a job is tried so often before it counts as failed.
+_TRIES = 4
+_SECONDS_BETWEEN_TRIES = 10
 
 
-def threads_environment(jobs: int) -> dict[str, str]:
-    """Return environment variables that divide the processor among `jobs` processes.
-
-    Otherwise, each process would start as many threads as there are cores. Variables that the user
-    has set stay. GPU memory grows on demand; otherwise, TensorFlow would take all of it for the
-    first process.
-    """
-    if jobs <= 1:
-        return {}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = str(max(1, (cores or 1) // jobs))
-    wanted = {
-        "TF_NUM_INTRAOP_THREADS": threads,
-        "OMP_NUM_THREADS": threads,
-        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-    }
-    return {key: value for key, value in wanted.items() if key not in os.environ}
-
-
-def run_jobs(jobs: Sequence[Job], *, at_once: int, num_done: int = 0) -> Outcome:
+def run_jobs(
+    jobs: Sequence[Job], launcher: Launcher, *, num_done: int = 0, cancels: bool | None = None
+) -> Outcome:
     """Run all jobs and show their progress.
 
     If a job fails, the others still run. If another process already trains a job's experiment, the
     job waits for it, and runs afterwards if the experiment is not finished. A waiting job counts
-    towards `at_once`.
+    towards the launcher's `at_once`.
 
     SIGINT, SIGTERM and SIGHUP are passed on to the running jobs. The function then waits for these
     jobs and starts no others. A second signal kills them. Processes that were not started here get
-    no signal.
+    no signal. With `cancels=False`, a signal only ends the function; the jobs run on.
 
     Args:
         jobs: the jobs, in the order to run them.
-        at_once: the largest number of jobs that run at the same time.
+        launcher: starts them.
         num_done: the number of jobs finished earlier, shown in the progress.
+        cancels: whether a signal is passed on; None if the launcher decides.
     """
-    at_once = min(at_once, len(jobs))
+    at_once = min(launcher.at_once or len(jobs), len(jobs))
+    if cancels is None:
+        cancels = launcher.cancels_on_interrupt
     with _received_signals() as received, View(len(jobs) + num_done, num_done, at_once) as view:
-        run = _Run(deque(jobs), at_once, received, view)
+        run = _Run(deque(jobs), launcher, at_once, received, view)
         while run.running or (run.waiting and not received):
             run.start_waiting()
+            for line in launcher.news():
+                view.write(line)
+            if received and not cancels:
+                view.write(f"{received[0].name}: {len(run.running)} still run")
+                break
             run.pass_signals_on()
+            if run.killed_at is not None and time.time() > run.killed_at + _SECONDS_AFTER_SIGKILL:
+                view.write(f"not waiting any longer for {len(run.running)} to end")
+                break
             run.remove_ended()
             view.refresh(run.running)
-            time.sleep(_LOOK_EVERY_SECONDS)
+            _sleep(launcher.look_every_seconds, run)
         run.outcome.stopped_by = received[0] if received else None
     return run.outcome
 
@@ -72,36 +70,70 @@ class _Run:
 
     Attributes:
         waiting: the jobs to start, in this order.
+        launcher: starts them.
         at_once: the largest number of jobs that run at the same time.
         received: the signals received so far, in order; the first two count.
         view: shows the progress.
         running: the jobs that run, here or elsewhere.
         outcome: how the other jobs ended.
         num_passed_on: how many signals have been passed on.
+        killed_at: when the second was passed on, in seconds since the epoch.
+        num_tries: how often, one after the other, a job could not be started now.
+        next_try: when to try again, in seconds since the epoch.
     """
 
     waiting: deque[Job]
+    launcher: Launcher
     at_once: int
     received: Sequence[signal.Signals]
     view: View
-    running: list[Running | Elsewhere] = field(default_factory=list)
+    running: list[Started] = field(default_factory=list)
     outcome: Outcome = field(default_factory=Outcome)
     num_passed_on: int = 0
+    killed_at: float | None = None
+    num_tries: int = 0
+    next_try: float = 0
 
     def start_waiting(self) -> None:
         """Start jobs until `at_once` are running; none after a signal."""
         while self.waiting and len(self.running) < self.at_once and not self.received:
+            if time.time() < self.next_try:
+                return
             job = self.waiting.popleft()
             try:
-                user = user_of(job.experiment)
-                variables = threads_environment(self.at_once)
-                started = Elsewhere(job, user) if user else Running(job, variables)
-            except OSError as error:  # a full disk, no more processes
-                self.outcome.failed[job.name] = f"could not be started: {error}"
-                self.view.not_started(job, self.outcome)
+                started = self._start(job)
+            except TryLater as error:
+                self._try_later(job, str(error))
+            except (UserError, OSError) as error:  # a full disk, no more processes
+                self._not_started(job, str(error))
             else:
+                self.num_tries = 0
                 self.running.append(started)
                 self.view.started(started)
+
+    def _start(self, job: Job) -> Started:
+        """Start a job, unless it is already running somewhere."""
+        if (found := self.launcher.find(job)) is not None:
+            return found
+        if user := user_of(job.experiment):
+            return Elsewhere(job, user)
+        return self.launcher.start(job)
+
+    def _try_later(self, job: Job, reason: str) -> None:
+        """Put a job back that cannot be started now; give up if nothing changes."""
+        self.num_tries += 1
+        if self.num_tries >= _TRIES and not self.running:
+            self.num_tries = 0
+            self._not_started(job, reason)
+            return
+        if self.num_tries == 1:
+            self.view.write(f"{job.name}: not started yet: {reason}")
+        self.waiting.appendleft(job)
+        self.next_try = time.time() + _SECONDS_BETWEEN_TRIES
+
+    def _not_started(self, job: Job, reason: str) -> None:
+        self.outcome.failed[job.name] = f"could not be started: {reason}"
+        self.view.not_started(job, self.outcome)
 
     def pass_signals_on(self) -> None:
         """Pass the first signal on to the jobs started here, and no longer wait for the others.
@@ -109,15 +141,17 @@ class _Run:
         At the second signal, kill the jobs.
         """
         for number in self.received[self.num_passed_on : 2]:
-            ours = [one for one in self.running if isinstance(one, Running)]
             if self.num_passed_on == 0:
+                ours = [one for one in self.running if not isinstance(one, Elsewhere)]
                 self.view.write(f"{number.name}: waiting for {len(ours)} to stop")
                 for one in self.running:
                     if isinstance(one, Elsewhere):
                         self.view.ended(one, self.outcome)
-                self.running = list(ours)
-            for one in ours:
-                one.stop(signal.SIGKILL if self.num_passed_on else number)
+                self.running = ours
+                self.launcher.stop(self.running, number)
+            else:
+                self.killed_at = time.time()
+                self.launcher.stop(self.running, signal.SIGKILL)
             self.num_passed_on += 1
 
     def remove_ended(self) -> None:
@@ -134,7 +168,15 @@ class _Run:
             self.view.ended(ended, self.outcome)
 
 
-def _status(ended: Running | Elsewhere) -> str:
+def _sleep(seconds: float, run: _Run) -> None:
+    """Sleep, but not for long after a signal."""
+    num_received = len(run.received)
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and len(run.received) == num_received:
+        time.sleep(min(left, _SIGNALS_EVERY_SECONDS))
+
+
+def _status(ended: Started) -> str:
     """Return how a job ended; damaged files count as a failure."""
     try:
         return ended.status()
