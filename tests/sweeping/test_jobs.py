@@ -13,6 +13,7 @@ import pytest
 
 from src.experiment.experiment import Experiment
 from src.sweeping.job import Job
+from src.sweeping.launchers import TryLater, local
 from src.sweeping.launchers.local import Local, threads_environment
 from src.sweeping.run_jobs import run_jobs
 
@@ -478,3 +479,105 @@ sys.exit("error: in use")
     go.join()
     assert (outcome.finished, outcome.failed) == (["x"], {})
     assert job.log_path.read_text().count("ran\n") == 1
+
+
+# What several trainings share, and how long one may take
+
+SHOW_GPU = "import os, time; print(os.environ.get('CUDA_VISIBLE_DEVICES')); time.sleep(0.5)"
+
+
+def gpus_of(jobs):
+    return [job.log_path.read_text().split("\n")[-2] for job in jobs]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "at_once", "expected"),
+    [
+        ("4,7", 2, ["4", "7"]),
+        ("4,7", 4, ["4", "4", "7", "7"]),  # shared evenly if there are more jobs than GPUs
+        ("4,7", 1, ["4,7"]),  # one at a time may use all
+        ("5,-1,6", 2, ["5", "5"]),  # CUDA stops reading at -1
+        ("", 2, ["", ""]),
+        ("-1", 2, ["-1", "-1"]),
+    ],
+)
+def test_each_of_several_jobs_gets_one_gpu(make_job, monkeypatch, chosen, at_once, expected):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    jobs = [make_job(f"job_{number}", SHOW_GPU) for number in range(len(expected))]
+    run_jobs(jobs, Local(at_once))
+    assert sorted(gpus_of(jobs)) == expected
+
+
+def test_a_gpu_is_used_again_when_its_job_has_ended(make_job, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    jobs = [make_job(f"job_{number}", SHOW_GPU) for number in range(4)]
+    run_jobs(jobs, Local(2))
+    assert sorted(gpus_of(jobs)) == ["0", "0", "1", "1"]
+
+
+def test_the_gpus_that_the_driver_lists(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    program = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for script, expected in (("echo 0; echo 1", ["0", "1"]), ("echo no driver; exit 9", [])):
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        assert local.gpus() == expected
+
+
+def test_at_its_time_limit_a_job_saves_and_the_others_run(make_job):
+    jobs = [make_job("slow", JOB), make_job("next", "print('ran')")]
+    outcome = run_jobs(jobs, Local(1, job_minutes=0.5 / 60))
+    assert outcome.finished == ["next"]
+    assert outcome.failed == {
+        "slow": "stopped after --job_minutes 0.00833333; the same command resumes it "
+        f"({jobs[0].log_path})"
+    }
+    assert jobs[0].log_path.read_text().endswith("got SIGTERM\nsaved\n")
+
+
+def test_a_job_that_does_not_heed_its_limit_is_killed(make_job, monkeypatch):
+    monkeypatch.setattr(local, "_SECONDS_TO_SAVE", 0.5)
+    deaf = "import signal, time\nsignal.signal(signal.SIGTERM, lambda *_: print('got'))\n"
+    job = make_job("deaf", deaf + "while True: time.sleep(1)")
+    outcome = run_jobs([job], Local(1, job_minutes=0.5 / 60))
+    assert "stopped after --job_minutes" in outcome.failed["deaf"]
+
+
+def test_left_jobs_run_on_and_the_next_sweep_finds_them(make_job, hold, capsys):
+    job = make_job("x", "import time; print('begun'); time.sleep(1); print('done')")
+    stop = later(os.kill, os.getpid(), signal.SIGINT)
+    outcome = run_jobs([job], Local(1), cancels=False)
+    stop.join()
+    assert (outcome.finished, outcome.stopped_by) == ([], signal.SIGINT)
+    assert "SIGINT: 1 still run" in capsys.readouterr().out
+    wait_for(job.log_path, "\ndone\n")
+
+
+# A launcher that cannot start a job now, such as one whose queue is full
+
+
+class Full(Local):
+    """Refuses until `free` jobs have been asked for."""
+
+    def __init__(self, refusals):
+        super().__init__(2)
+        self.refusals = refusals
+
+    def start(self, job):
+        if self.refusals:
+            self.refusals -= 1
+            raise TryLater("the queue is full")
+        return super().start(job)
+
+
+@pytest.mark.parametrize(("refusals", "finished"), [(3, ["x"]), (4, [])])
+def test_a_job_that_cannot_be_started_now_is_tried_again(
+    make_job, monkeypatch, capsys, refusals, finished
+):
+    monkeypatch.setattr("src.sweeping.run_jobs._SECONDS_BETWEEN_TRIES", 0.1)
+    outcome = run_jobs([make_job("x", "pass")], Full(refusals))
+    assert outcome.finished == finished
+    failed = {} if finished else {"x": "could not be started: the queue is full"}
+    assert outcome.failed == failed
+    assert capsys.readouterr().out.count("x: not started yet: the queue is full\n") == 1

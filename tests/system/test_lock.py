@@ -5,6 +5,8 @@ import fcntl
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -362,3 +364,146 @@ def test_without_flock_it_is_said_what_ends_a_wait_for_another_host(tmp_path, wi
 def test_a_turn_where_nothing_can_be_written(tmp_path):
     with pytest.raises(OSError), in_turn(tmp_path / "no" / "folder", lambda holder: None):
         pass
+
+
+# Another machine, or another container of this one. Both may have a process of the same number, and
+# hosts of the same name are common among copied machines.
+
+
+@pytest.fixture
+def as_another_machine(monkeypatch):
+    """`as_another_machine(host)`: from now on, this process is on another machine."""
+
+    def move(host):
+        monkeypatch.setattr(socket, "gethostname", lambda: host)
+        monkeypatch.setattr(lock, "machine_id", lambda: "another")
+
+    return move
+
+
+@pytest.mark.parametrize("host", ["another", socket.gethostname()], ids=["", "of the same name"])
+def test_a_process_of_the_same_number_on_another_machine(
+    tmp_path, without_flock, as_another_machine, host
+):
+    """Without locks, the number says nothing: the file is believed, whoever has that number."""
+    here = socket.gethostname()
+    with one_writer(tmp_path):
+        content = (tmp_path / LOCK_FILE).read_text()
+    (tmp_path / LOCK_FILE).write_text(content)
+    assert lock.has_writer(tmp_path) is False  # it is this process's, which is not in there
+    as_another_machine(host)
+    assert lock.has_writer(tmp_path) is None
+    assert f"in use by process {os.getpid()} on {here}" in refusal(tmp_path)
+    assert (tmp_path / LOCK_FILE).read_text() == content
+
+
+@pytest.mark.parametrize("host", ["another", socket.gethostname()], ids=["", "of the same name"])
+def test_a_lock_that_is_held_is_seen_from_another_machine(tmp_path, as_another_machine, host):
+    """As over NFS; a free one proves nothing there, but may be taken."""
+    with Holder(tmp_path) as process:
+        as_another_machine(host)
+        assert lock.has_writer(tmp_path) is True
+        assert re.match(rf"process {process.pid} on ", lock.writer(tmp_path))
+        assert f"in use by process {process.pid} on" in refusal(tmp_path)
+        process.kill()
+        process.wait()
+        assert lock.has_writer(tmp_path) is None and lock.writer(tmp_path) is None
+        with one_writer(tmp_path):
+            pass
+
+
+def test_looking_takes_nothing_and_refuses_nobody(tmp_path):
+    """A look holds the lock in part for an instant; the training that comes then tries again."""
+    look = """
+import sys
+from pathlib import Path
+from src.system.lock import has_writer
+print(flush=True)
+while True:
+    has_writer(Path(sys.argv[1]))
+"""
+    lookers = [
+        subprocess.Popen([sys.executable, "-c", look, tmp_path], cwd=ROOT, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    try:
+        for process in lookers:
+            process.stdout.readline()
+        for _ in range(50):
+            with one_writer(tmp_path):
+                assert lock.has_writer(tmp_path) is True
+        assert lock.has_writer(tmp_path) is False
+    finally:
+        for process in lookers:
+            process.kill()
+            process.communicate()
+
+
+def test_who_may_only_read_may_look(tmp_path):
+    with Holder(tmp_path):
+        (tmp_path / LOCK_FILE).chmod(0o444)
+        assert lock.has_writer(tmp_path) is True
+
+
+_CONTAINER = ["unshare", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child"]
+
+
+def _has_containers():
+    if shutil.which("unshare") is None:
+        return False
+    done = subprocess.run([*_CONTAINER, "hostname", "x"], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def in_container(host, code, *arguments):
+    """Start Python code as process 2 of a container: `sh` is process 1."""
+    script = f'hostname {host}; {shlex.quote(sys.executable)} "$@"; exit $?'
+    return subprocess.Popen(
+        [*_CONTAINER, "sh", "-c", script, "sh", "-c", code, *map(str, arguments)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+WITHOUT_FLOCK = """
+import errno, fcntl
+def flock(*_):
+    raise OSError(errno.ENOTSUP, "no locks")
+fcntl.flock = flock
+"""
+LOOK = """
+import os, sys
+from pathlib import Path
+from src.errors import UserError
+from src.system.lock import has_writer, one_writer
+print(os.getpid(), has_writer(Path(sys.argv[1])))
+try:
+    with one_writer(Path(sys.argv[1])):
+        print("free")
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not _has_containers(), reason="namespaces are not allowed here")
+@pytest.mark.parametrize("locks", [True, False], ids=["flock", "no flock"])
+@pytest.mark.parametrize("host", ["one", "two"])
+def test_the_same_number_in_two_containers(tmp_path, locks, host):
+    """Real ones: each has its own process numbers and, perhaps, its own name."""
+    prelude = "" if locks else WITHOUT_FLOCK
+    pid = "import os; print(os.getpid(), flush=True)\n"
+    holder = in_container("one", prelude + pid + HOLD, tmp_path)
+    try:
+        number = holder.stdout.readline().strip()
+        assert holder.stdout.readline() == "ready\n"
+        seen, said = in_container(host, prelude + LOOK, tmp_path).communicate()[0].splitlines()
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert said.startswith(f"{tmp_path}: in use by process {number} on one since ")
+    assert seen == f"{number} {True if locks else None}"  # the same number
+    seen, said = in_container(host, prelude + LOOK, tmp_path).communicate()[0].splitlines()
+    # The kernel has freed a dead process's lock. Without locks nobody here can tell.
+    assert (seen, said) == (f"{number} False", "free") if locks else "remove" in said

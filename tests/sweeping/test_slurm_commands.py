@@ -1,0 +1,186 @@
+"""What SLURM's programs are told and what they say, with small programs in their place."""
+
+import os
+import time
+
+import pytest
+
+from src.errors import UserError
+from src.experiment.experiment import Experiment
+from src.sweeping import slurm_commands
+from src.sweeping.job import Job
+from src.sweeping.launchers import Settings, TryLater
+from src.sweeping.launchers.slurm import launcher
+from src.sweeping.slurm_commands import Queue, SlurmError, as_arguments, call, parse_options
+from src.sweeping.slurm_record import RECORD_FILE
+
+
+@pytest.mark.parametrize(
+    ("texts", "arguments"),
+    [
+        (["partition=gpu,gres=gpu:1,time=4:00:00"], "--partition=gpu --gres=gpu:1 --time=4:00:00"),
+        (["exclude=n1,n2,mem=4G"], "--exclude=n1,n2 --mem=4G"),
+        (["exclusive", "cpus-per-task=4"], "--exclusive --cpus-per-task=4"),
+        (["--partition=gpu"], "--partition=gpu"),
+        (["signal=B:TERM@300"], "--signal=B:TERM@300"),
+        (["time=1", "time=2"], "--time=2"),
+        ([], ""),
+    ],
+)
+def test_options(texts, arguments):
+    assert " ".join(as_arguments(parse_options(texts))) == arguments
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "--slurm: found ''; accepted: options of sbatch without dashes, such as"),
+        ("-p gpu", "--slurm: found '-p gpu'; accepted: options of sbatch"),
+        ("partition=", "--slurm partition: found ''; accepted: partition=VALUE, or partition"),
+        ("time=\x1b", r"--slurm time: found '\x1b'; accepted"),
+        ("array=1-4", "--slurm array: set by the sweep itself; accepted: other options"),
+        ("wrap=x", "--slurm wrap: set by the sweep itself"),
+        ("signal=USR1@60", "--slurm signal: found 'USR1@60'; accepted: B:TERM@SECONDS"),
+    ],
+)
+def test_options_that_are_none(text, message):
+    with pytest.raises(UserError) as error:
+        parse_options([text])
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+def test_a_time_limit_is_the_schedulers():
+    with pytest.raises(
+        UserError, match="--job_minutes: found with --launcher slurm; accepted: --sl"
+    ):
+        launcher(Settings(job_minutes=60))
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """`program(name, script)`: a shell script as one of SLURM's programs."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+
+    def write(name, script):
+        path = tmp_path / "bin" / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    return write
+
+
+def test_what_a_program_says_when_it_fails(program, monkeypatch):
+    program("squeue", "echo 'squeue: error: not\x1b now' >&2; echo more >&2; exit 1")
+    with pytest.raises(SlurmError) as error:
+        call(["squeue"])
+    assert str(error.value) == r"squeue: not\x1b now"
+    monkeypatch.setattr(slurm_commands, "_SECONDS_TO_ANSWER", 0.2)
+    program("squeue", "exec sleep 60")
+    with pytest.raises(SlurmError, match="squeue: no answer in 0.2 s"):
+        call(["squeue"])
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SlurmError, match="squeue: No such file"):
+        call(["squeue"])
+
+
+def test_while_the_queue_does_not_answer_what_it_said_stays_valid(program, monkeypatch):
+    monkeypatch.setattr(slurm_commands, "_SECONDS_BEFORE_A_WORD", 0)
+    monkeypatch.setattr(slurm_commands, "_SHORTEST_LOOK", 0)
+    program("squeue", "echo '7|a.b|RUNNING|n1'; echo nonsense; echo; echo '8|c|PENDING|(None)'")
+    queue = Queue()
+    jobs = queue.jobs()
+    assert [(one.job_id, one.name, one.state, one.where) for one in jobs.values()] == [
+        ("7", "a.b", "RUNNING", "n1"),
+        ("8", "c", "PENDING", "(None)"),
+    ]
+    program("squeue", "exit 1")
+    queue.look_soon()
+    assert queue.jobs() == jobs and queue.number == 1
+    time.sleep(0.01)
+    assert queue.jobs() == jobs
+    assert queue.news() == ["no answer for a minute (squeue: exit code 1); still trying"]
+    program("squeue", "true")
+    assert queue.jobs() == {} and queue.news() == ["the queue answers again"]
+
+
+@pytest.fixture
+def job(tmp_path):
+    directory = tmp_path / "margin_1"
+    directory.mkdir()
+    return Job(Experiment(directory), ["true"], directory / "train.log")
+
+
+@pytest.fixture
+def slurm_of(program):
+    """`slurm_of(cluster)`: a launcher whose cluster accepts jobs, and has none in its queue."""
+
+    def make(cluster):
+        program("scontrol", f"echo 'ClusterName = {cluster}'")
+        program("sbatch", "echo 12")
+        program("squeue", "true")
+        slurm = launcher(Settings())
+        slurm.check()
+        return slurm
+
+    return make
+
+
+def test_without_an_answer_nothing_is_submitted_twice(slurm_of, program, job):
+    """`sbatch` failed, but the job may be in the queue; whether it is, nobody can tell."""
+    slurm = slurm_of("one")
+    program("sbatch", "echo 'sbatch: error: Socket timed out' >&2; exit 1")
+    with pytest.raises(TryLater, match="sbatch: Socket timed out"):
+        slurm.start(job)
+    program("sbatch", "echo must not run >&2; exit 1")
+    program("squeue", "echo 'squeue: error: down' >&2; exit 1")
+    with pytest.raises(TryLater, match="squeue: down"):
+        slurm.start(job)
+    name = job.experiment.model_dir.name
+    program("squeue", f"echo '9|other|RUNNING|n1'; echo \"12|$({read_name(job)})|PENDING|(None)\"")
+    started = slurm.start(job)
+    assert (started.job_id, started.job.name) == ("12", name)
+    assert not started.has_ended()
+
+
+def read_name(job):
+    path = job.experiment.model_dir / RECORD_FILE
+    return f'sed -n \'s/.*"name": "\\(.*\\)".*/\\1/p\' {path}'
+
+
+def test_a_job_of_another_cluster_is_not_submitted_here(slurm_of, job):
+    slurm_of("one").start(job)
+    other = slurm_of("two")
+    for look in (other.find, other.start):
+        with pytest.raises(
+            UserError, match="submitted on the cluster 'one', found 'two'; accepted"
+        ):
+            look(job)
+
+
+def test_a_copy_of_an_experiment_has_no_job(slurm_of, job, tmp_path):
+    slurm = slurm_of("one")
+    slurm.start(job)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    content = (job.experiment.model_dir / RECORD_FILE).read_bytes()
+    (copy / RECORD_FILE).write_bytes(content)
+    assert slurm.find(Job(Experiment(copy), ["true"], copy / "train.log")) is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"job_id": 12}', "{" * 4000])
+def test_a_damaged_record_is_named(slurm_of, job, content):
+    slurm = slurm_of("one")
+    (job.experiment.model_dir / RECORD_FILE).write_text(content)
+    with pytest.raises(UserError, match=rf"{RECORD_FILE}: damaged .*; accepted: the file that"):
+        slurm.find(job)
+
+
+def test_what_left_the_queue_unfinished_is_a_failure_with_its_last_words(slurm_of, job):
+    slurm = slurm_of("one")
+    started = slurm.start(job)
+    with open(job.log_path, "a") as log:
+        log.write("error: no data\n")
+    while not started.has_ended():
+        time.sleep(0.05)
+    assert started.status() == f"no data (job 12: not in the queue; {job.log_path})"
