@@ -297,6 +297,9 @@ def header(*sizes: int, type_code: int = 8) -> bytes:
     return struct.pack(f">HBB{len(sizes)}I", 0, type_code, len(sizes), *sizes)
 
 
+SLURM = ("--launcher", "slurm")
+
+
 def sweeps(what: str, *arguments: str) -> Case:
     """Return the case of a command line of `sweep.py`."""
     return Case(
@@ -500,6 +503,10 @@ CASES = [
     sweeps(
         "values too long for a directory name", "--param", f'holdout_classes=["{"x" * 300}","y"]'
     ),
+    sweeps("options of a launcher that is not used", "--seeds", "2", "--slurm", "time=60"),
+    sweeps("no options of sbatch", "--seeds", "2", *SLURM, "--slurm", "-p gpu"),
+    sweeps("an option of sbatch that sweeps set", "--seeds", "2", *SLURM, "--slurm", "array=1-4"),
+    sweeps("a time limit beside SLURM's", "--seeds", "2", *SLURM, "--job_minutes", "60"),
     sweeps("one of two datasets is missing", "--param", "dataset=mnist,cifar10"),
     tables("no such directory", "nowhere"),
     tables("a directory without experiments", "data"),

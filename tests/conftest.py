@@ -40,13 +40,8 @@ LONGEST = (
     *("test_resume.py", "test_processes.py", "test_browser.py", "test_sweep.py"),
     *("test_image_folder.py", "test_triplet_strategies.py", "test_layouts.py", "test_stopping.py"),
     *("test_figures.py", "test_live_figures.py", "test_disk.py", "test_embedder.py"),
-    *(
-        "test_service_page.py",
-        "test_slurm.py",
-        "test_model_fn.py",
-        "test_networks.py",
-        "test_hooks.py",
-    ),
+    *("test_service_page.py", "test_slurm.py", "test_model_fn.py", "test_networks.py"),
+    "test_hooks.py",
 )
 
 
