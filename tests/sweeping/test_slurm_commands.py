@@ -7,12 +7,14 @@ import pytest
 
 from src.errors import UserError
 from src.experiment.experiment import Experiment
+from src.experiment.status import Status
 from src.sweeping import slurm_commands
 from src.sweeping.job import Job
 from src.sweeping.launchers import Settings, TryLater
 from src.sweeping.launchers.slurm import launcher
 from src.sweeping.slurm_commands import Queue, SlurmError, as_arguments, call, parse_options
-from src.sweeping.slurm_record import RECORD_FILE
+from src.sweeping.slurm_record import RECORD_FILE, read_record
+from src.system.lock import one_writer
 
 
 @pytest.mark.parametrize(
@@ -184,3 +186,55 @@ def test_what_left_the_queue_unfinished_is_a_failure_with_its_last_words(slurm_o
     while not started.has_ended():
         time.sleep(0.05)
     assert started.status() == f"no data (job 12: not in the queue; {job.log_path})"
+
+
+def test_a_job_refused_because_a_lost_node_still_trains_is_tried_again(slurm_of, job):
+    slurm = slurm_of("one")
+    started = slurm.start(job)
+    while not started.has_ended():
+        time.sleep(0.05)
+    with one_writer(job.experiment.model_dir):
+        assert started.status() == Status.TO_RUN
+    assert started.status() != Status.TO_RUN
+
+
+@pytest.mark.parametrize(
+    ("state", "step", "status", "is_continued"),
+    [
+        ("FAILED", 8, "stopped", True),  # SIGTERM, before its time was over
+        ("FAILED", 8, "running", False),  # killed, or a bug
+        ("TIMEOUT", 8, "running", True),
+        ("NODE_FAIL", 8, "running", True),
+        ("TIMEOUT", 7, "stopped", False),  # no step further: it would not be the next time either
+        ("OUT_OF_MEMORY", 8, "running", False),
+        ("CANCELLED", 8, "stopped", False),
+    ],
+)
+def test_what_the_cluster_ended_early_is_submitted_again(
+    slurm_of, program, job, state, step, status, is_continued
+):
+    def checkpoint(number):
+        path = job.experiment.model_dir / "checkpoint"
+        path.write_text(f'model_checkpoint_path: "model.ckpt-{number}"')
+
+    slurm = slurm_of("one")
+    checkpoint(7)
+    started = slurm.start(job)
+    name = read_record(job.experiment).name
+    program("squeue", f"echo '12|{name}|{state}|n1'")
+    checkpoint(step)
+    job.experiment.save_metrics({"status": status, "splits": {}})
+    while not started.has_ended():
+        time.sleep(0.05)
+    assert (started.status() == Status.TO_RUN) == is_continued
+
+
+def test_another_job_of_the_same_number_is_not_ours(slurm_of, program, job):
+    """After a cluster was set up anew, its numbers begin again."""
+    slurm = slurm_of("one")
+    started = slurm.start(job)
+    program("squeue", "echo '12|other|RUNNING|n1'")
+    assert slurm_of("one").find(job) is None
+    program("squeue", "echo '12|other|RUNNING|n1'")
+    while not started.has_ended():
+        time.sleep(0.05)

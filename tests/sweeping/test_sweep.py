@@ -472,7 +472,7 @@ def test_the_data_of_every_child_are_looked_at_first(
     parent = make_parent(tmp_path, **params)
     make_pictures(tmp_path / "data" / ("image_folder" if "dataset=" in param else "a"))
     ran = []
-    monkeypatch.setattr(sweep, "run_jobs", lambda jobs, **_: ran.extend(jobs) or Outcome())
+    monkeypatch.setattr(sweep, "run_jobs", lambda jobs, launcher, **_: ran.extend(jobs) or Outcome())
     kept = []
     for child in plan(parent, dict([parse_param(param)])):
         write_params(child)
@@ -545,7 +545,7 @@ def test_data_that_children_share_are_loaded_once(parent, data_dir, monkeypatch)
 def test_more_children_than_files_can_be_open(parent, data_dir, monkeypatch, option):
     import resource
 
-    monkeypatch.setattr(sweep, "run_jobs", lambda jobs, **_: Outcome())
+    monkeypatch.setattr(sweep, "run_jobs", lambda jobs, launcher, **_: Outcome())
     for child in plan(parent, {}, 100):
         write_params(child)
         child.experiment.save_metrics({"status": "stopped", "splits": {}})
