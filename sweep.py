@@ -177,7 +177,9 @@ def _launcher(args: argparse.Namespace, num_jobs: int) -> Launcher:
     """Return what runs the trainings."""
     for name in LAUNCHERS.keys() - {DEFAULT, args.launcher}:
         if getattr(args, name):
-            raise UserError(f"--{name}: found --launcher {args.launcher}; accepted: --launcher {name}")
+            raise UserError(
+                f"--{name}: found --launcher {args.launcher}; accepted: --launcher {name}"
+            )
     options = getattr(args, args.launcher, ())
     at_once = args.jobs and min(args.jobs, max(num_jobs, 1))  # the cores are divided by so many
     settings = Settings(at_once, args.job_minutes, options)

@@ -472,7 +472,9 @@ def test_the_data_of_every_child_are_looked_at_first(
     parent = make_parent(tmp_path, **params)
     make_pictures(tmp_path / "data" / ("image_folder" if "dataset=" in param else "a"))
     ran = []
-    monkeypatch.setattr(sweep, "run_jobs", lambda jobs, launcher, **_: ran.extend(jobs) or Outcome())
+    monkeypatch.setattr(
+        sweep, "run_jobs", lambda jobs, launcher, **_: ran.extend(jobs) or Outcome()
+    )
     kept = []
     for child in plan(parent, dict([parse_param(param)])):
         write_params(child)
