@@ -35,7 +35,7 @@ from src.gallery.sources import (
     read,
     unlabelled,
 )
-from src.gallery.store import Store, open_store
+from src.gallery.store import SearchesItself, Store, open_store
 from src.gallery.verdict import Calibration
 from src.printable import counted, printable
 from src.registry import did_you_mean
@@ -212,6 +212,20 @@ def _check(args: argparse.Namespace) -> None:
         print("every picture is whole, and no picture is nearly the same in two classes")
 
 
+def _index(args: argparse.Namespace) -> None:
+    """Create the index for approximate search."""
+    with _open(args) as store:
+        if not isinstance(store, SearchesItself):
+            raise UserError(
+                f"--gallery: found the file {store.where}; accepted: postgresql://... (a file "
+                "needs no index: query.py reads it into memory and searches it exactly)"
+            )
+        with phase("creating the index"):
+            store.create_index()
+        _summarise(store)
+        print("query.py --approximate uses the index")
+
+
 def _copy(args: argparse.Namespace) -> None:
     """Copy a gallery, to another file or database."""
     with open_store(args.source) as source, open_store(args.target, create=True) as target:
@@ -330,6 +344,8 @@ def _parser() -> argparse.ArgumentParser:
     of_experiment(
         "rebuild", _rebuild, "embed the stored pictures anew, after the experiment was retrained"
     )
+
+    of_experiment("index", _index, "create an index for approximate search, in PostgreSQL")
 
     copy = command("copy", _copy, "copy a gallery to another file or database")
     copy.add_argument("source", metavar="FROM", help="a file, or postgresql://...")
