@@ -57,8 +57,8 @@ class Calibration:
         if not open_set or not thresholds or "size_factors" not in open_set:
             raise UserError(
                 f"{where}: found no open_set and thresholds of this version; accepted: an "
-                "experiment that this version of train.py has evaluated (train.py evaluates a "
-                "finished one again, without training)"
+                "experiment that this version of train.py has evaluated (without metrics.json, "
+                "train.py evaluates a finished one again, and does not train it)"
             )
         copied = (field.name for field in fields(cls) if field.name not in ("at", "verification"))
         return cls(
