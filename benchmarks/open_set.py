@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     header = ["drawing", "", "AUROC", *(f"accepted at far {far:g}" for far in _FARS)]
     print_table(header, rows, markdown=args.markdown)
 
-    for rows, header in _enrolments(args.model_dir, np.asarray(test.images), digits):
+    for rows, header in _enrolments(args.model_dir, np.asarray(test.images[::10]), digits):
         print_table(header, rows, markdown=args.markdown)
     print_circumstances(
         "benchmarks.open_set",
@@ -95,69 +95,65 @@ def _enrolments(
 ) -> list[tuple[list[list[str]], list[str]]]:
     """Return tables: what is found after some drawings were enrolled, and what that costs."""
     found: dict[float, list[list[str]]] = {far: [] for far in _FARS}
-    lost: dict[float, list[list[str]]] = {far: [] for far in _FARS}
+    price: dict[float, list[list[str]]] = {far: [] for far in _FARS}
     others = np.concatenate([draw(shape, _NUM_DRAWINGS, _SEEDS[0]) for shape in CHOOSING])
-    for shape in REPORTED:
-        cells = {far: ([shape], [shape]) for far in _FARS}
-        for count in _ENROLLED:
-            progress(f"enrolling {count} of {shape}")
-            shares = np.array(
-                [
-                    _enrolled(model_dir, shape, count, seed, images, others, digits)
-                    for seed in _SEEDS
-                ]
-            ).mean(axis=0)
-            for far, (of_shape, of_digits, of_others) in zip(_FARS, shares, strict=True):
-                cells[far][0].append(f"{of_shape:.3f}")
-                cells[far][1].append(f"{of_digits:.4f} / {of_others:.3f}")
-        for far in _FARS:
-            found[far].append(cells[far][0])
-            lost[far].append(cells[far][1])
-    header = [str(count) for count in _ENROLLED]
+    with Gallery(model_dir) as network:
+        asked = [network.embed(images), network.embed(others)]
+        for shape in REPORTED:
+            progress(f"enrolling {shape}")
+            cells = {far: ([shape], [shape]) for far in _FARS}
+            for count in _ENROLLED:
+                shares = np.mean(
+                    [_enrolled(network, shape, count, seed, asked, digits) for seed in _SEEDS],
+                    axis=0,
+                )
+                for far, (of_shape, of_digits, of_others) in zip(_FARS, shares, strict=True):
+                    cells[far][0].append(f"{of_shape:.3f}")
+                    cells[far][1].append(f"{of_digits:.4f} / {of_others:.3f}")
+            for far in _FARS:
+                found[far].append(cells[far][0])
+                price[far].append(cells[far][1])
+    counts = [str(count) for count in _ENROLLED]
     tables = []
     for far in _FARS:
-        tables.append((found[far], [f"found at far {far:g} after enrolling", *header]))
-        price = f"digits / other drawings taken for it at far {far:g}"
-        tables.append((lost[far], [price, *header]))
+        tables.append((found[far], [f"found at far {far:g} after enrolling", *counts]))
+        title = f"taken for it at far {far:g}: digits / other drawings"
+        tables.append((price[far], [title, *counts]))
     return tables
 
 
 def _enrolled(
-    model_dir: Path,
+    network: Gallery,
     shape: str,
     count: int,
     seed: int,
-    images: np.ndarray,
-    others: np.ndarray,
+    asked: Sequence[np.ndarray],
     digits: _Judged,
 ) -> list[tuple[float, ...]]:
     """Enrol some drawings.
 
     Returns:
         For each rate the shares: of the other drawings of the shape that are found, of the digits
-        that were right before and are taken for it, of drawings of other shapes taken for it.
+        that were accepted before and are taken for it, of other shapes' drawings taken for it.
     """
     drawn = draw(shape, _NUM_DRAWINGS, seed)
+    model_dir = network.experiment.model_dir
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copy(model_dir / "gallery.sqlite", Path(folder))
         with Gallery(model_dir, copy) as gallery:
+            gallery.embed = network.embed  # TensorFlow is started once
             gallery.add(shape, drawn[:count])
-            embedded = [gallery.embed(asked) for asked in (drawn[count:], images[::10], others)]
-            names = {
-                far: [
+            found = []
+            for far in _FARS:
+                of_shape, of_digits, of_others = (
                     np.array([a.class_name for a in gallery.answer(x, neighbours=1, far=far)])
-                    for x in embedded
-                ]
-                for far in _FARS
-            }
-    return [
-        (
-            float(np.mean(names[far][0] == shape)),
-            float(np.mean((names[far][1] == shape) & (digits.names[far][::10] != "unknown"))),
-            float(np.mean(names[far][2] == shape)),
-        )
-        for far in _FARS
-    ]
+                    == shape
+                    for x in (gallery.embed(drawn[count:]), *asked)
+                )
+                was_known = digits.names[far][::10] != "unknown"
+                lost = of_digits & was_known
+                found.append((of_shape.mean(), lost.mean(), of_others.mean()))
+            return found
 
 
 if __name__ == "__main__":
