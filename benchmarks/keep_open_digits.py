@@ -41,14 +41,14 @@ def main() -> None:
         shape_and_slices=[""] * len(names),
         tensors=tensors,
     )
-    # SaveV2 writes one shard with the name that a Saver gives it.
+    (KEPT / "checkpoint").write_text(f'model_checkpoint_path: "{best.name}"\n')
     shutil.copy(best.parent / "best.json", KEPT / "best")
     shutil.copy(experiment.trained_params_path, KEPT)
     found = experiment.metrics() or {}
     metrics = {name: found[name] for name in _METRICS}
     metrics["splits"] = {}  # nothing here draws or compares them
     (KEPT / "metrics.json").write_text(json.dumps(metrics))
-    for path in sorted(KEPT.rglob("*.*")):
+    for path in sorted(path for path in KEPT.rglob("*") if path.is_file()):
         print(f"{path.relative_to(REPOSITORY)}: {path.stat().st_size / 1e3:.0f} kB")
 
 
