@@ -148,7 +148,7 @@ def test_a_threshold_by_hand():
 
 
 # The loops are slow: each distance once, and each of the two protocols with two of them.
-@pytest.mark.parametrize(("distance", "unseen"), zip(DISTANCES, cycle([True, False])))
+@pytest.mark.parametrize(("distance", "unseen"), list(zip(DISTANCES, cycle([True, False]))))
 def test_an_evaluation_against_loops(distance, unseen):
     splits = splits_of(unseen=unseen)
     found = evaluate_open_set(splits, distance)
