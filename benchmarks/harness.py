@@ -168,7 +168,7 @@ def print_circumstances(program: str, statistic: str) -> None:
 
 
 def _version(package: str) -> str | None:
-    """Return the version of a package; None if it is not installed, as torch outside .venv-bench."""
+    """Return the version of a package; None if it is not installed, as torch in .venv."""
     try:
         return version(package)
     except PackageNotFoundError:
