@@ -9,7 +9,7 @@ import argparse
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from src.gallery.sources import (
     read,
     unlabelled,
 )
-from src.gallery.store import Store, open_store
+from src.gallery.store import SearchesItself, Store, open_store
 from src.gallery.verdict import Calibration
 from src.printable import counted, printable
 from src.registry import did_you_mean
@@ -86,10 +86,18 @@ def _build(args: argparse.Namespace) -> None:
         split = hold_out(loaded.data.splits, params, experiment.params_path)[args.split]
         pictures = building.from_split(split, args.split, params.dataset)
         total = len(split)
+    _fill(args.gallery or experiment.gallery_path, experiment, pictures, total)
+
+
+def _fill(
+    where: str | Path, experiment: Experiment, pictures: Iterable[building.Unembedded], total: int
+) -> None:
+    """Embed pictures by the best checkpoint, and store them in place of what was there."""
+    params, image_shape = experiment.trained_params(), experiment.image_shape()
     calibration = Calibration.from_metrics(experiment.metrics() or {}, str(experiment.metrics_path))
     embed = load_embedder(experiment, params, image_shape)
     identity = building.identity_of(experiment, params, image_shape, embed.embedding_size)
-    with open_store(args.gallery or experiment.gallery_path, create=True) as store:
+    with open_store(where, create=True) as store:
         building.build(store, identity, calibration.to_json(), pictures, embed, total)
         _summarise(store)
     print(Judge(calibration).description)
@@ -98,8 +106,8 @@ def _build(args: argparse.Namespace) -> None:
 def _rebuild(args: argparse.Namespace) -> None:
     """Embed the stored pictures anew, by the best checkpoint of now."""
     experiment = Experiment(args.model_dir)
-    params = experiment.trained_params()
-    with open_store(args.gallery or experiment.gallery_path) as store:
+    where = args.gallery or experiment.gallery_path
+    with open_store(where) as store:
         old = store.identity()
         if old is None:
             raise UserError(f"{store.where}: an empty gallery; accepted: one that was built")
@@ -110,17 +118,8 @@ def _rebuild(args: argparse.Namespace) -> None:
                 f"{_size(image_shape)}, as the experiment has them now (`gallery.py build` takes "
                 "the original pictures)"
             )
-        embed = load_embedder(experiment, params, image_shape)
-        identity = building.identity_of(experiment, params, image_shape, embed.embedding_size)
-        calibration = Calibration.from_metrics(
-            experiment.metrics() or {}, str(experiment.metrics_path)
-        )
         total = sum(count for _, count in store.classes())
-        building.build(
-            store, identity, calibration.to_json(), building.from_gallery(store), embed, total
-        )
-        _summarise(store)
-    print(Judge(calibration).description)
+        _fill(where, experiment, building.from_gallery(store), total)
 
 
 def _add(args: argparse.Namespace) -> None:
@@ -138,11 +137,9 @@ def _add(args: argparse.Namespace) -> None:
             [picture.thumbnail for picture in given],
             [picture.place.name for picture in given],
         )
-        name = enrolled_name(args.class_name)
         new = [result.id for result in added if result.is_new]
-        print(
-            f"{name}: {counted(len(new), 'picture')} added" + (f": #{_ranges(new)}" if new else "")
-        )
+        ids = f": #{_ranges(new)}" if new else ""
+        print(f"{enrolled_name(args.class_name)}: {counted(len(new), 'picture')} added{ids}")
         for picture, result in zip(given, added, strict=True):
             where = printable(picture.place.name)
             if not result.is_new:
@@ -205,11 +202,23 @@ def _check(args: argparse.Namespace) -> None:
         if not problems:
             problems = near_duplicates(store)
         if problems:
-            raise UserError(
-                "\n".join([*problems, f"{store.where}: {counted(len(problems), 'problem')}"])
-            )
+            problems.append(f"{store.where}: {counted(len(problems), 'problem')}")
+            raise UserError("\n".join(problems))
         _summarise(store)
         print("every picture is whole, and no picture is nearly the same in two classes")
+
+
+def _index(args: argparse.Namespace) -> None:
+    """Create the index for approximate search."""
+    with _open(args) as store:
+        if not isinstance(store, SearchesItself):
+            raise UserError(
+                f"--gallery: found the file {store.where}; accepted: postgresql://... (a file "
+                "needs no index: query.py reads it into memory and searches it exactly)"
+            )
+        with phase("creating the index"):
+            store.create_index()
+        print("query.py --approximate uses the index")
 
 
 def _copy(args: argparse.Namespace) -> None:
@@ -236,8 +245,7 @@ def _summarise(store: Store) -> None:
     total = sum(count for _, count in classes)
     print(
         f"{store.where}: {counted(total, 'picture')} of {counted(len(classes), 'class')}, by step "
-        f"{identity.step} of "
-        f"{identity.experiment}"
+        f"{identity.step} of {identity.experiment}"
         if identity
         else f"{store.where}: nothing built yet"
     )
@@ -245,10 +253,8 @@ def _summarise(store: Store) -> None:
 
 def _no_class(store: Store, name: str) -> UserError:
     names = [known for known, _ in store.classes()]
-    return UserError(
-        f"{store.where}: no class '{printable(name)}'; accepted: {listed(names) or 'none yet'}"
-        f"{did_you_mean(name, names)}"
-    )
+    accepted = f"{listed(names) or 'none yet'}{did_you_mean(name, names)}"
+    return UserError(f"{store.where}: no class '{printable(name)}'; accepted: {accepted}")
 
 
 def _ranges(ids: Sequence[int]) -> str:
@@ -331,9 +337,11 @@ def _parser() -> argparse.ArgumentParser:
         "rebuild", _rebuild, "embed the stored pictures anew, after the experiment was retrained"
     )
 
+    of_experiment("index", _index, "create an index for approximate search, in PostgreSQL")
+
     copy = command("copy", _copy, "copy a gallery to another file or database")
-    copy.add_argument("source", metavar="FROM", help="a file, or postgresql://...")
-    copy.add_argument("target", metavar="TO", help="a file, or postgresql://...")
+    for name, metavar in (("source", "FROM"), ("target", "TO")):
+        copy.add_argument(name, metavar=metavar, help="a file, or postgresql://...")
     copy.add_argument("--overwrite", action="store_true", help="replace a gallery that is there")
     return parser
 

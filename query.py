@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("found no picture; accepted: pictures, or --verify A B")
     if args.verify and (args.save or args.fail_on_unknown):
         parser.error("--verify: found --save or --fail_on_unknown; accepted: these with pictures")
-    with Gallery(args.model_dir, args.gallery) as gallery:
+    with Gallery(args.model_dir, args.gallery, approximate=args.approximate) as gallery:
         if args.verify:
             _verify(gallery, args)
             return
@@ -170,6 +170,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"list the K nearest pictures (default: {DEFAULT_NEIGHBOURS})",
     )
     add_far(parser)
+    parser.add_argument(
+        "--approximate",
+        action="store_true",
+        help="search by the index of a gallery in PostgreSQL (gallery.py index); faster in large "
+        "galleries, and near pictures may be missed (default: exact)",
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON object a line")
     parser.add_argument(
         "--save", type=png_path, metavar="FILE.png", help="draw the pictures and their neighbours"

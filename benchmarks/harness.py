@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -158,9 +158,18 @@ def print_circumstances(program: str, statistic: str) -> None:
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     packages = ("numpy", "tensorflow", "torch", "pytorch-metric-learning")
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    installed = {name: _version(name) for name in packages}
+    versions = ", ".join(f"{name} {found}" for name, found in installed.items() if found)
     command = shlex.join(["python", "-m", program, *sys.argv[1:]])
     print(
         f"\n{statistic}\n{cpu}, {os.cpu_count()} cores, {memory:.0f} GB; Python "
         f"{platform.python_version()}, {versions}; `{command}`, {datetime.date.today()}."
     )
+
+
+def _version(package: str) -> str | None:
+    """Return the version of a package; None if it is not installed, as torch in .venv."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -25,6 +25,7 @@ STREAMS: Mapping[str, Callable[..., tuple[int, ...]]] = {
     "order of a class": lambda position, shuffling: (1 + position, shuffling),
     # For the open set, with a fixed seed.
     "halves of the unseen classes": lambda num_classes: (0, 0, num_classes),
+    "pictures of a class": lambda size: (0, 1, size),
 }
 """For each stream, the numbers that follow the seed."""
 

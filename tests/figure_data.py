@@ -17,7 +17,6 @@ CURVES = {
 }
 
 OPEN_SET = {
-    "score": "class_ratio",
     "calibrated_on": "unseen classes",
     "num_known": 60,
     "num_strangers": 40,

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from src.embeddings.metrics import Embedded, query_indices
 from src.embeddings.open_gallery import OpenGallery
-from src.embeddings.open_set import CLASS_BY, SCORES, Nearest, scores, voted_labels
-from src.embeddings.search import NUM_VOTES
+from src.embeddings.open_set import CLASS_BY, Nearest
+from src.embeddings.whitening import within_class_whitening
+from src.mining.distances import comparable
 from src.seeds import stream
 from src.system.progress import phase
 
@@ -37,10 +38,10 @@ class Queries(NamedTuple):
     """The queries of one measurement.
 
     Attributes:
-        known: the neighbours of the known queries, Q of them.
+        known: the nearest classes of the known queries, Q of them.
         labels: int32 [Q], their true classes.
         by_mean: int32 [Q], the classes whose means are nearest.
-        strangers: the neighbours of the strangers.
+        strangers: the nearest classes of the strangers.
     """
 
     known: Nearest
@@ -48,19 +49,25 @@ class Queries(NamedTuple):
     by_mean: NDArray[np.int32]
     strangers: Nearest
 
-    def with_radius(self, gallery: OpenGallery) -> "Queries":
-        """Return the same with the radius of all neighbours."""
-        return self._replace(
-            known=gallery.with_radius(self.known), strangers=gallery.with_radius(self.strangers)
-        )
-
-    def is_right(self, class_by: str, score: str, threshold: float) -> NDArray[np.bool_]:
+    def is_right(self, class_by: str) -> NDArray[np.bool_]:
         """Return for each known query whether an accepting verdict names its class, bool [Q]."""
-        found = self.by_mean
-        if class_by == "votes":
-            found = voted_labels(score, self.known, threshold)
+        found = self.by_mean if class_by == "class_mean" else self.known.labels
         is_right: NDArray[np.bool_] = found == self.labels
         return is_right
+
+    @property
+    def auroc(self) -> float | None:
+        """How well the scores tell known queries from strangers; see `auroc`."""
+        return auroc(self.known.scores, self.strangers.scores)
+
+
+class _Prepared(NamedTuple):
+    """A gallery with what its evaluation takes before any threshold is known."""
+
+    gallery: OpenGallery
+    calibration: Queries
+    whitening: list[list[float]] | None
+    why_no_factors: str | None
 
 
 def evaluate_open_set(splits: Mapping[str, Embedded], distance: str) -> dict[str, Any]:
@@ -75,79 +82,84 @@ def evaluate_open_set(splits: Mapping[str, Embedded], distance: str) -> dict[str
         The object `open_set` of metrics.json, see docs/metrics.md. What is undefined is None, and
         `why` says the reason.
     """
-    gallery = OpenGallery(*splits["train"], distance)
-    unseen = splits.get("unseen")
-    with phase(f"open set: neighbours among {len(gallery)} images"):
-        if unseen is None:
-            calibration, reported = (
-                _with_known_strangers(splits[name], gallery) for name in ("validation", "test")
-            )
-        else:
-            calibration, reported = (
-                _with_strangers(splits[name], half, gallery)
-                for name, half in zip(("validation", "test"), _halves(unseen), strict=True)
-            )
-        calibration = calibration.with_radius(gallery)
-        measured = measure(calibration, reported, gallery)
+    train, unseen = splits["train"], splits.get("unseen")
+    calibrating, reporting = (None, None) if unseen is None else _halves(unseen)
+    with phase(f"open set: distances to {len(train.labels)} images"):
+        finite = np.nan_to_num(train.embeddings).astype(np.float64)
+        whitening = within_class_whitening(
+            comparable(finite, distance).astype(np.float32), train.labels
+        )
+        ways = [None] if whitening is None else [None, whitening]
+        # Known classes that play strangers differ in other directions than strangers do, so they
+        # cannot judge; drawings did (docs/gallery.md).
+        ways = ways[-1:] if unseen is None else ways
+        prepared = [_prepared(splits, calibrating, distance, way) for way in ways]
+        best = max(prepared, key=lambda way: way.calibration.auroc or 0.0)  # a tie: the first
+        reported = _queries(splits["test"], reporting, best.gallery)
+    gallery = best.gallery
     return {
         "distance": distance,
         "gallery": {
             "split": "train",
             "num_images": len(gallery),
             "num_classes": len(gallery.classes),
-            "usual_spread": gallery.usual_spread,
         },
         "calibrated_on": KNOWN_CLASSES if unseen is None else UNSEEN_CLASSES,
-        **measured,
+        "size_factors": gallery.factors,
+        "why_no_size_factors": best.why_no_factors,
+        "auroc_by_coordinates": {
+            "as they are" if way.whitening is None else "whitened": way.calibration.auroc
+            for way in prepared
+        },
+        "whitening": best.whitening,
+        **measure(best.calibration, reported),
     }
 
 
-def measure(calibration: Queries, reported: Queries, gallery: OpenGallery) -> dict[str, Any]:
-    """Choose the score, its thresholds and the way to the class; report what they do.
+def _prepared(
+    splits: Mapping[str, Embedded],
+    strangers: Embedded | None,
+    distance: str,
+    whitening: list[list[float]] | None,
+) -> _Prepared:
+    """Return the training split as a gallery, with its factors, and what calibrates it."""
+    gallery = OpenGallery(*splits["train"], distance, whitening)
+    gallery.factors, why = gallery.measure_factors(*_known(splits["validation"], gallery))
+    return _Prepared(gallery, _queries(splits["validation"], strangers, gallery), whitening, why)
+
+
+def measure(calibration: Queries, reported: Queries) -> dict[str, Any]:
+    """Choose the thresholds and the way to the class; report what they do.
 
     Args:
-        calibration: with the radius of all neighbours.
-        reported: other queries, and other strangers. Their radius is computed if it is used.
-        gallery: searched for the radius.
+        calibration: known queries and strangers.
+        reported: other queries, and other strangers.
 
     Returns:
         The object of `evaluate_open_set`, without what describes its data.
     """
-    aurocs = {
-        name: auroc(scores(name, calibration.known), scores(name, calibration.strangers))
-        for name in SCORES
-    }
-    usable = [name for name, score in SCORES.items() if score.for_few]
-    score = max(usable, key=lambda name: aurocs[name] or 0.0)  # a tie: the simplest, which is first
-    if score == "class_density":
-        reported = reported.with_radius(gallery)
-    of_known = scores(score, reported.known)
-    of_strangers = scores(score, reported.strangers)
     thresholds = {
-        name: threshold_at(scores(score, calibration.strangers), one_in, name)
+        name: threshold_at(calibration.strangers.scores, one_in, name)
         for name, one_in in FALSE_POSITIVE_RATES.items()
     }
-    class_by, shares = _choose_class_by(calibration, score, thresholds)
+    class_by, shares = _choose_class_by(calibration, thresholds)
     at = {
-        f"fpir_{name}": _at(threshold, score, class_by, calibration, reported)
+        f"fpir_{name}": _at(threshold, class_by, calibration, reported)
         for name, threshold in thresholds.items()
     }
     return {
         "why": _why_undefined(calibration, reported),
-        "score": score,
-        "k": NUM_VOTES,
         "class_by": class_by,
-        "num_known": len(of_known),
-        "num_strangers": len(of_strangers),
+        "num_known": len(reported.labels),
+        "num_strangers": len(reported.strangers.labels),
         "num_known_in_calibration": len(calibration.labels),
         "num_strangers_in_calibration": len(calibration.strangers.labels),
-        "auroc": auroc(of_known, of_strangers),
+        "auroc": reported.auroc,
         **{f"dir_at_{name}": of_rate["reported"]["dir"] for name, of_rate in at.items()},
-        "auroc_by_score": aurocs,
         "right_by": shares,
         "at": at,
-        "curve": _curve(score, class_by, reported),
-        "histograms": _histograms(of_known, of_strangers, thresholds),
+        "curve": _curve(class_by, reported),
+        "histograms": _histograms(reported.known.scores, reported.strangers.scores, thresholds),
     }
 
 
@@ -202,15 +214,13 @@ def threshold_at(strangers: NDArray[np.float64], one_in: int, name: str) -> floa
 
 
 def _choose_class_by(
-    calibration: Queries, score: str, thresholds: Mapping[str, float | str]
+    calibration: Queries, thresholds: Mapping[str, float | str]
 ) -> tuple[str, dict[str, float | None]]:
     """Return the better way to the class, and the share of known queries that each gets right."""
     usual = (thresholds[name] for name in _USUAL_RATES)
     threshold = next((found for found in usual if not isinstance(found, str)), np.inf)
-    is_accepted = scores(score, calibration.known) <= threshold
-    shares = {
-        way: _mean(calibration.is_right(way, score, threshold) & is_accepted) for way in CLASS_BY
-    }
+    is_accepted = calibration.known.scores <= threshold
+    shares = {way: _mean(calibration.is_right(way) & is_accepted) for way in CLASS_BY}
     return max(CLASS_BY, key=lambda way: shares[way] or 0.0), shares
 
 
@@ -218,19 +228,16 @@ def _mean(flags: NDArray[np.bool_]) -> float | None:
     return float(flags.mean()) if len(flags) else None
 
 
-def _rates(
-    threshold: float, score: str, class_by: str, queries: Queries
-) -> dict[str, float | None]:
+def _rates(threshold: float, class_by: str, queries: Queries) -> dict[str, float | None]:
     """Return FPIR and DIR at a threshold."""
-    is_right = queries.is_right(class_by, score, threshold)
     return {
-        "fpir": _mean(scores(score, queries.strangers) <= threshold),
-        "dir": _mean((scores(score, queries.known) <= threshold) & is_right),
+        "fpir": _mean(queries.strangers.scores <= threshold),
+        "dir": _mean((queries.known.scores <= threshold) & queries.is_right(class_by)),
     }
 
 
 def _at(
-    threshold: float | str, score: str, class_by: str, calibration: Queries, reported: Queries
+    threshold: float | str, class_by: str, calibration: Queries, reported: Queries
 ) -> dict[str, Any]:
     if isinstance(threshold, str):
         undefined = {"fpir": None, "dir": None}
@@ -242,20 +249,20 @@ def _at(
         }
     return {
         "threshold": threshold,
-        "calibration": _rates(threshold, score, class_by, calibration),
-        "reported": _rates(threshold, score, class_by, reported),
+        "calibration": _rates(threshold, class_by, calibration),
+        "reported": _rates(threshold, class_by, reported),
     }
 
 
-def _curve(score: str, class_by: str, reported: Queries) -> dict[str, list[float | None]]:
+def _curve(class_by: str, reported: Queries) -> dict[str, list[float | None]]:
     """Return DIR against FPIR, ascending: at up to 60 thresholds, which are strangers' scores."""
-    found = np.sort(scores(score, reported.strangers))
+    found = np.sort(reported.strangers.scores)
     found = found[np.isfinite(found)]
     if len(found) == 0 or len(reported.labels) == 0:
         return {"fpir": [], "dir": []}
     ranks = np.unique(np.geomspace(1, len(found), _NUM_CURVE_POINTS).round().astype(int))
     thresholds = np.unique(found[ranks - 1]).tolist()
-    rates = [_rates(threshold, score, class_by, reported) for threshold in thresholds]
+    rates = [_rates(threshold, class_by, reported) for threshold in thresholds]
     return {name: [of_one[name] for of_one in rates] for name in ("fpir", "dir")}
 
 
@@ -280,27 +287,28 @@ def _histograms(
     return {"edges": edges.tolist(), **counts}
 
 
-def _with_strangers(split: Embedded, strangers: Embedded, gallery: OpenGallery) -> Queries:
-    """Return the queries of a split, and strangers of classes that the gallery does not have."""
-    known = _known(split, gallery)
-    asking = query_indices(strangers.labels)
-    return Queries(
-        gallery.nearest(known.embeddings),
-        known.labels,
-        gallery.nearest_means(known.embeddings),
-        gallery.nearest(strangers.embeddings[asking]),
-    )
+def _queries(split: Embedded, strangers: Embedded | None, gallery: OpenGallery) -> Queries:
+    """Return the known queries of a split, and strangers.
 
-
-def _with_known_strangers(split: Embedded, gallery: OpenGallery) -> Queries:
-    """Return the queries of a split; as strangers, the same without their class in the gallery."""
+    Args:
+        split: the known queries.
+        strangers: of classes that the gallery does not have; None: the known queries again, without
+            their class in the gallery.
+        gallery: is asked.
+    """
     known = _known(split, gallery)
     by_mean = gallery.nearest_means(known.embeddings)
+    if strangers is not None:
+        asking = query_indices(strangers.labels)
+        nearest = gallery.nearest(known.embeddings)
+        return Queries(
+            nearest, known.labels, by_mean, gallery.nearest(strangers.embeddings[asking])
+        )
     if len(gallery.classes) < 2:  # without its class nothing is left, so there are no strangers
         nothing = gallery.nearest(known.embeddings[:0])
         return Queries(gallery.nearest(known.embeddings), known.labels, by_mean, nothing)
-    nearest, strangers = gallery.nearest_and_without(*known)
-    return Queries(nearest, known.labels, by_mean, strangers)
+    nearest, without = gallery.nearest_and_without(*known)
+    return Queries(nearest, known.labels, by_mean, without)
 
 
 def _known(split: Embedded, gallery: OpenGallery) -> Embedded:

@@ -89,8 +89,6 @@ class _Curve(_Strict):
 
 
 class _OpenSet(_Strict):
-    score: str
-    k: Step
     class_by: str
     distance: str
     calibrated_on: str

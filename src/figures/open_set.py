@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
 from src.drawing.style import FAINT, NEGATIVE_COLOR, POSITIVE_COLOR, new_figure
-from src.embeddings.open_set import SCORES
+from src.embeddings.open_set import SCORE_TITLE
 from src.figures import CaptionedFigure, FigureData
 
 
@@ -70,8 +70,7 @@ def _draw_histograms(axes: Axes, open_set: Mapping[str, Any]) -> None:
         )
     axes.set_ylim(0, 1.3 * top)
     axes.set_xlim(0, edges[-1])
-    score = open_set["score"]
-    axes.set_xlabel(SCORES[score].title if score in SCORES else score, wrap=True)
+    axes.set_xlabel(SCORE_TITLE, wrap=True)
     axes.set_ylabel("share of the images")
     axes.set_title("Scores")
 

@@ -12,7 +12,8 @@ class Neighbour:
         id: of the picture.
         class_name: its class.
         source: where it came from.
-        distance: in the unit of the experiment's distance.
+        distance: in the unit of the experiment's distance, as verdicts compare it: whitened, if
+            the calibration says so.
     """
 
     id: int
@@ -27,8 +28,8 @@ class Answer:
 
     Attributes:
         class_name: the class; None for unknown.
-        distance: to the nearest pictures, as the calibration's score measures it; None if the
-            gallery is empty.
+        distance: to the nearest class, see `src.embeddings.class_distance`; None if the gallery is
+            empty.
         threshold: the largest such distance that is accepted; None if the gallery is empty.
         far: the share of strangers that this threshold lets in, as measured.
         neighbours: the nearest pictures, nearest first.

@@ -3,30 +3,32 @@
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from src.errors import UserError
 from src.experiment.checkpoint_files import digest_of
 from src.experiment.experiment import Experiment
 from src.gallery.answer import Answer, Neighbour, Pair
 from src.gallery.judge import Judge
-from src.gallery.record import Added, Identity, NewPicture, enrolled_name
+from src.gallery.record import Added, Embeddings, Identity, NewPicture, enrolled_name
 from src.gallery.snapshot import Snapshot, changed
 from src.gallery.sources import thumbnail_of
-from src.gallery.store import Store, open_store
+from src.gallery.store import SearchesItself, Store, open_store
 from src.gallery.verdict import Calibration
 from src.mining.distances import paired_distances
 from src.params.schema import Params
 from src.registry import EMBEDDERS, look_up
 from src.system.cli import quiet_console
+from src.system.closing import Closing
 from src.system.progress import phase
 
 DEFAULT_NEIGHBOURS = 5
+
+# Pictures that an index finds for each query. Among these the search is exact.
+_NUM_CANDIDATES = 200
 
 
 class Embed(Protocol):
@@ -38,7 +40,7 @@ class Embed(Protocol):
         """Embed images uint8 [N, H, W, C] to float32 [N, D]."""
 
 
-class Gallery:
+class Gallery(Closing):
     """A gallery and the network that its embeddings are of.
 
     Threads may share a gallery. What another process enrols is seen by the next query.
@@ -49,7 +51,13 @@ class Gallery:
         store: where the pictures are kept.
     """
 
-    def __init__(self, model_dir: str | Path, where: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        model_dir: str | Path,
+        where: str | Path | None = None,
+        *,
+        approximate: bool = False,
+    ) -> None:
         """Open a gallery that `gallery.py build` has made.
 
         TensorFlow is imported when an image is first embedded.
@@ -58,9 +66,12 @@ class Gallery:
             model_dir: the directory of a trained experiment.
             where: a SQLite file or an address `postgresql://...`; None for `gallery.sqlite` in
                 the experiment.
+            approximate: search by the index of PostgreSQL, in the database. Then this process does
+                not read all embeddings. The index may miss near pictures.
 
         Raises:
-            UserError: the gallery is missing, damaged, or of another checkpoint.
+            UserError: the gallery is missing, damaged, or of another checkpoint; or it has no index
+                and `approximate`.
         """
         self.experiment = Experiment(Path(model_dir))
         self.params: Params = self.experiment.trained_params()
@@ -68,6 +79,7 @@ class Gallery:
         self.identity = check_checkpoint(self.store, self.experiment)
         calibration = self.store.calibration() or {}
         self.judge = Judge(Calibration.from_json(calibration, self.store.where))
+        self._indexed = self._require_index() if approximate else None
         self._embed: Embed | None = None
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
@@ -144,10 +156,9 @@ class Gallery:
         far: float | None = None,
     ) -> list[Answer]:
         """Answer queries by their embeddings, float32 [N, D]; see `query`."""
-        snapshot = self.snapshot()
-        found = snapshot.nearest(embeddings, max(neighbours, self.judge.num_neighbours))
-        verdicts = self.judge.decide(snapshot, embeddings, found, far)
-        rows, distances = (values[:, :neighbours] for values in found)
+        snapshot = self.snapshot() if self._indexed is None else self._near(embeddings, neighbours)
+        verdicts = self.judge.decide(snapshot, embeddings, far)
+        rows, distances = snapshot.nearest(embeddings, neighbours)
         ids = snapshot.pictures.ids[rows]
         sources = self.store.sources(np.unique(ids).tolist())
         return [
@@ -202,23 +213,44 @@ class Gallery:
                     f"{self.store.where}: built anew with another checkpoint since this program "
                     "started; accepted: the same one, or a new start"
                 )
-            self._snapshot = new = Snapshot(pictures, self.identity.distance)
+            self._snapshot = new = self._snapshot_of(pictures)
             return new
+
+    def _snapshot_of(
+        self, pictures: Embeddings, class_sizes: NDArray[np.int64] | None = None
+    ) -> Snapshot:
+        calibration = self.judge.calibration
+        return Snapshot(
+            pictures,
+            self.identity.distance,
+            calibration.size_factors,
+            calibration.whitening,
+            class_sizes,
+        )
+
+    def _near(self, embeddings: NDArray[np.float32], neighbours: int) -> Snapshot:
+        """Return the pictures that the index finds near queries, as a gallery of their own."""
+        assert self._indexed is not None
+        near = self._indexed.near(embeddings, max(neighbours, _NUM_CANDIDATES))
+        return self._snapshot_of(*near)
+
+    def _require_index(self) -> SearchesItself:
+        """Return the store, if it has an index that can be used."""
+        if not isinstance(self.store, SearchesItself) or not self.store.has_index():
+            raise UserError(
+                f"--approximate: {self.store.where} has no index; accepted: a gallery in "
+                "PostgreSQL with the index that gallery.py index creates"
+            )
+        if self.judge.calibration.class_by == "class_mean":
+            raise UserError(
+                f"--approximate: {self.store.where} names classes by their means; accepted: a "
+                "gallery whose class_by is nearest, because means take all pictures"
+            )
+        return self.store
 
     def close(self) -> None:
         """Close the store."""
         self.store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def check_checkpoint(store: Store, experiment: Experiment) -> Identity:

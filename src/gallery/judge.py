@@ -1,21 +1,17 @@
 """Judges queries against a gallery: the class of each, or unknown, with distance and threshold."""
 
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.embeddings.open_set import SCORES, UNKNOWN
+from src.embeddings.open_set import SCORE_TITLE
 from src.errors import UserError
-from src.gallery.snapshot import Found, Snapshot
-from src.gallery.verdict import Calibration, decide
+from src.gallery.snapshot import Snapshot
+from src.gallery.verdict import Calibration, Thresholds
 
 DEFAULT_FAR = 1e-2
 """The share of strangers that may be let in, unless a user chooses another."""
-
-_BESIDE = ("eer", "best_f1")  # thresholds for pairs that are not at a chosen rate
 
 
 class Verdict(NamedTuple):
@@ -23,7 +19,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         class_name: the class; None for unknown.
-        distance: to the nearest pictures, as the score measures it; None without any picture.
+        distance: to the nearest class; None without any picture.
         threshold: the largest distance that is accepted for this query; None without any picture.
         far: the share of strangers that the threshold lets in, as measured.
     """
@@ -50,12 +46,7 @@ class Judge:
         Raises:
             UserError: no threshold was measured for this rate.
         """
-        at = self.calibration.at
-        return _chosen(
-            {rate: found["threshold"] for rate, found in at.items()},
-            far,
-            {rate: found.get("why") for rate, found in at.items()},
-        )
+        return _chosen(self.calibration.at, far)
 
     def pair_threshold(self, far: float | None) -> tuple[float, float]:
         """Return the rate and the distance up to which two pictures count as one class.
@@ -63,70 +54,42 @@ class Judge:
         Raises:
             UserError: no threshold was measured for this rate.
         """
-        thresholds = self.calibration.verification.items()
-        return _chosen({name: found for name, found in thresholds if name not in _BESIDE}, far, {})
-
-    @property
-    def num_neighbours(self) -> int:
-        """How many nearest pictures of a query a decision needs, K."""
-        return self.calibration.k
+        return _chosen(self.calibration.verification, far)
 
     def decide(
-        self,
-        snapshot: Snapshot,
-        embeddings: NDArray[np.float32],
-        found: Found,
-        far: float | None,
+        self, snapshot: Snapshot, embeddings: NDArray[np.float32], far: float | None
     ) -> list[Verdict]:
         """Decide about queries.
 
-        A score is a distance divided by a scale of the query. So it is accepted if the distance is
-        at most the threshold times that scale.
+        A score is a distance divided by the factor of a class's size. So it is accepted if the
+        distance is at most the threshold times that factor.
 
         Args:
             snapshot: the gallery.
             embeddings: float32 [Q, D].
-            found: their nearest pictures, K or more if there are as many.
             far: see `threshold`.
 
         Returns:
             Q verdicts.
         """
-        calibration, rate, threshold = self._measure(snapshot, far)
+        rate, threshold = self.threshold(far)
         if len(snapshot) == 0:
             return [Verdict(None, None, None, rate)] * len(embeddings)
-        score = SCORES[calibration.score]
-        needed = Found(found.rows[:, : calibration.k], found.distances[:, : calibration.k])
-        nearest = snapshot.neighbourhood(
-            embeddings, needed, score.parts, usual_spread=calibration.usual_spread
-        )
-        by_mean = None
-        if calibration.class_by == "class_mean":
-            by_mean = snapshot.nearest_means(embeddings)
-        labels = decide(calibration, nearest, threshold, by_mean)
+        nearest = snapshot.nearest_classes(embeddings)
+        labels = nearest.labels
+        if self.calibration.class_by == "class_mean":
+            labels = snapshot.nearest_means(embeddings)
         names = snapshot.pictures.class_names
         return [
-            Verdict(None if label == UNKNOWN else names[label], distance, limit, rate)
-            for label, distance, limit in zip(
+            Verdict(names[label] if is_accepted else None, distance, limit, rate)
+            for label, is_accepted, distance, limit in zip(
                 labels.tolist(),
-                score.distance(nearest).tolist(),
-                (threshold * score.scale(nearest)).tolist(),
+                (nearest.scores <= threshold).tolist(),
+                nearest.distances.tolist(),
+                (threshold * nearest.factors).tolist(),
                 strict=True,
             )
         ]
-
-    def _measure(self, snapshot: Snapshot, far: float | None) -> tuple[Calibration, float, float]:
-        """Return how to judge by this gallery: calibration, rate and threshold.
-
-        A score may compare with another class, or with another picture. As long as the gallery has
-        none, the distance to the nearest picture is judged as that of a pair.
-        """
-        parts = SCORES[self.calibration.score].parts
-        lacks_class = "other" in parts and len(snapshot.pictures.class_names) == 1
-        lacks_picture = "radius" in parts and len(snapshot) == 1
-        if lacks_class or lacks_picture:
-            return replace(self.calibration, score="nearest"), *self.pair_threshold(far)
-        return self.calibration, *self.threshold(far)
 
     @property
     def description(self) -> str:
@@ -136,8 +99,8 @@ class Judge:
         except UserError as error:
             return f"no picture can be judged: {error}"
         at = next(x for name, x in self.calibration.at.items() if float(name) == rate)
-        unit, strangers = SCORES[self.calibration.score].title, self.calibration.calibrated_on
-        text = f"unknown beyond {threshold:.4g} ({unit})"
+        strangers = self.calibration.calibrated_on
+        text = f"unknown beyond {threshold:.4g} ({SCORE_TITLE})"
         fpir, dir_ = at["reported"]["fpir"], at["reported"]["dir"]
         if fpir is not None and dir_ is not None:
             text += (
@@ -149,25 +112,27 @@ class Judge:
                 "; real strangers were never measured, and more of them will be let in "
                 "(holdout_classes in params.json measures them)"
             )
+        if self.calibration.size_factors is None:
+            text += (
+                "; classes of few pictures are judged like large ones, and found less often: "
+                f"{self.calibration.why_no_size_factors}"
+            )
         return text
 
 
-def _chosen(
-    thresholds: Mapping[str, float | None], far: float | None, why: Mapping[str, str | None]
-) -> tuple[float, float]:
-    """Return the rate and its threshold; see `Judge.threshold`.
-
-    Args:
-        thresholds: by the name of the rate, such as `1e-2`.
-        far: the rate, or None.
-        why: by name, the reason why there is no threshold.
-    """
-    measured = {float(name): found for name, found in thresholds.items() if found is not None}
+def _chosen(thresholds: Thresholds, far: float | None) -> tuple[float, float]:
+    """Return the rate and its threshold; see `Judge.threshold`."""
+    by_rate = {float(name): found for name, found in thresholds.items()}
+    measured = {
+        rate: at["threshold"] for rate, at in by_rate.items() if at["threshold"] is not None
+    }
     if far is None:
         far = min((rate for rate in measured if rate >= DEFAULT_FAR), default=DEFAULT_FAR)
     if far in measured:
         return far, measured[far]
-    reasons = {float(name): reason for name, reason in why.items()}
-    because = f" ({reasons[far]})" if reasons.get(far) else ""
+    why = by_rate.get(far, {}).get("why")
     accepted = ", ".join(f"{rate:g}" for rate in sorted(measured, reverse=True))
-    raise UserError(f"--far: found {far:g}{because}; accepted: {accepted or 'none was measured'}")
+    raise UserError(
+        f"--far: found {far:g}{f' ({why})' if why else ''}; accepted: "
+        f"{accepted or 'none was measured'}"
+    )

@@ -15,11 +15,10 @@ from pgvector.psycopg import register_vector
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict
 
-from src.distance import DISTANCES
 from src.errors import UserError
 from src.gallery.postgresql_session import PostgreSQLSession, index_name, is_cosine
-from src.gallery.record import Identity
-from src.gallery.rows import read_identity
+from src.gallery.record import Embeddings
+from src.gallery.rows import read_embeddings, read_identity
 from src.gallery.session import Damaged, Session
 from src.gallery.tables import BUSY_SECONDS, FIRST_ROW, FORMAT, Tables
 from src.printable import printable
@@ -108,7 +107,7 @@ class PostgreSQL(Tables):
             yield PostgreSQLSession(self.where, connection)
 
     def create_index(self) -> None:
-        """Create an HNSW index: `nearest` is then approximate, and faster in large galleries.
+        """Create an HNSW index, by which `near` searches.
 
         Pictures that are added later are indexed too.
 
@@ -129,40 +128,40 @@ class PostgreSQL(Tables):
                 f"USING hnsw ((embedding::vector({size})) {operators})"
             )
 
-    def nearest(
-        self, queries: NDArray[np.float32], count: int, *, exact: bool = False
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Search in the database, so that this process need not read all embeddings.
+    def has_index(self) -> bool:
+        """Return whether there is an index for the embeddings of now."""
+        with self.reading() as session:
+            return bool(
+                session.execute(
+                    "SELECT 1 FROM pg_indexes WHERE schemaname = current_schema() "
+                    "AND indexname = ?",
+                    [index_name(read_identity(session))],
+                )
+            )
 
-        Args:
-            queries: float32 [Q, D].
-            count: K, the number of neighbours; fewer if the gallery has fewer pictures.
-            exact: whether to do without the index.
-
-        Returns:
-            ids int64 [Q, K] and distances float32 [Q, K] in the unit of the gallery's distance, the
-            nearest first.
-        """
+    def near(
+        self, queries: NDArray[np.float32], count: int
+    ) -> tuple[Embeddings, NDArray[np.int64]]:
+        """Search in the database; see `src.gallery.store.SearchesItself`."""
         with self.reading() as session:
             identity = read_identity(session)
-            ((num_pictures,),) = session.execute("SELECT count(*) FROM enrolled")
-            count = min(count, num_pictures)
-            ef_search = min(max(_LEAST_EF_SEARCH, 4 * count), _MAX_EF_SEARCH)
+            ef_search = min(max(_LEAST_EF_SEARCH, count), _MAX_EF_SEARCH)
             session.execute(f"SET LOCAL hnsw.ef_search = {ef_search}")
             session.execute("SET LOCAL hnsw.iterative_scan = strict_order")
             operator = "<=>" if is_cosine(identity) else "<->"
             statement = (
-                f"SELECT id, embedding::vector({identity.embedding_size}) {operator} ? AS distance "
-                "FROM enrolled ORDER BY distance LIMIT ?"
+                f"SELECT id FROM enrolled ORDER BY embedding::vector({identity.embedding_size}) "
+                f"{operator} ? LIMIT ?"
             )
-            rows: list[list[Any]] = []
-            if not exact:
-                rows = [session.execute(statement, [query, count]) for query in queries]
-            if exact or any(len(row) < count for row in rows):  # an index may find too few
-                session.execute("SET LOCAL enable_indexscan = off")
-                rows = [session.execute(statement, [query, count]) for query in queries]
-        found = np.array(rows, np.float64).reshape(len(queries), count, 2)
-        return found[..., 0].astype(np.int64), _in_unit(found[..., 1], identity)
+            rows = [session.execute(statement, [query, count]) for query in queries]
+            pictures = read_embeddings(session, sorted({id_ for row in rows for (id_,) in row}))
+            sizes: dict[str, int] = dict(
+                session.execute(
+                    "SELECT name, count(*) FROM enrolled JOIN classes ON classes.id = class_id "
+                    "GROUP BY name"
+                )
+            )
+        return pictures, np.array([sizes[name] for name in pictures.class_names], np.int64)
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[psycopg.Connection[Any]]:
@@ -306,11 +305,3 @@ def _schema_of_pgvector(connection: psycopg.Connection[Any]) -> str | None:
     if row is None or tuple(map(int, row[1].split(".")[:2])) < (0, 8):
         return None
     return str(row[0])
-
-
-def _in_unit(distances: NDArray[np.float64], identity: Identity) -> NDArray[np.float32]:
-    """Return pgvector's distances, cosine or Euclidean, in the unit of the gallery's distance."""
-    divisor = DISTANCES[identity.distance].divisor
-    if divisor is not None and not is_cosine(identity):
-        distances = np.square(distances) / divisor(identity.embedding_size)
-    return distances.astype(np.float32)

@@ -1,24 +1,26 @@
 """One version of a gallery in memory: its embeddings, ready to be searched."""
 
-from collections.abc import Collection
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from src.distance import DISTANCES
+from src.embeddings.class_distance import Factors, factors_of, num_compared
 from src.embeddings.index import Index
 from src.embeddings.open_set import Nearest
 from src.embeddings.retrieval import nearest_class_means
-from src.embeddings.spread import class_spread, relative_spread
+from src.embeddings.whitening import Whitening, whitened
 from src.gallery.record import Changes, Embeddings
 from src.mining.distances import comparable, from_squared
 
-PARTS = ("of_class", "other", "radius", "spread")
-"""The attributes of `Nearest` that take searches of their own."""
-
 # Classes whose indices stay in memory.
 _NUM_KEPT = 32
+
+# Pictures among which the nearest class is looked for at first, and how many times more each time
+# that this does not suffice.
+_FIRST_SEARCH, _GROWTH = 8, 8
 
 
 class Found(NamedTuple):
@@ -40,19 +42,37 @@ class Snapshot:
         pictures: ids, labels, class names and embeddings.
     """
 
-    def __init__(self, pictures: Embeddings, distance: str) -> None:
-        """Index the pictures by `distance`, a key of `src.distance.DISTANCES`."""
+    def __init__(
+        self,
+        pictures: Embeddings,
+        distance: str,
+        factors: Factors | None = None,
+        whitening: Whitening | None = None,
+        class_sizes: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Index the pictures.
+
+        Args:
+            pictures: what is searched.
+            distance: a key of `src.distance.DISTANCES`.
+            factors: of the sizes of classes; see `src.embeddings.class_distance`.
+            whitening: see `src.embeddings.whitening`.
+            class_sizes: int64 [C], how many pictures each class has, if `pictures` are only some of
+                them; None if they are all.
+        """
         self.pictures = pictures
-        self._distance = distance
+        self._distance, self._whitening = distance, whitening
         # Sorted by class, so that each class is a slice, and no index needs a copy.
         self._order = np.argsort(pictures.labels, kind="stable")
-        self._points = comparable(pictures.embeddings, distance)[self._order]
-        ends = np.bincount(pictures.labels, minlength=len(pictures.class_names)).cumsum()
+        self._points = self._comparable(pictures.embeddings)[self._order]
+        counts = np.bincount(pictures.labels, minlength=len(pictures.class_names))
+        ends = counts.cumsum()
         self._starts, self._ends = np.append(0, ends[:-1]), ends
         self._index = Index(self._points)
         self._index_of = lru_cache(_NUM_KEPT)(self._make_index_of)
-        self._spread_of = cache(self._measure_spread_of)
-        self._indices_beside = lru_cache(_NUM_KEPT)(self._make_indices_beside)
+        sizes = np.maximum(counts if class_sizes is None else class_sizes, 1)
+        self._compared = np.array([num_compared(size) for size in sizes.tolist()], np.intp)
+        self._factors = factors_of(sizes, factors)
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -65,56 +85,50 @@ class Snapshot:
             queries: float32 [Q, D].
             count: the desired K. If there are fewer pictures, K is their number.
         """
-        rows, distances = self._index.search(comparable(queries, self._distance), count)
+        rows, distances = self._index.search(self._comparable(queries), count)
         return Found(self._order[rows], self._in_units(distances))
 
-    def neighbourhood(
-        self,
-        queries: NDArray[np.float32],
-        found: Found,
-        parts: Collection[str] = PARTS,
-        *,
-        usual_spread: float | None,
-    ) -> Nearest:
-        """Return what the scores of `src.embeddings.open_set` need to know.
+    def nearest_classes(self, queries: NDArray[np.float32]) -> Nearest:
+        """Find the nearest class of each query exactly; there is a picture.
 
         Args:
             queries: float32 [Q, D].
-            found: their K nearest pictures, by `nearest`; K >= 1.
-            parts: which of PARTS to compute; the others are NaN.
-            usual_spread: of a class; see `src.embeddings.spread`.
+
+        Returns:
+            The classes. Of classes with the same score, any is returned.
         """
-        points = comparable(queries, self._distance)
-        rows, count = found.rows, found.rows.shape[1]
-        labels = self.pictures.labels[rows]
-        of_class, other, radius = np.full((3, len(queries)), np.nan)
-        spread = np.full(rows.shape, np.nan)
-        own = labels[:, 0]
-        for label in np.unique(own).tolist() if {"of_class", "other"} & set(parts) else ():
-            asking = own == label
-            if "of_class" in parts:
-                _, to_class = self._index_of(label).search(points[asking], count)
-                of_class[asking] = self._in_units(to_class).mean(axis=1)
-            if "other" in parts:
-                beside = [index.search(points[asking], 1) for index in self._indices_beside(label)]
-                nearest = [self._in_units(distances[:, 0]) for _, distances in beside]
-                other[asking] = np.min([np.full(asking.sum(), np.inf), *nearest], axis=0)
-        if "radius" in parts:
-            # A picture is its own nearest neighbour, or another one that equals it.
-            around = self.nearest(self.pictures.embeddings[rows[:, 0]], count + 1).distances[:, 1:]
-            radius[:] = around.mean(axis=1) if len(self) > 1 else np.inf
-        if "spread" in parts:
-            of_labels, places = np.unique(labels, return_inverse=True)
-            spreads = np.array([self._spread_of(label) for label in of_labels.tolist()])
-            spread = relative_spread(spreads, usual_spread)[places.reshape(rows.shape)]
-        return Nearest(rows, labels, found.distances, of_class, other, radius, spread)
+        points = self._comparable(queries)
+        labels, scores = np.zeros(len(points), np.int32), np.full(len(points), np.inf)
+        left, count = np.arange(len(points)), _FIRST_SEARCH
+        sorted_labels = self.pictures.labels[self._order]
+        while len(left):
+            rows, apart = self._index.search(points[left], count, self._divisors)
+            reached = self._in_units(apart)
+            near = sorted_labels[rows]
+            for label in np.unique(near).tolist():
+                is_near = near == label
+                asking = np.flatnonzero(is_near.any(axis=1))
+                if self._compared[label] == 1:
+                    found = reached[asking, is_near[asking].argmax(axis=1)]
+                else:
+                    found = self._to_class(points[left[asking]], label) / self._factors[label]
+                queried = left[asking]
+                is_better = found < scores[queried]
+                scores[queried[is_better]] = found[is_better]
+                labels[queried[is_better]] = label
+            # A class's score is not below that of its nearest picture, by the factor of the class.
+            # So classes without a picture among those found cannot be nearer than the last of them.
+            left = left[(reached[:, -1] < scores[left]) & (count < len(self))]
+            count *= _GROWTH
+        factors = self._factors[labels]
+        return Nearest(labels, scores * factors, factors)
 
     def nearest_means(self, queries: NDArray[np.float32]) -> NDArray[np.int32]:
         """Return the class whose mean is nearest to each query, int32 [Q]."""
         means = self._class_means
         anything = np.zeros(len(queries), np.int32)
         labels = np.arange(len(means), dtype=np.int32)
-        return nearest_class_means(comparable(queries, self._distance), anything, means, labels)
+        return nearest_class_means(self._comparable(queries), anything, means, labels)
 
     @cached_property
     def _class_means(self) -> NDArray[np.float32]:
@@ -125,17 +139,25 @@ class Snapshot:
         )
         return means
 
+    @cached_property
+    def _divisors(self) -> NDArray[np.float64] | None:
+        """What the index divides Euclidean distances by, float64 [N]; None if that is always 1."""
+        if (self._factors == 1).all():
+            return None
+        of_class = self._factors ** (1 / DISTANCES[self._distance].power)
+        return np.repeat(of_class, self._ends - self._starts)
+
+    def _to_class(self, points: NDArray[np.float32], label: int) -> NDArray[np.float64]:
+        """Return the distance of points, float32 [Q, D], to a class, [Q]."""
+        _, apart = self._index_of(label).search(points, int(self._compared[label]))
+        to_class: NDArray[np.float64] = self._in_units(apart).mean(axis=1)
+        return to_class
+
     def _make_index_of(self, label: int) -> Index:
         return Index(self._points[self._starts[label] : self._ends[label]])
 
-    def _measure_spread_of(self, label: int) -> float:
-        points = self._points[self._starts[label] : self._ends[label]]
-        return class_spread(points, self._distance)
-
-    def _make_indices_beside(self, label: int) -> list[Index]:
-        """Return indices that together have all pictures of other classes."""
-        parts = self._points[: self._starts[label]], self._points[self._ends[label] :]
-        return [Index(part) for part in parts if len(part)]
+    def _comparable(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        return whitened(comparable(embeddings, self._distance), self._whitening)
 
     def _in_units(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
         found: NDArray[np.float64] = from_squared(

@@ -1,9 +1,9 @@
 """Where a gallery is kept: a SQLite file, or a PostgreSQL database."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,6 @@ from src.gallery.record import (
 )
 from src.registry import look_up
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 STORES = {
     "sqlite": "src.gallery.sqlite:SQLite",
     "postgresql": "src.gallery.postgresql:PostgreSQL",
@@ -29,7 +26,7 @@ STORES = {
 """The stores by name. Each is called with an address and `create=`."""
 
 
-class Store(Protocol):
+class Store(AbstractContextManager["Store"], Protocol):
     """A gallery on disk.
 
     Each method that writes is one transaction: a process that is killed, a full disk or a lost
@@ -108,35 +105,29 @@ class Store(Protocol):
     def close(self) -> None:
         """Close all connections. A closed store opens new ones when it is used again."""
 
-    def __enter__(self) -> "Self": ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-
 
 @runtime_checkable
 class SearchesItself(Protocol):
     """A store that can also search, so that no process has to read all embeddings."""
 
     def create_index(self) -> None:
-        """Create an index for approximate search, or replace it."""
+        """Create an index for approximate search, if there is none."""
 
-    def nearest(
-        self, queries: NDArray[np.float32], count: int, *, exact: bool = False
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the nearest pictures of each query, the nearest first.
+    def has_index(self) -> bool:
+        """Return whether there is one."""
+
+    def near(
+        self, queries: NDArray[np.float32], count: int
+    ) -> tuple[Embeddings, NDArray[np.int64]]:
+        """Return pictures near queries, as the index finds them.
 
         Args:
             queries: float32 [Q, D].
-            count: K, the number of neighbours; fewer if the gallery has fewer pictures.
-            exact: do not use the index.
+            count: how many for each query; fewer if the gallery has fewer.
 
         Returns:
-            ids int64 [Q, K] and distances float32 [Q, K], in the unit of the gallery's distance.
+            The pictures near any of the queries, and how many pictures each class has in the whole
+            gallery, int64 [C].
         """
 
 

@@ -9,12 +9,11 @@
 A search reads `enrolled` alone. Its rows are narrow, and no image is read.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -39,9 +38,7 @@ from src.gallery.rows import (
     wide_blocks,
 )
 from src.gallery.session import Damaged, Session
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from src.system.closing import Closing
 
 FORMAT = 1
 """Of the tables. A program refuses newer formats."""
@@ -55,7 +52,7 @@ BUSY_SECONDS = 30
 _BLOCK = 256  # pictures to insert at a time
 
 
-class Tables(ABC):
+class Tables(Closing):
     """A store over SQL. `src.gallery.store.Store` describes the methods.
 
     Attributes:
@@ -71,21 +68,6 @@ class Tables(ABC):
     @abstractmethod
     def writing(self) -> AbstractContextManager[Session]:
         """Begin a transaction once no other writer is in one; an exception undoes it."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close all connections."""
-
-    def __enter__(self) -> "Self":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def identity(self) -> Identity | None:
         """Return the network whose embeddings these are."""

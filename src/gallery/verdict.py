@@ -1,19 +1,16 @@
-"""The verdict on a query: a class of the gallery, or unknown. Pure NumPy.
-
-A verdict needs a query's nearest neighbours (`src.embeddings.open_set.Nearest`) and a
-`Calibration`. The neighbours may come from any gallery: also from one with classes that were
-enrolled after the calibration, with one or few pictures.
-"""
+"""What verdicts need to know about an experiment: thresholds, and how distances are compared."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from src.embeddings.open_set import CLASS_BY, SCORES, UNKNOWN, Nearest, scores, voted_labels
+from src.embeddings.class_distance import Factors
+from src.embeddings.open_set import CLASS_BY
+from src.embeddings.whitening import Whitening
 from src.errors import UserError
+
+Thresholds = Mapping[str, Mapping[str, Any]]
+"""By rate (`1e-2`) an object with the `threshold`. If this is None, `why` says the reason."""
 
 
 @dataclass(frozen=True)
@@ -21,31 +18,29 @@ class Calibration:
     """What verdicts need to know; measured when an experiment is evaluated. Plain JSON values.
 
     Attributes:
-        score: a key of `src.embeddings.open_set.SCORES`.
-        k: the number of neighbours that vote and that a class is compared by.
         class_by: one of `src.embeddings.open_set.CLASS_BY`.
         distance: the distance of all neighbours, a key of `src.distance.DISTANCES`.
         calibrated_on: what played the strangers: `unseen classes`, or `known classes`. The latter
             flatters.
-        at: by rate (`1e-2`: one stranger in 100 is let in) an object with the `threshold` of the
-            score, and the rates `fpir` and `dir` under `reported`. If the threshold is None, `why`
-            says the reason.
+        at: thresholds of the score. The rate is the share of strangers that are let in. Each has
+            the measured `fpir` and `dir` under `reported`.
         histograms: `edges` [B + 1] of the score and the counts `known` and `unknown`, [B].
-        usual_spread: the usual spread of a class; see `src.embeddings.spread`. None if undefined.
-        verification: by rate, the distance at which that share of pairs of two classes is accepted
-            as one class; None if unknown. Also at the equal error rate, `eer`, and at the best F1,
-            `best_f1`.
+        size_factors: of classes by size; see `src.embeddings.class_distance`. None if undefined.
+        why_no_size_factors: the reason, if they are undefined.
+        whitening: see `src.embeddings.whitening`; None if embeddings are compared as they are.
+        verification: thresholds of the distance of a pair. The rate is the share of pairs of two
+            classes that is accepted as one class.
     """
 
-    score: str
-    k: int
     class_by: str
     distance: str
     calibrated_on: str
-    at: Mapping[str, Mapping[str, Any]]
+    at: Thresholds
     histograms: Mapping[str, list[float]]
-    usual_spread: float | None
-    verification: Mapping[str, float | None]
+    size_factors: Factors | None
+    why_no_size_factors: str | None
+    whitening: Whitening | None
+    verification: Thresholds
 
     @classmethod
     def from_metrics(cls, metrics: Mapping[str, Any], where: str) -> "Calibration":
@@ -59,19 +54,23 @@ class Calibration:
             UserError: the experiment was evaluated before there were calibrations.
         """
         open_set, thresholds = metrics.get("open_set"), metrics.get("thresholds")
-        if not open_set or not thresholds:
+        if not open_set or not thresholds or "size_factors" not in open_set:
             raise UserError(
-                f"{where}: found no open_set and thresholds; accepted: an experiment that this "
-                "version of train.py has evaluated"
+                f"{where}: found no open_set and thresholds of this version; accepted: an "
+                "experiment that this version of train.py has evaluated (without metrics.json, "
+                "train.py evaluates a finished one again, and does not train it)"
             )
-        names = ("score", "k", "class_by", "distance", "calibrated_on", "histograms")
+        copied = (field.name for field in fields(cls) if field.name not in ("at", "verification"))
         return cls(
-            **{name: open_set[name] for name in names},
-            usual_spread=open_set["gallery"]["usual_spread"],
+            **{name: open_set[name] for name in copied},
             at={name.removeprefix("fpir_"): found for name, found in open_set["at"].items()},
             verification={
-                name.removeprefix("far_"): found["threshold"]
+                name.removeprefix("far_"): {
+                    "threshold": found["threshold"],
+                    "why": found.get("why"),
+                }
                 for name, found in thresholds["at"].items()
+                if name.startswith("far_")
             },
         )
 
@@ -86,68 +85,22 @@ class Calibration:
         Raises:
             UserError: a key is missing or unknown, or names nothing that this version has.
         """
+        rebuild = "gallery.py rebuild writes a new one and keeps the pictures"
         expected = {field.name for field in fields(cls)}
         if values.keys() != expected:
             differing = ", ".join(sorted(values.keys() ^ expected))
-            raise UserError(f"{where}: calibration: found other keys ({differing})")
+            raise UserError(
+                f"{where}: calibration: found other keys ({differing}); accepted: one of this "
+                f"version ({rebuild})"
+            )
         found = cls(**values)
-        for name, accepted in (("score", SCORES), ("class_by", CLASS_BY)):
-            if getattr(found, name) not in accepted:
-                raise UserError(
-                    f"{where}: calibration: {name}: found {getattr(found, name)!r}; accepted: "
-                    + ", ".join(accepted)
-                )
+        if found.class_by not in CLASS_BY:
+            raise UserError(
+                f"{where}: calibration: class_by: found {found.class_by!r}; accepted: "
+                f"{', '.join(CLASS_BY)} ({rebuild})"
+            )
         return found
 
     def to_json(self) -> dict[str, Any]:
         """Return the calibration as a JSON object."""
         return asdict(self)
-
-    def threshold(self, rate: str) -> float | None:
-        """Return the threshold that lets in this share of strangers; None if it is unknown.
-
-        Args:
-            rate: a key of `at`.
-
-        Raises:
-            UserError: no such rate was measured.
-        """
-        if rate not in self.at:
-            raise UserError(f"rate: found {rate!r}; accepted: {', '.join(self.at)}")
-        threshold: float | None = self.at[rate]["threshold"]
-        return threshold
-
-
-def score(calibration: Calibration, nearest: Nearest) -> NDArray[np.float64]:
-    """Return the score of each query, float64 [Q]; a query is accepted up to the threshold."""
-    return scores(calibration.score, nearest)
-
-
-def decide(
-    calibration: Calibration,
-    nearest: Nearest,
-    threshold: float | None,
-    by_mean: NDArray[np.int32] | None = None,
-) -> NDArray[np.int32]:
-    """Return the class of each query, or UNKNOWN (-1), int32 [Q].
-
-    Args:
-        calibration: says which score to compare with the threshold, and how to find the class.
-        nearest: the neighbours of Q queries.
-        threshold: of the score; None to reject no query.
-        by_mean: int32 [Q], the classes whose means are nearest. It is needed, and used, only if
-            `calibration.class_by` is `class_mean`.
-
-    Returns:
-        The labels. How neighbours vote: `src.embeddings.open_set.voted_labels`.
-    """
-    limit = np.inf if threshold is None else threshold
-    if calibration.class_by == "class_mean":
-        if by_mean is None:
-            raise ValueError(
-                "by_mean: found None; accepted: labels, because class_by is class_mean"
-            )
-        labels = by_mean
-    else:
-        labels = voted_labels(calibration.score, nearest, limit)
-    return np.where(score(calibration, nearest) <= limit, labels, np.int32(UNKNOWN))

@@ -44,6 +44,21 @@ def test_random(size, count, seed):
     check(rng.normal(size=(7, 3)).astype(np.float32), embeddings, count)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("size", [1, 2, 17, 100])
+@pytest.mark.parametrize("offset", [0, 1e3])
+def test_distances_that_are_divided(size, offset, seed):
+    rng = np.random.default_rng(seed)
+    x = (rng.normal(size=(size, 3)) + offset).astype(np.float32)
+    queries = (rng.normal(size=(7, 3)) + offset).astype(np.float32)
+    divisors = rng.choice([1.0, 1.3, 2.7, 40.0], size)
+    apart = np.linalg.norm(queries[:, None].astype(float) - x.astype(float), axis=2) / divisors
+    rows, distances = Index(x).search(queries, 5, divisors)
+    expected = np.argsort(apart, axis=1, kind="stable")[:, :5]
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_allclose(distances, np.take_along_axis(apart, expected, axis=1), rtol=1e-9)
+
+
 @pytest.mark.parametrize("offset", [0, 1e3, 1e6])
 @pytest.mark.parametrize("scale", [1e-15, 1, 1e15])
 def test_far_from_the_origin_and_of_any_size(offset, scale):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from src.distance import DISTANCES
+from src.embeddings.class_distance import factors_of
 from src.embeddings.metrics import Embedded
 from src.embeddings.open_gallery import OpenGallery
-from src.embeddings.open_set import SCORES, Nearest, scores, voted_labels
+from src.embeddings.open_set import Nearest
 from src.embeddings.open_set_evaluation import (
     Queries,
     auroc,
@@ -17,7 +18,7 @@ from src.embeddings.open_set_evaluation import (
     measure,
     threshold_at,
 )
-from src.mining.distances import paired_distances
+from src.mining.distances import comparable, paired_distances
 
 
 def embedded(size, classes, *, seed=0, noise=0.5, dimensions=4):
@@ -40,160 +41,83 @@ def splits_of(*, unseen=True, size=120, **options):
     return found
 
 
-def spreads_by_loop(gallery, distance):
-    """The mean distance to the nearest other picture of each class; NaN for a single picture."""
-    spreads = {}
+FACTORS = {"1": 3.0, "2": 2.5, "20": 1.0}
+
+
+def factor_by_hand(size):
+    """Between the sizes of FACTORS, linear in logarithms."""
+    if size >= 20:
+        return 1.0
+    if size <= 2:
+        return 3.0 if size == 1 else 2.5
+    return 2.5 ** (np.log(20 / size) / np.log(10))
+
+
+def scores_by_loop(query, gallery, distance, factor=factor_by_hand, without=None):
+    """The score of each class, from the definitions."""
+    found = {}
     for label in np.unique(gallery.labels):
         x = gallery.embeddings[gallery.labels == label]
-        to_nearest = [
-            paired_distances(one[None], np.delete(x, i, axis=0), distance).min(initial=np.inf)
-            for i, one in enumerate(x)
-        ]
-        spreads[label] = np.mean(to_nearest) if len(x) > 1 else np.nan
-    return spreads
-
-
-def neighbours_by_loop(query, gallery, distance, without=None):
-    """All that `Nearest` has of one query, from the definitions."""
-    kept = np.flatnonzero(gallery.labels != without)
-    apart = paired_distances(query[None], gallery.embeddings[kept], distance)
-    order = sorted(range(len(kept)), key=lambda i: (apart[i], gallery.labels[kept[i]], kept[i]))
-    nearest = kept[order[0]]
-    label = gallery.labels[nearest]
-    of_class = sorted(apart[gallery.labels[kept] == label])[:5]
-    others = apart[gallery.labels[kept] != label]
-    around = np.delete(
-        paired_distances(gallery.embeddings[nearest][None], gallery.embeddings, distance), nearest
-    )
-    spreads = spreads_by_loop(gallery, distance)
-    usual = np.nanpercentile(list(spreads.values()), 90)
-    return {
-        "positions": [kept[i] for i in order[:5]],
-        "labels": [gallery.labels[kept[i]] for i in order[:5]],
-        "distances": [apart[i] for i in order[:5]],
-        "of_class": np.mean(of_class),
-        "other": min(others, default=np.inf),
-        "radius": np.mean(sorted(around)[:5]),
-        "spread": [np.fmax(1, spreads[gallery.labels[kept[i]]] / usual) for i in order[:5]],
-    }
+        count = min(5, int(np.ceil(len(x) / 4)))
+        nearest = np.sort(paired_distances(query[None], x, distance))[:count]
+        if label != without:
+            found[label] = nearest.mean() / factor(len(x))
+    return found
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_neighbours_against_loops(distance):
+def test_the_nearest_class_against_loops(distance):
     gallery = embedded(60, range(4), seed=5)
     gallery.labels[7] = 17  # a class of one picture
-    queries = embedded(30, range(4), seed=6)
+    gallery.labels[8:10] = 18
+    queries = embedded(40, range(4), seed=6)
     queries.embeddings[0] = gallery.embeddings[7]  # the same picture
+    queries.embeddings[1:4] += 0.2 * gallery.embeddings[8]
     found = OpenGallery(*gallery, distance)
-    everything, without = found.nearest_and_without(*queries)
-    for of_loop, nearest in ((None, everything), (queries.labels, without)):
-        nearest = found.with_radius(nearest)
+    found.factors = FACTORS
+    every, without = found.nearest_and_without(*queries)
+    for of_loop, nearest in ((None, every), (queries.labels, without)):
         for row, query in enumerate(queries.embeddings):
             left_out = None if of_loop is None else of_loop[row]
-            expected = neighbours_by_loop(query, gallery, distance, left_out)
-            for name, value in expected.items():
-                np.testing.assert_allclose(
-                    getattr(nearest, name)[row], value, rtol=2e-5, atol=1e-6, err_msg=name
-                )
+            expected = scores_by_loop(query, gallery, distance, without=left_out)
+            label = min(expected, key=expected.get)
+            assert nearest.labels[row] == label
+            np.testing.assert_allclose(nearest.scores[row], expected[label], rtol=2e-5, atol=1e-6)
+            factor = factor_by_hand((gallery.labels == label).sum())
+            np.testing.assert_allclose(nearest.factors[row], factor)
     alone = found.nearest(queries.embeddings)
-    for name in ("positions", "labels", "distances", "of_class", "other"):
-        np.testing.assert_array_equal(getattr(alone, name), getattr(everything, name))
-    assert everything.distances[0, 0] == everything.of_class[0] == 0
+    for name in Nearest._fields:
+        np.testing.assert_array_equal(getattr(alone, name), getattr(every, name))
+    assert every.labels[0] == 17 and every.distances[0] == 0
+    assert len(set(every.labels)) >= 3
 
 
-def test_a_class_left_out_of_few_pictures():
-    gallery = Embedded(np.array([[0], [1], [2], [9]], np.float32), np.array([0, 0, 0, 1], np.int32))
-    queries = np.array([[0.4], [8.0]], np.float32)
-    found, without = OpenGallery(*gallery, "euclidean").nearest_and_without(
-        queries, np.array([0, 1], np.int32)
+def test_a_class_of_few_pictures_is_found_farther_away():
+    gallery = Embedded(
+        np.array([[0], *20 * [[10]]], np.float32), np.array([0, *20 * [1]], np.int32)
     )
-    assert found.labels.tolist() == [[0, 0, 0, 1], [1, 0, 0, 0]]
-    assert without.labels.tolist() == [[1], [0]]  # without class 0 a single picture is left
-    np.testing.assert_allclose(without.distances, [[8.6], [6]], rtol=1e-6)
-    assert np.isinf(without.other).all()
-    np.testing.assert_allclose(found.of_class, [(0.4 + 0.6 + 1.6) / 3, 1], rtol=1e-6)
+    found = OpenGallery(*gallery, "euclidean")
+    query = np.array([[6.0]], np.float32)
+    assert found.nearest(query).labels.tolist() == [1]  # at 4, the other at 6
+    found.factors = FACTORS
+    (label,), (distance,), (factor,) = found.nearest(query)
+    assert (label, distance, factor) == (0, pytest.approx(6), pytest.approx(3))
+    assert found.nearest(query).scores == pytest.approx([2])
 
 
-def test_a_gallery_of_one_picture():
-    found = OpenGallery(np.ones((1, 2), np.float32), np.array([3], np.int32), "euclidean")
-    nearest = found.with_radius(found.nearest(np.array([[1, 2]], np.float32)))
-    assert nearest.labels.tolist() == [[3]] and nearest.distances.tolist() == [[1.0]]
-    assert nearest.of_class.tolist() == [1.0]
-    assert np.isinf(nearest.other).all() and np.isinf(nearest.radius).all()
-    assert scores("nearest_ratio", nearest).tolist() == [0.0]  # nothing else it could be
-
-
-def by_hand(labels, distances, of_class, other, radius, spread=None):
-    shape = np.array(labels, np.int32)
-    return Nearest(
-        np.zeros(shape.shape, np.intp),
-        shape,
-        np.array(distances, float),
-        *(np.array(values, float) for values in (of_class, other, radius)),
-        np.ones(shape.shape) if spread is None else np.array(spread, float),
-    )
-
-
-def test_a_class_that_spreads_wider_is_found_farther_away():
-    wide = [[1, 4], [4, 1]]  # the second neighbour of the first query is of a sparse class
-    nearest = by_hand([[0, 1], [1, 0]], [[2, 3], [2, 3]], [2, 2], [9, 9], [1, 1], spread=wide)
-    assert scores("nearest", nearest).tolist() == [0.75, 0.5]
-    assert voted_labels("nearest", nearest, 2.5).tolist() == [1, 1]
-
-
-@pytest.mark.parametrize("distance", DISTANCES)
-def test_spreads_against_loops(distance):
-    gallery = embedded(60, range(4), seed=5)
-    gallery.labels[7] = 17  # a class of one picture
-    found = OpenGallery(*gallery, distance)
-    spreads = list(spreads_by_loop(gallery, distance).values())
-    usual = np.nanpercentile(spreads, 90)
-    assert found.usual_spread == pytest.approx(usual, rel=1e-5)
-    of_query = found.nearest(gallery.embeddings[[7, 0]]).spread
-    own = spreads[np.searchsorted(np.unique(gallery.labels), gallery.labels[0])]
-    np.testing.assert_allclose(of_query[:, 0], [1, max(1, own / usual)], rtol=1e-5)
-
-
-def test_without_spread_every_class_counts_alike():
-    same = OpenGallery(np.ones((4, 2), np.float32), np.array([0, 0, 1, 1], np.int32), "euclidean")
-    assert same.usual_spread is None
-    assert same.nearest(np.zeros((1, 2), np.float32)).spread.tolist() == [[1, 1, 1, 1]]
-
-
-def test_scores_by_hand():
-    nearest = by_hand(
-        [[0, 1], [0, 0], [1, 0]], [[2, 4], [0, 0], [3, 3]], [3, 0, 3], [4, 0, 0], [2, 0, np.inf]
-    )
-    expected = {
-        "nearest": [2, 0, 3],
-        "class": [3, 0, 3],
-        "nearest_ratio": [0.5, 0, np.inf],  # 0 / 0 is the same picture: 0
-        "class_ratio": [0.75, 0, np.inf],
-        "class_density": [1.5, 0, 0],
-    }
-    assert expected.keys() == SCORES.keys()
-    for name, values in expected.items():
-        assert scores(name, nearest).tolist() == values, name
-
-
-def test_only_neighbours_within_the_threshold_vote():
-    # A class of one picture beside four of another, farther away.
-    enrolled = by_hand([[7, 1, 1, 1, 2]], [[0.2, 0.4, 0.4, 0.5, 0.6]], [0.2], [0.4], [1])
-    assert voted_labels("nearest", enrolled, 0.3).tolist() == [7]
-    assert voted_labels("nearest", enrolled, 0.5).tolist() == [7]  # 0.6 against 0.2 + 0.2 + 0
-    assert voted_labels("nearest", enrolled, 0.8).tolist() == [1]  # 0.75 against 0.5 + 0.5 + 0.375
-    assert voted_labels("nearest", enrolled, np.inf).tolist() == [1]
-    assert voted_labels("nearest", enrolled, 0.1).tolist() == [7]  # none counts: the nearest one
-    # By ratio, the distances are relative to the other class at 0.4: 0.5, 1, 1, 1.25, 1.5
-    assert voted_labels("nearest_ratio", enrolled, 1.0).tolist() == [7]
-    assert voted_labels("nearest_ratio", enrolled, 2.0).tolist() == [1]  # 0.75 against 0.5 + ...
-    tie = by_hand([[5, 4, 4, 5]], [[1, 1, 1, 1]], [1], [1], [1])
-    assert voted_labels("nearest", tie, 2.0).tolist() == [5]  # the one that comes first
-    # By ratio to another class at 0, all are infinitely far; without a threshold all vote alike.
-    beyond = by_hand([[5, 4, 4]], [[1, 1, 1]], [1], [0], [1])
-    assert voted_labels("nearest_ratio", beyond, np.inf).tolist() == [4]
-    same = by_hand([[5, 4, 4]], [[0, 0, 0]], [0], [1], [1])
-    assert voted_labels("nearest", same, 0.0).tolist() == [4]
+def test_the_factors_are_those_of_the_gallery():
+    """Of three equal classes: half of a class is as dense as half of another."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3, dtype=np.int32), 200)
+    x = (rng.normal(size=(600, 3)) + 100 * labels[:, None]).astype(np.float32)
+    queries = (rng.normal(size=(600, 3)) + 100 * labels[:, None]).astype(np.float32)
+    factors, why = OpenGallery(x, labels, "euclidean").measure_factors(queries, labels)
+    assert why is None and factors["200"] == 1
+    # In D dimensions the distance to the nearest grows like n^(-1/D).
+    assert 1.15 < factors["50"] < 4 ** (1 / 3) + 0.1
+    assert list(factors) == ["1", "2", "5", "10", "20", "50", "100", "200"]
+    squared, _ = OpenGallery(x, labels, "squared_euclidean").measure_factors(queries, labels)
+    assert squared["50"] > factors["50"] ** 1.5
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -224,27 +148,39 @@ def test_a_threshold_by_hand():
 
 
 # The loops are slow: each distance once, and each of the two protocols with two of them.
-@pytest.mark.parametrize(("distance", "unseen"), zip(DISTANCES, cycle([True, False])))
+@pytest.mark.parametrize(("distance", "unseen"), list(zip(DISTANCES, cycle([True, False]))))
 def test_an_evaluation_against_loops(distance, unseen):
     splits = splits_of(unseen=unseen)
     found = evaluate_open_set(splits, distance)
     assert found["why"] is None
-    usual = np.percentile(list(spreads_by_loop(splits["train"], distance).values()), 90)
-    assert found["gallery"] == {
-        "split": "train",
-        "num_images": 150,
-        "num_classes": 6,
-        "usual_spread": pytest.approx(usual, rel=1e-5),
-    }
+    assert found["gallery"] == {"split": "train", "num_images": 150, "num_classes": 6}
     assert found["calibrated_on"] == ("unseen classes" if unseen else "known classes")
-    score, gallery = found["score"], splits["train"]
-    usable = [value for name, value in found["auroc_by_score"].items() if SCORES[name].for_few]
-    assert found["auroc_by_score"][score] == max(usable) and SCORES[score].for_few
+    names = {"as they are", "whitened"} if unseen else {"whitened"}
+    measured = found["auroc_by_coordinates"]
+    assert measured.keys() == names
+    is_whitened = found["whitening"] is not None
+    assert measured["whitened" if is_whitened else "as they are"] == max(measured.values())
+    factors, whitening, gallery = found["size_factors"], found["whitening"], splits["train"]
+    assert factors["1"] > factors["5"] >= 1
+
+    def moved(x):
+        if whitening is None:
+            return x
+        vectors = comparable(x.astype(float), distance)
+        return (vectors @ np.array(whitening)).astype(np.float32)
+
+    # What is whitened is compared as it is; a cosine distance is then half of the square.
+    kind = "squared_euclidean" if whitening and distance == "cosine" else distance
+    half = 0.5 if whitening and distance == "cosine" else 1.0
+    there = Embedded(moved(gallery.embeddings), gallery.labels)
 
     def of_loop(query, without=None):
-        one = neighbours_by_loop(query, gallery, distance, without)
-        nearest = Nearest(*(np.array([one[name]]) for name in Nearest._fields))
-        return nearest, scores(score, nearest)[0]
+        x = moved(query[None])[0]
+        every = scores_by_loop(
+            x, there, kind, lambda n: factors_of(np.array([n]), factors)[0] / half, without
+        )
+        label = min(every, key=every.get)
+        return label, every[label]
 
     known = [of_loop(query) for query in splits["test"].embeddings]
     if unseen:  # the reported half is not known here, but both halves together are all of them
@@ -261,10 +197,9 @@ def test_an_evaluation_against_loops(distance, unseen):
     assert at["calibration"]["fpir"] == pytest.approx(expected_fpir)
     right = 0
     for (nearest, of_query), query, label in zip(known, *splits["test"], strict=True):
-        if found["class_by"] == "votes":
-            named = voted_labels(score, nearest, at["threshold"])[0]
-        else:
-            named = OpenGallery(*gallery, distance).nearest_means(query[None])[0]
+        named = nearest
+        if found["class_by"] == "class_mean":
+            named = OpenGallery(*gallery, distance, whitening).nearest_means(query[None])[0]
         right += of_query <= at["threshold"] and named == label
     assert at["reported"]["dir"] == pytest.approx(right / len(known), abs=1.5 / len(known))
     assert found["dir_at_fpir_1e-1"] == at["reported"]["dir"]
@@ -283,8 +218,8 @@ def test_reported_strangers_are_of_other_classes_than_those_that_calibrate():
             {**splits, "unseen": Embedded(moved, splits["unseen"].labels)}, "euclidean"
         )
         is_reported = after["auroc"] != before["auroc"]
-        is_calibrating = after["auroc_by_score"] != before["auroc_by_score"]
-        assert is_reported != is_calibrating or after["score"] != before["score"]
+        is_calibrating = after["auroc_by_coordinates"] != before["auroc_by_coordinates"]
+        assert is_reported != is_calibrating or after["whitening"] != before["whitening"]
         changed["calibration" if is_calibrating else "reported"] += 1
     assert changed == {"calibration": 4, "reported": 4}
 
@@ -305,23 +240,44 @@ def test_the_better_way_to_a_class_is_kept():
     gallery = OpenGallery(
         np.array([[0], [4], [1.9], [10]], np.float32), np.array([0, 0, 1, 1], np.int32), "euclidean"
     )
-    # The means are 2 and 5.95. All four pictures vote, two for each class; class 0 is nearer.
-    places = np.array([[2.0], [4.0]], np.float32)
+    # The means are 2 and 5.95: by means both are of class 0; the nearest pictures are of 1 and 0.
+    places = np.array([[1.9], [3.9]], np.float32)
     far = gallery.nearest(1000 + np.arange(20, dtype=np.float32)[:, None])
     for labels, better, right_by in (
-        ([0, 1], "class_mean", {"votes": 0.5, "class_mean": 1}),
-        ([1, 0], "votes", {"votes": 0.5, "class_mean": 0}),
-        ([0, 0], "votes", {"votes": 1, "class_mean": 0.5}),
+        ([0, 0], "class_mean", {"nearest": 0.5, "class_mean": 1}),
+        ([1, 0], "nearest", {"nearest": 1, "class_mean": 0.5}),
+        ([1, 1], "nearest", {"nearest": 0.5, "class_mean": 0}),
     ):
         queries = Queries(
             gallery.nearest(places),
             np.array(labels, np.int32),
             gallery.nearest_means(places),
             far,
-        ).with_radius(gallery)
-        found = measure(queries, queries, gallery)
+        )
+        found = measure(queries, queries)
         assert (found["class_by"], found["right_by"]) == (better, right_by)
         assert found["dir_at_fpir_1e-1"] == right_by[better]
+
+
+def test_coordinates_are_chosen_by_strangers_if_there_are_any():
+    """Strangers that differ where no class varies: whitened, they are told apart better."""
+    rng = np.random.default_rng(0)
+
+    def split(size, labels, offset):
+        y = rng.choice(labels, size).astype(np.int32)
+        x = rng.normal(size=(size, 2)) * [3.0, 0.2] + [[40.0 * (one % 4), 0] for one in y]
+        return Embedded((x + [0, offset]).astype(np.float32), y)
+
+    splits = {name: split(200, range(4), 0) for name in ("train", "validation", "test")}
+    found = evaluate_open_set({**splits, "unseen": split(400, range(4, 8), 1)}, "euclidean")
+    measured = found["auroc_by_coordinates"]
+    assert measured["whitened"] > measured["as they are"] and found["whitening"] is not None
+    # Strangers that differ where classes vary: as they are.
+    aside = split(400, range(4, 8), 0)
+    aside.embeddings[:, 0] += 8
+    found = evaluate_open_set({**splits, "unseen": aside}, "euclidean")
+    measured = found["auroc_by_coordinates"]
+    assert measured["whitened"] < measured["as they are"] and found["whitening"] is None
 
 
 def test_curve_and_histograms_are_of_the_reported_queries():
@@ -343,7 +299,8 @@ def test_all_at_one_point_has_no_threshold():
         for name, split in splits_of().items()
     }
     found = evaluate_open_set(splits, "euclidean")
-    assert found["auroc"] == 0.5 and found["score"] == "nearest"
+    assert found["auroc"] == 0.5 and found["whitening"] is None
+    assert found["size_factors"] is None and "not 0" in found["why_no_size_factors"]
     assert found["at"]["fpir_1e-1"]["threshold"] is None
     json.dumps(found, allow_nan=False)
 
@@ -352,7 +309,8 @@ def test_a_gallery_of_one_class_has_no_strangers_without_unseen_classes():
     splits = {name: embedded(20, [0], seed=7) for name in ("train", "validation", "test")}
     found = evaluate_open_set(splits, "euclidean")
     assert found["why"] == "the calibration has no stranger"
-    assert found["auroc"] is None and set(found["auroc_by_score"].values()) == {None}
+    assert found["auroc"] is None and set(found["auroc_by_coordinates"].values()) == {None}
+    assert found["size_factors"] is None and found["why_no_size_factors"].startswith("1 of")
     assert all(at["threshold"] is None for at in found["at"].values())
     assert found["curve"] == {"fpir": [], "dir": []}
     json.dumps(found, allow_nan=False)

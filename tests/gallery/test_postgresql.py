@@ -7,9 +7,12 @@ import sys
 import numpy as np
 import pytest
 from galleries import IDENTITY, digest, picture
+from gallery_experiment import quadrant, write_gallery
 
+import gallery as gallery_program
 from src.distance import DISTANCES
 from src.errors import UserError
+from src.gallery import Gallery
 from src.gallery.postgresql import without_password
 from src.gallery.store import SearchesItself, open_store
 from src.mining.distances import paired_distances
@@ -174,26 +177,24 @@ def test_the_database_finds_the_nearest(postgresql_gallery, distance):
     with open_store(postgresql_gallery, create=True) as store:
         assert isinstance(store, SearchesItself)
         store.replace(identity, {}, [picture(number) for number in range(400)])
-        found = store.embeddings()
-        expected = np.stack(
-            [
-                paired_distances(np.broadcast_to(query, (400, 8)), found.embeddings, distance)
-                for query in queries
-            ]
-        )
-        order = np.argsort(expected, axis=1)[:, :7]
-        for with_index in (False, True):
-            if with_index:
-                store.create_index()
-                store.create_index()
-            ids, distances = store.nearest(queries, 7, exact=True)
-            np.testing.assert_array_equal(ids, found.ids[order])
-            np.testing.assert_allclose(
-                distances, np.take_along_axis(expected, order, 1), rtol=1e-5, atol=1e-6
-            )
-            near, _ = store.nearest(queries, 7)
-            assert np.mean(near == ids) > 0.95
-        assert store.nearest(queries, 1000)[0].shape == (10, 400)
+        assert not store.has_index()
+        store.create_index()
+        store.create_index()
+        assert store.has_index()
+        whole = store.embeddings()
+        counts = dict(store.classes())
+        for query in queries:
+            apart = paired_distances(query[None], whole.embeddings, distance)
+            expected = whole.ids[np.argsort(apart)[:7]]
+            found, sizes = store.near(query[None], 7)
+            assert len(found.ids) == 7
+            assert len(np.intersect1d(found.ids, expected)) >= 6
+            assert sizes.tolist() == [counts[name] for name in found.class_names]
+            rows = np.searchsorted(whole.ids, found.ids)
+            np.testing.assert_array_equal(found.embeddings, whole.embeddings[rows])
+        together, _ = store.near(queries, 7)
+        assert 7 <= len(together.ids) <= 70
+        assert len(store.near(queries, 1000)[0].ids) == 400
 
 
 def test_the_index_is_used_and_follows_the_gallery(postgresql_gallery):
@@ -201,25 +202,50 @@ def test_the_index_is_used_and_follows_the_gallery(postgresql_gallery):
         store.replace(IDENTITY, {}, [picture(number) for number in range(2000)])
         store.create_index()
         (added,) = store.add(IDENTITY, [picture(5000, "new")])
-        ids, distances = store.nearest(picture(5000).embedding[None], 1)
-        assert (ids.tolist(), distances.tolist()) == ([[added.id]], [[0.0]])
+        found, sizes = store.near(picture(5000).embedding[None], 1)
+        assert found.ids.tolist() == [added.id]
+        assert sizes.sum() == 2001
         with store.writing() as session:
             session.execute("ANALYZE enrolled")
             plan = session.execute(
-                "EXPLAIN SELECT id, embedding::vector(8) <-> ? AS distance FROM enrolled "
-                "ORDER BY distance LIMIT 5",
+                "EXPLAIN SELECT id FROM enrolled ORDER BY embedding::vector(8) <-> ? LIMIT 5",
                 [picture(5000).embedding],
             )
         assert "nearest_l2_8" in str(plan)
         smaller = dataclasses.replace(IDENTITY, embedding_size=3)
         store.replace(smaller, {}, [picture(1, identity=smaller)])
-        assert store.nearest(picture(1, identity=smaller).embedding[None], 5)[1].tolist() == [[0.0]]
+        assert not store.has_index()  # it was for other embeddings
+        assert len(store.near(picture(1, identity=smaller).embedding[None], 5)[0].ids) == 1
 
 
 def test_no_queries_and_no_pictures(postgresql_gallery):
     with open_store(postgresql_gallery, create=True) as store:
         store.replace(IDENTITY, {}, [])
-        ids, distances = store.nearest(np.zeros((2, 8), np.float32), 5)
-        assert ids.shape == distances.shape == (2, 0)
+        assert len(store.near(np.zeros((2, 8), np.float32), 5)[0].ids) == 0
         store.add(IDENTITY, [picture(1)])
-        assert store.nearest(np.zeros((0, 8), np.float32), 5)[0].shape == (0, 1)
+        assert len(store.near(np.zeros((0, 8), np.float32), 5)[0].ids) == 0
+
+
+def test_queries_by_the_index(postgresql_gallery, tmp_path, monkeypatch, capsys):
+    """Created by the program; answers are those of the exact search."""
+    experiment = write_gallery(tmp_path / "x", monkeypatch)
+    images = np.stack([quadrant(number % 4, seed=number) for number in range(60)])
+    with Gallery(experiment.model_dir) as gallery:
+        for position in range(4):
+            gallery.add(f"class {position}", images[position::4])
+    source = str(experiment.gallery_path)
+    gallery_program.main(["copy", source, postgresql_gallery])
+    at = ["--model_dir", str(experiment.model_dir), "--gallery", postgresql_gallery]
+    with pytest.raises(UserError, match="has no index; accepted: a gallery in PostgreSQL"):
+        Gallery(experiment.model_dir, postgresql_gallery, approximate=True)
+    with pytest.raises(UserError, match="found the file .*; accepted: postgresql://"):
+        gallery_program.main(["index", "--model_dir", str(experiment.model_dir)])
+    gallery_program.main(["index", *at])
+    assert "query.py --approximate" in capsys.readouterr().out
+    asked = np.stack([quadrant(number % 4, seed=900 + number) for number in range(8)])
+    with (
+        Gallery(experiment.model_dir, postgresql_gallery) as exact,
+        Gallery(experiment.model_dir, postgresql_gallery, approximate=True) as approximate,
+    ):
+        monkeypatch.setattr(approximate, "snapshot", None)  # it does not read all pictures
+        assert approximate.query(asked) == exact.query(asked)

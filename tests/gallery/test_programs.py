@@ -235,7 +235,9 @@ def test_verified(call, built):
     assert ": the same class (distance 0." in same and "1 of 100 pairs" in same
     different = call(query, "--verify", "known/left/0.png", "known/right/1.png", "--json")
     assert json.loads(different)["same"] is False
-    with pytest.raises(UserError, match="found 0.0001; accepted: 0.1, 0.01, 0.001"):
+    with pytest.raises(
+        UserError, match=r"found 0.0001 \(too few negative pairs\); accepted: 0.1, 0.01"
+    ):
         call(query, "--verify", "known/left/0.png", "known/left/1.png", "--far", "1e-4")
 
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from src.distance import DISTANCES
+from src.embeddings.open_gallery import OpenGallery
+from src.embeddings.whitening import within_class_whitening
 from src.gallery.record import Changes, Embeddings
 from src.gallery.snapshot import Snapshot, changed
 from src.mining.distances import paired_distances
@@ -41,48 +43,81 @@ def test_nearest_in_the_unit_of_the_distance(distance):
         np.testing.assert_allclose(distances, np.sort(expected)[:4], rtol=1e-5, atol=1e-7)
 
 
-def spread_of(x, distance):
-    """The mean distance to the nearest other one; 0 if there is none."""
-    return np.mean(
-        [
-            paired_distances(x[[i]], np.delete(x, i, axis=0), distance).min(initial=np.inf)
-            for i in range(len(x))
-        ]
-        if len(x) > 1
-        else 0
-    )
+FACTORS = {"1": 3.0, "4": 2.0, "50": 1.0}
 
 
-@pytest.mark.parametrize("num_classes", [1, 2, 7])
+def scores_by_loop(query, x, labels, distance, sizes=None):
+    """The score of each class: the mean distance to a quarter of it, by the factor of its size."""
+    found = {}
+    for label in np.unique(labels):
+        apart = np.sort(paired_distances(query[None], x[labels == label], distance))
+        size = len(apart) if sizes is None else sizes[label]
+        compared = apart[: min(5, int(np.ceil(size / 4)))].mean()
+        log = np.log([1, 4, 50])
+        found[label] = compared / np.exp(np.interp(np.log(size), log, np.log([3.0, 2.0, 1.0])))
+    return found
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 7, 40])
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_neighbourhoods_against_their_definitions(distance, num_classes):
+def test_the_nearest_class_against_its_definition(distance, num_classes):
     rng = np.random.default_rng(num_classes)
-    x = rng.normal(size=(40, 4)).astype(np.float32)
-    labels = rng.integers(num_classes, size=40).astype(np.int32)
+    x = rng.normal(size=(300, 4)).astype(np.float32)
+    labels = (num_classes * rng.random(300) ** 3).astype(np.int32)  # of very different sizes
     labels[:num_classes] = np.arange(num_classes)
-    names = tuple("abcdefg"[:num_classes])
-    snapshot = Snapshot(Embeddings(np.arange(40), labels, names, x, 0), distance)
-    queries = rng.normal(size=(9, 4)).astype(np.float32)
-    found = snapshot.neighbourhood(queries, snapshot.nearest(queries, 5), usual_spread=0.5)
-    for i, query in enumerate(queries):
-        to_all = paired_distances(query[None], x, distance)
-        order = np.argsort(to_all)
-        own = labels[order[0]]
-        others = to_all[labels != own]
-        around = np.delete(paired_distances(x[order[:1]], x, distance), order[0])
-        expected = {
-            "positions": order[:5],
-            "labels": labels[order[:5]],
-            "distances": to_all[order[:5]],
-            "of_class": np.sort(to_all[labels == own])[:5].mean(),
-            "other": others.min() if len(others) else np.inf,
-            "radius": np.sort(around)[:5].mean(),
-            "spread": [
-                max(1, spread_of(x[labels == labels[row]], distance) / 0.5) for row in order[:5]
-            ],
-        }
-        for name, value in expected.items():
-            np.testing.assert_allclose(getattr(found, name)[i], value, rtol=2e-5, err_msg=name)
+    names = tuple(map(str, range(num_classes)))
+    snapshot = Snapshot(Embeddings(np.arange(300), labels, names, x, 0), distance, FACTORS)
+    queries = np.concatenate([rng.normal(size=(30, 4)), 9 * rng.normal(size=(5, 4)), x[:3]])
+    queries = queries.astype(np.float32)
+    found = snapshot.nearest_classes(queries)
+    for row, query in enumerate(queries):
+        expected = scores_by_loop(query, x, labels, distance)
+        label = found.labels[row]
+        np.testing.assert_allclose(found.scores[row], min(expected.values()), rtol=2e-5, atol=1e-6)
+        np.testing.assert_allclose(expected[label], min(expected.values()), rtol=2e-5, atol=1e-6)
+        np.testing.assert_allclose(found.distances[row], found.scores[row] * found.factors[row])
+
+
+def test_a_class_hidden_behind_many_pictures_of_another():
+    """Its nearest picture is the 2 001st nearest; the factor of its size makes it the nearest."""
+    x = np.concatenate([np.full(2000, 1.0), [1.5, 1.6, 1.7]])[:, None].astype(np.float32)
+    labels = np.array(2000 * [0] + 3 * [1], np.int32)
+    pictures = Embeddings(np.arange(2003), labels, ("many", "few"), x, 0)
+    (label,), (distance,), (factor,) = Snapshot(pictures, "euclidean", FACTORS).nearest_classes(
+        np.zeros((1, 1), np.float32)
+    )
+    assert label == 1 and distance == pytest.approx(1.5)
+    assert factor == pytest.approx(3 * (2 / 3) ** (np.log(3) / np.log(4)))
+
+
+def test_a_part_of_a_gallery_counts_whole_classes():
+    x = np.array([[1], [2], [4]], np.float32)
+    pictures = Embeddings(np.arange(3), np.array([0, 0, 1], np.int32), ("a", "b", "c"), x, 0)
+    sizes = np.array([50, 1, 9])
+    part = Snapshot(pictures, "euclidean", FACTORS, class_sizes=sizes)
+    found = part.nearest_classes(np.zeros((1, 1), np.float32))
+    # Of 50 pictures 5 are compared, and 2 are here: 1.5. The other is at 4 / 3.
+    assert found.labels.tolist() == [1] and found.scores == pytest.approx([4 / 3])
+
+
+def test_evaluation_and_gallery_agree():
+    """The two searches, by all distances and by the index, on whitened coordinates."""
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(400, 4)) * [3, 1, 1, 0.2]).astype(np.float32)
+    labels = rng.integers(9, size=400).astype(np.int32)
+    queries = rng.normal(size=(50, 4)).astype(np.float32)
+    whitening = within_class_whitening(x, labels)
+    evaluated = OpenGallery(x, labels, "euclidean", whitening)
+    evaluated.factors = FACTORS
+    names = tuple("abcdefghi")
+    snapshot = Snapshot(
+        Embeddings(np.arange(400), labels, names, x, 0), "euclidean", FACTORS, whitening
+    )
+    expected, found = evaluated.nearest(queries), snapshot.nearest_classes(queries)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
+    means = snapshot.nearest_means(queries)
+    np.testing.assert_array_equal(means, evaluated.nearest_means(queries))
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
@@ -98,12 +133,10 @@ def test_the_nearest_mean(distance):
     assert snapshot.nearest_means(queries).tolist() == expected
 
 
-def test_a_single_picture_has_no_neighbourhood():
-    snapshot = Snapshot(embeddings_of({3: ("a", 1.0)}), "euclidean")
-    query = np.zeros((1, 2), np.float32)
-    found = snapshot.neighbourhood(query, snapshot.nearest(query, 5), usual_spread=0.5)
-    assert np.isinf(found.other[0]) and np.isinf(found.radius[0])
-    assert found.distances.shape == (1, 1)
+def test_a_single_picture():
+    snapshot = Snapshot(embeddings_of({3: ("a", 1.0)}), "euclidean", FACTORS)
+    found = snapshot.nearest_classes(np.array([[1, 4]], np.float32))
+    assert [part.tolist() for part in found] == [[0], [pytest.approx(3)], [pytest.approx(3)]]
 
 
 def test_without_pictures():

@@ -1,17 +1,19 @@
 """Verdicts from neighbours: also in galleries with classes enrolled after the calibration."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from src.embeddings.metrics import Embedded, query_indices
-from src.embeddings.open_gallery import OpenGallery
-from src.embeddings.open_set import UNKNOWN
 from src.embeddings.open_set_evaluation import evaluate_open_set
 from src.embeddings.thresholds import counted_pairs, find_thresholds
 from src.errors import UserError
-from src.gallery.verdict import Calibration, decide, score
+from src.gallery.judge import Judge
+from src.gallery.record import Embeddings
+from src.gallery.snapshot import Snapshot
+from src.gallery.verdict import Calibration
 
 
 def clusters(centers, size, *, seed, first_label=0, noise=0.1):
@@ -49,97 +51,130 @@ def calibration(metrics):
     return Calibration.from_metrics(metrics, "metrics.json")
 
 
-def verdicts(calibration, gallery, queries, rate="1e-2"):
-    found = OpenGallery(*gallery, calibration.distance)
-    nearest = found.with_radius(found.nearest(queries))
-    threshold = calibration.threshold(rate)
-    assert threshold is not None
-    return decide(calibration, nearest, threshold, found.nearest_means(queries))
-
-
-@pytest.mark.parametrize("class_by", ["votes", "class_mean"])
-@pytest.mark.parametrize("name", ["nearest", "class", "nearest_ratio", "class_ratio"])
-def test_known_and_unknown_and_enrolled_with_one_picture(metrics, name, class_by):
-    gallery = clusters(KNOWN, 300, seed=1)
-    unknown = clusters(STRANGERS, 400, seed=4).embeddings
-    calibration = Calibration.from_metrics(metrics, "metrics.json")
-    found = OpenGallery(*gallery, "euclidean")
-    calibration = Calibration(**{**calibration.to_json(), "score": name, "class_by": class_by})
-    threshold = float(np.quantile(score(calibration, found.nearest(unknown)), 0.01))
-    calibration = Calibration(**{**calibration.to_json(), "at": {"1e-2": {"threshold": threshold}}})
-
-    queries = clusters(KNOWN, 100, seed=5)
-    assert np.mean(verdicts(calibration, gallery, queries.embeddings) == queries.labels) > 0.95
-    strangers = clusters(ENROLLED, 100, seed=6, first_label=14)
-    assert np.mean(verdicts(calibration, gallery, strangers.embeddings) == UNKNOWN) > 0.9
-    # One picture of each of two classes: four of the five neighbours are of other classes.
-    enrolled = Embedded(
-        np.concatenate([gallery.embeddings, ENROLLED.astype(np.float32)]),
-        np.append(gallery.labels, [14, 15]).astype(np.int32),
+def pictures(*parts):
+    """The parts as a gallery."""
+    labels = np.concatenate([part.labels for part in parts])
+    known = np.unique(labels)
+    return Embeddings(
+        np.arange(len(labels)),
+        np.searchsorted(known, labels).astype(np.int32),
+        tuple(map(str, known)),
+        np.concatenate([part.embeddings for part in parts]),
+        0,
     )
-    found = verdicts(calibration, enrolled, strangers.embeddings)
-    assert np.mean(found == strangers.labels) > 0.95
-    still = verdicts(calibration, enrolled, queries.embeddings)
-    assert np.mean(still == queries.labels) > 0.95
 
 
-def test_without_a_threshold_nothing_is_rejected(calibration):
-    found = OpenGallery(*clusters(KNOWN, 300, seed=1), "euclidean")
-    far = np.full((3, 16), 50, np.float32)
-    nearest = found.with_radius(found.nearest(far))
-    by_mean = found.nearest_means(far)
-    assert (decide(calibration, nearest, None, by_mean) != UNKNOWN).all()
-    assert (decide(calibration, nearest, 0.01, by_mean) == UNKNOWN).all()
+def verdicts(calibration, gallery, queries, far=0.01):
+    """The class names of queries."""
+    snapshot = Snapshot(
+        gallery, calibration.distance, calibration.size_factors, calibration.whitening
+    )
+    found = Judge(calibration).decide(snapshot, queries, far)
+    return np.array([verdict.class_name or "unknown" for verdict in found])
+
+
+@pytest.mark.parametrize("class_by", ["nearest", "class_mean"])
+def test_known_and_unknown_and_enrolled_with_one_picture(calibration, class_by):
+    calibration = replace(calibration, class_by=class_by)
+    known = clusters(KNOWN, 300, seed=1)
+    queries = clusters(KNOWN, 100, seed=5)
+    right = verdicts(calibration, pictures(known), queries.embeddings) == queries.labels.astype(str)
+    assert np.mean(right) > 0.95
+    strangers = clusters(ENROLLED, 100, seed=6, first_label=14)
+    found = verdicts(calibration, pictures(known), strangers.embeddings)
+    assert np.mean(found == "unknown") > 0.9
+    one = Embedded(ENROLLED.astype(np.float32), np.array([14, 15], np.int32))
+    found = verdicts(calibration, pictures(known, one), strangers.embeddings)
+    assert np.mean(found == strangers.labels.astype(str)) > 0.95
+    still = verdicts(calibration, pictures(known, one), queries.embeddings)
+    assert np.mean(still == queries.labels.astype(str)) > 0.95
+
+
+def test_without_factors_a_class_of_one_picture_is_found_less_often(calibration):
+    known = clusters(KNOWN, 300, seed=1)
+    one = Embedded(ENROLLED.astype(np.float32) + 0.25, np.array([14, 15], np.int32))
+    strangers = clusters(ENROLLED, 300, seed=6, first_label=14)
+    without = replace(calibration, size_factors=None, why_no_size_factors="a reason")
+    shares = [
+        np.mean(
+            verdicts(one_of, pictures(known, one), strangers.embeddings)
+            == strangers.labels.astype(str)
+        )
+        for one_of in (calibration, without)
+    ]
+    assert shares[0] > shares[1]
+    assert Judge(without).description.endswith("found less often: a reason")
+    assert "less often" not in Judge(calibration).description
 
 
 def test_a_query_at_the_threshold_is_accepted(calibration):
-    found = OpenGallery(*clusters(KNOWN, 300, seed=1), "euclidean")
+    gallery = pictures(clusters(KNOWN, 300, seed=1))
     queries = clusters(KNOWN, 20, seed=7).embeddings
-    nearest = found.with_radius(found.nearest(queries))
-    by_mean = found.nearest_means(queries)
-    of_queries = score(calibration, nearest)
+    snapshot = Snapshot(
+        gallery, calibration.distance, calibration.size_factors, calibration.whitening
+    )
+    of_queries = snapshot.nearest_classes(queries).scores
     middle = float(np.sort(of_queries)[10])
-    accepted = decide(calibration, nearest, middle, by_mean) != UNKNOWN
-    np.testing.assert_array_equal(accepted, of_queries <= middle)
-    assert accepted.sum() == 11
+    found = verdicts(replace(calibration, at={"1e-2": {"threshold": middle}}), gallery, queries)
+    np.testing.assert_array_equal(found != "unknown", of_queries <= middle)
+    assert np.sum(found != "unknown") == 11
 
 
-def test_class_means_must_be_given_if_they_decide(calibration):
-    by_mean = Calibration(**{**calibration.to_json(), "class_by": "class_mean"})
-    found = OpenGallery(*clusters(KNOWN, 30, seed=1), "euclidean")
-    nearest = found.with_radius(found.nearest(KNOWN.astype(np.float32)))
-    with pytest.raises(ValueError, match="by_mean: found None"):
-        decide(by_mean, nearest, None)
+def test_the_threshold_of_an_answer_is_for_the_size_of_its_class(calibration):
+    known = clusters(KNOWN, 300, seed=1)
+    one = Embedded(ENROLLED.astype(np.float32), np.array([14, 15], np.int32))
+    snapshot = Snapshot(pictures(known, one), "euclidean", calibration.size_factors)
+    (verdict,) = Judge(calibration).decide(snapshot, ENROLLED[:1].astype(np.float32) + 0.01, 0.01)
+    factor = calibration.size_factors["1"]
+    assert verdict.threshold == pytest.approx(factor * calibration.at["1e-2"]["threshold"])
+    assert verdict.distance == pytest.approx(0.04, rel=1e-3)
+
+
+def test_a_missing_threshold_has_its_reason(calibration):
+    judge = Judge(calibration)
+    with pytest.raises(UserError, match=r"found 0.001 \(a rate of 1e-3 needs 1000 strangers"):
+        judge.threshold(0.001)
+    few = {"threshold": None, "why": "validation has no positive pair"}
+    pairs = Judge(replace(calibration, verification={"1e-2": few}))
+    with pytest.raises(
+        UserError, match=r"found 0.01 \(validation has no positive pair\); accepted: none was meas"
+    ):
+        pairs.pair_threshold(0.01)
 
 
 def test_from_metrics_to_json_and_back(metrics, calibration):
     again = Calibration.from_json(json.loads(json.dumps(calibration.to_json())), "gallery.sqlite")
     assert again == calibration
     assert list(calibration.at) == ["1e-1", "1e-2", "1e-3"]
-    assert list(calibration.verification) == ["1e-1", "1e-2", "1e-3", "1e-4", "eer", "best_f1"]
-    eer = metrics["thresholds"]["at"]["eer"]["threshold"]
-    assert calibration.verification["eer"] == eer > 0
+    assert list(calibration.verification) == ["1e-1", "1e-2", "1e-3", "1e-4"]
+    pairs = metrics["thresholds"]["at"]
+    for rate, found in calibration.verification.items():
+        assert found["threshold"] == pairs[f"far_{rate}"]["threshold"]
+    assert calibration.verification["1e-2"]["threshold"] > 0
+    assert calibration.verification["1e-4"]["why"] == pairs["far_1e-4"].get("why")
     at = metrics["open_set"]["at"]
-    assert calibration.threshold("1e-2") == at["fpir_1e-2"]["threshold"] > 0
-    assert calibration.threshold("1e-3") is None  # 200 strangers
-    with pytest.raises(UserError, match="rate: found '0.5'; accepted: 1e-1, 1e-2, 1e-3"):
-        calibration.threshold("0.5")
+    assert calibration.at["1e-2"]["threshold"] == at["fpir_1e-2"]["threshold"] > 0
+    assert calibration.at["1e-3"]["threshold"] is None  # 200 strangers
 
 
 def test_damaged_calibrations_are_refused(calibration):
     values = calibration.to_json()
-    with pytest.raises(UserError, match=r"g.sqlite: calibration: found other keys \(k, more\)"):
-        Calibration.from_json(
-            {**{k: v for k, v in values.items() if k != "k"}, "more": 1}, "g.sqlite"
-        )
-    for key in ("score", "class_by"):
-        with pytest.raises(
-            UserError, match=rf"g.sqlite: calibration: {key}: found 'x'; accepted: "
-        ):
-            Calibration.from_json({**values, key: "x"}, "g.sqlite")
+    with pytest.raises(UserError, match=r"g.sqlite: calibration: found other keys \(sc.*rebuild"):
+        older = {key: value for key, value in values.items() if key != "whitening"}
+        Calibration.from_json({**older, "score": "nearest"}, "g.sqlite")
+    with pytest.raises(UserError, match=r"g.sqlite: calibration: class_by: found 'x'; accepted: "):
+        Calibration.from_json({**values, "class_by": "x"}, "g.sqlite")
 
 
 @pytest.mark.parametrize("left_out", ["open_set", "thresholds"])
 def test_an_experiment_of_before_is_refused(metrics, left_out):
     with pytest.raises(UserError, match="experiments/x/metrics.json: found no open_set and thresh"):
         Calibration.from_metrics({**metrics, left_out: None}, "experiments/x/metrics.json")
+
+
+def test_an_experiment_of_another_version_is_refused(metrics):
+    open_set = {
+        name: value for name, value in metrics["open_set"].items() if name != "size_factors"
+    }
+    with pytest.raises(UserError, match=r"without metrics.json, train.py evaluates"):
+        Calibration.from_metrics({**metrics, "open_set": open_set}, "metrics.json")
