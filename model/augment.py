@@ -3,6 +3,7 @@
 import math
 
 from model.estimator import tf
+from model.rows import normal_by_row, uniform_by_row
 from src.params.schema import Augment
 from src.seeds import augmentation_draw
 
@@ -27,8 +28,9 @@ def augment(images: tf.Tensor, seed: tf.Tensor, params: Augment) -> tf.Tensor:
 
     Args:
         images: float32 [B, H, W, C] in [0, 1]; H and W are known when the graph is built.
-        seed: integer [2], the seed of the run and the step. The random draws depend on nothing
-            else, so a resumed run sees the same images as an uninterrupted run.
+        seed: integer [2], the seed of the run and the step. The random draws depend only on it and
+            on an image's row of the batch (`model/rows.py`), so a resumed run sees the same images
+            as an uninterrupted run.
         params: the changes to make, and their sizes.
 
     Returns:
@@ -166,7 +168,7 @@ def _random_displacements(images: tf.Tensor, seed: tf.Tensor, pixels: float) -> 
     """Return smooth float32 [B, H, W, 2]; `pixels` is the standard deviation at the grid points."""
     height, width = images.shape[1:3]
     shape = [tf.shape(images)[0], _ELASTIC_GRID, _ELASTIC_GRID, 2]
-    grid = pixels * tf.random.stateless_normal(shape, _fold_in(seed, "displacements"))
+    grid = pixels * normal_by_row(shape, _fold_in(seed, "displacements"))
     return tf.image.resize(grid, (height, width), method="bicubic")
 
 
@@ -207,8 +209,8 @@ def _whole(seed: tf.Tensor, draw: str, count: tf.Tensor) -> tf.Tensor:
 def _uniform(
     seed: tf.Tensor, draw: str, shape: tf.Tensor | list[tf.Tensor | int], low: float, high: float
 ) -> tf.Tensor:
-    """Return float32 numbers, uniform in [low, high), which depend only on `seed` and `draw`."""
-    return tf.random.stateless_uniform(shape, _fold_in(seed, draw), low, high)
+    """Return float32 numbers, uniform in [low, high), which depend only on seed, draw and row."""
+    return uniform_by_row(shape, _fold_in(seed, draw)) * (high - low) + low
 
 
 def _fold_in(seed: tf.Tensor, draw: str) -> tf.Tensor:

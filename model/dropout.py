@@ -1,6 +1,10 @@
-"""Dropout that depends only on the seed and the step, so that a resumed run repeats it."""
+"""Dropout that depends only on the seed, the step and the row of the batch.
+
+So a resumed run repeats it, and a batch that is divided into parts has that of the whole.
+"""
 
 from model.estimator import global_step, keras, tf
+from model.rows import uniform_by_row
 from src.seeds import dropout_draw
 
 
@@ -42,9 +46,10 @@ def dropout(inputs: tf.Tensor, rate: float, seed: tf.Tensor, draw: int) -> tf.Te
         draw: distinguishes the draws of one step.
 
     Returns:
-        float32 of the shape of `inputs`; it depends only on the arguments.
+        float32 of the shape of `inputs`; it depends only on the arguments and, if `inputs` are a
+        part of the batch, on which rows (`model/rows.py`).
     """
     number = tf.constant(dropout_draw(draw), tf.int64)
     seed = tf.random.experimental.stateless_fold_in(seed, number)
-    is_kept = tf.random.stateless_uniform(tf.shape(inputs), seed) >= rate
+    is_kept = uniform_by_row(tf.shape(inputs), seed) >= rate
     return tf.where(is_kept, inputs / (1.0 - rate), 0.0)

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from model.distribution import ONE_REPLICA, Distribution
 from model.estimator import estimator, keras, tf
 from model.input_fn import scale_pixels
 from model.learning_rate import learning_rate
 from model.mining.loss import TripletLoss
 from model.pretrained import InitialWeights, LayerValues
+from model.rows import rows_of_batch
 from model.split_metrics import SPLIT_METRICS, SplitMetrics
 from src.mining.distances import PERCENTILES, percentiles_of_distances
 from src.params.schema import Params
@@ -23,17 +25,20 @@ def model_fn(
     params: Params,
     num_steps: int = 1,
     initial_weights: LayerValues | None = None,
+    distribution: Distribution = ONE_REPLICA,
 ) -> "estimator.EstimatorSpec":
     """Build the graph of one mode.
 
     Args:
         features: images, float32 [B, H, W, C] in [0, 1]. Offline, in TRAIN and EVAL: [3T, H, W, C],
-            the anchors, then the positives, then the negatives of T triplets.
-        labels: int32 [B] or [3T]; None in PREDICT.
+            the anchors, then the positives, then the negatives of T triplets. In TRAIN with
+            several workers, only those of this worker's rows.
+        labels: int32 [B] or [3T], of the whole batch; None in PREDICT.
         mode: TRAIN, EVAL or PREDICT of `estimator.ModeKeys`.
         params: the experiment's params.
         num_steps: the steps of the whole training, for the learning rate's schedule.
         initial_weights: the weights that a new training starts from; None for random weights.
+        distribution: how TRAIN is divided among replicas; the other modes are not.
 
     Returns:
         The EstimatorSpec. PREDICT returns `embeddings`, float32 [B, D]. In TRAIN and EVAL, hooks
@@ -41,32 +46,88 @@ def model_fn(
         triplet) and `batch_size` (B or T); in TRAIN also `median_distance`.
     """
     # Long: the three modes share a beginning.
-    is_training = mode == estimator.ModeKeys.TRAIN
     network = _network(features, params)
-    embeddings = network(features, training=is_training)  # [B, D]
-    if mode == estimator.ModeKeys.PREDICT:
-        return estimator.EstimatorSpec(mode, predictions={"embeddings": embeddings})
-
-    triplets = _triplet_loss(labels, embeddings, params, warms_up=is_training)
-    if params.is_offline:  # measure each image once: as an anchor
-        labels, embeddings = tf.split(labels, 3)[0], tf.split(embeddings, 3)[0]
-    loss, fraction_positive = _scalars_for_hooks(triplets, batch_size=tf.shape(embeddings)[0])
-    if mode == estimator.ModeKeys.EVAL:
+    if mode != estimator.ModeKeys.TRAIN:
+        embeddings = network(features, training=False)  # [B, D]
+        if mode == estimator.ModeKeys.PREDICT:
+            return estimator.EstimatorSpec(mode, predictions={"embeddings": embeddings})
+        triplets = _triplet_loss(labels, embeddings, params, warms_up=False)
+        if params.is_offline:  # measure each image once: as an anchor
+            labels, embeddings = tf.split(labels, 3)[0], tf.split(embeddings, 3)[0]
+        _scalars_for_hooks(triplets, batch_size=tf.shape(embeddings)[0])
         return _eval_spec(labels, embeddings, triplets, params)
 
+    # Embed, gather, mine, step: see model/distribution.py.
+    size = tf.shape(labels)[0] // distribution.stack
+    embeddings = _embed(network, features, distribution, size)  # of this process's rows
+    candidates = embeddings if params.is_offline else distribution.gather(embeddings, size)
+    triplets = _mine(labels, candidates, params, distribution, size)
+    measured = candidates
+    if params.is_offline:  # measure each image once: as an anchor
+        measured = distribution.gather(tf.split(embeddings, 3)[0], size)
+    loss, fraction_positive = _scalars_for_hooks(triplets, batch_size=size)
     has_triplet = triplets.num_valid_triplets > 0
     tf.compat.v1.summary.scalar("loss", tf.where(has_triplet, loss, math.nan))
     tf.compat.v1.summary.scalar("fraction_positive", fraction_positive)
-    _summarize(embeddings, params.distance_name)
+    _summarize(measured, params.distance_name)
+
+    (by_candidates,) = tf.gradients(loss, [candidates])
+    by_embeddings = by_candidates
+    if not params.is_offline:
+        by_embeddings = distribution.gradient_of_own(by_candidates, size)
+    weights = network.trainable_weights
+    by_weights = tf.gradients(embeddings, weights, grad_ys=by_embeddings)
     # Keras leaves UPDATE_OPS empty. Without these updates, batch norm's moving statistics never
-    # change.
-    with tf.control_dependencies(network.get_updates_for(features)):
-        train_op = _train_op(loss, network.trainable_weights, params, num_steps)
+    # change. `measured` is computed at every step, because all workers must run the same exchanges.
+    with tf.control_dependencies([*network.get_updates_for(features), measured]):
+        train_op = _train_op(distribution.add_gradients(by_weights), weights, params, num_steps)
     scaffold = tf.compat.v1.train.Scaffold(
         init_fn=InitialWeights(network, initial_weights) if initial_weights else None,
         summary_op=_defined_summaries(),
     )
     return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, scaffold=scaffold)
+
+
+def _embed(
+    network: keras.Model, features: tf.Tensor, distribution: Distribution, size: tf.Tensor
+) -> tf.Tensor:
+    """Embed this process's rows of a training batch, each replica its own: float32 [n, D]."""
+    embeddings = []
+    parts = distribution.split(features, size)
+    for (device, own), part in zip(distribution.replicas(size), parts, strict=True):
+        rows = distribution.rows(own, size) if distribution.num_replicas > 1 else None
+        with device, rows_of_batch(rows):
+            embeddings.append(network(part, training=True))
+    return distribution.join(embeddings)
+
+
+def _mine(
+    labels: tf.Tensor,
+    candidates: tf.Tensor,
+    params: Params,
+    distribution: Distribution,
+    size: tf.Tensor,
+) -> TripletLoss:
+    """Return a training batch's loss; its gradient is that of this process's anchors.
+
+    Args:
+        labels: int32 [B] or [3T], of the whole batch.
+        candidates: float32 [B, D]; offline [3t, D], of this process's triplets.
+        params: the strategy, also that of the warm-up.
+        distribution: which anchors are this process's.
+        size: integer scalar, B or T.
+    """
+    if params.is_offline:
+        own = distribution.own(size)
+        labels = tf.reshape(tf.reshape(labels, [3, -1])[:, own.first : own.end], [-1])
+        return distribution.total(_triplet_loss(labels, candidates, params, warms_up=True))
+    parts = []
+    for device, own in distribution.replicas(size):
+        with device:
+            anchors = tf.range(own.first, own.end) if distribution.num_replicas > 1 else None
+            parts.append(_triplet_loss(labels, candidates, params, warms_up=True, anchors=anchors))
+    added = parts[0] if len(parts) == 1 else TripletLoss(*map(tf.add_n, zip(*parts, strict=True)))
+    return distribution.total(added)
 
 
 def _network(features: tf.Tensor, params: Params) -> keras.Model:
@@ -123,7 +184,7 @@ def _summarize(embeddings: tf.Tensor, distance: str) -> None:
 
 
 def _train_op(
-    loss: tf.Tensor, weights: list[tf.Variable], params: Params, num_steps: int
+    gradients: list[tf.Tensor], weights: list[tf.Variable], params: Params, num_steps: int
 ) -> tf.Operation:
     """Return the op of a training step, which changes `weights` and counts the global step.
 
@@ -134,7 +195,7 @@ def _train_op(
     rate = learning_rate(params, global_step, num_steps)
     tf.compat.v1.summary.scalar("learning_rate", rate)
     optimizer = tf.compat.v1.train.AdamOptimizer(rate)
-    return optimizer.minimize(loss, global_step, var_list=weights)
+    return optimizer.apply_gradients(zip(gradients, weights, strict=True), global_step)
 
 
 def _defined_summaries() -> tf.Tensor:
@@ -163,16 +224,23 @@ def serving_input_fn(image_shape: tuple[int, int, int]) -> Callable[[], Any]:
 
 
 def _triplet_loss(
-    labels: tf.Tensor, embeddings: tf.Tensor, params: Params, *, warms_up: bool
+    labels: tf.Tensor,
+    embeddings: tf.Tensor,
+    params: Params,
+    *,
+    warms_up: bool,
+    anchors: tf.Tensor | None = None,
 ) -> TripletLoss:
-    """Return a batch's loss by the strategy of `params` or, during warm-up, the warm-up strategy.
+    """Return the loss by the strategy of `params` or, during warm-up, the warm-up strategy.
 
-    The graph contains both, so the switch needs no restart.
+    The graph contains both, so the switch needs no restart. `anchors` as of a strategy; None also
+    for offline triplets.
     """
+    of_anchors = {} if anchors is None else {"anchors": anchors}
 
     def by(strategy: str) -> TripletLoss:
         return look_up(TRIPLET_STRATEGIES, strategy)(
-            labels, embeddings, margin=params.margin, distance=params.distance_name
+            labels, embeddings, margin=params.margin, distance=params.distance_name, **of_anchors
         )
 
     if not (warms_up and params.warmup_strategy):

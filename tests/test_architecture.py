@@ -112,8 +112,10 @@ SRC_ROWS = (
 )
 MODEL_ROWS = (
     {"estimator"},
-    {"augment", "dropout", "learning_rate"},
+    {"rows", "learning_rate"},
+    {"augment", "dropout"},
     {"mining"},
+    {"distribution"},
     {"networks"},
     {"triplet_strategies"},
     {"triplet_loss"},
