@@ -11,7 +11,7 @@ from model.input_fn import scale_pixels
 from model.learning_rate import learning_rate
 from model.mining.loss import TripletLoss
 from model.pretrained import InitialWeights, LayerValues
-from model.rows import rows_of_batch
+from model.rows import Rows, rows_of_batch
 from model.split_metrics import SPLIT_METRICS, SplitMetrics
 from src.mining.distances import PERCENTILES, percentiles_of_distances
 from src.params.schema import Params
@@ -92,12 +92,19 @@ def _embed(
     network: keras.Model, features: tf.Tensor, distribution: Distribution, size: tf.Tensor
 ) -> tf.Tensor:
     """Embed this process's rows of a training batch, each replica its own: float32 [n, D]."""
+    if distribution.num_replicas == 1:
+        return network(features, training=True)
     embeddings = []
     parts = distribution.split(features, size)
     for (device, own), part in zip(distribution.replicas(size), parts, strict=True):
-        rows = distribution.rows(own, size) if distribution.num_replicas > 1 else None
+        # Convolutions fail without an image: then there is a black one, whose embedding is dropped.
+        num_rows = tf.shape(part)[0]
+        missing = tf.maximum(1 - num_rows, 0)
+        part = tf.pad(part, [[0, missing], [0, 0], [0, 0], [0, 0]])
+        firsts, sizes = distribution.rows(own, size)
+        rows = Rows(firsts, [sizes[0] + missing, *sizes[1:]])
         with device, rows_of_batch(rows):
-            embeddings.append(network(part, training=True))
+            embeddings.append(network(part, training=True)[:num_rows])
     return distribution.join(embeddings)
 
 
