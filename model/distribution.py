@@ -121,7 +121,7 @@ class Distribution:
             return embeddings
         room = -(-self.max_size // self.num_workers)
         padded = _pad(tf.stop_gradient(embeddings), room)
-        gathered = tf.raw_ops.CollectiveGatherV2(input=padded, **self._collective())
+        gathered = self.gather_all(padded)
         gathered = tf.reshape(gathered, [self.num_workers * room, embeddings.shape[1]])
         workers = tf.range(self.num_workers, dtype=tf.int64)
         firsts = Range.of(workers, self.num_workers, tf.cast(size, tf.int64)).first
@@ -173,19 +173,36 @@ class Distribution:
             for part, gradient in zip(tf.split(added, sizes), gradients, strict=True)
         ]
 
+    def from_chief(self, values: tf.Tensor) -> tf.Tensor:
+        """Return the chief's tensor on every worker; type and shape agree."""
+        if self.num_workers == 1:
+            return values
+        if self.rank == 0:
+            return tf.raw_ops.CollectiveBcastSendV2(input=values, **self._group())
+        received = tf.raw_ops.CollectiveBcastRecvV2(
+            T=values.dtype, shape=tf.shape(values), **self._group()
+        )
+        return tf.ensure_shape(received, values.shape)
+
+    def gather_all(self, values: tf.Tensor) -> tf.Tensor:
+        """Return the tensors of all workers: [1, ...] of each -> [num_workers, ...]."""
+        return tf.raw_ops.CollectiveGatherV2(input=values, **self._collective())
+
     def _add(self, values: tf.Tensor) -> tf.Tensor:
         """Return the sum of all workers' tensors, whose fixed shapes agree."""
         added = tf.raw_ops.CollectiveReduceV2(
             input=values, merge_op="Add", final_op="Id", **self._collective()
         )
-        return tf.ensure_shape(added, values.shape)
+        return tf.stop_gradient(tf.ensure_shape(added, values.shape))
 
     def _collective(self) -> dict[str, object]:
+        return {**self._group(), "ordering_token": []}
+
+    def _group(self) -> dict[str, object]:
         return {
             "group_size": self.num_workers,
             "group_key": 1,
             "instance_key": next(_keys),
-            "ordering_token": [],
             "communication_hint": "ring",
         }
 

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.augment import augment
+from model.distribution import ONE_REPLICA, Distribution
 from model.estimator import tf
+from model.rows import rows_of_batch
 from src.data.sampling import ShuffledBatches, batches_in_order
 from src.data.split import Split
 from src.errors import UserError
@@ -44,7 +46,11 @@ def names_bad_images() -> Iterator[None]:
 
 
 def train_input_fn(
-    split: Split, params: Params, first_step: int, mined: NDArray[np.int32] | None = None
+    split: Split,
+    params: Params,
+    first_step: int,
+    mined: NDArray[np.int32] | None = None,
+    distribution: Distribution = ONE_REPLICA,
 ) -> tf.data.Dataset:
     """Build the endless dataset of a training run.
 
@@ -54,19 +60,27 @@ def train_input_fn(
         first_step: the step at which the run starts or resumes; batches depend only on `seed` and
             step.
         mined: see `training_batches`.
+        distribution: with several workers, only this worker's images are read.
 
     Returns:
         A dataset of (images, labels): float32 [B, H, W, C] in [0, 1], int32 [B]. B is 3T offline.
+        With several workers, images are [n, H, W, C], this worker's; labels are the whole batch's.
     """
     batches = training_batches(split, params, mined)
-    dataset = _gather(split, lambda: batches.from_step(first_step))
+    dataset = _gather(split, lambda: batches.from_step(first_step), distribution)
     if params.augment == Augment():
         return dataset
-    return (
-        dataset.enumerate(first_step)
-        .map(lambda step, batch: (augment(batch[0], [params.seed, step], params.augment), batch[1]))
-        .prefetch(2)
-    )
+
+    def change(step: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        images, labels = batch
+        rows = None
+        if distribution.num_workers > 1:
+            size = tf.shape(labels)[0] // distribution.stack
+            rows = distribution.rows(distribution.own(size), size)
+        with rows_of_batch(rows):
+            return augment(images, [params.seed, step], params.augment), labels
+
+    return dataset.enumerate(first_step).map(change).prefetch(2)
 
 
 def eval_input_fn(split: Split, params: Params) -> tf.data.Dataset:
@@ -100,7 +114,11 @@ def scale_pixels(images: tf.Tensor) -> tf.Tensor:
     return tf.cast(images, tf.float32) / 255.0
 
 
-def _gather(split: Split, batches: Callable[[], Iterable[NDArray[np.intp]]]) -> tf.data.Dataset:
+def _gather(
+    split: Split,
+    batches: Callable[[], Iterable[NDArray[np.intp]]],
+    distribution: Distribution = ONE_REPLICA,
+) -> tf.data.Dataset:
     """Build a dataset from batches of indices; batches are prefetched.
 
     The images stay in NumPy, and a few batches are gathered at a time. `from_tensor_slices` would
@@ -110,6 +128,7 @@ def _gather(split: Split, batches: Callable[[], Iterable[NDArray[np.intp]]]) -> 
         split: the examples.
         batches: called when the run begins; returns the indices of each batch, int [<= B], in
             order.
+        distribution: which of a batch's images this worker reads.
 
     Returns:
         A dataset of (images, labels): float32 [B, H, W, C] in [0, 1], int32 [B].
@@ -118,7 +137,10 @@ def _gather(split: Split, batches: Callable[[], Iterable[NDArray[np.intp]]]) -> 
 
     def gather() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int32]]]:
         for chunk in _in_chunks(batches(), max(1, CHUNK_BYTES // math.prod(image_shape))):
-            yield split.images[chunk], split.labels[chunk]
+            own = chunk
+            if distribution.num_workers > 1:
+                own = chunk[:, distribution.own_columns(chunk.shape[1] // distribution.stack)]
+            yield split.images[own], split.labels[chunk]
 
     signature = (
         tf.TensorSpec([None, None, *image_shape], tf.uint8),

@@ -1,4 +1,4 @@
-"""The errors that end a program with a message: bad input and failed trainings."""
+"""The errors that end a program with a message: bad input, failed trainings, lost workers."""
 
 
 class UserError(ValueError):
@@ -13,6 +13,13 @@ class TrainingDiverged(RuntimeError):
     """A training cannot continue: loss or weights are not finite, or all embeddings are equal.
 
     The programs print its message and exit with code 3. The latest checkpoint was saved before.
+    """
+
+
+class WorkerLost(RuntimeError):
+    """Another process of a training on several workers has ended, so this one cannot continue.
+
+    The programs print its message and exit with code 4. The same command on all resumes.
     """
 
 

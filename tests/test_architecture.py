@@ -26,9 +26,10 @@ ALL = [*PROGRAMS, *SRC, *MODEL]
 MAY_IMPORT_TENSORFLOW = {"model/estimator.py"}
 MAY_USE_TENSORFLOW_1 = {
     *("model/estimator.py", "model/model_fn.py", "model/embedder.py"),
+    "model/workers.py",
     *("model/training/disk.py", "model/training/build.py"),
     *(f"model/hooks/{name}.py" for name in ("alarms", "checkpoints", "progress", "report")),
-    *(f"model/hooks/{name}.py" for name in ("stopping", "summaries")),
+    *(f"model/hooks/{name}.py" for name in ("stopping", "summaries", "together")),
 }
 
 
@@ -116,6 +117,7 @@ MODEL_ROWS = (
     {"augment", "dropout"},
     {"mining"},
     {"distribution"},
+    {"workers"},
     {"networks"},
     {"triplet_strategies"},
     {"triplet_loss"},

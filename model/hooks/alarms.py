@@ -45,6 +45,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         every_steps: int,
         model_dir: str | None = None,
         stop: bool = False,
+        warns: bool = True,
     ) -> None:
         """Prepare the alarm.
 
@@ -54,6 +55,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
             every_steps: the number of steps between checks.
             model_dir: where the summary is written; None for no summary.
             stop: whether a collapse also ends the run.
+            warns: whether to print the warning; of several workers, one does.
         """
         self._margin = margin
         self._loss_at_collapse = math.log(2) if margin == "soft" else float(margin)
@@ -61,6 +63,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         self._every_steps = every_steps
         self._model_dir = model_dir
         self._stop = stop
+        self._warns = warns
         self._num_in_a_row = 0
         self._median_at_start: float | None = None
 
@@ -113,7 +116,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         self._num_in_a_row = self._num_in_a_row + 1 if found else 0
         if self._model_dir:
             write_scalar(self._model_dir, "collapsed", float(found), self._step)
-        if self._num_in_a_row == _CHECKS_IN_A_ROW:
+        if self._num_in_a_row == _CHECKS_IN_A_ROW and self._warns:
             self._warn(loss, median)
         if self._stop and self.collapsed:
             run_context.request_stop()

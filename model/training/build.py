@@ -1,13 +1,21 @@
 """Builds the Estimator of an experiment, and a text summary of its network."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
+from model.distribution import ONE_REPLICA, Distribution, check_network
 from model.estimator import estimator, tf
 from model.model_fn import model_fn
 from model.pretrained import LayerValues
+from model.workers import Workers
+from src.data.split import Split
+from src.errors import UserError
 from src.experiment.experiment import Experiment
 from src.params.schema import Params
 from src.registry import NETWORKS, look_up
+from src.system.cluster import Cluster
 
 
 def build_estimator(
@@ -15,8 +23,12 @@ def build_estimator(
     params: Params,
     steps_per_epoch: int = 1,
     initial_weights: LayerValues | None = None,
+    distribution: Distribution = ONE_REPLICA,
+    workers: Workers | None = None,
 ) -> "estimator.Estimator":
     """Return the Estimator of an experiment; it builds no graph yet.
+
+    With several workers, only the chief's Estimator writes.
 
     Args:
         experiment: checkpoints and summaries are written to its directory.
@@ -24,46 +36,140 @@ def build_estimator(
         steps_per_epoch: the default of `save_checkpoints_steps`; times `num_epochs`, the length of
             the training.
         initial_weights: the weights that a new training starts from; None for random weights.
+        distribution: how training is divided among replicas.
+        workers: the processes of the training; None for one.
     """
-    config = estimator.RunConfig(
-        model_dir=str(experiment.model_dir),
-        tf_random_seed=params.seed,
-        save_summary_steps=params.save_summary_steps,
-        save_checkpoints_steps=params.save_checkpoints_steps or steps_per_epoch,
-        keep_checkpoint_max=params.keep_checkpoint_max,
-        session_config=session_config(params),
-    )
+    writes = workers is None or workers.is_chief
+    checkpoints_steps = params.save_checkpoints_steps or steps_per_epoch
+    with _without_tf_config():
+        config = estimator.RunConfig(
+            model_dir=str(experiment.model_dir),
+            tf_random_seed=params.seed,
+            save_summary_steps=params.save_summary_steps if writes else None,
+            save_checkpoints_steps=checkpoints_steps if writes else None,
+            save_checkpoints_secs=None,
+            keep_checkpoint_max=params.keep_checkpoint_max,
+            log_step_count_steps=100 if writes else None,
+            session_config=workers.config if workers else session_config(params, distribution),
+        )
+    if workers:
+        config._master = workers.target  # training alone; evaluations have sessions of their own
     num_steps = params.num_epochs * steps_per_epoch
     return estimator.Estimator(
-        partial(model_fn, num_steps=num_steps, initial_weights=initial_weights),
+        partial(
+            model_fn,
+            num_steps=num_steps,
+            initial_weights=initial_weights,
+            distribution=distribution,
+        ),
         config=config,
         params=params,
     )
 
 
-def session_config(params: Params) -> "tf.compat.v1.ConfigProto | None":
-    """Return the session configuration: None, or if `deterministic`, one that fixes all orders.
+@contextmanager
+def _without_tf_config() -> Iterator[None]:
+    """Hide `TF_CONFIG` in the block; RunConfig would prepare for another kind of distribution."""
+    before = os.environ.pop("TF_CONFIG", None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ["TF_CONFIG"] = before
 
-    Batches, augmentation and warm-up always depend only on the seed and the step. Runs can still
-    differ, because the order of some sums depends on which thread is first. `deterministic` sets
-    one thread and deterministic kernels. The kernels are set for the whole process, because
-    TensorFlow has no smaller scope.
+
+def session_config(
+    params: Params, distribution: Distribution = ONE_REPLICA
+) -> "tf.compat.v1.ConfigProto | None":
+    """Return the session configuration; None if it is TensorFlow's default.
+
+    If `deterministic`, it fixes all orders. Batches, augmentation and warm-up always depend only on
+    the seed and the step. Runs can still differ, because the order of some sums depends on which
+    thread is first. `deterministic` sets one thread and deterministic kernels. The kernels are set
+    for the whole process, because TensorFlow has no smaller scope.
+
+    Replicas on the CPU are as many devices of it; a session has one by default.
     """
-    if not params.deterministic:
+    on_cpu = len([device for device in distribution.devices if "CPU" in device])
+    if not (params.deterministic or on_cpu):
         return None
-    tf.config.experimental.enable_op_determinism()
-    return tf.compat.v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+    config = tf.compat.v1.ConfigProto()
+    if on_cpu:
+        config.device_count["CPU"] = on_cpu
+    if params.deterministic:
+        tf.config.experimental.enable_op_determinism()
+        config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = 1
+    return config
 
 
-def describe_network(params: Params, image_shape: tuple[int, int, int]) -> str:
+def replica_devices(replicas: int | None) -> tuple[str, ...]:
+    """Return the devices of this process's replicas: GPUs if there are any, else parts of the CPU.
+
+    Args:
+        replicas: how many; None for all GPUs, or one.
+
+    Raises:
+        UserError: there are fewer GPUs.
+    """
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    replicas = replicas or max(gpus, 1)
+    if gpus and replicas > gpus:
+        raise UserError(f"--replicas: found {replicas}; accepted: at most {gpus}, the GPUs here")
+    kind = "GPU" if gpus else "CPU"
+    return tuple(f"/device:{kind}:{i}" for i in range(replicas)) if replicas > 1 else ("",)
+
+
+def connect(cluster: Cluster, params: Params, replicas: int | None) -> Workers:
+    """Return this process's place among the workers, when all of them have started.
+
+    Raises:
+        UserError: there are fewer GPUs than `replicas`, or the address is not free.
+        WorkerLost: another worker has not started.
+    """
+    devices = Distribution(devices=replica_devices(replicas))
+    return Workers(cluster, session_config(params, devices) or tf.compat.v1.ConfigProto())
+
+
+def distribute(
+    params: Params, train: Split, devices: tuple[str, ...], cluster: Cluster | None
+) -> Distribution:
+    """Return how the batches of a training are divided.
+
+    Raises:
+        UserError: there are more replicas than rows in a batch.
+    """
+    size = params.batch_size
+    if params.classes_per_batch and params.examples_per_class:
+        size = params.classes_per_batch * params.examples_per_class
+    size = min(size, len(train))
+    distribution = Distribution(
+        rank=cluster.rank if cluster else 0,
+        num_workers=cluster.size if cluster else 1,
+        devices=devices,
+        max_size=size,
+        stack=3 if params.is_offline else 1,
+    )
+    if distribution.num_replicas > size:
+        raise UserError(
+            f"--replicas: found {distribution.num_replicas} in all; accepted: at most {size}, the "
+            "rows of a batch"
+        )
+    return distribution
+
+
+def describe_network(
+    params: Params, image_shape: tuple[int, int, int], num_replicas: int = 1
+) -> str:
     """Return the network's layers with shapes and numbers of parameters, one line each.
 
     Raises:
-        UserError: the network cannot be built for images of this shape, (height, width, channels).
+        UserError: the network cannot be built for images of this shape, (height, width, channels),
+            or several replicas cannot compute it exactly.
     """
     lines: list[str] = []
     with tf.Graph().as_default():  # not in the Estimator's graph
         network = look_up(NETWORKS, params.network)(params, image_shape)
+        check_network(network, num_replicas)
         network.summary(
             print_fn=lines.append, line_length=89, expand_nested=True, show_trainable=True
         )

@@ -1,11 +1,13 @@
 """Trains an experiment, as one or more consecutive runs of the Estimator."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from model.distribution import ONE_REPLICA, Distribution
 from model.estimator import estimator
 from model.hooks.after_evaluation import Evaluated
 from model.hooks.alarms import CollapseAlarm, DivergenceGuard, FiniteCheckpoints
@@ -21,6 +23,7 @@ from model.hooks.stopping import (
     StopTraining,
     ends_in_order,
 )
+from model.hooks.together import ChiefDecides, StartTogether, StopTogether
 from model.input_fn import eval_input_fn, names_bad_images, train_input_fn
 from model.model_fn import serving_input_fn
 from model.pretrained import LayerValues
@@ -29,6 +32,7 @@ from model.training.build import build_estimator
 from model.training.disk import names_disk_errors
 from model.training.embedding import embed
 from model.training.segments import Segment, remaining_segments
+from model.workers import Workers
 from src.data.extra_classes import with_extra_classes
 from src.data.split import Split
 from src.experiment.checkpoint_files import checkpoint_path
@@ -47,6 +51,8 @@ def train_and_evaluate(
     initial_weights: LayerValues | None = None,
     *,
     data_have_changed: bool = False,
+    distribution: Distribution = ONE_REPLICA,
+    workers: Workers | None = None,
 ) -> bool:
     """Train for `num_epochs`, and evaluate on the validation split after every checkpoint.
 
@@ -62,6 +68,8 @@ def train_and_evaluate(
             weights.
         data_have_changed: whether the run so far used other data; offline triplets are then mined
             again.
+        distribution: how batches are divided among replicas.
+        workers: the processes of the training, of which this is the chief; None for one.
 
     Returns:
         True if the embeddings were collapsed when the run ended.
@@ -69,8 +77,9 @@ def train_and_evaluate(
     Raises:
         TrainingDiverged: loss or weights are not finite; the latest checkpoint is an earlier one.
         Stopped: a signal stopped the run; the latest checkpoint is of the step it had reached.
+        WorkerLost: another worker has ended.
     """
-    training = _Training(experiment, params, splits, initial_weights)
+    training = _Training(experiment, params, splits, initial_weights, distribution, workers)
     training.evaluate_unevaluated()
     segments = remaining_segments(
         experiment,
@@ -82,9 +91,14 @@ def train_and_evaluate(
     for segment in segments:
         if experiment.stopped_early(params):
             break
+        if workers and segment.first_step < segment.last_step:
+            workers.tell(segment.to_message())
         training.run(segment)
         if params.stop_on_collapse and training.alarm.collapsed:
             break
+    if workers:
+        workers.tell(b"")
+        workers.close()
     return training.alarm.collapsed
 
 
@@ -103,6 +117,8 @@ class _Training:
         params: Params,
         splits: Mapping[str, Split],
         initial_weights: LayerValues | None,
+        distribution: Distribution,
+        workers: Workers | None,
     ) -> None:
         """Prepare a training; arguments as of `train_and_evaluate`."""
         self.train = with_extra_classes(splits["train"], params)
@@ -117,7 +133,10 @@ class _Training:
         )
         self._experiment = experiment
         self._params = params
-        self._estimator = build_estimator(experiment, params, steps_per_epoch, initial_weights)
+        self._distribution, self._workers = distribution, workers
+        self._estimator = build_estimator(
+            experiment, params, steps_per_epoch, initial_weights, distribution, workers
+        )
         self._guard = DivergenceGuard(model_dir)
         self._request, self._early_stop = StopRequest(), StopAfterEvaluation()
         self._live_figures = LiveFigures(
@@ -149,16 +168,26 @@ class _Training:
             model_dir=model_dir,
             save_summary_steps=self._params.save_summary_steps,
         )
+        checkpoints_steps = self._estimator.config.save_checkpoints_steps
         train_spec = estimator.TrainSpec(
-            partial(train_input_fn, self.train, self._params, segment.first_step, segment.mined),
+            partial(
+                train_input_fn,
+                self.train,
+                self._params,
+                segment.first_step,
+                segment.mined,
+                self._distribution,
+            ),
             max_steps=segment.last_step,
             hooks=[
+                *([StartTogether(self._workers, self._distribution)] if self._workers else []),
                 FitsNetwork(self._experiment.model_dir),
                 RoomForCheckpoints(self._experiment.model_dir),
                 *(self._guard, bar, self.alarm, self._early_stop),
                 ProgressFile(self._experiment, max_steps),
-                StopTraining(self._request),
-                AlignedSaver(model_dir, self._estimator.config.save_checkpoints_steps),
+                StopTogether(self._request) if self._workers else StopTraining(self._request),
+                AlignedSaver(model_dir, checkpoints_steps),
+                *([ChiefDecides(self._distribution, checkpoints_steps)] if self._workers else []),
             ],
             saving_listeners=[
                 FiniteCheckpoints(self._guard),
@@ -167,7 +196,8 @@ class _Training:
             ],
         )
         try:
-            with ends_in_order(self._request, model_dir):
+            names_the_lost = self._workers.names_the_lost() if self._workers else nullcontext()
+            with ends_in_order(self._request, model_dir), names_the_lost:
                 estimator.train_and_evaluate(self._estimator, train_spec, self._eval_spec)
         finally:
             bar.close()

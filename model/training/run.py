@@ -22,14 +22,17 @@ from src.experiment.table import format_splits, queries_notes, threshold_notes
 from src.params.schema import Params
 from src.system.atomic import atomic_write
 from src.system.cli import print_warnings, quiet_console
+from src.system.cluster import Cluster
 from src.system.lock import one_writer
 from src.system.process import settle
 from src.system.progress import phase
 from src.system.signals import Stopped
 
 if TYPE_CHECKING:
+    from model.distribution import Distribution
     from model.pretrained import LayerValues
     from model.training.evaluation import Evaluation
+    from model.workers import Workers
 
 
 def run(
@@ -40,8 +43,12 @@ def run(
     overwrite: bool = False,
     keeps_splits: bool = False,
     verbose: bool = False,
+    replicas: int | None = None,
+    cluster: Cluster | None = None,
 ) -> None:
     """Train or resume an experiment, evaluate every split, and write `metrics.json`.
+
+    With several workers, the chief does all of this; the others only train with it.
 
     Args:
         experiment: everything is written to its directory.
@@ -50,16 +57,30 @@ def run(
         overwrite: remove the files of earlier runs and start again.
         keeps_splits: accept data that have changed since the training began; see `load_recorded`.
         verbose: show TensorFlow's own log on the console.
+        replicas: the number of this process's replicas; None for all GPUs, or one.
+        cluster: the processes that train together, or None; see `src.system.cluster`.
 
     Raises:
         UserError: params, data, weights or files of earlier runs are invalid.
         TrainingDiverged: loss or weights are not finite, or the embeddings collapsed.
         Stopped: a signal stopped the run; the latest checkpoint is of the step it had reached.
+        WorkerLost: another worker has ended.
     """
+    if cluster and cluster.rank is None:
+        print("evaluator: nothing to do, because the chief evaluates every checkpoint")
+        return
+    if cluster and cluster.rank:
+        from model.training.worker import run_worker
+
+        run_worker(experiment, params, data_dir, keeps_splits, verbose, replicas, cluster)
+        return
     if not overwrite:
         experiment.check_own()
+    one_run = _Run(experiment, params, data_dir, overwrite, keeps_splits, verbose, replicas)
+    if cluster:
+        one_run.connect(cluster)  # before anything can fail: so the others notice
     with one_writer(experiment.model_dir):
-        _Run(experiment, params, data_dir, overwrite, keeps_splits, verbose).train()
+        one_run.train()
 
 
 @dataclass
@@ -72,28 +93,48 @@ class _Run:
     overwrite: bool
     keeps_splits: bool
     verbose: bool
+    replicas: int | None
+    workers: "Workers | None" = None
     started: float = field(default_factory=time.perf_counter)
     seconds_before: float = 0.0
 
+    def connect(self, cluster: Cluster) -> None:
+        """Wait for the other workers."""
+        self.experiment.model_dir.mkdir(parents=True, exist_ok=True)
+        with self._quiet_console(), phase("starting TensorFlow"):
+            from model.training.build import connect
+
+            self.workers = connect(cluster, self.params, self.replicas)
+        print(f"training on {cluster.size} workers: {', '.join(cluster.addresses)}", flush=True)
+
     def train(self) -> None:
         """Train and evaluate as `run` describes."""
-        experiment, params = self.experiment, self.params
+        experiment, params, workers = self.experiment, self.params, self.workers
         if not self.overwrite:
             experiment.check_resumable(params)
             print_warnings(experiment.set_damaged_aside())
             self._repair_checkpoints()
         begins = self.overwrite or experiment.latest_step() is None  # after the repair
+        if workers:
+            workers.tell(b"begins" if begins else b"resumes")
         with phase(f"reading {params.dataset}"):
             loaded = load_recorded(
                 params, self.data_dir, experiment, begins=begins, keeps_splits=self.keeps_splits
             )
-        if not begins and not loaded.changes and experiment.is_finished(params):
+        is_finished = not begins and not loaded.changes and experiment.is_finished(params)
+        if workers:
+            workers.tell(b"finished" if is_finished else b"train")
+        if is_finished:
             self._say_finished()
             return
         splits = self._check_data(loaded)
         if not begins:
             print(f"resuming at step {experiment.latest_step()}", flush=True)
-        network, initial_weights = self._prepare(splits["train"].images.shape[1:], begins=begins)
+        network, initial_weights, distribution = self._prepare(splits["train"], begins=begins)
+        if workers:
+            from model.training.worker import facts
+
+            workers.compare(facts(params, loaded.record, distribution))
         if begins:
             print_warnings(experiment.overwrite() if self.overwrite else experiment.begin())
         self.seconds_before = experiment.start(params)
@@ -103,7 +144,9 @@ class _Run:
             experiment.forget_best_value()
         save_record(experiment.data_record_path, loaded.record)
         with self._noted_if_stopped(), self._quiet_console():
-            collapsed, results = self._train_and_evaluate(splits, initial_weights, loaded)
+            collapsed, results = self._train_and_evaluate(
+                splits, initial_weights, loaded, distribution
+            )
         self._report(splits, results, collapsed=collapsed)
 
     def _quiet_console(self) -> Any:
@@ -138,25 +181,38 @@ class _Run:
         return splits
 
     def _prepare(
-        self, image_shape: tuple[int, int, int], *, begins: bool
-    ) -> tuple[str, "LayerValues | None"]:
-        """Return a text summary of the network and, if the training begins, initial weights.
+        self, train: Split, *, begins: bool
+    ) -> tuple[str, "LayerValues | None", "Distribution"]:
+        """Return a summary of the network, initial weights if the training begins, and replicas.
 
         Call this before anything is removed, because network or weights may be invalid.
         """
         weights = find_weights(self.params.weights, self.data_dir) if begins else None
         with self._quiet_console(), phase("starting TensorFlow"):
             from model.pretrained import read_weights
-            from model.training.build import describe_network
+            from model.training.build import describe_network, distribute, replica_devices
 
+            devices = replica_devices(self.replicas)
+            cluster = self.workers.cluster if self.workers else None
+            distribution = distribute(self.params, train, devices, cluster)
             try:
-                network = describe_network(self.params, image_shape)
+                network = describe_network(
+                    self.params, train.images.shape[1:], distribution.num_replicas
+                )
             except UserError as error:
                 raise UserError(f"{self.experiment.params_path}: {error}") from None
-            return network, read_weights(self.params, weights) if weights else None
+            return (
+                network,
+                read_weights(self.params, weights) if weights else None,
+                distribution,
+            )
 
     def _train_and_evaluate(
-        self, splits: dict[str, Split], initial_weights: "LayerValues | None", loaded: Loaded
+        self,
+        splits: dict[str, Split],
+        initial_weights: "LayerValues | None",
+        loaded: Loaded,
+        distribution: "Distribution",
     ) -> tuple[bool, "Evaluation"]:
         """Train, then evaluate every split; return whether embeddings collapsed, and results."""
         experiment, params = self.experiment, self.params
@@ -174,6 +230,8 @@ class _Run:
                 splits,
                 initial_weights,
                 data_have_changed=bool(loaded.changes),
+                distribution=distribution,
+                workers=self.workers,
             )
         except TrainingDiverged as error:
             self._save(Status.DIVERGED, splits={})

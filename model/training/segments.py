@@ -1,5 +1,6 @@
 """The segments of a training, and the offline triplets that each is trained with."""
 
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,22 @@ class Segment(NamedTuple):
     first_step: int
     last_step: int
     mined: NDArray[np.int32] | None
+
+    def to_message(self) -> bytes:
+        """Return the segment as the chief tells it to the other workers."""
+        has_triplets = self.mined is not None
+        head = json.dumps([self.first_step, self.last_step, has_triplets]).encode()
+        return head + b"\n" + (self.mined.astype(np.int32).tobytes() if has_triplets else b"")
+
+    @classmethod
+    def from_message(cls, message: bytes) -> "Segment | None":
+        """Undo `to_message`; None if the message is empty: the training has ended."""
+        if not message:
+            return None
+        head, _, content = message.partition(b"\n")
+        first_step, last_step, has_triplets = json.loads(head)
+        mined = np.frombuffer(content, np.int32).reshape(-1, 3) if has_triplets else None
+        return cls(first_step, last_step, mined)
 
 
 def remaining_segments(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from src.errors import SweepFailed, TrainingDiverged, UserError
+from src.errors import SweepFailed, TrainingDiverged, UserError, WorkerLost
 from src.printable import printable
 from src.system.process import prepare_for_tensorflow
 from src.system.regular_file import open_to_append
@@ -171,8 +171,8 @@ def run(main: Callable[[], None]) -> None:
     If the system refuses a file operation, that counts as bad input.
 
     Exit codes: 2 for bad input; 3 for a training that diverged or collapsed, or a sweep with such a
-    training; 130 for Ctrl-C and 143 for SIGTERM (a second signal ends the process at once); 141 if
-    the reader of a pipe has closed it.
+    training; 4 if another worker of the training has ended; 130 for Ctrl-C and 143 for SIGTERM (a
+    second signal ends the process at once); 141 if the reader of a pipe has closed it.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # escape what the console lacks, as `stderr` does
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -186,6 +186,8 @@ def run(main: Callable[[], None]) -> None:
         _exit_with(str(error), 2)
     except (SweepFailed, TrainingDiverged) as error:
         _exit_with(str(error), 3)
+    except WorkerLost as error:
+        _exit_with(str(error), 4)
     except Stopped as stopped:
         print(f"stopped by {stopped}", file=sys.stderr)
         _exit_at_once(stopped.exit_code)

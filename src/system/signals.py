@@ -43,6 +43,15 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self._number is not None
 
+    @property
+    def number(self) -> int | None:
+        """The signal that made the request; None if there is no request."""
+        return self._number
+
+    def make(self, number: int) -> None:
+        """Make the request: another worker got this signal."""
+        self._number = self._number or number
+
     @contextmanager
     def by_signal(self) -> Iterator[None]:
         """Only note a signal. If one was noted, `Stopped` is raised at the end of the block."""
