@@ -17,6 +17,7 @@ _Address = Annotated[str, Field(max_length=255, pattern=rf"^[A-Za-z0-9_.\-\[\]:]
 # SLURM's jobs use these ports: below those that systems give to clients, from 32768 on.
 _FIRST_PORT, _NUM_PORTS = 20000, 12000
 _MAX_TASKS_PER_NODE = 64
+_NODES = r"(?:[^,\[\]]|\[[^\[\]]*\])+"  # a name, or a pattern such as n[1-2,5]
 _MAX_NODES = 100_000
 
 
@@ -185,14 +186,14 @@ def expand_nodes(text: str, key: str = "SLURM_STEP_NODELIST") -> list[str]:
     Raises:
         UserError: the list is malformed, or too long.
     """
+    if not re.fullmatch(f"{_NODES}(?:,{_NODES})*", text):
+        raise _bad_nodes(text, key)
     nodes: list[str] = []
-    for part in re.findall(r"(?:[^,\[\]]|\[[^\[\]]*\])+", text):
+    for part in re.findall(_NODES, text):
         for node in _expand(part, key):
             nodes.append(node)
             if len(nodes) > _MAX_NODES:
                 raise _bad_nodes(text, key)
-    if not nodes or len(",".join(re.findall(r"(?:[^,\[\]]|\[[^\[\]]*\])+", text))) != len(text):
-        raise _bad_nodes(text, key)
     return nodes
 
 
