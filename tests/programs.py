@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,11 +54,20 @@ class Server:
         )
         self._number = 0
 
-    def start(self, program: str, *arguments: object) -> Program:
-        """Start `train` or `visualize`."""
+    def start(
+        self, program: str, *arguments: object, environment: Mapping[str, str] | None = None
+    ) -> Program:
+        """Start `train` or `visualize`, with these variables besides the test's."""
         self._number += 1
         output = self._directory / f"program_{self._number}"
-        pid = self.ask({"program": program, "argv": [*map(str, arguments)], "output": str(output)})
+        pid = self.ask(
+            {
+                "program": program,
+                "argv": [*map(str, arguments)],
+                "output": str(output),
+                "environment": dict(environment or {}),
+            }
+        )
         return Program(pid, self, output)
 
     def run(self, program: str, *arguments: object) -> tuple[int, str, str]:
@@ -100,6 +110,7 @@ def serve() -> None:
                 os.dup2(os.open(request["output"] + suffix, flags), descriptor)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             sys.argv[1:] = request["argv"]
+            os.environ.update(request["environment"])
             run(programs[request["program"]].main)
             sys.exit()
         print(pid, flush=True)

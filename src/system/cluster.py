@@ -1,7 +1,10 @@
 """Which processes train together: read from `TF_CONFIG`, or from the variables of a SLURM step."""
 
+import contextlib
 import json
 import re
+import socket
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -16,7 +19,7 @@ _Address = Annotated[str, Field(max_length=255, pattern=rf"^[A-Za-z0-9_.\-\[\]:]
 
 # SLURM's jobs use these ports: below those that systems give to clients, from 32768 on.
 _FIRST_PORT, _NUM_PORTS = 20000, 12000
-_MAX_TASKS_PER_NODE = 64
+_PORTS_PER_JOB = 64
 _NODES = r"(?:[^,\[\]]|\[[^\[\]]*\])+"  # a name, or a pattern such as n[1-2,5]
 _MAX_NODES = 100_000
 
@@ -146,19 +149,29 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster:
             f"SLURM_STEP_TASKS_PER_NODE: found {len(hosts)} tasks on {len(per_node)} nodes; "
             f"accepted: {size} on {len(nodes)} (SLURM_STEP_NUM_TASKS, {key}), with task {rank}"
         )
-    if max(per_node) > _MAX_TASKS_PER_NODE:
-        raise UserError(
-            f"SLURM_STEP_TASKS_PER_NODE: found {max(per_node)}; accepted: at most "
-            f"{_MAX_TASKS_PER_NODE}, because each task of a node needs a port"
-        )
     job, step = int_of(environment, "SLURM_JOB_ID"), int_of(environment, "SLURM_STEP_ID", 0)
-    # Jobs that share a node have other numbers, and so other ports.
-    offset = (job * _MAX_TASKS_PER_NODE + step) % (_NUM_PORTS - _MAX_TASKS_PER_NODE)
-    addresses = [
-        f"{host}:{_FIRST_PORT + offset + hosts[:task].count(host)}"
-        for task, host in enumerate(hosts)
-    ]
+    # Tasks of a node have different ports, and so have jobs that share one.
+    if size > _NUM_PORTS:
+        raise UserError(f"SLURM_STEP_NUM_TASKS: found {size}; accepted: at most {_NUM_PORTS}")
+    first = _FIRST_PORT + (job * _PORTS_PER_JOB + step) % (_NUM_PORTS - size + 1)
+    address = {node: node_address(node) for node in nodes}
+    addresses = [f"{address[host]}:{first + task}" for task, host in enumerate(hosts)]
     return Cluster(tuple(f"task {task}" for task in range(size)), tuple(addresses), rank)
+
+
+def node_address(node: str) -> str:
+    """Return where a node of SLURM is reached: its name or, if that is unknown, its NodeAddr."""
+    try:
+        socket.getaddrinfo(node, None)
+        return node
+    except OSError:
+        pass
+    command = ["scontrol", "show", "node", node]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        if match := re.search(r"\bNodeAddr=([A-Za-z0-9_.\-:]+)", done.stdout):
+            return match[1]
+    return node
 
 
 def _hosts_of_tasks(nodes: list[str], per_node: list[int], distribution: str) -> list[str]:

@@ -65,6 +65,19 @@ def test_what_is_not_accepted(environment, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.fixture(autouse=True)
+def no_names(monkeypatch, tmp_path):
+    """These nodes have no addresses, and there is no SLURM to ask."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_: (_ for _ in ()).throw(OSError()))
+
+
+def test_slurm_knows_addresses_that_the_system_does_not(tmp_path):
+    (tmp_path / "scontrol").write_text("#!/bin/sh\necho NodeName=$3 NodeAddr=10.0.0.7 State=UP\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    assert read_cluster(slurm()).addresses[0].startswith("10.0.0.7:")
+
+
 def slurm(**changes):
     return {
         "SLURM_STEP_NUM_TASKS": "4",
@@ -80,8 +93,10 @@ def slurm(**changes):
 def test_a_step_of_slurm():
     found = read_cluster(slurm())
     port = 20000 + 5 * 64 + 3
-    assert found.addresses == (f"n1:{port}", f"n2:{port}", f"n2:{port + 1}", f"m7:{port}")
-    assert found.place(found.rank) == f"task 2 (n2:{port + 1})"
+    assert found.addresses == tuple(
+        f"{n}:{port + i}" for i, n in enumerate(["n1", "n2", "n2", "m7"])
+    )
+    assert found.place(found.rank) == f"task 2 (n2:{port + 2})"
 
 
 def test_tasks_dealt_out_in_turn():
