@@ -32,6 +32,9 @@ from src.errors import UserError
 # All workers build their collective ops in the same order, so that these numbers agree.
 _keys = count(1)
 
+# Where workers exchange: the ring over the network was tested with memory of the host.
+_HOST = "/device:CPU:0"
+
 # Of the signals that end a training (`src.system.signals.SIGNALS`); each step counts who got them.
 NUM_STOP_FLAGS = 3
 
@@ -177,22 +180,25 @@ class Distribution:
         """Return the chief's tensor on every worker; type and shape agree."""
         if self.num_workers == 1:
             return values
-        if self.rank == 0:
-            return tf.raw_ops.CollectiveBcastSendV2(input=values, **self._group())
-        received = tf.raw_ops.CollectiveBcastRecvV2(
-            T=values.dtype, shape=tf.shape(values), **self._group()
-        )
-        return tf.ensure_shape(received, values.shape)
+        with tf.device(_HOST):
+            if self.rank == 0:
+                return tf.raw_ops.CollectiveBcastSendV2(input=values, **self._group())
+            received = tf.raw_ops.CollectiveBcastRecvV2(
+                T=values.dtype, shape=tf.shape(values), **self._group()
+            )
+            return tf.ensure_shape(received, values.shape)
 
     def gather_all(self, values: tf.Tensor) -> tf.Tensor:
         """Return the tensors of all workers: [1, ...] of each -> [num_workers, ...]."""
-        return tf.raw_ops.CollectiveGatherV2(input=values, **self._collective())
+        with tf.device(_HOST):
+            return tf.raw_ops.CollectiveGatherV2(input=values, **self._collective())
 
     def _add(self, values: tf.Tensor) -> tf.Tensor:
         """Return the sum of all workers' tensors, whose fixed shapes agree."""
-        added = tf.raw_ops.CollectiveReduceV2(
-            input=values, merge_op="Add", final_op="Id", **self._collective()
-        )
+        with tf.device(_HOST):
+            added = tf.raw_ops.CollectiveReduceV2(
+                input=values, merge_op="Add", final_op="Id", **self._collective()
+            )
         return tf.stop_gradient(tf.ensure_shape(added, values.shape))
 
     def _collective(self) -> dict[str, object]:

@@ -40,6 +40,7 @@ class Workers:
         self.cluster = cluster
         self.config = tf.compat.v1.ConfigProto()
         self.config.CopyFrom(config)
+        self.config.allow_soft_placement = True
         # A session uses the devices of its own process only; collective ops find the others.
         self.config.device_filters.append(f"/job:worker/task:{cluster.rank}")
         self.config.experimental.collective_group_leader = "/job:worker/replica:0/task:0"

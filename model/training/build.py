@@ -10,7 +10,6 @@ from model.estimator import estimator, tf
 from model.model_fn import model_fn
 from model.pretrained import LayerValues
 from model.workers import Workers
-from src.data.split import Split
 from src.errors import UserError
 from src.experiment.experiment import Experiment
 from src.params.schema import Params
@@ -93,7 +92,7 @@ def session_config(
     on_cpu = len([device for device in distribution.devices if "CPU" in device])
     if not (params.deterministic or on_cpu):
         return None
-    config = tf.compat.v1.ConfigProto()
+    config = tf.compat.v1.ConfigProto(allow_soft_placement=True)  # as is the Estimator's default
     if on_cpu:
         config.device_count["CPU"] = on_cpu
     if params.deterministic:
@@ -130,9 +129,7 @@ def connect(cluster: Cluster, params: Params, replicas: int | None) -> Workers:
     return Workers(cluster, session_config(params, devices) or tf.compat.v1.ConfigProto())
 
 
-def distribute(
-    params: Params, train: Split, devices: tuple[str, ...], cluster: Cluster | None
-) -> Distribution:
+def distribute(params: Params, devices: tuple[str, ...], cluster: Cluster | None) -> Distribution:
     """Return how the batches of a training are divided.
 
     Raises:
@@ -141,7 +138,6 @@ def distribute(
     size = params.batch_size
     if params.classes_per_batch and params.examples_per_class:
         size = params.classes_per_batch * params.examples_per_class
-    size = min(size, len(train))
     distribution = Distribution(
         rank=cluster.rank if cluster else 0,
         num_workers=cluster.size if cluster else 1,

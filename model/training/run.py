@@ -74,11 +74,11 @@ def run(
 
         run_worker(experiment, params, data_dir, keeps_splits, verbose, replicas, cluster)
         return
-    if not overwrite:
-        experiment.check_own()
     one_run = _Run(experiment, params, data_dir, overwrite, keeps_splits, verbose, replicas)
     if cluster:
-        one_run.connect(cluster)  # before anything can fail: so the others notice
+        one_run.connect(cluster)  # first: so that others notice if something else fails
+    if not overwrite:
+        experiment.check_own()
     with one_writer(experiment.model_dir):
         one_run.train()
 
@@ -194,7 +194,7 @@ class _Run:
 
             devices = replica_devices(self.replicas)
             cluster = self.workers.cluster if self.workers else None
-            distribution = distribute(self.params, train, devices, cluster)
+            distribution = distribute(self.params, devices, cluster)
             try:
                 network = describe_network(
                     self.params, train.images.shape[1:], distribution.num_replicas

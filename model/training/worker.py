@@ -57,7 +57,7 @@ def run_worker(
         splits = hold_out(loaded.data.splits, params, experiment.params_path)
         train = splits["train"]
         with quiet_console(Path(own) / "train.log", verbose=verbose):
-            distribution = distribute(params, train, replica_devices(replicas), cluster)
+            distribution = distribute(params, replica_devices(replicas), cluster)
             try:
                 describe_network(params, train.images.shape[1:], distribution.num_replicas)
             except UserError as error:
@@ -115,23 +115,17 @@ def work(
         distribution=distribution,
         workers=workers,
     )
-    while (segment := Segment.from_message(workers.tell())) is not None:
-        hooks = [
-            StartTogether(workers, distribution),
-            *(guard, alarm),
-            StopTogether(request),
-            ChiefDecides(distribution, params.save_checkpoints_steps or steps_per_epoch),
-        ]
-        with request.by_signal(), workers.names_the_lost():
-            estimator.train(
-                partial(
-                    train_input_fn,
-                    train,
-                    params,
-                    segment.first_step,
-                    segment.mined,
-                    distribution,
-                ),
-                hooks=hooks,
-                max_steps=segment.last_step,
+    with request.by_signal():  # a signal between segments is passed on in the next step
+        while (segment := Segment.from_message(workers.tell())) is not None:
+            hooks = [
+                StartTogether(workers, distribution),
+                *(guard, alarm),
+                StopTogether(request),
+                ChiefDecides(distribution, params.save_checkpoints_steps or steps_per_epoch),
+            ]
+            read = partial(
+                train_input_fn, train, params, segment.first_step, segment.mined, distribution
             )
+            with workers.names_the_lost():
+                estimator.train(read, hooks=hooks, max_steps=segment.last_step)
+            request.raise_if_made()
