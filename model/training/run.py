@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from src.data.holdout import hold_out
@@ -70,9 +71,10 @@ def run(
         print("evaluator: nothing to do, because the chief evaluates every checkpoint")
         return
     if cluster and cluster.rank:
-        from model.training.worker import run_worker
+        with TemporaryDirectory(prefix="worker-") as own, _quiet_worker(Path(own), verbose):
+            from model.training.worker import run_worker
 
-        run_worker(experiment, params, data_dir, keeps_splits, verbose, replicas, cluster)
+            run_worker(experiment, params, data_dir, Path(own), keeps_splits, replicas, cluster)
         return
     one_run = _Run(experiment, params, data_dir, overwrite, keeps_splits, verbose, replicas)
     if cluster:
@@ -81,6 +83,10 @@ def run(
         experiment.check_own()
     with one_writer(experiment.model_dir):
         one_run.train()
+
+
+def _quiet_worker(own: Path, verbose: bool) -> Any:
+    return quiet_console(own / "train.log", verbose=verbose)
 
 
 @dataclass

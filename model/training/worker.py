@@ -1,7 +1,6 @@
 """What a worker does that is not the chief: it trains, and writes nothing."""
 
 import hashlib
-import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +28,6 @@ from src.experiment.data_record import DataRecord, load_recorded
 from src.experiment.experiment import Experiment
 from src.mining.batches import training_batches
 from src.params.schema import Params
-from src.system.cli import quiet_console
 from src.system.cluster import Cluster
 from src.system.process import settle
 from src.system.signals import StopRequest
@@ -39,33 +37,30 @@ def run_worker(
     experiment: Experiment,
     params: Params,
     data_dir: Path,
+    own: Path,
     keeps_splits: bool,
-    verbose: bool,
     replicas: int | None,
     cluster: Cluster,
 ) -> None:
-    """Train with the chief; arguments and errors as of `model.training.run.run`."""
-    with tempfile.TemporaryDirectory(prefix="worker-") as own:
-        with quiet_console(Path(own) / "train.log", verbose=verbose):
-            workers = connect(cluster, params, replicas)
-        begins = workers.tell() == b"begins"
-        loaded = load_recorded(
-            params, data_dir, experiment, begins=begins, keeps_splits=keeps_splits
-        )
-        if workers.tell() == b"finished":
-            return
-        splits = hold_out(loaded.data.splits, params, experiment.params_path)
-        train = splits["train"]
-        with quiet_console(Path(own) / "train.log", verbose=verbose):
-            distribution = distribute(params, replica_devices(replicas), cluster)
-            try:
-                describe_network(params, train.images.shape[1:], distribution.num_replicas)
-            except UserError as error:
-                raise UserError(f"{experiment.params_path}: {error}") from None
-            workers.compare(facts(params, loaded.record, distribution))
-            settle()
-            work(params, with_extra_classes(train, params), distribution, workers, Path(own))
-        workers.close()
+    """Train with the chief; arguments and errors as of `model.training.run.run`.
+
+    `own` is an empty folder of this worker, where the Estimator finds no checkpoint.
+    """
+    workers = connect(cluster, params, replicas)
+    begins = workers.tell() == b"begins"
+    loaded = load_recorded(params, data_dir, experiment, begins=begins, keeps_splits=keeps_splits)
+    if workers.tell() == b"finished":
+        return
+    train = hold_out(loaded.data.splits, params, experiment.params_path)["train"]
+    distribution = distribute(params, replica_devices(replicas), cluster)
+    try:
+        describe_network(params, train.images.shape[1:], distribution.num_replicas)
+    except UserError as error:
+        raise UserError(f"{experiment.params_path}: {error}") from None
+    workers.compare(facts(params, loaded.record, distribution))
+    settle()
+    work(params, with_extra_classes(train, params), distribution, workers, own)
+    workers.close()
 
 
 def facts(params: Params, record: DataRecord, distribution: Distribution) -> dict[str, str]:
