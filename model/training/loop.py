@@ -168,7 +168,6 @@ class _Training:
             model_dir=model_dir,
             save_summary_steps=self._params.save_summary_steps,
         )
-        checkpoints_steps = self._estimator.config.save_checkpoints_steps
         train_spec = estimator.TrainSpec(
             partial(
                 train_input_fn,
@@ -179,16 +178,7 @@ class _Training:
                 self._distribution,
             ),
             max_steps=segment.last_step,
-            hooks=[
-                *([StartTogether(self._workers, self._distribution)] if self._workers else []),
-                FitsNetwork(self._experiment.model_dir),
-                RoomForCheckpoints(self._experiment.model_dir),
-                *(self._guard, bar, self.alarm, self._early_stop),
-                ProgressFile(self._experiment, max_steps),
-                StopTogether(self._request) if self._workers else StopTraining(self._request),
-                AlignedSaver(model_dir, checkpoints_steps),
-                *([ChiefDecides(self._distribution, checkpoints_steps)] if self._workers else []),
-            ],
+            hooks=self._hooks(bar, max_steps),
             saving_listeners=[
                 FiniteCheckpoints(self._guard),
                 KeepUntrained(self._experiment.model_dir, self._experiment.untrained_checkpoint),
@@ -202,6 +192,26 @@ class _Training:
         finally:
             bar.close()
             self._live_figures.write_animations()
+
+    def _hooks(self, bar: ProgressBar, max_steps: int) -> list[Any]:
+        """Return the hooks of a segment; with several workers, the first and the last differ."""
+        checkpoints_steps = self._estimator.config.save_checkpoints_steps
+        hooks = [
+            FitsNetwork(self._experiment.model_dir),
+            RoomForCheckpoints(self._experiment.model_dir),
+            *(self._guard, bar, self.alarm, self._early_stop),
+            ProgressFile(self._experiment, max_steps),
+        ]
+        saver = AlignedSaver(str(self._experiment.model_dir), checkpoints_steps)
+        if self._workers is None:
+            return [*hooks, StopTraining(self._request), saver]
+        return [
+            StartTogether(self._workers, self._distribution),
+            *hooks,
+            StopTogether(self._request),
+            saver,
+            ChiefDecides(self._distribution, checkpoints_steps),
+        ]
 
     def evaluate_unevaluated(self) -> None:
         """Evaluate the checkpoints whose metrics are unknown: the best so far, or the latest.

@@ -1,5 +1,6 @@
 """Trainings on several workers, as real processes: they end as a training of one process does."""
 
+import importlib.util
 import json
 import os
 import re
@@ -226,7 +227,11 @@ def test_two_hosts_with_a_network_between_them(two_hosts, data_dir, tmp_path):
     assert json.loads((model_dir / "metrics.json").read_text())["status"] == "finished"
 
 
-def test_two_tasks_of_slurm(slurm, data_dir, tmp_path):
+@pytest.mark.skipif(
+    importlib.util.find_spec("slurm_cluster") is None, reason="tests/slurm_cluster.py is missing"
+)
+def test_two_tasks_of_slurm(request, data_dir, tmp_path):
+    slurm = request.getfixturevalue("slurm")
     model_dir = write_params(tmp_path / "slurm", {**TINY, "num_epochs": 1})
     done = subprocess.run(
         ["srun", "--nodes=2", "--ntasks=2", *train_command(model_dir, data_dir)],
