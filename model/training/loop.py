@@ -79,6 +79,7 @@ def train_and_evaluate(
         Stopped: a signal stopped the run; the latest checkpoint is of the step it had reached.
         WorkerLost: another worker has ended.
     """
+    # Long: what it takes and raises is much.
     training = _Training(experiment, params, splits, initial_weights, distribution, workers)
     training.evaluate_unevaluated()
     segments = remaining_segments(
