@@ -17,9 +17,10 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from PIL import Image
@@ -58,6 +59,7 @@ class Case:
         is_locked: whether another run holds the experiment's lock.
         num_lines: of the message: a line for each error of a params.json, and each bad picture.
         needs_tensorflow: whether the network is needed to find it.
+        environment: variables.
     """
 
     group: str
@@ -68,6 +70,7 @@ class Case:
     is_locked: bool = False
     num_lines: int = 1
     needs_tensorflow: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -316,6 +319,19 @@ def tables(what: str, *arguments: str) -> Case:
     return Case("Sweeps and tables", what, nothing, compare.main, arguments)
 
 
+def machines(what: str, **environment: str) -> Case:
+    """Return the case of `train.py` with these variables."""
+    return Case("Several machines", what, nothing, environment=environment)
+
+
+def _of_worker(workers: str, index: int = 0) -> str:
+    task = f'{{"type": "worker", "index": {index}}}'
+    return f'{{"cluster": {{"worker": {workers}}}, "task": {task}}}'
+
+
+_STEP = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0", "SLURM_JOB_ID": "1"}
+_STEP |= {"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"}
+
 CASES = [
     # params.json
     Case("params.json", "missing", remove(PARAMS)),
@@ -512,6 +528,14 @@ CASES = [
     tables("a directory without experiments", "data"),
     tables("no such column", "experiments", "--columns", "recall_at_3"),
     tables("no such split", "experiments", "--split", "tset"),
+    # Several machines
+    machines("no JSON", TF_CONFIG="{cluster"),
+    machines("parameter servers", TF_CONFIG='{"cluster": {"ps": ["a:1"], "worker": ["b:1"]}}'),
+    machines("an address without a port", TF_CONFIG=_of_worker('["a", "b:1"]')),
+    machines("a worker twice", TF_CONFIG=_of_worker('["a:1", "a:1"]')),
+    machines("a task that is not in the cluster", TF_CONFIG=_of_worker('["a:1", "b:1"]', 2)),
+    machines("a list of nodes cut off", **{**_STEP, "SLURM_STEP_NODELIST": "n[1-"}),
+    machines("fewer tasks than there are", **{**_STEP, "SLURM_STEP_TASKS_PER_NODE": "1"}),
     # Errors that only TensorFlow can find
     Case(
         "Networks and checkpoints",
@@ -556,6 +580,7 @@ def outcome(case: Case) -> tuple[int, str, str]:
         case.prepare()
         if case.is_locked:
             stack.enter_context(one_writer(EXPERIMENT))
+        stack.enter_context(mock.patch.dict(os.environ, case.environment))
         stack.enter_context(contextlib.redirect_stdout(out))
         stack.enter_context(contextlib.redirect_stderr(error))
         try:

@@ -110,6 +110,8 @@ def _from_tf_config(text: str) -> Cluster | None:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the whole"
         found = printable(repr(first["input"]))[:80]
+        if first["type"] == "string_pattern_mismatch":
+            raise UserError(f"TF_CONFIG: {key}: found {found}; accepted: HOST:PORT") from None
         raise UserError(
             f"TF_CONFIG: {key}: found {found} ({first['msg']}); accepted: {_EXAMPLE}"
         ) from None
