@@ -100,10 +100,12 @@ def _from_tf_config(text: str) -> Cluster | None:
     cluster = content.get("cluster") if isinstance(content, dict) else None
     if isinstance(content, dict) and not cluster:
         return None  # as in TensorFlow: {} means one machine
-    if isinstance(cluster, dict) and (jobs := [job for job in ("ps", "master") if job in cluster]):
+    if isinstance(cluster, dict) and (
+        refused := [job for job in ("ps", "master") if job in cluster]
+    ):
         reason = "parameter servers train asynchronously, so no step sees a whole batch"
-        accepted = f"chief, worker; {reason}" if jobs[0] == "ps" else "chief in its place"
-        raise UserError(f'TF_CONFIG: cluster: found "{jobs[0]}"; accepted: {accepted}')
+        accepted = f"chief, worker; {reason}" if refused[0] == "ps" else "chief in its place"
+        raise UserError(f'TF_CONFIG: cluster: found "{refused[0]}"; accepted: {accepted}')
     try:
         config = _TfConfig.model_validate(content)
     except ValidationError as error:
