@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -130,7 +131,8 @@ def _mine(
         return distribution.total(_triplet_loss(labels, candidates, params, warms_up=True))
     parts = []
     for device, own in distribution.replicas(size):
-        with device:
+        # TensorFlow cannot place the gradients of two tf.cond on two devices ("Cannot colocate").
+        with nullcontext() if params.warmup_strategy else device:
             anchors = tf.range(own.first, own.end) if distribution.num_replicas > 1 else None
             parts.append(_triplet_loss(labels, candidates, params, warms_up=True, anchors=anchors))
     added = parts[0] if len(parts) == 1 else TripletLoss(*map(tf.add_n, zip(*parts, strict=True)))
@@ -245,28 +247,15 @@ def _triplet_loss(
     """
     of_anchors = {} if anchors is None else {"anchors": anchors}
 
-    def by(strategy: str, embeddings: tf.Tensor = embeddings) -> TripletLoss:
+    def by(strategy: str) -> TripletLoss:
         return look_up(TRIPLET_STRATEGIES, strategy)(
             labels, embeddings, margin=params.margin, distance=params.distance_name, **of_anchors
         )
 
     if not (warms_up and params.warmup_strategy):
         return by(params.triplet_strategy)
-    is_warming_up = tf.compat.v1.train.get_or_create_global_step() < params.warmup_steps
-    strategies = params.warmup_strategy, params.triplet_strategy
-    if anchors is None:
-        return tf.cond(is_warming_up, *(partial(by, strategy) for strategy in strategies))
-
-    # The gradient of tf.cond cannot be on several devices, so it is computed inside.
-    def with_gradient(strategy: str) -> tuple[TripletLoss, tf.Tensor]:
-        inside = tf.identity(embeddings)
-        triplets = by(strategy, inside)
-        return triplets, tf.gradients(triplets.loss_sum, [inside])[0]
-
-    triplets, gradient = tf.cond(
-        is_warming_up, *(partial(with_gradient, strategy) for strategy in strategies)
+    return tf.cond(
+        tf.compat.v1.train.get_or_create_global_step() < params.warmup_steps,
+        lambda: by(params.warmup_strategy),
+        lambda: by(params.triplet_strategy),
     )
-    # A term of value 0 with that gradient, as in model/mining/rectangle.py
-    zeros = embeddings - tf.stop_gradient(embeddings)
-    linear = tf.cast(tf.reduce_sum(tf.stop_gradient(gradient) * zeros), tf.float64)
-    return triplets._replace(loss_sum=tf.stop_gradient(triplets.loss_sum) + linear)
