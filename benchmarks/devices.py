@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     rows = []
     for per_worker in (None, 64):
-        for size in MODEL_WORKERS:
+        for size in MODEL_WORKERS if per_worker is None else MODEL_WORKERS[1:]:
             rows.append(modelled(measured[1], measured[2]["bytes"], size, per_worker))
     print_table(
         [
