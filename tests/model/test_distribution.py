@@ -8,6 +8,7 @@ from model import model_fn as module
 from model.distribution import Distribution, Range, check_network
 from model.estimator import estimator, keras, tf
 from model.model_fn import model_fn
+from model.training.build import distribute
 from src.errors import UserError
 from src.params.schema import Params
 from src.registry import OFFLINE_STRATEGIES, TRIPLET_STRATEGIES
@@ -136,6 +137,13 @@ def test_every_row_has_one_owner(size, stack):
     lengths = [len(column) // stack for column in columns]
     assert max(lengths) - min(lengths) <= 1
     assert Range.of(3, 4, size).end == size
+
+
+def test_no_more_replicas_than_rows():
+    params = Params(classes_per_batch=2, examples_per_class=3)
+    assert distribute(params, ("",) * 6, None).max_size == 6
+    with pytest.raises(UserError, match="--replicas: found 7 in all; accepted: at most 6"):
+        distribute(params, ("",) * 7, None)
 
 
 def test_what_replicas_cannot_compute_is_refused():

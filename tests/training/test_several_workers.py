@@ -17,6 +17,11 @@ import pytest
 from programs import ROOT
 from tiny import TINY, write_params
 
+from model.training.run import run
+from src.experiment.experiment import Experiment
+from src.params.schema import Params
+from src.system.cluster import Cluster
+
 # All that depends on the row or the step. 35 rows are not divisible by 2.
 PARAMS = {
     **TINY,
@@ -175,6 +180,13 @@ def test_what_differs_is_named_on_every_worker(start, programs, data_dir, tmp_pa
         assert code == 2
         assert "params.json: found another on worker 0 (127.0.0.1:" in error
     assert not list(several.glob("model.ckpt*"))
+
+
+def test_an_evaluator_has_nothing_to_do(tmp_path, capsys):
+    cluster = Cluster(("chief 0", "worker 0"), ("a:1", "b:1"), None)
+    run(Experiment(tmp_path / "none"), Params(), tmp_path, cluster=cluster)
+    assert capsys.readouterr().out.startswith("evaluator: nothing to do")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.fixture
