@@ -60,6 +60,9 @@ bench-devices: install ## steps a second of 1 and 2 workers, and a model for mor
 bench-query: bench ## time of queries and of the service, beside faiss (20 minutes; after make demo-open)
 	.venv-bench/bin/python -m benchmarks.query --markdown
 
+bench-batches: install ## micro-batches: memory and time; what a memory of embeddings brings (10 minutes)
+	.venv/bin/python -m benchmarks.batches --markdown
+
 lint: install ## style, format, types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .

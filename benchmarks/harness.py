@@ -141,12 +141,17 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, markdow
         print("\n" + format_table(header, rows), flush=True)
 
 
-def print_circumstances(program: str, statistic: str) -> None:
+def print_circumstances(
+    program: str,
+    statistic: str,
+    packages: Sequence[str] = ("numpy", "tensorflow", "torch", "pytorch-metric-learning"),
+) -> None:
     """Print the machine, versions, date and command of the measurement.
 
     Args:
         program: the module that measured.
         statistic: a sentence on how a figure summarises its repetitions.
+        packages: those whose versions matter.
     """
     cpu = next(
         (
@@ -157,7 +162,6 @@ def print_circumstances(program: str, statistic: str) -> None:
         platform.machine(),
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    packages = ("numpy", "tensorflow", "torch", "pytorch-metric-learning")
     installed = {name: _version(name) for name in packages}
     versions = ", ".join(f"{name} {found}" for name, found in installed.items() if found)
     command = shlex.join(["python", "-m", program, *sys.argv[1:]])

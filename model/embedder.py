@@ -44,8 +44,8 @@ class Embedder:
         path = usable_checkpoint(experiment.model_dir, experiment.best_checkpoint)
         self.image_shape = image_shape
         self.checkpoint, self.step = digest_of(path), step_of(path)
-        # At most the training's batch size: it may have been chosen so that a large network fits.
-        self._batch_size = min(PREDICT_BATCH_SIZE, params.batch_size)
+        # At most as many as in training: that may have been chosen so that a large network fits.
+        self._batch_size = min(PREDICT_BATCH_SIZE, params.images_at_once)
         with tf.Graph().as_default():
             self._images = tf.compat.v1.placeholder(tf.uint8, [None, *image_shape])
             spec = model_fn(scale_pixels(self._images), None, estimator.ModeKeys.PREDICT, params)

@@ -10,13 +10,15 @@ from model.distribution import ONE_REPLICA, Distribution
 from model.estimator import estimator, keras, tf
 from model.input_fn import scale_pixels
 from model.learning_rate import learning_rate
+from model.micro_batches import MicroBatches, WholeBatch
+from model.mining.blocks import mine_in_blocks
 from model.mining.loss import TripletLoss
+from model.mining.memory import MEMORY, Memory
 from model.pretrained import InitialWeights, LayerValues
-from model.rows import Rows, rows_of_batch
 from model.split_metrics import SPLIT_METRICS, SplitMetrics
 from src.mining.distances import PERCENTILES, percentiles_of_distances
 from src.params.schema import Params
-from src.registry import NETWORKS, TRIPLET_STRATEGIES, look_up
+from src.registry import NETWORKS, OFFLINE_STRATEGIES, TRIPLET_STRATEGIES, look_up
 
 
 def model_fn(
@@ -49,7 +51,11 @@ def model_fn(
     # Long: the three modes share a beginning.
     network = _network(features, params)
     if mode != estimator.ModeKeys.TRAIN:
-        embeddings = network(features, training=False)  # [B, D]
+        part_size = None if mode == estimator.ModeKeys.PREDICT else params.micro_batch_size
+        if part_size:
+            embeddings = MicroBatches(network, features, part_size, is_training=False).embeddings
+        else:
+            embeddings = network(features, training=False)  # [B, D]
         if mode == estimator.ModeKeys.PREDICT:
             return estimator.EstimatorSpec(mode, predictions={"embeddings": embeddings})
         triplets = _triplet_loss(labels, embeddings, params, warms_up=False)
@@ -60,9 +66,11 @@ def model_fn(
 
     # Embed, gather, mine, step: see model/distribution.py.
     size = tf.shape(labels)[0] // distribution.stack
-    embeddings = _embed(network, features, distribution, size)  # of this process's rows
+    batches = _embed(network, features, params, distribution, size)
+    embeddings = distribution.join([batch.embeddings for batch in batches])  # of this process
     candidates = embeddings if params.is_offline else distribution.gather(embeddings, size)
-    triplets = _mine(labels, candidates, params, distribution, size)
+    memory = _memory(params)
+    triplets = _mine(labels, candidates, memory, params, distribution, size)
     measured = candidates
     if params.is_offline:  # measure each image once: as an anchor
         measured = distribution.gather(tf.split(embeddings, 3)[0], size)
@@ -77,11 +85,13 @@ def model_fn(
     if not params.is_offline:
         by_embeddings = distribution.gradient_of_own(by_candidates, size)
     weights = network.trainable_weights
-    by_weights = tf.gradients(embeddings, weights, grad_ys=by_embeddings)
+    by_weights = _gradients(batches, distribution.split(by_embeddings, size), weights)
     # Keras leaves UPDATE_OPS empty. Without these updates, batch norm's moving statistics never
     # change. `measured` is computed at every step, because all workers must run the same exchanges.
     with tf.control_dependencies([*network.get_updates_for(features), measured]):
         train_op = _train_op(distribution.add_gradients(by_weights), weights, params, num_steps)
+    if memory:
+        train_op = tf.group(train_op, memory.write(labels, candidates))
     scaffold = tf.compat.v1.train.Scaffold(
         init_fn=InitialWeights(network, initial_weights) if initial_weights else None,
         summary_op=_defined_summaries(),
@@ -90,28 +100,53 @@ def model_fn(
 
 
 def _embed(
-    network: keras.Model, features: tf.Tensor, distribution: Distribution, size: tf.Tensor
-) -> tf.Tensor:
-    """Embed this process's rows of a training batch, each replica its own: float32 [n, D]."""
-    if distribution.num_replicas == 1:
-        return network(features, training=True)
-    embeddings = []
+    network: keras.Model,
+    features: tf.Tensor,
+    params: Params,
+    distribution: Distribution,
+    size: tf.Tensor,
+) -> list[WholeBatch | MicroBatches]:
+    """Embed this process's rows of a training batch, each replica its own."""
+    embedded: list[WholeBatch | MicroBatches] = []
     parts = distribution.split(features, size)
     for (device, own), part in zip(distribution.replicas(size), parts, strict=True):
-        # Convolutions fail without an image: then there is a black one, whose embedding is dropped.
-        num_rows = tf.shape(part)[0]
-        missing = tf.maximum(1 - num_rows, 0)
-        part = tf.pad(part, [[0, missing], [0, 0], [0, 0], [0, 0]])
-        firsts, sizes = distribution.rows(own, size)
-        rows = Rows(firsts, [sizes[0] + missing, *sizes[1:]])
-        with device, rows_of_batch(rows):
-            embeddings.append(network(part, training=True)[:num_rows])
-    return distribution.join(embeddings)
+        rows = distribution.rows(own, size) if distribution.num_replicas > 1 else None
+        with device:
+            if params.micro_batch_size is None:
+                embedded.append(WholeBatch(network, part, rows))
+            else:
+                embedded.append(MicroBatches(network, part, params.micro_batch_size, rows))
+    return embedded
+
+
+def _gradients(
+    batches: list[WholeBatch | MicroBatches],
+    by_embeddings: list[tf.Tensor],
+    weights: list[tf.Variable],
+) -> list[tf.Tensor]:
+    """Return the gradient by the weights, added up over this process's replicas."""
+    of_replicas = [
+        batch.gradients(gradient, weights)
+        for batch, gradient in zip(batches, by_embeddings, strict=True)
+    ]
+    if len(of_replicas) == 1:
+        return of_replicas[0]
+    return [tf.add_n(gradients) for gradients in zip(*of_replicas, strict=True)]
+
+
+def _memory(params: Params) -> Memory | None:
+    """Create the memory of a training, and note it for the hooks; None if it has none."""
+    if not params.memory_size:
+        return None
+    memory = Memory(params.memory_size, params.embedding_size)
+    tf.compat.v1.add_to_collection(MEMORY, memory)
+    return memory
 
 
 def _mine(
     labels: tf.Tensor,
     candidates: tf.Tensor,
+    memory: Memory | None,
     params: Params,
     distribution: Distribution,
     size: tf.Tensor,
@@ -121,6 +156,7 @@ def _mine(
     Args:
         labels: int32 [B] or [3T], of the whole batch.
         candidates: float32 [B, D]; offline [3t, D], of this process's triplets.
+        memory: adds further candidates, which are no anchors.
         params: the strategy, also that of the warm-up.
         distribution: which anchors are this process's.
         size: integer scalar, B or T.
@@ -129,11 +165,15 @@ def _mine(
         own = distribution.own(size)
         labels = tf.reshape(tf.reshape(labels, [3, -1])[:, own.first : own.end], [-1])
         return distribution.total(_triplet_loss(labels, candidates, params, warms_up=True))
+    if memory:
+        is_used = tf.compat.v1.train.get_or_create_global_step() >= params.memory_start_steps
+        labels, candidates = memory.candidates(labels, candidates, is_used)
     parts = []
     for device, own in distribution.replicas(size):
         # TensorFlow cannot place the gradients of two tf.cond on two devices ("Cannot colocate").
         with nullcontext() if params.warmup_strategy else device:
-            anchors = tf.range(own.first, own.end) if distribution.num_replicas > 1 else None
+            is_divided = memory is not None or distribution.num_replicas > 1
+            anchors = tf.range(own.first, own.end) if is_divided else None
             parts.append(_triplet_loss(labels, candidates, params, warms_up=True, anchors=anchors))
     added = parts[0] if len(parts) == 1 else TripletLoss(*map(tf.add_n, zip(*parts, strict=True)))
     return distribution.total(added)
@@ -168,8 +208,14 @@ def _eval_spec(
     labels: tf.Tensor, embeddings: tf.Tensor, triplets: TripletLoss, params: Params
 ) -> "estimator.EstimatorSpec":
     """Return the EstimatorSpec of EVAL: metrics over the whole split, and its exact loss."""
-    at_reference = look_up(TRIPLET_STRATEGIES, "batch_all")(
-        labels, embeddings, margin=params.reference_margin, distance="euclidean"
+    at_reference = _loss_by(
+        "batch_all",
+        labels=labels,
+        embeddings=embeddings,
+        anchors=None,
+        margin=params.reference_margin,
+        distance="euclidean",
+        block_size=params.micro_batch_size,
     )
     metrics = SplitMetrics(params.distance_name)
     tf.compat.v1.add_to_collection(SPLIT_METRICS, metrics)
@@ -245,13 +291,15 @@ def _triplet_loss(
     The graph contains both, so the switch needs no restart. `anchors` as of a strategy; None also
     for offline triplets.
     """
-    of_anchors = {} if anchors is None else {"anchors": anchors}
-
-    def by(strategy: str) -> TripletLoss:
-        return look_up(TRIPLET_STRATEGIES, strategy)(
-            labels, embeddings, margin=params.margin, distance=params.distance_name, **of_anchors
-        )
-
+    by = partial(
+        _loss_by,
+        labels=labels,
+        embeddings=embeddings,
+        anchors=anchors,
+        margin=params.margin,
+        distance=params.distance_name,
+        block_size=params.micro_batch_size,
+    )
     if not (warms_up and params.warmup_strategy):
         return by(params.triplet_strategy)
     return tf.cond(
@@ -259,3 +307,22 @@ def _triplet_loss(
         lambda: by(params.warmup_strategy),
         lambda: by(params.triplet_strategy),
     )
+
+
+def _loss_by(
+    strategy: str,
+    *,
+    labels: tf.Tensor,
+    embeddings: tf.Tensor,
+    anchors: tf.Tensor | None,
+    margin: float | str,
+    distance: str,
+    block_size: int | None,
+) -> TripletLoss:
+    """Return the loss by a strategy, for `block_size` anchors at a time; None for all at once."""
+    mine = partial(look_up(TRIPLET_STRATEGIES, strategy), labels, margin=margin, distance=distance)
+    if block_size is None or strategy in OFFLINE_STRATEGIES:
+        return mine(embeddings) if anchors is None else mine(embeddings, anchors=anchors)
+    if anchors is None:
+        anchors = tf.range(tf.shape(embeddings)[0])
+    return mine_in_blocks(mine, embeddings, anchors, block_size)

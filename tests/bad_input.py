@@ -378,6 +378,10 @@ CASES = [
     params("soft margin with batch_all", {"margin": "soft", "triplet_strategy": "batch_all"}),
     params("two different distances", {"squared": True, "distance": "cosine"}),
     params("warmup_strategy without warmup_steps", {"warmup_strategy": "batch_all"}),
+    params("a memory smaller than a batch", {"memory_size": 16}),
+    params(
+        "parts of a batch with batch normalization", {"micro_batch_size": 8, "use_batch_norm": True}
+    ),
     params("an image size that differs from the data's", {"image_size": 28}),
     params("a number of classes that differs from the data's", {"num_labels": 4}),
     params("no validation image", {"validation_fraction": 0.001}),

@@ -342,7 +342,7 @@ def caches(draw: st.DataObject, directory: Path) -> None:
             cache = cached_images(
                 folder / "pictures",
                 names,
-                cache_path=folder / "cache.npy",
+                cache_paths=[folder / "cache.npy"],
                 size=4,
                 mode="RGB",
                 resize="scale",

@@ -7,6 +7,7 @@ from functools import partial
 
 from model.distribution import ONE_REPLICA, Distribution, check_network
 from model.estimator import estimator, tf
+from model.micro_batches import MicroBatches
 from model.model_fn import model_fn
 from model.pretrained import LayerValues
 from model.workers import Workers
@@ -160,7 +161,8 @@ def describe_network(
 
     Raises:
         UserError: the network cannot be built for images of this shape, (height, width, channels),
-            or several replicas cannot compute it exactly.
+            or several replicas cannot compute it exactly, or it cannot be trained in parts of a
+            batch.
     """
     lines: list[str] = []
     with tf.Graph().as_default():  # not in the Estimator's graph
@@ -169,4 +171,7 @@ def describe_network(
         network.summary(
             print_fn=lines.append, line_length=89, expand_nested=True, show_trainable=True
         )
+        if params.micro_batch_size:
+            images = tf.zeros([1, *image_shape])
+            MicroBatches(network, images, params.micro_batch_size, is_training=True)
     return "".join(f"{line.rstrip()}\n" for line in lines if line.strip())  # drop blank lines

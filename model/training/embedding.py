@@ -41,8 +41,8 @@ def embed(
     """
     checkpoint = usable_checkpoint(experiment.model_dir, checkpoint or experiment.best_checkpoint)
     predictions = build_estimator(experiment, params).predict(
-        # At most the training's batch size: it may have been chosen so that a large network fits.
-        partial(predict_input_fn, split, min(PREDICT_BATCH_SIZE, params.batch_size)),
+        # At most as many as in training: that may have been chosen so that a large network fits.
+        partial(predict_input_fn, split, min(PREDICT_BATCH_SIZE, params.images_at_once)),
         hooks=[FitsNetwork(experiment.model_dir, checkpoint)],
         checkpoint_path=str(checkpoint),
         yield_single_examples=False,

@@ -14,6 +14,7 @@ from model.hooks.alarms import CollapseAlarm, DivergenceGuard, FiniteCheckpoints
 from model.hooks.best_checkpoint import BestCheckpoint
 from model.hooks.checkpoints import AlignedSaver, FitsNetwork, KeepUntrained, RoomForCheckpoints
 from model.hooks.live_figures import LiveFigures
+from model.hooks.memory import MemoryOfData
 from model.hooks.progress import ProgressBar, ProgressFile
 from model.hooks.report import EvaluationReport
 from model.hooks.stopping import (
@@ -197,6 +198,7 @@ class _Training:
     def _hooks(self, bar: ProgressBar, max_steps: int) -> list[Any]:
         """Return the hooks of a segment; with several workers, the first and the last differ."""
         checkpoints_steps = self._estimator.config.save_checkpoints_steps
+        memory = MemoryOfData(self.train)  # before the others get the chief's values
         hooks = [
             FitsNetwork(self._experiment.model_dir),
             RoomForCheckpoints(self._experiment.model_dir),
@@ -205,8 +207,9 @@ class _Training:
         ]
         saver = AlignedSaver(str(self._experiment.model_dir), checkpoints_steps)
         if self._workers is None:
-            return [*hooks, StopTraining(self._request), saver]
+            return [memory, *hooks, StopTraining(self._request), saver]
         return [
+            memory,
             StartTogether(self._workers, self._distribution),
             *hooks,
             StopTogether(self._request),

@@ -1,11 +1,16 @@
-"""The files of an image cache: the images (.npy) and the index that describes them (.npz)."""
+"""The files of an image cache: the images (.npy) and the index that describes them (.npz).
+
+The images may be in several files, the shards, in folders on different disks. Each has consecutive
+rows. The index is beside the first.
+"""
 
 import io
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +65,70 @@ def save_index(cache_path: Path, key: str, index: Index) -> None:
     save_arrays(cache_path.with_suffix(".npz"), arrays)
 
 
+class Shard(NamedTuple):
+    """A file of images, and the rows that it has.
+
+    Attributes:
+        path: the .npy file.
+        start: the first row.
+        shape: (n, S, S, C), of its images.
+    """
+
+    path: Path
+    start: int
+    shape: tuple[int, ...]
+
+    @property
+    def stop(self) -> int:
+        """The row behind the last."""
+        return self.start + self.shape[0]
+
+
+def shards_of(cache_paths: Sequence[Path], shape: tuple[int, ...]) -> list[Shard]:
+    """Divide images of `shape`, (N, S, S, C), among files as equally as possible, in order."""
+    bounds = [shape[0] * number // len(cache_paths) for number in range(len(cache_paths) + 1)]
+    return [
+        Shard(path, start, (stop - start, *shape[1:]))
+        for path, start, stop in zip(cache_paths, bounds[:-1], bounds[1:], strict=True)
+    ]
+
+
+class ShardedImages:
+    """The images of several shards, indexed like one array.
+
+    Attributes:
+        shape: (N, S, S, C).
+    """
+
+    def __init__(self, parts: Sequence[NDArray[np.uint8]]) -> None:
+        """Join `parts`, each uint8 [n, S, S, C], memory-mapped; nothing is read yet."""
+        self._parts = parts
+        self._stops = np.cumsum([len(part) for part in parts])
+        self.shape: tuple[int, ...] = (int(self._stops[-1]), *parts[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def take(self, indices: NDArray[np.intp], axis: int = 0, **_: Any) -> NDArray[np.uint8]:
+        """Read rows, as `np.take` does; only the shards of these rows are read.
+
+        Args:
+            indices: int, any shape; positions >= 0.
+            axis: 0.
+
+        Returns:
+            uint8 [..., S, S, C].
+        """
+        rows = np.reshape(indices, -1)
+        found = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        owners = np.searchsorted(self._stops, rows, side="right")
+        for owner in np.unique(owners):
+            is_there = owners == owner
+            part = self._parts[owner]
+            found[is_there] = part[rows[is_there] - (self._stops[owner] - len(part))]
+        return found.reshape(*np.shape(indices), *self.shape[1:])
+
+
 class Mapped(NamedTuple):
     """The .npy file.
 
@@ -83,6 +152,8 @@ def map_images(cache_path: Path, shape: tuple[int, ...]) -> Mapped | None:
             if status.st_size != len(header) + math.prod(shape):
                 return None
             has_header = file.read(len(header)) == header
+            if not math.prod(shape):  # nothing to map
+                return Mapped(np.empty(shape, np.uint8), status, has_header)
             images: NDArray[np.uint8] = np.memmap(file, np.uint8, "r", len(header), shape)
             return Mapped(np.asarray(images), status, has_header)
     except (OSError, ValueError):

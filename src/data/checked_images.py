@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from src.data.cache_files import ShardedImages
 from src.data.digests import digests_of
 from src.data.images import MappedImages
 
@@ -26,14 +27,14 @@ class CheckedImages:
 
     def __init__(
         self,
-        array: NDArray[np.uint8],
+        array: NDArray[np.uint8] | ShardedImages,
         digests: NDArray[np.uint64],
         restore: Callable[[int], NDArray[np.uint8]],
     ) -> None:
         """Mark all rows as not yet verified, except those with digest 0.
 
         Args:
-            array: uint8 [N, H, W, C], memory-mapped.
+            array: uint8 [N, H, W, C], memory-mapped, or several such arrays in a row.
             digests: uint64 [N], the rows' `digests_of`; 0 if any content is accepted.
             restore: given a row's position, returns its correct content, uint8 [H, W, C]. It may
                 also write this content to the file.
@@ -57,7 +58,7 @@ class CheckedImages:
             Exception: any that `restore` raises.
         """
         rows = self._positions[key]
-        images: NDArray[np.uint8] = np.take(self._array, rows, axis=0)
+        images: NDArray[np.uint8] = self._array.take(rows, axis=0)
         if not np.all(self._verified[rows]):
             self._verify(np.reshape(rows, -1), images.reshape(-1, *self.shape[1:]))
         return images

@@ -1,4 +1,6 @@
-"""Decodes and resizes all pictures once, into one file that allows fast random access."""
+"""Decodes and resizes all pictures once, into files that allow fast random access."""
+
+# Long: opening, building, rebuilding and repairing share one idea of which rows are intact.
 
 import contextlib
 import errno
@@ -16,7 +18,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.cache_files import Index, Mapped, load_index, map_images, npy_header, save_index
+from src.data.cache_files import (
+    Index,
+    Mapped,
+    Shard,
+    ShardedImages,
+    load_index,
+    map_images,
+    npy_header,
+    save_index,
+    shards_of,
+)
 from src.data.checked_images import CheckedImages
 from src.data.digests import digest
 from src.data.picture_files import PictureFiles
@@ -55,7 +67,7 @@ def cached_images(
     folder: Path,
     names: Sequence[str],
     *,
-    cache_path: Path,
+    cache_paths: Sequence[Path],
     size: int,
     mode: str,
     resize: str,
@@ -65,13 +77,15 @@ def cached_images(
     The cache is valid if the name, size, times and inode of each file are unchanged. The times
     include that of the inode change (ctime), which no program can set. A rebuild reads only files
     with a new name or state, and decodes only new content. One process builds at a time; other
-    processes wait and then use the result.
+    processes wait and then use the result. Where machines do not see each other's locks, each
+    builds, and the last complete file of the same content stays.
 
     Args:
         folder: the folder of the pictures. Links that lead out of it are not followed.
         names: N paths within `folder`; they are not trusted.
-        cache_path: the .npy file of the images. Beside it, an .npz file describes the images and
-            holds their digests. If pictures are bad, a .json file lists them for people.
+        cache_paths: the .npy files of the images, which are divided among them in order. Beside
+            the first, an .npz file describes the images and holds their digests. If pictures are
+            bad, a .json file lists them for people.
         size: S; like `mode` and `resize`, see `src.data.decode.decode`.
         mode: "RGB" or "L".
         resize: "scale" or "pad".
@@ -84,38 +98,53 @@ def cached_images(
     """
     pictures = PictureFiles(folder, names, {"size": size, "mode": mode, "resize": resize})
     facts = pictures.facts()  # taken before reading, so that the next run detects later changes
-    cache = _open(cache_path, pictures, facts)
+    shards = shards_of(cache_paths, pictures.shape)
+    cache = _open(shards, pictures, facts)
     if cache is None:
-        try:
-            cache = _build_in_turn(cache_path, pictures, facts)
-        except OSError as error:
-            num_bytes = math.prod(pictures.shape)
-            raise UserError(
-                f"{cache_path}: cannot be written: {error.strerror}; accepted: a writable folder "
-                f'with {num_bytes / 1e6:.0f} MB free; to use another folder, set "image_cache"'
-            ) from error
+        cache = _build_in_turn(shards, pictures, facts)
     _name_bad(cache, names)
     return cache
 
 
-def _open(cache_path: Path, pictures: PictureFiles, facts: NDArray[np.uint64]) -> ImageCache | None:
+@contextlib.contextmanager
+def _names_folder(path: Path, num_bytes: int) -> Iterator[None]:
+    """Raise `UserError` that names the file if it cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written: {error.strerror}; accepted: a writable folder "
+            f'with {num_bytes / 1e6:.0f} MB free; to use another folder, set "image_cache"'
+        ) from error
+
+
+def _open(
+    shards: list[Shard], pictures: PictureFiles, facts: NDArray[np.uint64]
+) -> ImageCache | None:
     """Return the cache if it is intact and holds these pictures, else None."""
-    index = load_index(cache_path, pictures.key)
+    index = load_index(shards[0].path, pictures.key)
     if index is None or not np.array_equal(index.facts, facts):
         return None
-    mapped = map_images(cache_path, pictures.shape)
-    return _cache(cache_path, pictures, index, mapped) if mapped and mapped.has_header else None
+    mapped = [map_images(shard.path, shard.shape) for shard in shards]
+    if not all(part and part.has_header for part in mapped):
+        return None
+    return _cache(shards, pictures, index, [part for part in mapped if part])
 
 
-def _cache(cache_path: Path, pictures: PictureFiles, index: Index, mapped: Mapped) -> ImageCache:
-    restore = _Restore(pictures, cache_path, mapped.status, index.digests)
+def _cache(
+    shards: list[Shard], pictures: PictureFiles, index: Index, mapped: list[Mapped]
+) -> ImageCache:
+    restore = _Restore(pictures, shards, [part.status for part in mapped], index.digests)
     bad = dict(zip(np.flatnonzero(index.digests == 0).tolist(), index.reasons, strict=True))
+    images = [part.images for part in mapped]
     return ImageCache(
-        CheckedImages(mapped.images, index.digests, restore),
+        CheckedImages(
+            images[0] if len(images) == 1 else ShardedImages(images), index.digests, restore
+        ),
         index.digests,
         index.file_digests,
         bad,
-        cache_path.with_suffix(".json"),
+        shards[0].path.with_suffix(".json"),
     )
 
 
@@ -125,16 +154,16 @@ class _Restore:
     def __init__(
         self,
         pictures: PictureFiles,
-        cache_path: Path,
-        status: os.stat_result,
+        shards: list[Shard],
+        statuses: list[os.stat_result],
         digests: NDArray[np.uint64],
     ) -> None:
-        """Remember the source pictures and the file to repair, which `status` identifies."""
+        """Remember the source pictures and the files to repair, which `statuses` identify."""
         self._pictures = pictures
-        self._cache_path = cache_path
-        self._status = status
+        self._shards = shards
+        self._statuses = statuses
         self._digests = digests
-        self._has_warned = False
+        self._warned: set[int] = set()
 
     def __call__(self, row: int) -> NDArray[np.uint8]:
         """Return the picture at position `row`, decoded again, uint8 [S, S, C].
@@ -143,98 +172,165 @@ class _Restore:
             UserError: the picture is bad or has changed since the cache was opened.
         """
         path = printable(str(self._pictures.folder / self._pictures.names[row]))
+        number = next(k for k, shard in enumerate(self._shards) if row < shard.stop)
+        cache_path = self._shards[number].path
         image, _ = self._pictures.read(row)
         if isinstance(image, str) or digest(image.data) != self._digests[row]:
             found = image if isinstance(image, str) else "another picture"
             raise UserError(
-                f"{path}: {found}, and its copy in {self._cache_path} is damaged; accepted: "
+                f"{path}: {found}, and its copy in {cache_path} is damaged; accepted: "
                 "the picture as it was when the program started; to use the new files, start the "
                 "program again"
             )
-        if not self._has_warned:
-            self._has_warned = True
+        if number not in self._warned:
+            self._warned.add(number)
             logger.warning(
                 "warning: %s: damaged; decoding %s and any other damaged pictures again",
-                printable(str(self._cache_path)),
+                printable(str(cache_path)),
                 path,
             )
         with contextlib.suppress(OSError):  # the cache may be read-only
-            self._write(row, image)
+            self._write(number, row, image)
         return image
 
-    def _write(self, row: int, image: NDArray[np.uint8]) -> None:
+    def _write(self, number: int, row: int, image: NDArray[np.uint8]) -> None:
         """Write an image to its place, unless another process has replaced the file."""
-        with open(self._cache_path, "r+b", buffering=0) as file:
-            if os.path.samestat(os.fstat(file.fileno()), self._status):
-                file.seek(len(npy_header(self._pictures.shape)) + row * image.nbytes)
+        shard = self._shards[number]
+        with open(shard.path, "r+b", buffering=0) as file:
+            if os.path.samestat(os.fstat(file.fileno()), self._statuses[number]):
+                file.seek(len(npy_header(shard.shape)) + (row - shard.start) * image.nbytes)
                 file.write(image.tobytes())
 
 
 def _build_in_turn(
-    cache_path: Path, pictures: PictureFiles, facts: NDArray[np.uint64]
+    shards: list[Shard], pictures: PictureFiles, facts: NDArray[np.uint64]
 ) -> ImageCache:
     """Build the cache, or wait for another process that is building it."""
+    first = shards[0].path
 
     def say(holder: str) -> None:
         logger.warning(
-            "%s: another run is building it; waiting for %s", printable(str(cache_path)), holder
+            "%s: another run is building it; waiting for %s", printable(str(first)), holder
         )
 
-    cache_path.parent.mkdir(parents=True, exist_ok=True)
-    with in_turn(cache_path.with_suffix(".lock"), say):
-        if cache := _open(cache_path, pictures, facts):
+    for shard in shards:
+        with _names_folder(shard.path, math.prod(shard.shape)):
+            shard.path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        with _names_folder(first, math.prod(shards[0].shape)):
+            stack.enter_context(in_turn(first.with_suffix(".lock"), say))
+        if cache := _open(shards, pictures, facts):
             return cache
-        index = _build(cache_path, pictures, facts)
-        # If the file system has no locks, another machine may have replaced the file. The digests
-        # will show that.
-        mapped = map_images(cache_path, pictures.shape)
-    if mapped is None:
-        raise UserError(
-            f"{cache_path}: changed while it was built; accepted: one machine at a time builds it, "
-            "if the file system has no locks"
-        )
-    return _cache(cache_path, pictures, index, mapped)
+        return _cache(shards, pictures, *_build(shards, pictures, facts))
 
 
-def _build(cache_path: Path, pictures: PictureFiles, facts: NDArray[np.uint64]) -> Index:
-    """Write every picture to the cache, in order; a bad picture becomes a black image."""
-    if shutil.disk_usage(cache_path.parent).free < math.prod(pictures.shape):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    digests, file_digests = np.zeros((2, len(facts)), np.uint64)
-    reasons = []
-    blank = bytes(math.prod(pictures.shape[1:]))
-    bar = progress_bar(f"decode {pictures.folder.name}", len(facts), "pictures")
-    with bar, atomic_write(cache_path) as file, warnings.catch_warnings():
+def _build(
+    shards: list[Shard], pictures: PictureFiles, facts: NDArray[np.uint64]
+) -> tuple[Index, list[Mapped]]:
+    """Write every picture to the cache, in order; a bad picture becomes a black image.
+
+    Shards that are intact stay as they are if their pictures are the same.
+
+    Returns:
+        The index and the files as written or found here. If the file system has no locks, another
+        machine may replace them meanwhile; these stay readable.
+    """
+    kept = _Kept(shards, pictures, facts)
+    missing = kept.missing(shards)
+    mapped = kept.mapped_by_path()
+    for shard in missing:
+        with _names_folder(shard.path, math.prod(shard.shape)):
+            if shutil.disk_usage(shard.path.parent).free < math.prod(shard.shape):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    digests, file_digests, reasons = kept.facts_of_rows()
+    bar = progress_bar(
+        f"decode {pictures.folder.name}", sum(shard.shape[0] for shard in missing), "pictures"
+    )
+    with bar, warnings.catch_warnings():
         # Pillow's warnings about odd files do not name the file; decoding continues.
         warnings.simplefilter("ignore")
-        file.write(npy_header(pictures.shape))
-        for row, found in enumerate(_read_all(pictures, _Kept(cache_path, pictures, facts))):
-            image, digests[row], file_digests[row] = found
-            if isinstance(image, str):
-                reasons.append(image)
-            file.write(blank if isinstance(image, str) else image.tobytes())
-            bar.update()
-    index = Index(facts, digests, file_digests, reasons)
-    save_index(cache_path, pictures.key, index)
-    return index
+        for shard in missing:
+            rows = range(shard.start, shard.stop)
+            found = _read_all(pictures, kept, rows)
+            with (
+                _names_folder(shard.path, math.prod(shard.shape)),
+                atomic_write(shard.path) as file,
+            ):
+                file.write(npy_header(shard.shape))
+                for row, (image, digests[row], file_digests[row]) in zip(rows, found, strict=True):
+                    reasons.pop(row, None)
+                    if isinstance(image, str):
+                        reasons[row], image = image, np.zeros(shard.shape[1:], np.uint8)
+                    file.write(image.tobytes())
+                    bar.update()
+                file.flush()
+                mapped[shard.path] = map_images(Path(file.name), shard.shape)
+    index = Index(facts, digests, file_digests, [reasons[row] for row in sorted(reasons)])
+    with _names_folder(shards[0].path, math.prod(shards[0].shape)):
+        save_index(shards[0].path, pictures.key, index)
+    parts = [part for part in (mapped[shard.path] for shard in shards) if part]
+    assert len(parts) == len(shards)
+    return index, parts
 
 
 class _Kept:
     """The good pictures of an outdated cache, which a rebuild reuses."""
 
-    def __init__(self, cache_path: Path, pictures: PictureFiles, facts: NDArray[np.uint64]) -> None:
+    def __init__(
+        self, shards: list[Shard], pictures: PictureFiles, facts: NDArray[np.uint64]
+    ) -> None:
         """Find the pictures of unchanged files, and index all by content; there may be none."""
         self._rows = np.full(len(facts), -1)
         self._row_of: dict[int, int] = {}
-        index = load_index(cache_path, pictures.key)
-        mapped = index and map_images(cache_path, (len(index.facts), *pictures.shape[1:]))
-        if not index or not mapped:
+        self._index = index = load_index(shards[0].path, pictures.key)
+        self._is_same = index is not None and np.array_equal(index.facts, facts)
+        if index is None:
             return
-        self._images, self._index = mapped.images, index
+        shape = (len(index.facts), *pictures.shape[1:])
+        self._shards = shards_of([shard.path for shard in shards], shape)
+        self._mapped = [map_images(shard.path, shard.shape) for shard in self._shards]
         _, new, old = np.intersect1d(facts, index.facts, return_indices=True)
         self._rows[new] = old
         if len(new) < len(facts):
             self._row_of = {of_file: row for row, of_file in enumerate(index.file_digests.tolist())}
+
+    def missing(self, shards: list[Shard]) -> list[Shard]:
+        """Return the shards to write; name those that are lost, unless all are or there is one."""
+        if not self._is_same:
+            return shards
+        lost = [s for s, part in zip(shards, self._mapped, strict=True) if not part]
+        damaged = [
+            s for s, part in zip(shards, self._mapped, strict=True) if part and not part.has_header
+        ]
+        if len(shards) > 1:
+            for shard in (*lost, *damaged):
+                what = "damaged" if shard.path.exists() else "missing"
+                logger.warning(
+                    "warning: %s: %s; decoding its %d pictures again",
+                    printable(str(shard.path)),
+                    what,
+                    shard.shape[0],
+                )
+        return lost + damaged
+
+    def mapped_by_path(self) -> dict[Path, Mapped | None]:
+        """Return the old files by path."""
+        if self._index is None:
+            return {}
+        return {s.path: part for s, part in zip(self._shards, self._mapped, strict=True)}
+
+    def facts_of_rows(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], dict[int, str]]:
+        """Return digests, file digests and, by row, reasons: of the same pictures, or empty."""
+        if not self._is_same or self._index is None:
+            digests, file_digests = np.zeros((2, len(self._rows)), np.uint64)
+            return digests, file_digests, {}
+        index = self._index
+        bad = np.flatnonzero(index.digests == 0).tolist()
+        return (
+            index.digests.copy(),
+            index.file_digests.copy(),
+            dict(zip(bad, index.reasons, strict=True)),
+        )
 
     def of_file(self, row: int) -> tuple[NDArray[np.uint8], int] | None:
         """Return the cached picture of the file at a position, and the file's digest.
@@ -244,7 +340,9 @@ class _Kept:
         """
         kept = int(self._rows[row])
         image = self._image(kept)
-        return None if image is None else (image, int(self._index.file_digests[kept]))
+        if image is None or self._index is None:
+            return None
+        return image, int(self._index.file_digests[kept])
 
     def of_content(self, of_file: int) -> NDArray[np.uint8] | None:
         """Return the cached picture of any file with this digest.
@@ -254,14 +352,18 @@ class _Kept:
         return self._image(self._row_of.get(of_file, -1))
 
     def _image(self, kept: int) -> NDArray[np.uint8] | None:
-        if kept < 0:
+        if kept < 0 or self._index is None:
             return None
-        image = np.array(self._images[kept])
+        number = next(k for k, shard in enumerate(self._shards) if kept < shard.stop)
+        mapped = self._mapped[number]
+        if mapped is None:
+            return None
+        image = np.array(mapped.images[kept - self._shards[number].start])
         return image if digest(image.data) == self._index.digests[kept] else None
 
 
 def _read_all(
-    pictures: PictureFiles, kept: _Kept
+    pictures: PictureFiles, kept: _Kept, rows: range
 ) -> Iterator[tuple[NDArray[np.uint8] | str, int, int]]:
     """Yield each picture, uint8 [S, S, C], its digest and its file's digest.
 
@@ -272,7 +374,6 @@ def _read_all(
         image, of_file = kept.of_file(row) or pictures.read(row, kept.of_content)
         return image, 0 if isinstance(image, str) else digest(image.data), of_file
 
-    rows = range(len(pictures.names))
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without the GIL
         for start in range(0, len(rows), _CHUNK):
             yield from pool.map(read, rows[start : start + _CHUNK])

@@ -57,7 +57,7 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     cache = cached_images(
         folder,
         listing.paths,
-        cache_path=_cache_path(data_dir, folder, params),
+        cache_paths=_cache_paths(data_dir, folder, params),
         size=params.image_size,
         mode=params.image_mode,
         resize=params.image_resize,
@@ -126,15 +126,23 @@ def _hint(paths: Sequence[str], params: "Params") -> str:
     return f"; did you mean '{printable(os.path.join(params.image_dir, *tops))}' as image_dir?"
 
 
-def _cache_path(data_dir: Path, folder: Path, params: "Params") -> Path:
-    """Return the cache file; each image mode, size, resize method and CSV file has its own."""
+def _cache_paths(data_dir: Path, folder: Path, params: "Params") -> list[Path]:
+    """Return the cache's files; each image mode, size, resize method and CSV file has its own."""
     name = f"{params.image_mode}-{params.image_size}-{params.image_resize}"
     if params.image_cache is None:
-        directory, source = folder / CACHE_FOLDER, params.image_csv or ""
-    else:  # several datasets may share this folder
-        directory, source = data_dir / params.image_cache, f"{folder.resolve()} {params.image_csv}"
+        directories, source = [folder / CACHE_FOLDER], params.image_csv or ""
+    else:  # several datasets may share these folders
+        folders = params.image_cache
+        directories = [data_dir / f for f in ([folders] if isinstance(folders, str) else folders)]
+        source = f"{folder.resolve()} {params.image_csv}"
     key = f"-{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}" if source else ""
-    return directory / f"{name}{key}.npy"
+    if len(directories) == 1:
+        return [directories[0] / f"{name}{key}.npy"]
+    # The number of shards is part of the name, because it decides which rows a shard has.
+    return [
+        directory / f"{name}{key}-{number}-of-{len(directories)}.npy"
+        for number, directory in enumerate(directories, start=1)
+    ]
 
 
 def _bad_pictures(

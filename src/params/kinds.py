@@ -48,6 +48,17 @@ NumberOrName = Annotated[
     Annotated[int, Field(ge=0), Tag("number")] | Annotated[str, Tag("text")], _BY_TYPE
 ]
 
+# A folder, or several.
+Folders = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[
+        tuple[Annotated[str, Field(strict=True)], ...],
+        Field(strict=False, min_length=1),
+        Tag("list"),
+    ],
+    Discriminator(lambda value: "text" if isinstance(value, str) else "list"),
+]
+
 
 def name_in(registry: Collection[str], meaning: str | None = None) -> AfterValidator:
     """Return the check that a key's value is a name in `registry`.

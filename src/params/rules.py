@@ -21,6 +21,7 @@ def check_together(params: "Params") -> None:
     _check_loss(params)
     _check_pairs(params)
     _check_offline(params)
+    _check_memory(params)
     if params.dataset == "image_folder" and params.image_size is None:
         raise _contradiction(
             params,
@@ -84,6 +85,27 @@ def _check_offline(params: "Params") -> None:
         raise _contradiction(params, "offline_mining", accepted)
     if params.remine_epochs != 1 and params.offline_mining == "random":
         raise _contradiction(params, "remine_epochs", "1, or offline_mining 'hard' or 'semihard'")
+
+
+def _check_memory(params: "Params") -> None:
+    """Refuse a memory that the strategy cannot use or that a batch does not fit into."""
+    if params.micro_batch_size and params.use_batch_norm:
+        accepted = "null, because use_batch_norm normalizes over the whole batch"
+        raise _contradiction(params, "micro_batch_size", accepted)
+    if params.memory_start_steps and not params.memory_size:
+        raise _contradiction(params, "memory_start_steps", "0, or a memory_size")
+    if not params.memory_size:
+        return
+    if params.is_offline:
+        offline = one_of(sorted(OFFLINE_STRATEGIES))
+        accepted = f"0, because triplet_strategy {offline} chooses its triplets before the step"
+        raise _contradiction(params, "memory_size", accepted)
+    largest = params.batch_size
+    if params.classes_per_batch and params.examples_per_class:
+        largest = params.classes_per_batch * params.examples_per_class
+    if params.memory_size < largest:
+        accepted = f"0, or at least {largest}, the images of a batch"
+        raise _contradiction(params, "memory_size", accepted)
 
 
 def _check_read(params: "Params") -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from src.distance import DISTANCES
 from src.params.applications import APPLICATIONS
-from src.params.kinds import Margin, NumberOrName, ReadBy, Role, choices, name_in
+from src.params.kinds import Folders, Margin, NumberOrName, ReadBy, Role, choices, name_in
 from src.params.metric_names import BEST_METRICS
 from src.params.poses import POSES
 from src.params.rules import check_together
@@ -132,9 +132,10 @@ class Params(BaseModel):
         description="For image_folder: what happens to files that cannot be read: they end the "
         "run (error), or are named and left out (skip).",
     )
-    image_cache: Annotated[str | None, _OF_IMAGE_FOLDER, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
+    image_cache: Annotated[Folders | None, _OF_IMAGE_FOLDER, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
         None,
-        description="For image_folder: the folder in data_dir for the decoded pictures. "
+        description="For image_folder: the folder in data_dir for the decoded pictures, or a "
+        "list of folders, such as mounts of several disks, among which they are divided. "
         "Default: `.tripletboard` in image_dir.",
     )
     test_fraction: Annotated[float, _OF_IMAGE_FOLDER] = Field(
@@ -298,6 +299,25 @@ class Params(BaseModel):
         description="B, the images in a shuffled batch and in an evaluation batch. With "
         "offline: the triplets.",
     )
+    micro_batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Embeds a batch in parts of this many images, in the memory of one part. "
+        "The loss and its gradient stay those of the whole batch; a step computes a third more.",
+    )
+    memory_size: int = Field(
+        0,
+        ge=0,
+        le=1 << 20,
+        description="M: the last M embeddings of earlier batches are further positives and "
+        "negatives (arXiv:1912.06798).",
+    )
+    memory_start_steps: int = Field(
+        0,
+        ge=0,
+        description="For memory_size: the memory is filled from the first step on, and used after "
+        "this many steps.",
+    )
     classes_per_batch: Annotated[int | None, _CHECKS_DATA] = Field(
         None, ge=2, description="P: train on batches of P classes with K images each."
     )
@@ -398,6 +418,11 @@ class Params(BaseModel):
     def is_offline(self) -> bool:
         """Whether batches are triplets, stacked in thirds, instead of examples."""
         return self.triplet_strategy in OFFLINE_STRATEGIES
+
+    @property
+    def images_at_once(self) -> int:
+        """The largest number of images that the network embeds at once."""
+        return self.micro_batch_size or self.batch_size
 
     @model_validator(mode="after")
     def _check_together(self) -> "Params":

@@ -49,7 +49,7 @@ def folder(tmp_path):
 
 def read(folder, names=NAMES, **options):
     options = {"size": SIZE, "mode": "RGB", "resize": "scale", **options}
-    return cached_images(folder, names, cache_path=folder / ".cache" / "x.npy", **options)
+    return cached_images(folder, names, cache_paths=[folder / ".cache" / "x.npy"], **options)
 
 
 def pixels(cache):
@@ -450,7 +450,7 @@ def behind_the_gate(*args, **options):
 
 picture_files.decode = behind_the_gate
 names = [f"{name}/{number}.bmp" for name in ("red", "blue") for number in range(4)]
-cache = cached_images(folder, names, cache_path=folder / ".cache" / "x.npy", size=6, mode="RGB",
+cache = cached_images(folder, names, cache_paths=[folder / ".cache" / "x.npy"], size=6, mode="RGB",
                       resize="scale")
 np.save(sys.argv[3], cache.images[np.arange(8)])
 print("decoded", count)
@@ -576,7 +576,7 @@ names = [f"{name}/{number}.bmp" for name in ("red", "blue") for number in range(
 print("ready", flush=True)
 while True:
     for some in (names, names[1:], names[::-1]):
-        cached_images(folder, some, cache_path=folder / ".cache" / "x.npy", size=6, mode="RGB",
+        cached_images(folder, some, cache_paths=[folder / ".cache" / "x.npy"], size=6, mode="RGB",
                       resize="scale")
 """
 

@@ -501,6 +501,17 @@ def test_the_cache_can_stand_elsewhere_and_serve_two_folders(folder, tmp_path):
     assert not (folder / ".tripletboard").exists()
 
 
+def test_the_cache_can_be_divided_among_folders(folder, tmp_path):
+    whole = load(tmp_path, "train", params(test_fraction=0.5))
+    keys = {"image_cache": ["caches", str(tmp_path / "disk")], "test_fraction": 0.5}
+    divided = load(tmp_path, "train", params(**keys))
+    np.testing.assert_array_equal(np.asarray(divided.images), np.asarray(whole.images))
+    for name, number in (("caches", 1), ("disk", 2)):
+        (path,) = (tmp_path / name).glob("*.npy")
+        assert path.name.startswith("RGB-8-scale-") and path.name.endswith(f"-{number}-of-2.npy")
+        assert len(np.load(path)) == 15
+
+
 def test_a_folder_that_cannot_be_written_to(folder):
     (folder / ".tripletboard").write_text("in the way")
     text = message(folder)

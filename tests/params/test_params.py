@@ -35,6 +35,8 @@ INTEGERS = {
     "embedding_size": ([1, 8192], [0, 8193], "a whole number from 1 to 8192"),
     "batch_size": ([2, 65536], [1, 65537], "a whole number from 2 to 65536"),
     "warmup_steps": ([0], [-1], "a whole number from 0 on"),
+    "memory_size": ([0, 1048576], [-1, 1048577], "a whole number from 0 to 1048576"),
+    "memory_start_steps": ([0], [-1], "a whole number from 0 on"),  # more with a memory, below
     "learning_rate_warmup_steps": ([0, 10**9], [-1], "a whole number from 0 on"),
     "num_epochs": AT_LEAST_ONE,
     "remine_epochs": ([1], *AT_LEAST_ONE[1:]),  # more goes with offline mining only, below
@@ -51,6 +53,7 @@ OPTIONAL_INTEGERS = {
     "train_size": AT_LEAST_ONE_OR_NULL,
     "eval_size": AT_LEAST_ONE_OR_NULL,
     "num_parallel_calls": AT_LEAST_ONE_OR_NULL,
+    "micro_batch_size": AT_LEAST_ONE_OR_NULL,
     "classes_per_batch": ([], [1], "a whole number from 2 on, or null"),
     "examples_per_class": ([], [1], "a whole number from 2 on, or null"),
 }
@@ -285,6 +288,55 @@ def test_text_that_no_file_can_be_named_by(path, key, text):
     assert line == f'{key}: found "{text}"; accepted: text without NUL and lone surrogates'
     assert message(path, f'{{"{key}": [["{text}"]]}}').startswith(f'{key}: found "{text}"')
     assert message(path, f'{{"{key}": {{"{text}": 1}}}}').startswith(f'{key}: found "{text}"')
+
+
+def test_the_cache_of_pictures_may_be_in_several_folders(path):
+    pictures = {"dataset": "image_folder", "image_size": 8}
+    assert load(path, {**pictures, "image_cache": ["a", "/mnt/b"]}).image_cache == ("a", "/mnt/b")
+    accepted = "accepted: text, or a list of at least 1, each text, or null"
+    for value in (3, [], {"text": 1}):
+        line = message(path, {**pictures, "image_cache": value})
+        assert line == f"image_cache: found {json.dumps(value)}; {accepted}"
+    assert (
+        message(path, {**pictures, "image_cache": ["a", 1]}) == f"image_cache: found 1; {accepted}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "line"),
+    [
+        (
+            {"memory_size": 63},
+            "memory_size: found 63; accepted: 0, or at least 64, the images of a batch",
+        ),
+        (
+            {"memory_size": 19, "classes_per_batch": 5, "examples_per_class": 4},
+            "memory_size: found 19; accepted: 0, or at least 20, the images of a batch",
+        ),
+        (
+            {"memory_size": 64, "triplet_strategy": "offline"},
+            "memory_size: found 64; accepted: 0, because triplet_strategy 'offline' chooses its "
+            "triplets before the step",
+        ),
+        (
+            {"memory_start_steps": 1},
+            "memory_start_steps: found 1; accepted: 0, or a memory_size",
+        ),
+        (
+            {"micro_batch_size": 8, "use_batch_norm": True},
+            "micro_batch_size: found 8; accepted: null, because use_batch_norm normalizes over the "
+            "whole batch",
+        ),
+    ],
+)
+def test_what_a_memory_and_parts_of_a_batch_need(path, params, line):
+    assert message(path, params) == line
+
+
+def test_a_memory_as_large_as_a_batch(path):
+    assert load(path, {"memory_size": 64, "memory_start_steps": 9}).memory_size == 64
+    pairs = {"classes_per_batch": 5, "examples_per_class": 4}
+    assert load(path, {"memory_size": 20, **pairs}).memory_size == 20
 
 
 def test_keys_that_are_names_of_alternatives(path):

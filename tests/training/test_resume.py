@@ -12,7 +12,7 @@ from tiny import TINY, write_params
 
 NUM_KILLS = 4
 
-# All that depends on the step: order, P x K, warm-up, augmentation, moving statistics.
+# All that depends on the step: order, P x K, warm-up, augmentation, moving statistics, memory.
 PARAMS = {
     **TINY,
     "deterministic": True,
@@ -26,6 +26,8 @@ PARAMS = {
     "warmup_strategy": "batch_all",
     "warmup_steps": 5,
     "augment": {"shift": 1, "rotation": 10, "erasing": 0.3},
+    "memory_size": 50,
+    "memory_start_steps": 3,
 }
 
 

@@ -22,7 +22,7 @@ from src.experiment.experiment import Experiment
 from src.params.schema import Params
 from src.system.cluster import Cluster
 
-# All that depends on the row or the step. 35 rows are not divisible by 2.
+# All that depends on the row or the step; and a memory. 35 rows are not divisible by 2.
 PARAMS = {
     **TINY,
     "num_epochs": 2,
@@ -35,6 +35,8 @@ PARAMS = {
     "warmup_strategy": "batch_all",
     "warmup_steps": 5,
     "augment": {"shift": 1, "rotation": 10, "erasing": 0.3},
+    "memory_size": 50,
+    "memory_start_steps": 3,
 }
 
 
