@@ -8,12 +8,14 @@ from typing import Any
 from model.estimator import estimator, keras, tf
 from model.input_fn import scale_pixels
 from model.learning_rate import learning_rate
+from model.loss_scaling import minimize_scaled
 from model.mining.loss import TripletLoss
+from model.network import build_network
 from model.pretrained import InitialWeights, LayerValues
 from model.split_metrics import SPLIT_METRICS, SplitMetrics
 from src.mining.distances import PERCENTILES, percentiles_of_distances
 from src.params.schema import Params
-from src.registry import NETWORKS, TRIPLET_STRATEGIES, look_up
+from src.registry import TRIPLET_STRATEGIES, look_up
 
 
 def model_fn(
@@ -74,7 +76,7 @@ def _network(features: tf.Tensor, params: Params) -> keras.Model:
     # Keras draws the seeds of initial weights from its own generator; RunConfig's seed does not set
     # it.
     keras.utils.set_random_seed(params.seed)
-    return look_up(NETWORKS, params.network)(params, tuple(features.shape[1:]))
+    return build_network(params, tuple(features.shape[1:]))
 
 
 def _scalars_for_hooks(triplets: TripletLoss, batch_size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -134,6 +136,10 @@ def _train_op(
     rate = learning_rate(params, global_step, num_steps)
     tf.compat.v1.summary.scalar("learning_rate", rate)
     optimizer = tf.compat.v1.train.AdamOptimizer(rate)
+    # In half precision, Keras wraps weights so that they are cast when they are read.
+    weights = [getattr(weight, "_variable", weight) for weight in weights]
+    if params.compute_dtype == "float16":
+        return minimize_scaled(optimizer, loss, global_step, weights)
     return optimizer.minimize(loss, global_step, var_list=weights)
 
 

@@ -4,10 +4,10 @@ from functools import partial
 
 from model.estimator import estimator, tf
 from model.model_fn import model_fn
+from model.network import build_network
 from model.pretrained import LayerValues
 from src.experiment.experiment import Experiment
 from src.params.schema import Params
-from src.registry import NETWORKS, look_up
 
 
 def build_estimator(
@@ -63,7 +63,7 @@ def describe_network(params: Params, image_shape: tuple[int, int, int]) -> str:
     """
     lines: list[str] = []
     with tf.Graph().as_default():  # not in the Estimator's graph
-        network = look_up(NETWORKS, params.network)(params, image_shape)
+        network = build_network(params, image_shape)
         network.summary(
             print_fn=lines.append, line_length=89, expand_nested=True, show_trainable=True
         )
