@@ -148,12 +148,16 @@ class _Run:
         with self._quiet_console(), phase("starting TensorFlow"):
             from model.pretrained import read_weights
             from model.training.build import describe_network
+            from model.training.devices import check_devices
 
+            warnings = check_devices(self.params, self.experiment.params_path)
             try:
                 network = describe_network(self.params, image_shape)
             except UserError as error:
                 raise UserError(f"{self.experiment.params_path}: {error}") from None
-            return network, read_weights(self.params, weights) if weights else None
+            values = read_weights(self.params, weights) if weights else None
+        print_warnings(warnings)
+        return network, values
 
     def _train_and_evaluate(
         self, splits: dict[str, Split], initial_weights: "LayerValues | None", loaded: Loaded
