@@ -275,8 +275,8 @@ Written by `make bench-gpu`, on **{card}**. Tests of mining there: {tests}
 
 {table(["loss and gradient, ms", "B", "ours", "definition", "PML", "goal: at most"], mining)}
 
-Ours is the way in TensorFlow ops alone ([decision 16](decisions/0016-mining-in-two-ways.md)); only the
-loss and its gradient cross to the host.
+Ours is the way in TensorFlow ops alone ([decision 16](decisions/0016-mining-in-two-ways.md));
+only the loss and its gradient cross to the host.
 
 {table(["images a second", "dtype", "train.py", "bare loop", "ratio", "goal: at least"], training)}
 
