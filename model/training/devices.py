@@ -17,7 +17,7 @@ def check_devices(params: Params, path: Path) -> list[str]:
 
     Raises:
         UserError: `compute_dtype` is float16, but there is no GPU: TensorFlow's float16
-            convolutions take 10 to 60 times as long on a processor.
+            convolutions take up to 67 times as long on a processor.
     """
     num_gpus = len(tf.config.get_visible_devices("GPU"))
     reason = why_no_gpu(num_visible=num_gpus)
