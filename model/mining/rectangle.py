@@ -63,6 +63,7 @@ class Rectangle:
             distance: a key of `src.distance.DISTANCES`.
             anchors: integer [A], the anchors' positions among the candidates; None for all.
         """
+        embeddings = tf.convert_to_tensor(embeddings)
         self.stays_on_device = stays_on_device(embeddings)
         if self.stays_on_device:  # int32 would be compared on the host
             labels = tf.cast(labels, tf.int64)
