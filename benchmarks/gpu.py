@@ -59,7 +59,7 @@ class Plan(NamedTuple):
         num_pictures: random pictures of the larger network.
         picture_size: their height and width.
         picture_epochs: of train.py on these.
-        application: the larger network, of keras.applications.
+        network: the keys of the larger network, and its batch size.
         dtypes: of each training.
     """
 
@@ -72,7 +72,7 @@ class Plan(NamedTuple):
     num_pictures: int
     picture_size: int
     picture_epochs: int
-    application: str
+    network: dict[str, Any]
     dtypes: tuple[str, ...]
 
 
@@ -87,7 +87,7 @@ ON_GPU = Plan(
     num_pictures=3200,
     picture_size=224,
     picture_epochs=6,
-    application="ResNet50",
+    network={"network": "keras_application", "application": "ResNet50", "batch_size": 64},
     dtypes=("float32", "bfloat16", "float16"),
 )
 REHEARSAL = Plan(
@@ -98,9 +98,9 @@ REHEARSAL = Plan(
     turn=0.01,
     epochs=0,  # of MNIST, an epoch takes a minute
     num_pictures=160,
-    picture_size=32,
-    picture_epochs=24,
-    application="MobileNet",
+    picture_size=16,
+    picture_epochs=20,
+    network={"num_channels": 4, "batch_size": 16},
     dtypes=("bfloat16",),
 )
 
@@ -220,16 +220,14 @@ def measure_training(plan: Plan, deadline: float) -> list[list[str]]:
     size = plan.picture_size
     large = {
         **{"dataset": "image_folder", "image_size": size, "test_fraction": 0.1},
-        **{"network": "keras_application", "application": plan.application},
-        **{"batch_size": 64 if plan is ON_GPU else 16, "l2_normalize": True},
+        **{**plan.network, "l2_normalize": True},
         **{"num_epochs": plan.picture_epochs, "save_checkpoints_steps": 100_000},
     }
     # Of these pictures, a tenth is for tests and a sixth of the rest for validation.
     num_pictures = round(round(plan.num_pictures * 0.9) * 5 / 6)
     with random_pictures(plan) as pictures:
-        networks = [
-            (f"{plan.application}, {size} px", large, num_pictures, (size, size, 3), pictures)
-        ]
+        name = f"{plan.network.get('application', 'naive_cnn')}, {size} px"
+        networks = [(name, large, num_pictures, (size, size, 3), pictures)]
         if plan.epochs:
             demo_data = REPOSITORY / "data"
             networks.insert(0, ("naive_cnn, MNIST", demo, 50_000, (28, 28, 1), demo_data))

@@ -51,7 +51,7 @@ def test_the_benchmark_of_gpus_runs_through_in_a_rehearsal(capsys):
     page = capsys.readouterr().out
     assert re.search(r"Tests of mining there: \d+ passed", page)
     assert re.search(r"^\| batch_all \| 32 \| [\d.]+ \| [\d.]+ \|", page, re.MULTILINE)
-    row = r"^\| MobileNet, 32 px \| bfloat16 \| \d+ \| \d+ \| [\d.]+ \| 0.9 \|$"
+    row = r"^\| naive_cnn, 16 px \| bfloat16 \| \d+ \| \d+ \| [\d.]+ \| 0.9 \|$"
     assert re.search(row, page, re.MULTILINE)
     assert gpu.PAGE.read_bytes() == before  # a rehearsal is no result
 
