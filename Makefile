@@ -9,7 +9,7 @@ PYTHON215 ?= $(firstword $(shell command -v python3.11) $(shell command -v pytho
 
 .DELETE_ON_ERROR:
 .PHONY: help install demo demo-open test test-tf215 lint format schema
-.PHONY: bench bench-devices bench-mining bench-query bench-retrieval bench-training
+.PHONY: bench bench-devices bench-gpu bench-mining bench-query bench-retrieval bench-training
 .PHONY: errors fuzz soak
 .PHONY: lock clean
 
@@ -56,6 +56,11 @@ bench-training: bench ## images a second of train.py, beside a bare loop and PyT
 
 bench-devices: install ## steps a second of 1 and 2 workers, and a model for more (1 minute)
 	.venv/bin/python -m benchmarks.devices --markdown
+
+bench-gpu: bench ## mining and training on a GPU, in 10 minutes; writes docs/gpu.md
+	@if ls /dev/nvidia[0-9]* >/dev/null 2>&1; then \
+		.venv-bench/bin/pip install -q pytest "$$(.venv-bench/bin/pip freeze | grep '^tensorflow==' | sed 's/==/[and-cuda]==/')"; fi
+	@.venv-bench/bin/python -m benchmarks.gpu
 
 bench-query: bench ## time of queries and of the service, beside faiss (20 minutes; after make demo-open)
 	.venv-bench/bin/python -m benchmarks.query --markdown

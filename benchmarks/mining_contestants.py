@@ -116,14 +116,15 @@ def make_pml(case: Case) -> Step:
     else:
         miner, reducer = miners.BatchHardMiner(distance=distance), reducers.MeanReducer()
     loss_fn = losses.TripletMarginLoss(margin=MARGIN, distance=distance, reducer=reducer)
-    labels, embeddings = map(torch.from_numpy, half_trained(case))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    labels, embeddings = (torch.from_numpy(x).to(device) for x in half_trained(case))
     labels = labels.long()
     embeddings.requires_grad_()
 
     def step() -> tuple[float, float]:
         loss = loss_fn(embeddings, labels, miner(embeddings, labels) if miner else None)
         (gradient,) = torch.autograd.grad(loss, embeddings)
-        return loss.item(), float(np.linalg.norm(gradient.numpy()))
+        return loss.item(), float(np.linalg.norm(gradient.cpu().numpy()))
 
     return step
 

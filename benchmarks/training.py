@@ -12,7 +12,9 @@ The last two train on one batch that stays in memory, at a learning rate of near
 rate, the batch would soon be learned, and a step would have less work. Both start from the same
 weights, and their first losses are checked to be equal.
 
-A fourth contestant is the batch source of train.py, iterated without a network.
+Further contestants are the batch source of train.py, iterated without a network; train.py in
+bfloat16; and, in both dtypes, the network's convolutions alone: forward, and the gradients of their
+kernels and inputs. The share of the convolutions' speed tells what all else costs.
 """
 
 import argparse
@@ -188,20 +190,68 @@ def make_batch_source(params: Params) -> Step:
     return lambda: len(next(batches)[1].numpy())
 
 
+def convolutions(params: Params, image_shape: tuple[int, int, int]) -> list[tuple[int, ...]]:
+    """Return the shapes (H, W, inputs, outputs) of naive_cnn's convolutions."""
+    height, width, channels = image_shape
+    shapes = []
+    for block in range(params.num_blocks):
+        outputs = params.num_channels * 2**block
+        shapes.append((height >> block, width >> block, channels, outputs))
+        channels = outputs
+    return shapes
+
+
+def mflop_an_image(params: Params, image_shape: tuple[int, int, int]) -> float:
+    """Return the MFLOP of the convolutions for an image, forward and backward.
+
+    Each takes three products of the same size; the first has no gradient of its input.
+    """
+    products = [2 * 9 * h * w * i * o / 1e6 for h, w, i, o in convolutions(params, image_shape)]
+    return 3 * sum(products) - products[0]
+
+
+def make_convolutions(params: Params, dtype: str) -> Step:
+    """Return a step of the network's convolutions alone, on one resident batch."""
+    from model.estimator import tf
+
+    rng = np.random.default_rng(0)
+    inputs, kernels = [], []
+    for h, w, i, o in convolutions(params, load_training_split(params).images.shape[1:]):
+        shape = (params.batch_size, h, w, i)
+        inputs.append(tf.cast(rng.standard_normal(shape, np.float32), dtype))
+        kernels.append(tf.cast(rng.standard_normal((3, 3, i, o), np.float32), dtype))
+
+    @tf.function
+    def run(inputs: list[tf.Tensor], kernels: list[tf.Tensor]) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch([inputs[1:], kernels])
+            outputs = [
+                tf.nn.conv2d(x, kernel, 1, "SAME")
+                for x, kernel in zip(inputs, kernels, strict=True)
+            ]
+        # Any gradients of the outputs will do: the outputs themselves.
+        return tape.gradient(outputs, [*inputs[1:], *kernels], output_gradients=outputs)
+
+    return lambda: float(tf.cast(run(inputs, kernels)[-1][0, 0, 0, 0], tf.float32).numpy())
+
+
 # --- train.py ---
 
 
-def run_train(params: dict[str, Any], num_examples: int) -> Speed:
+def run_train(
+    params: dict[str, Any], num_examples: int, data_dir: Path = REPOSITORY / "data"
+) -> Speed:
     """Run train.py in a new experiment and read its speed from the event files.
 
     Args:
         params: the experiment's params.
         num_examples: the number of examples in the training split.
+        data_dir: the folder of all datasets.
     """
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         model_dir = Path(folder)
         (model_dir / "params.json").write_text(json.dumps(params))
-        command = [sys.executable, "train.py", "--model_dir", folder]
+        command = [sys.executable, "train.py", "--model_dir", folder, "--data_dir", str(data_dir)]
         finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
         if finished.returncode:
             raise SystemExit(f"{' '.join(command)}:\n{finished.stderr}")
@@ -257,17 +307,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("--rounds", type=int, default=3, help="turns of each (default: 3)")
     add("--epochs", type=int, default=8, help="of train.py, each turn (default: 8)")
+    add("--num_blocks", type=int, default=2, help="of the network (default: 2)")
     add("--seconds", type=float, default=30, help="of a turn of the others (default: 30)")
     add_arguments(parser)
     args = parser.parse_args(argv)
     warn_if_busy()
 
-    params = Params(**PARAMS)
+    keys = {**PARAMS, "num_blocks": args.num_blocks, "num_epochs": args.epochs}
+    params = Params(**keys)
     num_examples = len(load_training_split(params))
     others = {
         "bare loop": Contestant(make_bare_loop, params),
         "PyTorch": Contestant(make_pytorch, params),
         "batch source": Contestant(make_batch_source, params),
+        "convolutions": Contestant(make_convolutions, params, "float32"),
+        "convolutions, bfloat16": Contestant(make_convolutions, params, "bfloat16"),
     }
     for contestant in others.values():
         contestant.wait()
@@ -277,7 +331,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     images_a_step = {name: params.batch_size for name in others}
     images_a_step["batch source"] = num_examples / -(-num_examples // params.batch_size)
-    speeds: dict[str, list[float]] = {name: [] for name in ("train.py", *others)}
+    speeds: dict[str, list[float]] = {
+        name: [] for name in ("train.py", "train.py, bfloat16", *others)
+    }
     runs = []
     for number in range(1, args.rounds + 1):
         for name, contestant in others.items():
@@ -287,8 +343,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         progress(f"round {number} of {args.rounds}: train.py ...")
         start = time.perf_counter()
         with without_log():  # TensorBoard imports TensorFlow
-            runs.append(run_train({**PARAMS, "num_epochs": args.epochs}, num_examples))
+            runs.append(run_train(keys, num_examples))
+            half = run_train({**keys, "compute_dtype": "bfloat16"}, num_examples)
         speeds["train.py"].append(runs[-1].images_a_second)
+        speeds["train.py, bfloat16"].append(half.images_a_second)
         progress(f"  {time.perf_counter() - start:.0f} s in all, {runs[-1].seconds:.0f} s counted")
     for contestant in others.values():
         contestant.close()
@@ -311,6 +369,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(
         f"\ntrain.py with its pauses for evaluation ({each} each): {overall:.0f} images a second."
     )
+    mflop = mflop_an_image(params, load_training_split(params).images.shape[1:])
+    for name in ("convolutions", "convolutions, bfloat16"):
+        of_it = medians[name.replace("convolutions", "train.py")] / medians[name]
+        print(
+            f"{name}: {mflop * medians[name] / 1000:.0f} GFLOP/s, {mflop:.1f} MFLOP an image; "
+            f"train.py reaches {of_it:.2f} of their speed."
+        )
     print_circumstances(
         "benchmarks.training",
         f"Medians over {args.rounds} interleaved turns; batch {params.batch_size}, "

@@ -10,6 +10,7 @@ import sys
 import types
 
 import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
 from tensorflow.python.util import tf_export
 
 
@@ -74,6 +75,12 @@ def _restored_estimator() -> types.SimpleNamespace:
 def global_step() -> tf.Tensor:
     """Return the global step of the Estimator's graph, an integer scalar."""
     return tf.compat.v1.train.get_or_create_global_step()
+
+
+def is_compiled_by_xla() -> bool:
+    """Return whether the graph being built is of a `tf.function` with `jit_compile=True`."""
+    graph = tf.compat.v1.get_default_graph()
+    return bool(control_flow_util.GraphOrParentsInXlaContext(graph))
 
 
 def _leave_undefined_out_of_curves(api: types.SimpleNamespace) -> None:

@@ -10,15 +10,17 @@ from model.distribution import ONE_REPLICA, Distribution
 from model.estimator import estimator, keras, tf
 from model.input_fn import scale_pixels
 from model.learning_rate import learning_rate
+from model.loss_scaling import LossScaling
 from model.micro_batches import MicroBatches, WholeBatch
 from model.mining.blocks import mine_in_blocks
 from model.mining.loss import TripletLoss
 from model.mining.memory import MEMORY, Memory
+from model.network import build_network
 from model.pretrained import InitialWeights, LayerValues
 from model.split_metrics import SPLIT_METRICS, SplitMetrics
 from src.mining.distances import PERCENTILES, percentiles_of_distances
 from src.params.schema import Params
-from src.registry import NETWORKS, OFFLINE_STRATEGIES, TRIPLET_STRATEGIES, look_up
+from src.registry import OFFLINE_STRATEGIES, TRIPLET_STRATEGIES, look_up
 
 
 def model_fn(
@@ -84,12 +86,17 @@ def model_fn(
     by_embeddings = by_candidates
     if not params.is_offline:
         by_embeddings = distribution.gradient_of_own(by_candidates, size)
-    weights = network.trainable_weights
+    scaling = LossScaling() if params.compute_dtype == "float16" else None
+    if scaling:  # the part of the gradient that passes through float16 begins here
+        by_embeddings = scaling.scaled(by_embeddings)
+    # In half precision, Keras wraps weights so that they are cast when they are read.
+    weights = [getattr(weight, "_variable", weight) for weight in network.trainable_weights]
     by_weights = _gradients(batches, distribution.split(by_embeddings, size), weights)
     # Keras leaves UPDATE_OPS empty. Without these updates, batch norm's moving statistics never
     # change. `measured` is computed at every step, because all workers must run the same exchanges.
     with tf.control_dependencies([*network.get_updates_for(features), measured]):
-        train_op = _train_op(distribution.add_gradients(by_weights), weights, params, num_steps)
+        by_weights = distribution.add_gradients(by_weights)
+        train_op = _train_op(by_weights, weights, params, num_steps, scaling)
     if memory:
         train_op = tf.group(train_op, memory.write(labels, candidates))
     scaffold = tf.compat.v1.train.Scaffold(
@@ -184,7 +191,7 @@ def _network(features: tf.Tensor, params: Params) -> keras.Model:
     # Keras draws the seeds of initial weights from its own generator; RunConfig's seed does not set
     # it.
     keras.utils.set_random_seed(params.seed)
-    return look_up(NETWORKS, params.network)(params, tuple(features.shape[1:]))
+    return build_network(params, tuple(features.shape[1:]))
 
 
 def _scalars_for_hooks(triplets: TripletLoss, batch_size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -239,7 +246,11 @@ def _summarize(embeddings: tf.Tensor, distance: str) -> None:
 
 
 def _train_op(
-    gradients: list[tf.Tensor], weights: list[tf.Variable], params: Params, num_steps: int
+    gradients: list[tf.Tensor],
+    weights: list[tf.Variable],
+    params: Params,
+    num_steps: int,
+    scaling: LossScaling | None,
 ) -> tf.Operation:
     """Return the op of a training step, which changes `weights` and counts the global step.
 
@@ -250,6 +261,8 @@ def _train_op(
     rate = learning_rate(params, global_step, num_steps)
     tf.compat.v1.summary.scalar("learning_rate", rate)
     optimizer = tf.compat.v1.train.AdamOptimizer(rate)
+    if scaling:
+        return scaling.step(optimizer, gradients, weights, global_step)
     return optimizer.apply_gradients(zip(gradients, weights, strict=True), global_step)
 
 

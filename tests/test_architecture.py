@@ -25,7 +25,7 @@ ALL = [*PROGRAMS, *SRC, *MODEL]
 
 MAY_IMPORT_TENSORFLOW = {"model/estimator.py"}
 MAY_USE_TENSORFLOW_1 = {
-    *("model/estimator.py", "model/model_fn.py", "model/embedder.py"),
+    *("model/estimator.py", "model/model_fn.py", "model/embedder.py", "model/loss_scaling.py"),
     "model/workers.py",
     *("model/training/disk.py", "model/training/build.py"),
     *(f"model/hooks/{name}.py" for name in ("alarms", "checkpoints", "progress", "report")),
@@ -113,12 +113,13 @@ SRC_ROWS = (
 )
 MODEL_ROWS = (
     {"estimator"},
-    {"rows", "learning_rate"},
+    {"rows", "learning_rate", "loss_scaling"},
     {"augment", "dropout"},
     {"mining"},
     {"distribution"},
     {"workers"},
     {"networks"},
+    {"network"},
     {"triplet_strategies"},
     {"triplet_loss"},
     {"pretrained", "split_metrics", "input_fn"},

@@ -1,10 +1,15 @@
 """What the benchmarks share: contestants in processes of their own."""
 
 import os
+import re
 
+import numpy as np
 import pytest
 
+from benchmarks import gpu
 from benchmarks.harness import Contestant
+from benchmarks.training import convolutions, mflop_an_image
+from src.params.schema import Params
 
 
 def make_counter(start):
@@ -28,3 +33,40 @@ def test_a_contestant_counts_in_a_process_of_its_own():
 def test_a_contestant_that_dies_is_noticed():
     with pytest.raises(ChildProcessError, match="died, exit code 1"):
         Contestant(make_nothing).wait()
+
+
+def test_without_a_gpu_the_benchmark_says_so_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "find_card", lambda: None)
+    monkeypatch.setattr(gpu, "why_no_gpu", lambda num_visible: None)
+    with pytest.raises(SystemExit) as ended:
+        gpu.main([])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == ("benchmarks.gpu: TensorFlow sees no GPU; nothing was run\n")
+
+
+def test_the_benchmark_of_gpus_runs_through_in_a_rehearsal(capsys):
+    """From the tests to the page, on the processor."""
+    before = gpu.PAGE.read_bytes()
+    gpu.main(["--cpu"])
+    page = capsys.readouterr().out
+    assert re.search(r"Tests of mining there: \d+ passed", page)
+    assert re.search(r"^\| batch_all \| 32 \| [\d.]+ \| [\d.]+ \|", page, re.MULTILINE)
+    row = r"^\| naive_cnn, 16 px \| bfloat16 \| \d+ \| \d+ \| [\d.]+ \| 0.9 \|$"
+    assert re.search(row, page, re.MULTILINE)
+    assert gpu.PAGE.read_bytes() == before  # a rehearsal is no result
+
+
+def test_the_bare_loop_trains_with_a_scaled_loss():
+    params = Params(compute_dtype="float16", num_channels=2, num_blocks=1, batch_size=8)
+    step = gpu.make_loop(params, (4, 4, 1))
+    assert np.isfinite([step(), step()]).all()
+
+
+def test_convolutions_are_those_of_the_network():
+    params = Params(num_blocks=3, num_channels=32)
+    assert convolutions(params, (28, 28, 1)) == [
+        *((28, 28, 1, 32), (14, 14, 32, 64), (7, 7, 64, 128))
+    ]
+    forward = [28 * 28 * 9 * 32, 14 * 14 * 9 * 32 * 64, 7 * 7 * 9 * 64 * 128]
+    expected = 2 * (3 * sum(forward) - forward[0]) / 1e6
+    assert mflop_an_image(params, (28, 28, 1)) == pytest.approx(expected)

@@ -4,8 +4,9 @@ A triplet loss is the sum over triplets of f(d(a,p) - d(a,n)). It has a *slope* 
 its derivative with respect to that distance. For max(d(a,p) - d(a,n) + margin, 0), the slope's size
 is the number of positive triplets that contain the distance. It is positive for d(a,p) and negative
 for d(a,n). A strategy finds only the slopes; the gradient follows without automatic
-differentiation. It finds them either in TensorFlow, by enumerating pairs, or in NumPy, by sorting
-rows (`src/mining/rows.py`).
+differentiation. It finds them in TensorFlow, by enumerating pairs; in NumPy, by sorting rows
+(`src/mining/rows.py`); or, on a GPU and under XLA, by sorting rows in TensorFlow
+(`model/mining/sorting.py`).
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from model.estimator import tf
 from model.mining.anchors import AllAnchors, SomeAnchors
 from model.mining.distances import comparable, from_squared, pulls
 from model.mining.loss import TripletLoss
+from model.mining.sorting import TensorRows, find_on_device, stays_on_device
 from src.mining.rows import Rows, Slopes, find_in_blocks
 
 # Squared distances below this share of |x|^2 + |y|^2 are rounding errors of equal vectors.
@@ -41,6 +43,8 @@ class Rectangle:
 
     Attributes:
         distances: float32 [A, C], >= 0.
+        stays_on_device: whether slopes must be found without the host; see
+            `model.mining.sorting.stays_on_device`.
     """
 
     def __init__(
@@ -59,12 +63,15 @@ class Rectangle:
             distance: a key of `src.distance.DISTANCES`.
             anchors: integer [A], the anchors' positions among the candidates; None for all.
         """
+        embeddings = tf.convert_to_tensor(embeddings)
+        self.stays_on_device = stays_on_device(embeddings)
+        if self.stays_on_device:  # int32 would be compared on the host
+            labels = tf.cast(labels, tf.int64)
         self._labels = tf.reshape(labels, tf.shape(embeddings)[:1])
         self._anchors = (
             AllAnchors(self._labels) if anchors is None else SomeAnchors(anchors, self._labels)
         )
-        _, classes, self._class_sizes = tf.unique_with_counts(self._labels, out_idx=tf.int64)
-        self._anchors_of_class = self._anchors.count(classes, self._class_sizes)
+        self._num_anchors, self._class_sizes = self._count_by_class()
 
         self._distance, self._num_dimensions = distance, embeddings.shape[1]
         self._vectors = comparable(embeddings, distance)
@@ -90,21 +97,33 @@ class Rectangle:
         """Whether anchor and candidate share a label, bool [A, C]; True for the anchor itself."""
         return tf.equal(self._anchors.of(self._labels)[:, None], self._labels)
 
+    def _count_by_class(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return numbers of anchors, and the sizes of their classes, both int64.
+
+        They are of each class, [K], or of one anchor at a time, [A], if they must stay on the
+        device: XLA has no `Unique`, and the shape of its result is known on the host only.
+        """
+        if self.stays_on_device:
+            sizes = tf.cast(tf.reduce_sum(tf.cast(self.same, tf.float32), axis=1), tf.int64)
+            return tf.ones_like(sizes), sizes
+        _, classes, sizes = tf.unique_with_counts(self._labels, out_idx=tf.int64)
+        return self._anchors.count(classes, sizes), sizes
+
     @property
     def has_negatives(self) -> tf.Tensor:
         """Whether there are two or more classes: then every anchor has a negative."""
-        return tf.size(self._class_sizes) > 1
+        return tf.reduce_any(self._class_sizes < tf.size(self._labels, tf.int64))
 
     @property
     def num_pairs(self) -> tf.Tensor:
         """The number of anchor-positive pairs, int64."""
-        return tf.reduce_sum(self._anchors_of_class * (self._class_sizes - 1))
+        return tf.reduce_sum(self._num_anchors * (self._class_sizes - 1))
 
     @property
     def num_triplets(self) -> tf.Tensor:
         """The number of valid triplets, int64: anchor, positive, negative."""
-        sizes = self._class_sizes
-        return tf.reduce_sum(self._anchors_of_class * (sizes - 1) * (tf.reduce_sum(sizes) - sizes))
+        num_negatives = tf.size(self._labels, tf.int64) - self._class_sizes
+        return tf.reduce_sum(self._num_anchors * (self._class_sizes - 1) * num_negatives)
 
     @property
     def has_few_pairs(self) -> tf.Tensor:
@@ -142,6 +161,25 @@ class Rectangle:
         shape = tf.shape(self.distances, out_type=tf.int64)
         return tf.scatter_nd(pairs, tf.concat([by_triplet, -by_triplet], 0), shape)
 
+    def find(
+        self,
+        enumerate_pairs: Callable[[], Slopes],
+        sort: Callable[[Rows], Slopes],
+        sort_tensors: Callable[[TensorRows], tf.Tensor],
+        margin: float,
+    ) -> Slopes:
+        """Return what one of a strategy's three ways finds; all find the same.
+
+        Args:
+            enumerate_pairs: compares each pair's threshold with all negatives of its anchor.
+            sort: finds the slopes of a block of rows, in NumPy.
+            sort_tensors: finds the slopes of a block of rows, in TensorFlow ops alone.
+            margin: in units of the distance.
+        """
+        if self.stays_on_device:
+            return self.find_on_device(sort_tensors, margin)
+        return tf.cond(self.has_few_pairs, enumerate_pairs, lambda: self.find_by_rows(sort))
+
     def find_by_rows(self, find: Callable[[Rows], Slopes]) -> Slopes:
         """Apply a NumPy function to blocks of rows and return its combined result."""
 
@@ -160,6 +198,16 @@ class Rectangle:
         found.num_positive_triplets.set_shape([])
         return found
 
+    def find_on_device(self, find: Callable[[TensorRows], tf.Tensor], margin: float) -> Slopes:
+        """Apply a function of tensors to blocks of rows and return its combined result.
+
+        Args:
+            find: returns the slopes of a block of rows; +1 and -1 for each positive triplet.
+            margin: in units of the distance.
+        """
+        positions = self._anchors.positions
+        return find_on_device(find, margin, self.distances, self._labels, positions)
+
     def loss(
         self, found: Slopes, *, num_averaged_triplets: tf.Tensor, num_valid_triplets: tf.Tensor
     ) -> TripletLoss:
@@ -177,27 +225,31 @@ class Rectangle:
         """
         gradient = tf.cast(self._gradient(found.slopes), self._vectors.dtype)
         # A term of value 0 whose gradient is the computed one. tf.custom_gradient would keep every
-        # graph it was used in: a few MB per evaluation.
+        # graph it was used in: a few MB per evaluation. Without the two other `stop_gradient`,
+        # TensorFlow would also differentiate what found the slopes, in vain.
         zeros = self._vectors - tf.stop_gradient(self._vectors)
-        linear = tf.reduce_sum(gradient * zeros)
+        linear = tf.reduce_sum(tf.stop_gradient(gradient) * zeros)
         defined = tf.where(self._all_finite, np.float64(1), np.float64("nan"))
         return TripletLoss(
-            (found.loss_sum + tf.cast(linear, tf.float64)) * defined,
+            (tf.stop_gradient(found.loss_sum) + tf.cast(linear, tf.float64)) * defined,
             num_averaged_triplets,
             found.num_positive_triplets,
             num_valid_triplets,
         )
 
     def _gradient(self, slopes: tf.Tensor) -> tf.Tensor:
-        """Return the loss sum's gradient with respect to the comparable vectors, float32 [C, D].
+        """Return the loss sum's gradient with respect to the comparable vectors, [C, D].
 
         float32 is enough: its rounding has no more effect than a change of the embeddings' last
-        bit.
+        bit. But a GPU may multiply float32 with 10 bits of its 23 (TensorFloat-32).
         """
         points = self._points
+        if self.stays_on_device and tf.config.experimental.tensor_float_32_execution_enabled():
+            points, slopes = tf.cast(points, tf.float64), tf.cast(slopes, tf.float64)
         with_ones = tf.concat([points, tf.ones_like(points[:, :1])], axis=1)  # to sum the pulls
         # A pair pulls its two examples by pull * (x - y) and by the opposite.
-        by_pair = pulls(slopes, self.distances, self._distance, self._num_dimensions)  # [A, C]
+        distances = tf.cast(self.distances, slopes.dtype)
+        by_pair = pulls(slopes, distances, self._distance, self._num_dimensions)  # [A, C]
         pulled = self._anchors.into(tf.matmul(by_pair, with_ones))
         pulled += tf.matmul(by_pair, self._anchors.of(with_ones), transpose_a=True)
         return pulled[:, -1:] * points - pulled[:, :-1]

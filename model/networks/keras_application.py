@@ -37,16 +37,16 @@ def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
     images = keras.Input(image_shape, name="images")
     x = images
     if image_shape[2] == 1:
-        x = layers.Lambda(tf.image.grayscale_to_rgb, name="grey_to_rgb")(x)
+        x = layers.Lambda(tf.image.grayscale_to_rgb, dtype="float32", name="grey_to_rgb")(x)
     if params.input_size is not None and (params.input_size,) * 2 != tuple(image_shape[:2]):
-        x = layers.Lambda(_resize(params, image_shape), name="resize")(x)
-    x = layers.Lambda(_preprocess(params), name="preprocess")(x)
+        x = layers.Lambda(_resize(params, image_shape), dtype="float32", name="resize")(x)
+    x = layers.Lambda(_preprocess(params), dtype="float32", name="preprocess")(x)
     application = build_application(params, tuple(x.shape[1:]))
     freeze(application, params)
     x = application(x)  # [B, features]
-    x = layers.Dense(params.embedding_size, name="embedding")(x)  # [B, D]
+    x = layers.Dense(params.embedding_size, dtype="float32", name="embedding")(x)  # [B, D]
     if params.l2_normalize:
-        x = layers.UnitNormalization(name="l2_normalize")(x)
+        x = layers.UnitNormalization(dtype="float32", name="l2_normalize")(x)
     return keras.Model(images, x, name="keras_application")
 
 

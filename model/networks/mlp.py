@@ -30,7 +30,7 @@ def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
             name = f"hidden_{number}_dropout"
             x = Dropout(params.dropout, seed=params.seed, draw=number, name=name)(x)
     activation = params.embedding_activation
-    x = layers.Dense(params.embedding_size, activation, name="embedding")(x)  # [B, D]
+    x = layers.Dense(params.embedding_size, activation, dtype="float32", name="embedding")(x)
     if params.l2_normalize:
-        x = layers.UnitNormalization(name="l2_normalize")(x)
+        x = layers.UnitNormalization(dtype="float32", name="l2_normalize")(x)
     return keras.Model(images, x, name="mlp")

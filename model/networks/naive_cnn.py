@@ -43,7 +43,7 @@ def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
                 x = layers.MaxPooling2D(name=f"block_{block}_pool")(x)
             x = layers.ReLU(name=name("relu"))(x)  # finally [B, H / 2^block, W / 2^block, C]
     x = layers.Flatten(name="flatten")(x)
-    x = layers.Dense(params.embedding_size, name="embedding")(x)  # [B, D]
+    x = layers.Dense(params.embedding_size, dtype="float32", name="embedding")(x)  # [B, D]
     if params.l2_normalize:
-        x = layers.UnitNormalization(name="l2_normalize")(x)
+        x = layers.UnitNormalization(dtype="float32", name="l2_normalize")(x)
     return keras.Model(images, x, name="naive_cnn")

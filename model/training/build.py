@@ -9,12 +9,12 @@ from model.distribution import ONE_REPLICA, Distribution, check_network
 from model.estimator import estimator, tf
 from model.micro_batches import MicroBatches
 from model.model_fn import model_fn
+from model.network import build_network
 from model.pretrained import LayerValues
 from model.workers import Workers
 from src.errors import UserError
 from src.experiment.experiment import Experiment
 from src.params.schema import Params
-from src.registry import NETWORKS, look_up
 from src.system.cluster import Cluster
 
 
@@ -166,7 +166,7 @@ def describe_network(
     """
     lines: list[str] = []
     with tf.Graph().as_default():  # not in the Estimator's graph
-        network = look_up(NETWORKS, params.network)(params, image_shape)
+        network = build_network(params, image_shape)
         check_network(network, num_replicas)
         network.summary(
             print_fn=lines.append, line_length=89, expand_nested=True, show_trainable=True

@@ -197,7 +197,9 @@ class _Run:
         with self._quiet_console(), phase("starting TensorFlow"):
             from model.pretrained import read_weights
             from model.training.build import describe_network, distribute, replica_devices
+            from model.training.devices import check_devices
 
+            warnings = check_devices(self.params, self.experiment.params_path)
             devices = replica_devices(self.replicas)
             cluster = self.workers.cluster if self.workers else None
             distribution = distribute(self.params, devices, cluster)
@@ -207,11 +209,9 @@ class _Run:
                 )
             except UserError as error:
                 raise UserError(f"{self.experiment.params_path}: {error}") from None
-            return (
-                network,
-                read_weights(self.params, weights) if weights else None,
-                distribution,
-            )
+            values = read_weights(self.params, weights) if weights else None
+        print_warnings(warnings)
+        return network, values, distribution
 
     def _train_and_evaluate(
         self,

@@ -7,6 +7,7 @@ import numpy as np
 from model.estimator import tf
 from model.mining.loss import TripletLoss
 from model.mining.rectangle import Rectangle
+from model.mining.sorting import TensorRows, add_at, sort_tensor_rows
 from src.mining.rows import Rows, Slopes, sort_rows, unsort_rows
 
 
@@ -38,10 +39,11 @@ def batch_all(
         of loss 0.
     """
     rectangle = Rectangle(labels, embeddings, distance, anchors)
-    found = tf.cond(
-        rectangle.has_few_pairs,
+    found = rectangle.find(
         lambda: enumerate_pairs(rectangle, margin),
-        lambda: rectangle.find_by_rows(partial(sort, margin=margin)),
+        partial(sort, margin=margin),
+        partial(sort_tensors, margin=margin),
+        margin,
     )
     return rectangle.loss(
         found,
@@ -90,3 +92,14 @@ def sort(rows: Rows, *, margin: float) -> Slopes:
     # float64, because the sum of the losses is small compared to that of the distances.
     distance_sum = float(np.einsum("ij,ij->", slopes, distances, dtype=np.float64))
     return Slopes(slopes, distance_sum + margin * num_positive, num_positive)
+
+
+def sort_tensors(rows: TensorRows, *, margin: float) -> tf.Tensor:
+    """Return the slopes that `sort` finds, float32 [R, C], in TensorFlow ops."""
+    distances, same, is_own = rows
+    thresholds = tf.where(same, distances + margin, distances)
+    is_negative, places = sort_tensor_rows(thresholds, tf.logical_not(same), is_own)
+    num_negatives = tf.cumsum(is_negative, axis=1)  # up to each place
+    num_positives = tf.cumsum(1.0 - is_negative, axis=1)  # without the anchor, which is last
+    by_negative = num_positives - num_positives[:, -1:]
+    return add_at(places, tf.where(is_negative > 0, by_negative, num_negatives))

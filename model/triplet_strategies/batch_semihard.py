@@ -7,6 +7,7 @@ import numpy as np
 from model.estimator import tf
 from model.mining.loss import TripletLoss
 from model.mining.rectangle import Rectangle
+from model.mining.sorting import TensorRows, add_at, sort_tensor_rows
 from src.mining.rows import Rows, Slopes, sort_rows
 
 
@@ -39,10 +40,11 @@ def batch_semihard(
         `triplet_semihard_loss` of TensorFlow 1 and TensorFlow Addons.
     """
     rectangle = Rectangle(labels, embeddings, distance, anchors)
-    found = tf.cond(
-        rectangle.has_few_pairs,
+    found = rectangle.find(
         lambda: enumerate_pairs(rectangle, margin),
-        lambda: rectangle.find_by_rows(partial(sort, margin=margin)),
+        partial(sort, margin=margin),
+        partial(sort_tensors, margin=margin),
+        margin,
     )
     count = tf.where(rectangle.has_negatives, rectangle.num_pairs, np.int64(0))
     return rectangle.loss(found, num_averaged_triplets=count, num_valid_triplets=count)
@@ -99,3 +101,28 @@ def sort(rows: Rows, *, margin: float) -> Slopes:
         loss_sum=float(losses[is_active].sum(dtype=np.float64)),
         num_positive_triplets=int(np.count_nonzero(is_active)),
     )
+
+
+def sort_tensors(rows: TensorRows, *, margin: float) -> tf.Tensor:
+    """Return the slopes that `sort` finds, float32 [R, C], in TensorFlow ops."""
+    distances, same, is_own = rows
+    is_positive, places = sort_tensor_rows(distances, same, is_own)
+    # The columns of the negatives only, nearest first.
+    is_negative = 1.0 - is_positive
+    num_negatives = tf.cumsum(is_negative, axis=1)  # up to each rank
+    negatives = add_at(_whole(num_negatives - 1.0), tf.cast(places, tf.float32) * is_negative)
+    # The nearest negative behind each rank; if there is none behind, the last negative.
+    behind = _whole(tf.minimum(num_negatives, num_negatives[:, -1:] - 1.0))
+    chosen = _whole(tf.gather(negatives, behind, batch_dims=1))  # [R, C]
+    # The anchor is no positive of its own.
+    to_positive = tf.gather(tf.where(is_own, -np.inf, distances), places, batch_dims=1)
+    losses = (to_positive + margin) - tf.gather(distances, chosen, batch_dims=1)
+    has_negatives = num_negatives[:, -1:] > 0.0
+    is_active = tf.logical_and(tf.logical_and(losses > 0, is_positive > 0), has_negatives)
+    active = tf.cast(is_active, tf.float32)
+    return add_at(places, active) - add_at(chosen, active)
+
+
+def _whole(numbers: tf.Tensor) -> tf.Tensor:
+    """Return float32 whole numbers as int32, and those below 0 as 0."""
+    return tf.cast(tf.nn.relu(numbers), tf.int32)

@@ -225,6 +225,12 @@ class Params(BaseModel):
         description="For keras_application: how images are brought to input_size: scaled "
         "(scale), or unscaled with black padding (pad).",
     )
+    compute_dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32",
+        description="The dtype in which the network computes: its weights, the embeddings and the "
+        "loss are float32 in any case. bfloat16 is faster on processors and GPUs that have units "
+        "for it; float16, with a scaled loss, on GPUs.",
+    )
     embedding_size: int = Field(64, ge=1, le=8192, description="D, the length of an embedding.")
     embedding_activation: Annotated[Literal["linear", "relu", "sigmoid", "tanh"], _OF_MLP] = Field(
         "linear", description="For mlp: the activation of the last layer."

@@ -18,6 +18,8 @@ def prepare_for_tensorflow() -> None:
     # Without tf_keras, which TensorFlow 2.15 does not need, the variable causes endless recursion.
     if importlib.util.find_spec("tf_keras") is not None:
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    # Take a GPU's memory as needed. Otherwise the first process takes all of it.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     # TensorFlow's C++ log: errors only, unless the user asked for more.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 

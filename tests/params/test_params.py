@@ -67,8 +67,8 @@ NAMES = {
 }
 # Tested by themselves, below
 OTHERS = (
-    *("application", "augment", "distance", "embedding_activation", "extra_classes"),
-    "frozen_layers",
+    *("application", "augment", "compute_dtype", "distance", "embedding_activation"),
+    *("extra_classes", "frozen_layers"),
     *("hidden_sizes", "holdout_classes", "image_cache", "image_csv", "image_dir", "image_mode"),
     *(
         "image_resize",
@@ -413,6 +413,13 @@ def test_holdout_classes(path, found):
 )
 def test_holdout_classes_that_cannot_be(path, found, line):
     assert message(path, {"holdout_classes": found}).startswith(line)
+
+
+def test_compute_dtype(path):
+    assert load(path, {"compute_dtype": "bfloat16"}).compute_dtype == "bfloat16"
+    assert message(path, {"compute_dtype": "half"}) == (
+        "compute_dtype: found \"half\"; accepted: 'float32', 'bfloat16' or 'float16'"
+    )
 
 
 def test_learning_rate_schedule(path):

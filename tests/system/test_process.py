@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("is_installed", [True, False])
 def test_variables_for_tensorflow(monkeypatch, is_installed):
-    for name in ("TF_USE_LEGACY_KERAS", "TF_CPP_MIN_LOG_LEVEL"):
+    for name in ("TF_USE_LEGACY_KERAS", "TF_CPP_MIN_LOG_LEVEL", "TF_FORCE_GPU_ALLOW_GROWTH"):
         monkeypatch.setenv(name, "")  # so that it is put back afterwards
         monkeypatch.delenv(name)
     found = object() if is_installed else None
@@ -22,6 +22,7 @@ def test_variables_for_tensorflow(monkeypatch, is_installed):
     prepare_for_tensorflow()
     assert os.environ.get("TF_USE_LEGACY_KERAS") == ("1" if is_installed else None)
     assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "2"
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
     prepare_for_tensorflow()
     assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"  # what the user asked for

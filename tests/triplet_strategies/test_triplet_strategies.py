@@ -10,8 +10,8 @@ import reference
 
 from model import triplet_loss
 from model.estimator import tf
+from model.mining import rectangle
 from model.mining.loss import TripletLoss
-from model.mining.rectangle import Rectangle
 from model.triplet_loss import batch_all_triplet_loss, batch_hard_triplet_loss
 from src.registry import (
     OFFLINE_STRATEGIES,
@@ -80,13 +80,20 @@ CASES = [
     for case in MARGINS_AND_DISTANCES + (SOFT if name in SOFT_MARGIN_STRATEGIES else [])
 ]
 
-IN_TWO_WAYS = ["batch_all", "batch_semihard"]
-WAYS = ["sorting", "enumerating"]
+SEARCHING = ["batch_all", "batch_semihard"]
+ON_DEVICE = "on a device"
+WAYS = ["sorting", "enumerating", ON_DEVICE]
 
 
 def in_every_way(cases):
-    """Give each case the ways in which its strategy finds slopes; None if there is only one."""
-    return [(*case, way) for case in cases for way in (WAYS if case[0] in IN_TWO_WAYS else [None])]
+    """Give each case the ways in which its strategy finds slopes; None for the usual one."""
+
+    def ways(name):
+        if name in OFFLINE_STRATEGIES:
+            return [None]
+        return WAYS if name in SEARCHING else [None, ON_DEVICE]
+
+    return [(*case, way) for case in cases for way in ways(case[0])]
 
 
 @cache
@@ -122,15 +129,16 @@ class Found(NamedTuple):
 
 
 @cache
-def loss_and_gradient_of(name, margin, distance):
+def loss_and_gradient_of(name, margin, distance, on_device):
     """The same function for the same arguments, so that a graph is built once."""
 
     def loss_and_gradient(labels, embeddings, enumerates, *anchors):
         some = {"anchors": anchors[0]} if anchors else {}
         with pytest.MonkeyPatch.context() as patch, tf.GradientTape() as tape:
             tape.watch(embeddings)
-            if name in IN_TWO_WAYS:
-                patch.setattr(Rectangle, "has_few_pairs", enumerates)
+            patch.setattr(rectangle, "stays_on_device", lambda tensor: on_device)
+            if name in SEARCHING:
+                patch.setattr(rectangle.Rectangle, "has_few_pairs", enumerates)
             triplets = look_up(TRIPLET_STRATEGIES, name)(
                 labels, embeddings, margin=margin, distance=distance, **some
             )
@@ -144,7 +152,7 @@ def evaluate(
     run, name, labels, embeddings, margin=1.0, distance="euclidean", way="enumerating", anchors=None
 ):
     """Evaluate a strategy in one of its ways, whatever the batch's shape would select."""
-    function = loss_and_gradient_of(name, margin, distance)
+    function = loss_and_gradient_of(name, margin, distance, way == ON_DEVICE)
     some = [] if anchors is None else [np.asarray(anchors)]
     return run(function, labels, embeddings, np.array(way == "enumerating"), *some)
 
@@ -213,15 +221,16 @@ def test_offline_embeddings_that_are_nan_give_a_loss_that_is(run, margin, distan
 
 @pytest.mark.parametrize("num_classes", [2, 10, 40])
 @pytest.mark.parametrize(
-    ("name", "margin", "distance"), [case for case in CASES if case[0] in IN_TWO_WAYS]
+    ("name", "margin", "distance"), [case for case in CASES if case[0] in SEARCHING]
 )
-def test_both_ways_agree(run, name, margin, distance, num_classes):
+def test_all_ways_agree(run, name, margin, distance, num_classes):
     labels, embeddings = RNG.integers(0, num_classes, 160), normal(160)
-    one, other = (evaluate(run, name, labels, embeddings, margin, distance, way) for way in WAYS)
-    assert one.loss == pytest.approx(other.loss, rel=1e-6)
-    assert one.counts == other.counts
-    scale = np.abs(one.gradient).max()
-    np.testing.assert_allclose(one.gradient, other.gradient, rtol=1e-5, atol=1e-6 * scale)
+    one, *others = (evaluate(run, name, labels, embeddings, margin, distance, way) for way in WAYS)
+    for other in others:
+        assert one.loss == pytest.approx(other.loss, rel=1e-6)
+        assert one.counts == other.counts
+        scale = np.abs(one.gradient).max()
+        np.testing.assert_allclose(one.gradient, other.gradient, rtol=1e-5, atol=1e-6 * scale)
 
 
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
