@@ -4,7 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from src.errors import UserError
-from src.params.metric_names import AGAINST_GALLERY, LOWER_IS_BETTER, OPEN_SET, WITHIN
+from src.params.metric_names import (
+    AGAINST_GALLERY,
+    AMONG_KNOWN,
+    LOWER_IS_BETTER,
+    OPEN_SET,
+    WITHIN,
+)
 from src.printable import printable
 from src.registry import did_you_mean
 
@@ -57,6 +63,7 @@ METRICS = (
         for name in dict.fromkeys((*WITHIN, *AGAINST_GALLERY))
         if name not in {metric.key for metric in _SHOWN}
     ),
+    *(Metric(name, "unseen", 4, True) for name in AMONG_KNOWN),
     Metric("global_step", None, 0, False),
     Metric("num_examples", "", 0, False),
 )

@@ -33,6 +33,7 @@ def grouped_indices(
         int, ascending. At least one group is drawn, if `count` is not 0, and at least one remains.
         Empty if there is only one group.
     """
+    # Long: the cost changes with what has been drawn.
     names, group_of, group_sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if count < 1 or len(names) < 2:
         return np.empty(0, np.intp)

@@ -46,7 +46,7 @@ def read_csv(folder: Path, path: Path, *, has_labels: bool = True) -> Listing:
     """
     listing = Listing()
     reader = csv.reader(io.StringIO(_text(folder, path), newline=""), strict=True)
-    lines: dict[str, int] = {}  # the line on which each path was first found
+    lines = listing.lines  # the line on which each path was first found
     given = []
     line = 1  # the first line of the current record, which may span several lines
     tops = [os.path.join(top, "") for top in (os.path.abspath(folder), os.path.realpath(folder))]
@@ -70,25 +70,21 @@ def read_csv(folder: Path, path: Path, *, has_labels: bool = True) -> Listing:
                     "accepted: each file once"
                 )
             listing.add(name, label, _split(fields.get("split", "train"), where))
-            listing.groups.append(as_read(fields.get("group", "")))
-            _add_roles(listing, fields, where)
+            _add_group_and_roles(listing, fields, where)
             given.append(fields["label"] if has_labels else "")
             line = next_line
     except csv.Error as error:
         raise UserError(f"{path}: line {line}: {error}; accepted: CSV") from None
-    for split in dict.fromkeys(listing.splits):
-        listing.origins[split] = printable(path.name)
+    listing.origins = dict.fromkeys(listing.splits, printable(path.name))
     if has_labels:
         warn_of_names(listing, path, given)
-    listing.lines = lines
-    if not any(listing.groups):
-        listing.groups = []
     _check_roles(listing, path)
     return listing
 
 
-def _add_roles(listing: Listing, fields: Mapping[str, str], where: str) -> None:
-    """Add the roles of the picture that was added last; raise UserError if they are wrong."""
+def _add_group_and_roles(listing: Listing, fields: Mapping[str, str], where: str) -> None:
+    """Add those of the picture that was added last; raise UserError if a role is wrong."""
+    listing.groups.append(as_read(fields.get("group", "")))
     for role in _ROLES:
         value = fields.get(role, "")
         flag = _FLAGS.get(value.strip().casefold())
@@ -103,7 +99,9 @@ def _add_roles(listing: Listing, fields: Mapping[str, str], where: str) -> None:
 
 
 def _check_roles(listing: Listing, path: Path) -> None:
-    """Forget the roles if nothing has any; raise UserError if those of a split are incomplete."""
+    """Forget groups and roles that nothing has; raise UserError if a split's are incomplete."""
+    if not any(listing.groups):
+        listing.groups = []
     if not any(listing.is_query + listing.is_gallery):
         listing.is_query, listing.is_gallery = [], []
         return

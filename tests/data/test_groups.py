@@ -100,10 +100,10 @@ def test_few_groups(groups, count, drawn):
 
 
 def test_many_groups_are_drawn_fast():
-    groups = np.arange(100_000, dtype=np.int32) // 3
+    groups = np.arange(30_000, dtype=np.int32) // 3
     labels = (groups % 1000).astype(np.int32)
-    drawn = grouped_indices(labels, groups, 20_000, seed=0)
-    assert abs(len(drawn) - 20_000) <= 2
+    drawn = grouped_indices(labels, groups, 6000, seed=0)
+    assert abs(len(drawn) - 6000) <= 1
 
 
 def test_linked_is_the_closure_over_classes_and_groups():
