@@ -112,11 +112,25 @@ def load_data(
         _origins(dataset, params, validation_by, known.get("train")),
         validation_by,
     )
+    _check_roles(data.splits, dataset.source)
     warnings = (
         *duplicate_warnings(data.splits, params.on_duplicates, dataset.source),
         *group_warnings(data.splits, held_out, dataset.source),
     )
     return replace(data, warnings=(*dataset.warnings, *warnings))
+
+
+def _check_roles(splits: Mapping[str, Split], source: Path) -> None:
+    """Raise UserError if bad or duplicate images were all of a split's queries, or its gallery."""
+    for name, split in splits.items():
+        if split.is_query is None or split.is_gallery is None:
+            continue
+        if split.is_query.any() != split.is_gallery.any():
+            missing = "gallery" if split.is_query.any() else "query"
+            raise UserError(
+                f"{source}: found no {missing} in the {name} split, after images were left out; "
+                "accepted: queries and a gallery"
+            )
 
 
 def _with_digests(dataset: Dataset) -> Dataset:

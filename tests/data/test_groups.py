@@ -220,6 +220,21 @@ def test_no_groups_to_exclude(monkeypatch):
     )
 
 
+@pytest.mark.parametrize(("left", "missing"), [("is_query", "gallery"), ("is_gallery", "query")])
+def test_nothing_of_a_role_is_left(monkeypatch, left, missing):
+    """Images that were left out had the other role; what remains is not evaluated otherwise."""
+    train = split_of([0, 0, 1, 1, 2, 2], range(6))
+    no, yes = np.zeros(6, bool), np.ones(6, bool)
+    train = replace(train, is_query=no, is_gallery=no)
+    test = replace(train, **{left: yes})
+    with pytest.raises(UserError) as caught:
+        load(monkeypatch, train=train, validation=train, test=test)
+    assert str(caught.value) == (
+        f"data/list.csv: found no {missing} in the test split, after images were left out; "
+        "accepted: queries and a gallery"
+    )
+
+
 class Kept:
     """The splits of an earlier run: those of the first examples, by position."""
 
