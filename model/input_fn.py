@@ -104,6 +104,18 @@ def eval_input_fn(split: Split, params: Params) -> tf.data.Dataset:
     return _gather(split, batches.one_epoch)
 
 
+def evaluation_order(split: Split, params: Params) -> NDArray[np.intp]:
+    """Return the order in which `eval_input_fn` has the examples, or offline the anchors, int [N].
+
+    Args:
+        split: the examples.
+        params: `batch_size`, `seed`.
+    """
+    # The anchors of TripletBatches come in this order too.
+    batches = ShuffledBatches(len(split), params.batch_size, params.seed)
+    return np.concatenate(list(batches.one_epoch()))
+
+
 def predict_input_fn(split: Split, batch_size: int = PREDICT_BATCH_SIZE) -> tf.data.Dataset:
     """Build the dataset of the split in its own order; returns the same type as `eval_input_fn`."""
     return _gather(split, lambda: batches_in_order(len(split), batch_size))

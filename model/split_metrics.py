@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.estimator import tf
 from model.mining.loss import TripletLoss
-from src.embeddings.metrics import Embedded, Metrics, metrics_within
+from src.embeddings.metrics import ALL_EQUAL, Embedded, Metrics, metrics_within
 from src.embeddings.retrieval import Ranking
 from src.mining.distances import PERCENTILES, percentiles_of_distances
 from src.params.metric_names import WITHIN, WITHIN_COUNTS
@@ -49,10 +49,14 @@ class SplitMetrics:
     A mean of batch means is not the split's mean, because batches have different numbers of
     triplets. Nearest neighbours need all embeddings at once. Ops therefore only pass the batches to
     NumPy.
+
+    Attributes:
+        roles: who searches whom, in the order of the batches; the hook `UseRoles` sets it.
     """
 
     def __init__(self, distance: str) -> None:
         """Start with nothing collected; `distance` is the one used for the percentiles."""
+        self.roles = ALL_EQUAL
         self._distance = distance
         self._embeddings: list[NDArray[np.float32]] = []
         self._labels: list[NDArray[np.int32]] = []
@@ -154,7 +158,7 @@ class SplitMetrics:
         seconds = time.perf_counter() - self._started
         embedded = self.embedded
         num_timed = len(embedded.labels) - len(self._embeddings[0])
-        within, self._ranking = metrics_within(embedded)
+        within, self._ranking = metrics_within(embedded, self.roles)
         with np.errstate(divide="ignore", invalid="ignore"):
             fractions = self._num_positive / self._num_valid
         found = {

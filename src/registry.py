@@ -12,11 +12,17 @@ from typing import Any
 
 # load(data_dir, params) -> src.data.split.Dataset
 DATASETS = {
+    "cars196": "src.datasets.cars196:load",
     "cifar10": "src.datasets.cifar10:load",
+    "cub200": "src.datasets.cub200:load",
     "fashion_mnist": "src.datasets.fashion_mnist:load",
     "image_folder": "src.datasets.image_folder:load",
     "mnist": "src.datasets.mnist:load",
+    "sop": "src.datasets.sop:load",
 }
+
+# Datasets of files in any size, which are decoded and resized to `image_size`.
+PICTURE_DATASETS = {"cars196", "cub200", "image_folder", "sop"}
 
 # build(params, image_shape) -> Keras model: float32 [B, H, W, C] -> float32 [B, D]
 NETWORKS = {

@@ -23,6 +23,9 @@ STREAMS: Mapping[str, Callable[..., tuple[int, ...]]] = {
     # For P x K batches, instead of the three above.
     "order of the classes": lambda shuffling: (0, shuffling),
     "order of a class": lambda position, shuffling: (1 + position, shuffling),
+    # For groups of images, and a share of the classes.
+    "ties between groups": lambda num_groups: (1, 0, num_groups),
+    "classes held out": lambda num_classes: (2, 0, num_classes),
     # For the open set, with a fixed seed.
     "halves of the unseen classes": lambda num_classes: (0, 0, num_classes),
     "pictures of a class": lambda size: (0, 1, size),

@@ -463,6 +463,20 @@ CASES = [
         "a CSV file that is not UTF-8", csv(b"path,label\n\xff,1\n"), 1, image_csv="labels.csv"
     ),
     picture("a path twice", csv(b"path,label\na.png,1\na.png,2\n"), 1, image_csv="labels.csv"),
+    picture(
+        "a query in the train split",
+        csv(b"path,label,split,is_query\ncat/0.png,1,train,1\n"),
+        1,
+        image_csv="labels.csv",
+    ),
+    picture(
+        "a query without a gallery",
+        csv(b"path,label,split,is_query\ncat/0.png,1,train,\ncat/1.png,1,test,1\n"),
+        1,
+        image_csv="labels.csv",
+    ),
+    picture("groups to exclude that are not there", nothing, 1, exclude_same_group=True),
+    picture("a share of too few classes", nothing, 1, holdout_classes=0.1),
     picture("an unknown split", csv(b"path,label,split\na,1,x\n"), 1, image_csv="labels.csv"),
     picture("no such CSV file", lambda: None, 1, image_csv="labels.csv"),
     picture("a column twice", csv(b"path,label,Path\n"), 1, image_csv="labels.csv"),

@@ -122,7 +122,7 @@ MODEL_ROWS = (
     {"network"},
     {"triplet_strategies"},
     {"triplet_loss"},
-    {"pretrained", "split_metrics", "input_fn"},
+    {"pretrained", "split_metrics", "input_fn", "micro_batches"},
     {"model_fn"},
     {"hooks"},
     {"training"},

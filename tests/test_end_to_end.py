@@ -15,6 +15,9 @@ from tiny import write_idx
 import train
 import visualize
 from src.comparing.results import read_result
+from src.data.loading import load_data
+from src.data.roles import roles_of
+from src.embeddings.metrics import Embedded, metrics_within
 from src.errors import TrainingDiverged, UserError
 from src.experiment.curves import read_curves
 from src.experiment.experiment import Experiment
@@ -505,6 +508,10 @@ def test_unseen_classes(make_experiment, data_dir, capsys):
     assert 0 < unseen["map_at_r_within"] <= 1
     assert unseen["recall_at_1"] is None  # the training split has none of its classes
     assert (unseen["num_queries"], unseen["num_queries_within"]) == (0, 150)
+    assert unseen["num_queries_among_known"] == 150 and unseen["num_known_among"] == 30
+    assert 0 < unseen["map_at_r_among_known"] <= unseen["map_at_r_within"]
+    assert not any("among_known" in name for name in metrics["splits"]["test"])
+    assert "recall_at_1_among_known" in metrics["baselines"]["raw_pixels"]["unseen"]
     assert set(metrics["confusions"]) == {"train", "validation", "test"}
     assert set(metrics["thresholds"]["at"]["eer"]) == {"threshold", "validation", "test", "unseen"}
     assert metrics["thresholds"]["at"]["eer"]["validation"]["tar"] > 0.5
@@ -519,6 +526,9 @@ def test_unseen_classes(make_experiment, data_dir, capsys):
     out = capsys.readouterr().out
     assert "(100 train, 20 validation, 30 test, 150 unseen)" in out
     assert "(unseen: 0 of 150 queries have a training image of their class)" in out
+    assert re.search(
+        r"\(unseen: MAP@R 0\.\d+ alone, 0\.\d+ with the 30 test images of known classes in", out
+    )
     with pytest.raises(
         UserError, match="holdout_classes: found 11, which is not a class name; accepted: "
     ):
@@ -567,6 +577,47 @@ def pictures(directory, **classes):
         for index in range(count):
             pixels = rng.integers(0, 60, (8, 8), np.uint8) + 30 * number
             Image.fromarray(pixels.astype(np.uint8)).save(directory / name / f"{index}.png")
+
+
+@pytest.mark.parametrize("strategy", ["batch_hard", "offline"])
+def test_queries_a_gallery_and_groups_of_its_own(make_experiment, tmp_path, capsys, strategy):
+    """What training evaluates is what the definitions give for the same embeddings."""
+    images = tmp_path / "images"
+    pictures(images, **{f"class {letter}": 14 for letter in "abcdef"})
+    lines = ["path,label,split,group,is_query,is_gallery"]
+    for number, path in enumerate(sorted(images.glob("*/*.png"))):
+        split = ("train", "validation", "test")[number % 14 // 5]
+        group, is_query = f"{split} series {number % 3}", number % 14 in (10, 12)
+        roles = f"{is_query},{not is_query}" if split == "test" else ","
+        lines.append(f"{path.relative_to(images)},{path.parent.name},{split},{group},{roles}")
+    (images / "list.csv").write_text("\n".join(lines))
+    model_dir = make_experiment(
+        dataset="image_folder",
+        image_dir="images",
+        image_csv="list.csv",
+        image_size=8,
+        triplet_strategy=strategy,
+        exclude_same_group=True,
+        num_epochs=1,
+        batch_size=8,
+    )
+    metrics = run_train(model_dir, tmp_path)
+    splits, out = metrics["splits"], capsys.readouterr().out
+    assert (splits["test"]["num_own_queries"], splits["test"]["num_own_gallery"]) == (12, 12)
+    assert "(test: 12 queries and a gallery of 12)" in out
+    assert splits["validation"]["num_groups"] == 3 and "num_own_queries" not in splits["validation"]
+
+    from model.training.embedding import embed
+
+    experiment, params = Experiment(model_dir), Experiment(model_dir).trained_params()
+    data = load_data(params, tmp_path)
+    for name, split in data.splits.items():
+        embedded = embed(experiment, params, split, experiment.best_checkpoint)
+        expected = metrics_within(Embedded(embedded, split.labels), roles_of(split, params))[0]
+        for key in ("map_at_r_within", "recall_at_1_within", "num_queries_within", "roc_auc"):
+            assert splits[name][key] == pytest.approx(expected[key], abs=1e-6), (name, key)
+    assert metrics["best"]["value"] == pytest.approx(splits["validation"]["map_at_r_within"])
+    assert metrics["open_set"]["num_known"] == 12  # the queries alone
 
 
 @pytest.mark.parametrize("strategy", ["batch_hard", "offline"])

@@ -1,14 +1,31 @@
-"""Keeps the embeddings of an evaluation and prints its metrics."""
+"""Says who searches whom in an evaluation, keeps its embeddings and prints its metrics."""
 
 from tqdm import tqdm
 
 from model.estimator import tf
 from model.hooks.after_evaluation import AfterEvaluation, Evaluated
+from model.input_fn import evaluation_order
 from model.split_metrics import SPLIT_METRICS
+from src.data.roles import Roles, roles_of
+from src.data.split import Split
 from src.embeddings.metrics import Embedded
 from src.embeddings.retrieval import Ranking
 from src.experiment.experiment import Experiment
 from src.experiment.table import format_metrics
+from src.params.schema import Params
+
+
+class UseRoles(tf.compat.v1.train.SessionRunHook):
+    """Gives the roles of a split's examples to what computes the evaluation's metrics."""
+
+    def __init__(self, split: Split, params: Params) -> None:
+        """Prepare the roles for an evaluation of `split`."""
+        self._roles = roles_of(split, params).take(evaluation_order(split, params))
+
+    def begin(self) -> None:
+        """Find the collector, which `model_fn` put into the graph's collection."""
+        (metrics,) = tf.compat.v1.get_collection(SPLIT_METRICS)
+        metrics.roles = self._roles
 
 
 class KeepEmbeddings(tf.compat.v1.train.SessionRunHook):
@@ -22,6 +39,11 @@ class KeepEmbeddings(tf.compat.v1.train.SessionRunHook):
     def embedded(self) -> Embedded:
         """The split's embeddings and labels, in the order of the evaluation."""
         return self._metrics.embedded
+
+    @property
+    def roles(self) -> Roles:
+        """Who searches whom, in the same order."""
+        return self._metrics.roles
 
     @property
     def ranking(self) -> Ranking:

@@ -16,7 +16,7 @@ from model.hooks.checkpoints import AlignedSaver, FitsNetwork, KeepUntrained, Ro
 from model.hooks.live_figures import LiveFigures
 from model.hooks.memory import MemoryOfData
 from model.hooks.progress import ProgressBar, ProgressFile
-from model.hooks.report import EvaluationReport
+from model.hooks.report import EvaluationReport, UseRoles
 from model.hooks.stopping import (
     StopAfterEvaluation,
     StopAfterSaving,
@@ -149,7 +149,7 @@ class _Training:
             partial(eval_input_fn, splits["validation"], params),
             steps=None,  # the whole split; the Estimator's default is 100 batches
             name="validation",
-            hooks=[StopEvaluation(self._request)],
+            hooks=[StopEvaluation(self._request), UseRoles(splits["validation"], params)],
             exporters=[
                 EvaluationReport(steps_per_epoch, experiment),
                 BestCheckpoint(experiment, params, serving, self._early_stop),

@@ -4,7 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from src.errors import UserError
-from src.params.metric_names import AGAINST_GALLERY, LOWER_IS_BETTER, OPEN_SET, WITHIN
+from src.params.metric_names import (
+    AGAINST_GALLERY,
+    LOWER_IS_BETTER,
+    OPEN_SET,
+    WITHIN,
+)
 from src.printable import printable
 from src.registry import did_you_mean
 
@@ -48,6 +53,7 @@ _SHOWN = (
     Metric("seconds", None, 0, False, shown=True),
     Metric("images_per_second", None, 0, True, shown=True),
 )
+_OF_UNSEEN = ("map_at_r_among_known", "recall_at_1_among_known")  # the others are found too
 # Metrics whose columns need more than a name. Any other number in metrics.json can also be a
 # column.
 METRICS = (
@@ -57,6 +63,7 @@ METRICS = (
         for name in dict.fromkeys((*WITHIN, *AGAINST_GALLERY))
         if name not in {metric.key for metric in _SHOWN}
     ),
+    *(Metric(name, "unseen", 4, True) for name in _OF_UNSEEN),
     Metric("global_step", None, 0, False),
     Metric("num_examples", "", 0, False),
 )
@@ -87,7 +94,10 @@ def column_of(name: str, split: str, known: Iterable[str], others: Iterable[str]
     """Return the column of the metric `name`; errors also suggest the columns in `others`."""
     ours = {path_of(metric, split): metric for metric in METRICS}
     paths = ours.keys() | set(known)
-    for path in (name, f"{split}.{name}"):
+    own_splits = {metric.split for metric in METRICS if metric.key == name}
+    # A metric that only one split has needs no split in front.
+    alone = [f"{own}.{name}" for own in own_splits if own and len(own_splits) == 1]
+    for path in (name, f"{split}.{name}", *alone):
         if path in paths:
             key = path.rpartition(".")[2]
             usual = next((metric for metric in METRICS if metric.key == key), _OTHERS)

@@ -24,6 +24,7 @@ from src.comparing.results import NOTES_ALONE, Result
 from src.experiment.status import Status
 from src.params.kinds import Role
 from src.params.schema import Params, keys_with
+from src.registry import PICTURE_DATASETS
 
 WITHOUT_EFFECT = keys_with(Role.WITHOUT_EFFECT)
 """Keys that do not affect learning. They get no column here or in TensorBoard's HPARAMS tab, and
@@ -153,7 +154,7 @@ def statistic(values: Sequence[float]) -> Statistic:
 def flat_params(params: Params) -> dict[str, Value]:
     """Return the params that affect what is learned; keys of nested objects are dotted."""
     without = WITHOUT_EFFECT
-    if params.dataset == "image_folder":  # here the size is a choice
+    if params.dataset in PICTURE_DATASETS:  # here the size is a choice
         without = without - {"image_size"}
     flat: dict[str, Value] = {}
     for key, value in params.model_dump(exclude=set(without)).items():

@@ -1,6 +1,6 @@
 """Holds classes out of training, to measure embeddings on unseen classes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 
@@ -10,8 +10,38 @@ from src.data.class_names import find_classes
 from src.data.split import Split
 from src.errors import UserError
 from src.params.schema import Params
+from src.seeds import stream
 
 UNSEEN = "unseen"
+
+
+def held_out_labels(params: Params, class_names: Sequence[str], path: Path) -> list[int]:
+    """Return the labels of the classes that `holdout_classes` names, or draws; [] if it is None.
+
+    A share of C classes is `round(share * C)` of them, drawn by `seed`.
+
+    Args:
+        params: uses `holdout_classes` and `seed`.
+        class_names: the dataset's classes, in the order of their labels.
+        path: the params file, for messages.
+
+    Raises:
+        UserError: a class does not exist or is given twice, or the share leaves, or holds out,
+            fewer than two classes.
+    """
+    wanted = params.holdout_classes
+    if wanted is None:
+        return []
+    if not isinstance(wanted, float):
+        return find_classes(wanted, class_names, path)
+    count = round(wanted * len(class_names))
+    if not 2 <= count <= len(class_names) - 2:
+        raise UserError(
+            f"{path}: holdout_classes: found {wanted:.4g}, which is {count} of {len(class_names)} "
+            "classes; accepted: a share that holds out at least 2 classes and leaves at least 2"
+        )
+    rng = stream("classes held out", params.seed, len(class_names))
+    return sorted(rng.permutation(len(class_names))[:count].tolist())
 
 
 def hold_out(splits: Mapping[str, Split], params: Params, path: Path) -> dict[str, Split]:
@@ -27,12 +57,19 @@ def hold_out(splits: Mapping[str, Split], params: Params, path: Path) -> dict[st
         order of the splits. Labels do not change.
 
     Raises:
-        UserError: a class is unknown or named twice, a split has fewer than two classes left, or
-            fewer than two held-out classes have images.
+        UserError: see `held_out_labels`; or a split has its own queries and gallery, fewer than two
+            classes left in it, or fewer than two held-out classes have images.
     """
     if params.holdout_classes is None:
         return dict(splits)
-    held_out = find_classes(params.holdout_classes, splits["train"].class_names, path)
+    for name, split in splits.items():
+        if split.is_query is not None and split.is_query.any():
+            raise UserError(
+                f"{path}: holdout_classes: found classes to hold out, but the {name} split has its "
+                "own queries and gallery (is_query, is_gallery); accepted: null, or a list of "
+                "images without these columns"
+            )
+    held_out = held_out_labels(params, splits["train"].class_names, path)
     seen = {name: _choose(split, held_out, are_in=False) for name, split in splits.items()}
     for name, split in seen.items():
         if (left := len(np.unique(split.labels))) < 2:

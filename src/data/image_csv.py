@@ -1,10 +1,14 @@
-"""Reads a CSV file that lists pictures, with columns path, label and (optional) split."""
+"""Reads a CSV file that lists pictures.
+
+Columns: path, label and, optionally, split, group, is_query and is_gallery. The last two are those
+of open-metric-learning.
+"""
 
 import csv
 import io
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from src.data.class_names import as_read, listed
@@ -16,14 +20,21 @@ from src.system.regular_file import read_regular
 MAX_BYTES = 1 << 28
 """The largest CSV file: about three million lines."""
 
-_KEYS = ("path", "label", "split")
+_ROLES = ("is_query", "is_gallery")
+_KEYS = ("path", "label", "split", "group", *_ROLES)
+
+# What a role's cell may say; pandas writes True, 1.0 and nothing or nan.
+_FLAGS = {
+    **dict.fromkeys(("true", "1", "1.0", "yes"), True),
+    **dict.fromkeys(("false", "0", "0.0", "no", "", "nan", "none", "null"), False),
+}
 
 
 def read_csv(folder: Path, path: Path, *, has_labels: bool = True) -> Listing:
     """Read a list of pictures.
 
-    Column names ignore case and surrounding space. Columns other than path, label and split are
-    ignored. Labels are normalised by `as_read`.
+    Column names ignore case and surrounding space. Other columns than those of the module are
+    ignored. Labels and groups are normalised by `as_read`.
 
     Args:
         folder: the folder of the pictures. Paths are relative to it, or absolute and lead into it.
@@ -35,7 +46,7 @@ def read_csv(folder: Path, path: Path, *, has_labels: bool = True) -> Listing:
     """
     listing = Listing()
     reader = csv.reader(io.StringIO(_text(folder, path), newline=""), strict=True)
-    lines: dict[str, int] = {}  # the line on which each path was first found
+    lines = listing.lines  # the line on which each path was first found
     given = []
     line = 1  # the first line of the current record, which may span several lines
     tops = [os.path.join(top, "") for top in (os.path.abspath(folder), os.path.realpath(folder))]
@@ -59,16 +70,59 @@ def read_csv(folder: Path, path: Path, *, has_labels: bool = True) -> Listing:
                     "accepted: each file once"
                 )
             listing.add(name, label, _split(fields.get("split", "train"), where))
+            _add_group_and_roles(listing, fields, where)
             given.append(fields["label"] if has_labels else "")
             line = next_line
     except csv.Error as error:
         raise UserError(f"{path}: line {line}: {error}; accepted: CSV") from None
-    for split in dict.fromkeys(listing.splits):
-        listing.origins[split] = printable(path.name)
+    listing.origins = dict.fromkeys(listing.splits, printable(path.name))
     if has_labels:
         warn_of_names(listing, path, given)
-    listing.lines = lines
+    _check_roles(listing, path)
     return listing
+
+
+def _add_group_and_roles(listing: Listing, fields: Mapping[str, str], where: str) -> None:
+    """Add those of the picture that was added last; raise UserError if a role is wrong."""
+    listing.groups.append(as_read(fields.get("group", "")))
+    for role in _ROLES:
+        value = fields.get(role, "")
+        flag = _FLAGS.get(value.strip().casefold())
+        if flag is None:
+            raise UserError(f"{where}: found {role} {_shown(value)}; accepted: true or false")
+        if flag and listing.splits[-1] == "train":
+            raise UserError(
+                f"{where}: found {role} {_shown(value)} in the train split; accepted: queries and "
+                "gallery of the test or validation split, which the column split names"
+            )
+        getattr(listing, role).append(flag)
+
+
+def _check_roles(listing: Listing, path: Path) -> None:
+    """Forget groups and roles that nothing has; raise UserError if a split's are incomplete."""
+    if not any(listing.groups):
+        listing.groups = []
+    if not any(listing.is_query + listing.is_gallery):
+        listing.is_query, listing.is_gallery = [], []
+        return
+    roles = list(zip(listing.splits, listing.is_query, listing.is_gallery, strict=True))
+    for split in dict.fromkeys(listing.splits):
+        own = [(is_query, is_gallery) for name, is_query, is_gallery in roles if name == split]
+        if not any(map(any, own)):
+            continue
+        for role, flags in zip(_ROLES, zip(*own, strict=True), strict=True):
+            if not any(flags):
+                raise UserError(
+                    f"{path}: found no picture of the {split} split with {role} true; accepted: "
+                    "queries and a gallery, or neither"
+                )
+        for row, (name, *both) in enumerate(roles):
+            if name == split and not any(both):
+                raise UserError(
+                    f"{path}: line {listing.lines[listing.paths[row]]}: found neither is_query nor "
+                    f"is_gallery true, but other pictures of the {split} split have roles; "
+                    "accepted: one of them, or both"
+                )
 
 
 def _text(folder: Path, path: Path) -> str:

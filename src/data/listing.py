@@ -46,6 +46,10 @@ class Listing:
         origins: where each split that the dataset defines comes from, in a few words.
         warnings: what the user should know about how the dataset was read, a line each.
         lines: the line that names each path, for a CSV file.
+        groups: the group of each picture, "" for a picture in no group; empty if the dataset
+            states no groups.
+        is_query: whether each picture is a query; empty if no split has its own queries.
+        is_gallery: whether each picture is searched by these; empty if `is_query` is.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -54,6 +58,9 @@ class Listing:
     origins: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     lines: dict[str, int] = field(default_factory=dict)
+    groups: list[str] = field(default_factory=list)
+    is_query: list[bool] = field(default_factory=list)
+    is_gallery: list[bool] = field(default_factory=list)
 
     def add(self, path: str, class_name: str, split: str) -> None:
         """Add a picture."""

@@ -9,9 +9,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.class_names import find_classes
 from src.data.digests import digests_of
 from src.data.duplicates import duplicate_warnings, without_duplicates
+from src.data.groups import group_warnings, grouped_indices, linked
+from src.data.holdout import held_out_labels
 from src.data.split import (
     SPLITS,
     Dataset,
@@ -78,6 +79,7 @@ def load_data(
 
     If test is missing, `test_fraction` of the training images are held out, stratified by class.
     If validation is missing, `validation_fraction` of the rest are held out, by image or by class.
+    Both take whole groups if the dataset states groups.
 
     Args:
         params: the experiment's params.
@@ -92,7 +94,12 @@ def load_data(
     if params.on_duplicates == "drop":
         dataset = without_duplicates(dataset)
     train = dataset.splits["train"]
-    held_out = find_classes(params.holdout_classes or (), train.class_names, params_path)
+    held_out = held_out_labels(params, train.class_names, params_path)
+    if params.exclude_same_group and train.groups is None:
+        raise UserError(
+            f"{params_path}: exclude_same_group: found true; accepted: false, because "
+            f"{dataset.source} states no groups (column group of a CSV file)"
+        )
     if params.validation_by and "validation" in dataset.splits:
         raise UserError(
             f'{params_path}: validation_by: found "{params.validation_by}"; accepted: null, '
@@ -105,8 +112,25 @@ def load_data(
         _origins(dataset, params, validation_by, known.get("train")),
         validation_by,
     )
-    warnings = duplicate_warnings(data.splits, params.on_duplicates, dataset.source)
+    _check_roles(data.splits, dataset.source)
+    warnings = (
+        *duplicate_warnings(data.splits, params.on_duplicates, dataset.source),
+        *group_warnings(data.splits, held_out, dataset.source),
+    )
     return replace(data, warnings=(*dataset.warnings, *warnings))
+
+
+def _check_roles(splits: Mapping[str, Split], source: Path) -> None:
+    """Raise UserError if bad or duplicate images were all of a split's queries, or its gallery."""
+    for name, split in splits.items():
+        if split.is_query is None or split.is_gallery is None:
+            continue
+        if split.is_query.any() != split.is_gallery.any():
+            missing = "gallery" if split.is_query.any() else "query"
+            raise UserError(
+                f"{source}: found no {missing} in the {name} split, after images were left out; "
+                "accepted: queries and a gallery"
+            )
 
 
 def _with_digests(dataset: Dataset) -> Dataset:
@@ -142,67 +166,85 @@ def _places(
         places[name][before >= 0] = before[before >= 0]
         if name == "train":
             is_new = before < 0
-    labels = dataset.splits["train"].labels
+    train = dataset.splits["train"]
+    if kept is not None and train.groups is not None:
+        _follow_groups(train.groups, place, is_new)
     if "test" not in dataset.splits:
         pool = np.flatnonzero(is_new)
-        count = round(params.test_fraction * len(pool))
-        drawn = pool[stratified_indices(labels[pool], count, TEST_SPLIT_SEED)]
+        drawn = _by_image(train, pool, params.test_fraction, TEST_SPLIT_SEED)
         place[drawn] = SPLITS.index("test")
         is_new[drawn] = False
     if "validation" in dataset.splits:
         return places, "dataset"
     pool = np.flatnonzero(is_new)
     if kept is None:
-        drawn, drawn_by = _draw_validation(labels, pool, params, held_out)
+        drawn, drawn_by = _draw_validation(train, pool, params, held_out)
     elif kept.validation_by == "class":
-        drawn, drawn_by = _draw_beside(labels, place, pool, params), "class"
+        drawn, drawn_by = _draw_beside(train, place, pool, params), "class"
     else:
-        drawn, drawn_by = _by_image(labels, pool, params), "image"
+        drawn, drawn_by = _by_image(train, pool, params.validation_fraction, params.seed), "image"
     place[drawn] = SPLITS.index("validation")
     return places, drawn_by
 
 
+def _follow_groups(
+    groups: NDArray[np.int32], place: NDArray[np.int8], is_new: NDArray[np.bool_]
+) -> None:
+    """Put new images of known groups into the split of these; change `place` and `is_new`."""
+    known, first = np.unique(groups[~is_new], return_index=True)
+    of_known = place[~is_new][first]
+    follows = is_new & np.isin(groups, known)
+    place[follows] = of_known[np.searchsorted(known, groups[follows])]
+    is_new[follows] = False
+
+
 def _draw_validation(
-    labels: NDArray[np.int32], pool: NDArray[np.intp], params: Params, held_out: Sequence[int]
+    train: Split, pool: NDArray[np.intp], params: Params, held_out: Sequence[int]
 ) -> tuple[NDArray[np.intp], str]:
     """Return the examples of `pool` to hold out for validation, and "image" or "class".
 
     Args:
-        labels: int32 [N].
+        train: all examples.
         pool: int [M], the examples that may be drawn.
         params: uses `validation_by`, `validation_fraction` and `seed`.
         held_out: the labels of the classes that are later removed from every split.
     """
-    by_image = _by_image(labels, pool, params)
+    labels, groups = train.labels, train.groups
+    by_image = _by_image(train, pool, params.validation_fraction, params.seed)
     if params.validation_by == "image":
         return by_image, "image"
     if params.validation_by is None:
-        labels_seen = labels[by_image][~np.isin(labels[by_image], held_out)]
-        share = share_with_positive(labels_seen)
+        rows = by_image[~np.isin(labels[by_image], held_out)]
+        apart = groups[rows] if params.exclude_same_group and groups is not None else None
+        share = share_with_positive(labels[rows], apart)
         if share is None or share >= _ENOUGH_WITH_POSITIVE:
             return by_image, "image"
     seen = pool[~np.isin(labels[pool], held_out)]
     count = round(params.validation_fraction * len(seen))
-    by_class = seen[class_indices(labels[seen], count, params.seed)]
+    classes = labels[seen] if groups is None else linked(labels[seen], groups[seen])
+    by_class = seen[class_indices(classes, count, params.seed)]
     if len(by_class) == 0 and params.validation_by is None:  # too few classes
         return by_image, "image"
     return by_class, "class"
 
 
-def _by_image(
-    labels: NDArray[np.int32], pool: NDArray[np.intp], params: Params
-) -> NDArray[np.intp]:
-    count = round(params.validation_fraction * len(pool))
-    return pool[stratified_indices(labels[pool], count, params.seed)]
+def _by_image(train: Split, pool: NDArray[np.intp], fraction: float, seed: int) -> NDArray[np.intp]:
+    """Return a share of the examples `pool`, stratified by class; whole groups if there are any."""
+    count, labels = round(fraction * len(pool)), train.labels[pool]
+    if train.groups is None:
+        return pool[stratified_indices(labels, count, seed)]
+    return pool[grouped_indices(labels, train.groups[pool], count, seed)]
 
 
 def _draw_beside(
-    labels: NDArray[np.int32], place: NDArray[np.int8], pool: NDArray[np.intp], params: Params
+    train: Split, place: NDArray[np.int8], pool: NDArray[np.intp], params: Params
 ) -> NDArray[np.intp]:
     """Return which of the new examples `pool` join a validation split of whole classes.
 
-    These are the examples of its classes, and of `validation_fraction` of the new classes.
+    These are the examples of its classes, and of `validation_fraction` of the new classes. Classes
+    that groups link count as one.
     """
+    labels = train.labels if train.groups is None else linked(train.labels, train.groups)
     old = np.setdiff1d(np.arange(len(labels)), pool)
     of_validation = labels[old[place[old] == SPLITS.index("validation")]]
     of_train = labels[old[place[old] == SPLITS.index("train")]]
@@ -247,6 +289,14 @@ def _empty_split(dataset: Dataset, name: str, params: Params, *, was_kept: bool)
             f"{dataset.source}: no image of the {name} split is left since training began; "
             "accepted: the data used for training; to start over, use --overwrite"
         )
+    train = dataset.splits["train"]
+    in_groups = f" in {len(np.unique(train.groups))} groups" if train.groups is not None else ""
+    if name == "validation" and params.validation_by == "class" and in_groups:
+        return UserError(
+            f'{dataset.source}: validation_by: found "class", but classes and groups link the '
+            'images to fewer than 4 sets; accepted: "image", or a validation split in the column '
+            "split"
+        )
     if name == "validation" and params.validation_by == "class":
         return UserError(
             f'{dataset.source}: validation_by: found "class"; accepted: "image", or at least 4 '
@@ -255,7 +305,8 @@ def _empty_split(dataset: Dataset, name: str, params: Params, *, was_kept: bool)
     key = "test_fraction" if name == "test" else "validation_fraction"
     return UserError(
         f"{dataset.source}: split {name}: found 0 examples ({key} {getattr(params, key):.4g} "
-        f"of {len(dataset.splits['train'])}); accepted: at least 1"
+        f"of {len(train)}{in_groups}); accepted: at least 1"
+        + (", of a group of its own" if in_groups else "")
     )
 
 
@@ -264,16 +315,17 @@ def _origins(
 ) -> dict[str, str]:
     """Return where each split comes from; `known` is the entry "train" of that in `_places`."""
     origins = dict(dataset.origins)
+    groups = "" if dataset.splits["train"].groups is None else ", whole groups"
     is_dealt = known is not None and bool((known < 0).any())
     beside = "; images of earlier runs keep their split" if is_dealt else ""
     if "test" not in origins:
         origins["test"] = (
-            f"{100 * params.test_fraction:.3g} % of train, stratified by class{beside}"
+            f"{100 * params.test_fraction:.3g} % of train, stratified by class{groups}{beside}"
         )
     if "validation" not in origins:
         drawn = {"image": "stratified by class", "class": "whole classes"}[validation_by]
         rest = "" if "test" in dataset.splits else "the rest of "
         origins["validation"] = (
-            f"{100 * params.validation_fraction:.3g} % of {rest}train, {drawn}{beside}"
+            f"{100 * params.validation_fraction:.3g} % of {rest}train, {drawn}{groups}{beside}"
         )
     return {name: origins[name] for name in SPLITS}

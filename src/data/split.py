@@ -1,7 +1,7 @@
 """Defines Split, a part of a dataset (train, validation or test), and draws stratified samples."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from src.data.images import Images, joined
 from src.seeds import stream
 
 SPLITS = ("train", "validation", "test")
+
+# The attributes of a split that have a value for each example, if they are not None.
+_FACTS = ("paths", "digests", "file_digests", "groups", "is_query", "is_gallery")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,14 @@ class Split:
             does not store each image in its own file.
         digests: uint64 [N], hashes of each image's pixels; equal pixels have equal digests.
         file_digests: uint64 [N], hashes of the files in `paths`; None without `paths`.
+        groups: int32 [N], the position of each image's group in `group_names`. A group is a series
+            of images that are alike for a reason other than their class: of one person, one
+            camera, one scanned page. None if the dataset states no groups.
+        is_query: bool [N], and
+        is_gallery: bool [N], which images are queries, and which ones they search, if a split has
+            its own queries and gallery. All False in a split that has none. Both None if no split
+            of the dataset has any.
+        group_names: the groups of the whole dataset, in the order of `groups`.
     """
 
     images: Images
@@ -35,6 +46,10 @@ class Split:
     paths: NDArray[np.object_] | None = None
     digests: NDArray[np.uint64] | None = None
     file_digests: NDArray[np.uint64] | None = None
+    groups: NDArray[np.int32] | None = None
+    is_query: NDArray[np.bool_] | None = None
+    is_gallery: NDArray[np.bool_] | None = None
+    group_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -56,9 +71,8 @@ class Split:
         return replace(self, images=joined(self.images, other.images), labels=labels, **facts)
 
     def _facts(self) -> dict[str, NDArray[Any]]:
-        """Return the optional attributes that are not None, by name."""
-        names = [field.name for field in fields(self)][3:]
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        """Return the optional columns that are not None, by name."""
+        return {name: getattr(self, name) for name in _FACTS if getattr(self, name) is not None}
 
 
 @dataclass(frozen=True)
@@ -138,7 +152,20 @@ def class_indices(labels: NDArray[np.int32], count: int, seed: int) -> NDArray[n
     return np.flatnonzero(np.isin(labels, classes[drawn]))
 
 
-def share_with_positive(labels: NDArray[np.int32]) -> float | None:
-    """Return the share of examples whose class has another example; None without examples."""
-    counts = np.unique(labels, return_counts=True)[1]
-    return float(counts[counts > 1].sum() / len(labels)) if len(labels) else None
+def share_with_positive(
+    labels: NDArray[np.int32], groups: NDArray[np.int32] | None = None
+) -> float | None:
+    """Return the share of examples whose class has another example; None without examples.
+
+    Args:
+        labels: int32 [N].
+        groups: int32 [N]; if given, the other example must be in another group.
+    """
+    if not len(labels):
+        return None
+    own = np.arange(len(labels)) if groups is None else groups
+    parts, part_of = np.unique(np.stack([labels, own]), axis=1, return_inverse=True)
+    num_parts = np.unique(parts[0], return_counts=True)
+    of_class = dict(zip(num_parts[0].tolist(), num_parts[1].tolist(), strict=True))
+    has_other = np.array([of_class[label] > 1 for label in parts[0].tolist()])
+    return float(has_other[part_of.ravel()].mean())

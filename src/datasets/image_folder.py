@@ -1,37 +1,25 @@
 """Loads the user's own pictures: one folder per class, or a CSV file of paths and labels."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from src.data.class_names import in_order, shortened
-from src.data.image_cache import ImageCache, cached_images
 from src.data.image_csv import read_csv
-from src.data.images import MappedImages
-from src.data.listing import Listing, walk
-from src.data.split import SPLITS, Dataset, Split
-from src.errors import UserError
+from src.data.listed_pictures import listed_dataset
+from src.data.listing import walk
+from src.data.split import Dataset
 from src.printable import printable
 
 if TYPE_CHECKING:
     from src.params.schema import Params
-
-CACHE_FOLDER = ".tripletboard"  # hidden, so that it is not searched for pictures
-
-# The largest number of bad pictures named on the console.
-_MAX_NAMED = 20
 
 
 def load(data_dir: Path, params: "Params") -> Dataset:
     """Load the pictures in `data_dir`/`image_dir`.
 
     Either each folder is a class, with pictures at any depth, or `image_csv` lists the pictures.
-    They are decoded and resized once, into a cache, by default beside them. A split reads from the
-    cache only the images it needs, so the dataset may be larger than memory.
+    They are decoded as `src.data.listed_pictures.listed_dataset` says.
 
     The splits are defined by folders such as `train/`, `validation/` and `test/`, each with one
     folder per class (see `src.data.listing.split_of`). With a CSV file, its column `split`
@@ -53,67 +41,9 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     folder = data_dir / params.image_dir
     source = folder / params.image_csv if params.image_csv else folder
     listing = read_csv(folder, source) if params.image_csv else walk(folder)
-    assert params.image_size  # Params requires it
-    cache = cached_images(
-        folder,
-        listing.paths,
-        cache_paths=_cache_paths(data_dir, folder, params),
-        size=params.image_size,
-        mode=params.image_mode,
-        resize=params.image_resize,
+    return listed_dataset(
+        data_dir, folder, source, listing, params, hint=_hint(listing.paths, params)
     )
-    warnings = [*listing.warnings, *_bad_pictures(folder, listing, cache, params.on_bad_image)]
-    splits = _splits(source, listing, cache, params)
-    return Dataset(source, splits, listing.origins, tuple(warnings))
-
-
-def _splits(
-    source: Path, listing: Listing, cache: ImageCache, params: "Params"
-) -> dict[str, Split]:
-    """Return the splits that the listing defines, without bad pictures.
-
-    Raises:
-        UserError: see `load`.
-    """
-    good = np.setdiff1d(np.arange(len(listing.paths)), list(cache.bad))
-    classes = [listing.classes[row] for row in good]
-    class_names = in_order(classes)
-    if len(class_names) < 2:
-        number = f"{len(good)} picture{'s' * (len(good) != 1)}"
-        bad = f" (and {len(cache.bad)} bad)" if cache.bad else ""
-        found = f" in 1 class ({shortened(class_names[0])})" if class_names else ""
-        error = (
-            f"{source}: found {number}{bad}{found}; accepted: at least 2 classes, each "
-            f"a folder of pictures or a label of the CSV file{_hint(listing.paths, params)}"
-        )
-        raise UserError("\n".join([*listing.warnings, error]))  # a warning may name the cause
-    if "train" not in listing.origins:
-        raise UserError(
-            f"{source}: found no picture of the train split; accepted: a column split that says "
-            '"train" for pictures of at least 2 classes'
-        )
-    label_of = {name: label for label, name in enumerate(class_names)}
-    labels = np.array([label_of[name] for name in classes], np.int32)
-    paths = np.array(listing.paths, object)
-    split_of = np.array(listing.splits)[good]
-    splits = {}
-    for name in (name for name in SPLITS if name in listing.origins):
-        chosen = split_of == name
-        if not chosen.any():
-            raise UserError(
-                f"{source}: found a {name} split ({listing.origins[name]}) without a usable "
-                "picture; accepted: at least one usable picture, or no such split"
-            )
-        rows = good[chosen]
-        splits[name] = Split(
-            MappedImages(cache.images, rows),
-            labels[chosen],
-            class_names,
-            paths[rows],
-            cache.digests[rows],
-            cache.file_digests[rows],
-        )
-    return splits
 
 
 def _hint(paths: Sequence[str], params: "Params") -> str:
@@ -124,45 +54,3 @@ def _hint(paths: Sequence[str], params: "Params") -> str:
     if params.image_csv or len(tops) != 1 or len(inner) < 2:
         return ""
     return f"; did you mean '{printable(os.path.join(params.image_dir, *tops))}' as image_dir?"
-
-
-def _cache_paths(data_dir: Path, folder: Path, params: "Params") -> list[Path]:
-    """Return the cache's files; each image mode, size, resize method and CSV file has its own."""
-    name = f"{params.image_mode}-{params.image_size}-{params.image_resize}"
-    if params.image_cache is None:
-        directories, source = [folder / CACHE_FOLDER], params.image_csv or ""
-    else:  # several datasets may share these folders
-        folders = params.image_cache
-        directories = [data_dir / f for f in ([folders] if isinstance(folders, str) else folders)]
-        source = f"{folder.resolve()} {params.image_csv}"
-    key = f"-{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}" if source else ""
-    if len(directories) == 1:
-        return [directories[0] / f"{name}{key}.npy"]
-    # The number of shards is part of the name, because it decides which rows a shard has.
-    return [
-        directory / f"{name}{key}-{number}-of-{len(directories)}.npy"
-        for number, directory in enumerate(directories, start=1)
-    ]
-
-
-def _bad_pictures(
-    folder: Path, listing: Listing, cache: ImageCache, on_bad_image: str
-) -> list[str]:
-    """Return warnings that name the bad pictures; raise an error if `on_bad_image` is "error"."""
-    if not cache.bad:
-        return []
-    lines = []
-    for row, reason in sorted(cache.bad.items())[:_MAX_NAMED]:
-        path = listing.paths[row]
-        line = f" (line {listing.lines[path]} of the CSV file)" if listing.lines else ""
-        lines.append(f"{folder / printable(path)}{line}: {reason}")
-    if len(cache.bad) > _MAX_NAMED:
-        lines.append(f"... and {len(cache.bad) - _MAX_NAMED} more, see {cache.manifest_path}")
-    count = f"{len(cache.bad)} of {len(listing.paths)} pictures"
-    if on_bad_image == "error":
-        lines.append(
-            f"{folder}: {count} are bad; accepted: no bad pictures; fix or remove them, or set "
-            '"on_bad_image": "skip" to leave them out'
-        )
-        raise UserError("\n".join(lines))
-    return [f"{folder}: {count} skipped", *lines]

@@ -19,7 +19,7 @@ from src.system.cache import cached, digest
 MAX_NUMBERS = 1024
 
 # Version of the cache file. Increase it if the metrics or `raw_pixels` change.
-_VERSION = 3
+_VERSION = 4
 
 Metrics = dict[str, dict[str, float | int | None]]
 """Split name -> metric name -> value."""
@@ -53,7 +53,12 @@ def raw_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return embeddings
 
 
-def remembered(splits: Mapping[str, Split], compute: Callable[[], Metrics]) -> Metrics:
+def remembered(
+    splits: Mapping[str, Split],
+    compute: Callable[[], Metrics],
+    *,
+    excludes_groups: bool = False,
+) -> Metrics:
     """Return the metrics from `compute`, cached on disk for these splits.
 
     A neighbour search in 784 dimensions takes longer than evaluating a network. Its result is the
@@ -62,10 +67,11 @@ def remembered(splits: Mapping[str, Split], compute: Callable[[], Metrics]) -> M
     the metrics are not cached.
 
     Args:
-        splits: by name. A digest of all their images and labels identifies the file.
+        splits: by name. A digest of all their images, labels and roles identifies the file.
         compute: returns the metrics of `raw_pixels` on these splits.
+        excludes_groups: whether their groups matter.
     """
-    of_splits = digest(_parts(splits))
+    of_splits = digest(_parts(splits, excludes_groups=excludes_groups))
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:  # the user has no home directory
@@ -90,8 +96,19 @@ def remembered(splits: Mapping[str, Split], compute: Callable[[], Metrics]) -> M
         return compute()
 
 
-def _parts(splits: Mapping[str, Split]) -> Iterator[NDArray[np.generic] | bytes]:
+def _parts(
+    splits: Mapping[str, Split], *, excludes_groups: bool
+) -> Iterator[NDArray[np.generic] | bytes]:
     for name, split in splits.items():
         yield f"{name} {split.images.shape}".encode()
         yield split.labels
+        groups = split.groups if excludes_groups else None
+        for role, values in (
+            ("groups", groups),
+            ("is_query", split.is_query),
+            ("is_gallery", split.is_gallery),
+        ):
+            if values is not None:
+                yield role.encode()
+                yield values
         yield from in_pieces(split.images)

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.distance import DISTANCES
+from src.embeddings.metrics import Search
+from src.embeddings.retrieval import Unsearched
 from src.embeddings.search import scale_exponent, visit_distances
 from src.embeddings.verification import PairCounts
 from src.mining.distances import comparable, from_squared
@@ -43,6 +45,7 @@ def counted_pairs(
     asking: NDArray[np.intp],
     distance: str,
     euclidean: PairCounts | None = None,
+    search: Search | None = None,
 ) -> CountedPairs:
     """Count all pairs of a query and another example of its split.
 
@@ -53,6 +56,8 @@ def counted_pairs(
         distance: a key of `src.distance.DISTANCES`.
         euclidean: these counts by Euclidean distance, if they are known. They are reused unless
             the distance compares directions.
+        search: who searches what in the split, if not every example searches all others; then
+            `asking` is its own.
 
     Returns:
         The counts.
@@ -61,15 +66,20 @@ def counted_pairs(
         finite = np.nan_to_num(embeddings).astype(np.float64)
         embeddings = comparable(finite, distance).astype(np.float32)
         euclidean = None
-    queries = embeddings[asking]
+    queries, query_labels = embeddings[asking], labels[asking]
+    own, groups = asking, None
+    if search is not None:
+        embeddings, labels = embeddings[search.gallery], labels[search.gallery]
+        own, groups = search.own, search.groups
     counts = PairCounts() if euclidean is None else euclidean
     if euclidean is None:
-        visit_distances(
-            queries,
-            embeddings,
-            lambda rows, d: counts.add(d, labels[asking[rows], None] == labels),
-            own=asking,
-        )
+        hidden = Unsearched.of(own, query_labels, labels, groups)
+
+        def count(rows: NDArray[np.intp], distances: NDArray[np.float32]) -> None:
+            hidden.hide(rows, distances)
+            counts.add(distances, query_labels[rows, None] == labels)
+
+        visit_distances(queries, embeddings, count, own=hidden.visited_own)
     exponent = scale_exponent(queries, embeddings)
     return CountedPairs(counts, exponent, -(-int(counts.negative.sum()) // 2))
 

@@ -3,6 +3,8 @@
 An experiment is defined by its params and its data. The record shows if and how the data changed.
 """
 
+# Long: what is recorded, how it is compared and how it is written change together.
+
 import io
 import json
 import struct
@@ -17,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.data.class_names import listed
+from src.data.holdout import hold_out
 from src.data.loading import Data, load_data
+from src.data.near_duplicates import near_duplicate_warnings
 from src.data.split import SPLITS, Split
 from src.errors import UserError
 from src.experiment.experiment import Experiment
@@ -51,6 +55,9 @@ class DataRecord:
         splits: int8 [N], the split of each example, as a position in SPLITS.
         own: int8 [N], the split in the dataset's own files, as a position in SPLITS.
         validation_by: see `Data`.
+        groups: the group of each example, by name; None if the dataset states no groups.
+        roles: int8 [N], 1 for a query, plus 2 for a member of the gallery; None if the dataset
+            states no roles.
     """
 
     paths: tuple[str, ...] | None
@@ -60,6 +67,8 @@ class DataRecord:
     splits: NDArray[np.int8]
     own: NDArray[np.int8]
     validation_by: str
+    groups: tuple[str, ...] | None = None
+    roles: NDArray[np.int8] | None = None
 
     def of(self, splits: Mapping[str, Split]) -> dict[str, NDArray[np.int8]]:
         """Return the recorded split of each example; see `src.data.loading.Membership`."""
@@ -87,6 +96,8 @@ def record_of(data: Data) -> DataRecord:
         labels=record.labels[order],
         splits=record.splits[order],
         own=record.own[order],
+        groups=None if record.groups is None else tuple(record.groups[row] for row in order),
+        roles=None if record.roles is None else record.roles[order],
     )
 
 
@@ -115,6 +126,10 @@ def changes(before: DataRecord, now: DataRecord) -> str:
         "relabelled": int(is_relabelled.sum()),
         "renamed": int(is_renamed.sum()),
         "moved to another split": int(is_moved.sum()),
+        "in another group": _num_different(before.groups, now.groups, old, new),
+        "with another role (is_query, is_gallery)": _num_different(
+            before.roles, now.roles, old, new
+        ),
     }
     words = [f"{count} {what}" for what, count in counts.items() if count]
     for what, some, others in (
@@ -127,6 +142,20 @@ def changes(before: DataRecord, now: DataRecord) -> str:
     if not words and (np.diff(old) < 0).any():
         words.append("the same examples in another order")
     return ", ".join(words)
+
+
+def _num_different(
+    before: Sequence[object] | NDArray[np.int8] | None,
+    now: Sequence[object] | NDArray[np.int8] | None,
+    old: NDArray[np.intp],
+    new: NDArray[np.intp],
+) -> int:
+    """Return how many examples have another value; all of them if only one record has any."""
+    if before is None and now is None:
+        return 0
+    if before is None or now is None:
+        return len(new)
+    return int((np.array(before, object)[old] != np.array(now, object)[new]).sum())
 
 
 def _rows_before(before: DataRecord, now: DataRecord) -> NDArray[np.intp]:
@@ -214,21 +243,27 @@ def load_recorded(
     before = None if begins else read_record(experiment.data_record_path)
     data = load_data(params, data_dir, params_path=experiment.params_path, kept=before)
     record = record_of(data)
+    if begins and params.near_duplicates is not None:
+        splits = hold_out(data.splits, params, experiment.params_path)
+        found = near_duplicate_warnings(
+            splits, params.near_duplicates, params.on_duplicates, Path(params.dataset)
+        )
+        data = replace(data, warnings=(*data.warnings, *found))
     if before is None:
         no_record = (
             f"{experiment.data_record_path}: not found, so it is unknown whether the data have "
             "changed since training began; train.py writes it when training resumes"
         )
         return Loaded(data, record, "", () if begins else (no_record,))
-    if not (found := changes(before, record)):
+    if not (changed := changes(before, record)):
         return Loaded(data, record, "", ())
-    what = f"{experiment.model_dir}: the data have changed since training began: {found}"
+    what = f"{experiment.model_dir}: the data have changed since training began: {changed}"
     if not keeps_splits:
         raise UserError(
             f"{what}; accepted: the data used for training; to resume with known images in their "
             "splits, use --keep_splits; to start over, use --overwrite"
         )
-    return Loaded(data, record, found, (f"{what}; known images keep their splits",))
+    return Loaded(data, record, changed, (f"{what}; known images keep their splits",))
 
 
 def save_record(path: Path, record: DataRecord) -> None:
@@ -237,6 +272,7 @@ def save_record(path: Path, record: DataRecord) -> None:
         "class_names": record.class_names,
         "has_paths": record.paths is not None,
         "validation_by": record.validation_by,
+        "has_groups": record.groups is not None,
     }
     with atomic_write(path) as file:
         np.savez(
@@ -248,6 +284,8 @@ def save_record(path: Path, record: DataRecord) -> None:
             labels=record.labels,
             splits=record.splits,
             own=record.own,
+            groups=_bytes("\0".join(record.groups or ())),
+            roles=np.zeros(0, np.int8) if record.roles is None else record.roles,
         )
 
 
@@ -284,6 +322,7 @@ def _record(arrays: Mapping[str, NDArray[np.generic]]) -> DataRecord:
         raise ValueError("class_names")
     if by not in ("image", "class", "dataset") or not isinstance(has_paths, bool):
         raise ValueError("facts")
+    roles = arrays.get("roles")  # records of earlier versions have none
     paths = tuple(_text(arrays["paths"]).split("\0")) if has_paths else None
     record = DataRecord(
         paths=paths,
@@ -293,8 +332,11 @@ def _record(arrays: Mapping[str, NDArray[np.generic]]) -> DataRecord:
         splits=_column(arrays["splits"], np.int8, len(SPLITS)),
         own=_column(arrays["own"], np.int8, len(SPLITS)),
         validation_by=by,
+        groups=tuple(_text(arrays["groups"]).split("\0")) if facts.get("has_groups") else None,
+        roles=_column(roles, np.int8, 4) if roles is not None and len(roles) else None,
     )
     sizes = {len(column) for column in (record.labels, record.splits, record.own)}
+    sizes |= {len(column) for column in (record.groups, record.roles) if column is not None}
     if paths is not None:
         sizes |= {len(paths), len(set(paths))}
     if sizes != {len(record.digests)}:
@@ -320,8 +362,18 @@ def _joined(
 ) -> DataRecord:
     """Return the record of several splits, one after the other."""
     paths: list[str] | None = []
+    groups: list[str] | None = []
+    roles: list[NDArray[np.int8]] | None = []
     for split in splits:
         paths = None if split.paths is None or paths is None else [*paths, *split.paths.tolist()]
+        if split.groups is None or groups is None:
+            groups = None
+        else:
+            groups += [split.group_names[group] for group in split.groups.tolist()]
+        if split.is_query is None or split.is_gallery is None or roles is None:
+            roles = None
+        else:
+            roles.append(split.is_query.astype(np.int8) + 2 * split.is_gallery.astype(np.int8))
     return DataRecord(
         paths=None if paths is None else tuple(paths),
         digests=np.concatenate([_digests(split) for split in splits]),
@@ -330,6 +382,8 @@ def _joined(
         splits=splits_of,
         own=own,
         validation_by=validation_by,
+        groups=None if groups is None else tuple(groups),
+        roles=None if roles is None else np.concatenate(roles),
     )
 
 

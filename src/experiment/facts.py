@@ -9,6 +9,7 @@ from src.data.class_names import listed, shortened
 from src.data.extra_classes import with_extra_classes
 from src.data.holdout import UNSEEN
 from src.data.loading import Data
+from src.data.roles import num_answers, roles_of
 from src.data.sampling import BalancedBatches
 from src.data.split import Split
 from src.errors import UserError
@@ -167,12 +168,14 @@ def _of_batches(params: Params, train: Split) -> list[str]:
 def _of_validation(params: Params, validation: Split) -> list[str]:
     """Return a warning with a remedy if validation cannot choose the best checkpoint."""
     metric = params.best_metric
-    counts = np.unique(validation.labels, return_counts=True)[1]
-    has_positive, has_negative = counts.max(initial=0) > 1, len(counts) > 1
+    roles = roles_of(validation, params)
+    has_positive = bool(num_answers(validation.labels, roles).any())
+    has_negative = len(np.unique(validation.labels)) > 1
     needs_both = metric in (*VERIFICATION, *CLUSTERING, "loss")
     if has_positive and (has_negative or not needs_both):
         return []
-    what = "no two images of one class" if not has_positive else "a single class"
+    apart = " in two groups" if roles.groups is not None else ""
+    what = f"no two images of one class{apart}" if not has_positive else "a single class"
     cure = (
         'a larger validation_fraction, more images per class, or "validation_by": "class" with at '
         "least 4 classes"

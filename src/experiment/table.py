@@ -69,20 +69,34 @@ def queries_notes(splits: Mapping[str, Mapping[str, float | int | None]]) -> lis
     """
     lines = ["(_within: neighbours come from the same split; otherwise from the training images)"]
     for split, metrics in splits.items():
-        size, within, gallery = (
-            int(metrics.get(name) or 0)
-            for name in ("num_examples", "num_queries_within", "num_queries")
+        within, gallery = (
+            int(metrics.get(name) or 0) for name in ("num_queries_within", "num_queries")
         )
+        size = int(metrics.get("num_own_queries", metrics.get("num_examples")) or 0)
         asking = min(size, MAX_QUERIES)
+        if "num_own_queries" in metrics:
+            lines.append(f"({split}: {size} queries and a gallery of {metrics['num_own_gallery']})")
         if size > asking:
             lines.append(f"({split}: the queries are a stratified sample of {asking} images)")
+        apart = " in another group" if "num_groups" in metrics else ""
         if within < asking:
             lines.append(
-                f"({split}: {within} of {asking} queries have another image of their class there)"
+                f"({split}: {within} of {asking} queries have another image of their class there"
+                f"{apart})"
             )
         if gallery < asking:
             lines.append(
-                f"({split}: {gallery} of {asking} queries have a training image of their class)"
+                f"({split}: {gallery} of {asking} queries have a training image of their class"
+                f"{apart})"
+            )
+        if "map_at_r_among_known" in metrics:
+            alone, among = (
+                format_number(metrics.get(name))
+                for name in ("map_at_r_within", "map_at_r_among_known")
+            )
+            lines.append(
+                f"({split}: MAP@R {alone} alone, {among} with the {metrics['num_known_among']} "
+                "test images of known classes in the gallery too)"
             )
         is_clustered = metrics.get("nmi") is not None
         if is_clustered and metrics.get("num_clustered_classes") == MAX_CLASSES:

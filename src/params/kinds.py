@@ -60,6 +60,14 @@ Folders = Annotated[
 ]
 
 
+# Classes by name, or the share of the classes.
+ClassesOrShare = Annotated[
+    Annotated[list[NumberOrName], Field(min_length=2), Tag("list")]
+    | Annotated[float, Field(gt=0, lt=1), Tag("number")],
+    Discriminator(lambda value: "number" if isinstance(value, int | float) else "list"),
+]
+
+
 def name_in(registry: Collection[str], meaning: str | None = None) -> AfterValidator:
     """Return the check that a key's value is a name in `registry`.
 

@@ -219,10 +219,14 @@ def _resolve(
 def _alternatives(
     schema: Mapping[str, Any], whole: Mapping[str, Any]
 ) -> Iterator[Mapping[str, Any]]:
-    """Yield the schema itself, or its alternatives, one of which a value must fit."""
+    """Yield the schema itself, or its alternatives, at any depth, one of which a value must fit."""
     schema = _follow(schema, whole)
-    for inner in schema.get("oneOf", schema.get("anyOf", [schema])):
-        yield _follow(inner, whole)
+    alternatives = schema.get("oneOf", schema.get("anyOf"))
+    if alternatives is None:
+        yield schema
+        return
+    for inner in alternatives:
+        yield from _alternatives(inner, whole)
 
 
 def _follow(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -37,6 +37,12 @@ AGAINST_GALLERY = (*RETRIEVAL, "class_mean_accuracy")
 GALLERY_COUNTS = ("num_queries",)
 """What these metrics are means over."""
 
+AMONG_KNOWN = tuple(f"{name}_among_known" for name in RETRIEVAL)
+"""Metrics of `unseen` whose gallery also has the test images of the known classes."""
+
+AMONG_KNOWN_COUNTS = ("num_queries_among_known", "num_known_among")
+"""What these metrics are means over, and the number of known images in the gallery."""
+
 OPEN_SET = ("auroc", "dir_at_fpir_1e-2")
 """Metrics of known images against strangers that comparisons show, if they were measured."""
 

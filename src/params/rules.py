@@ -6,7 +6,12 @@ from pydantic_core import PydanticCustomError
 
 from src.params.kinds import ReadBy
 from src.params.messages import CONTRADICTION, one_of, shown
-from src.registry import OFFLINE_STRATEGIES, SOFT_MARGIN_STRATEGIES, TRIPLET_STRATEGIES
+from src.registry import (
+    OFFLINE_STRATEGIES,
+    PICTURE_DATASETS,
+    SOFT_MARGIN_STRATEGIES,
+    TRIPLET_STRATEGIES,
+)
 
 if TYPE_CHECKING:
     from src.params.schema import Params
@@ -22,11 +27,12 @@ def check_together(params: "Params") -> None:
     _check_pairs(params)
     _check_offline(params)
     _check_memory(params)
-    if params.dataset == "image_folder" and params.image_size is None:
+    if params.dataset in PICTURE_DATASETS and params.image_size is None:
         raise _contradiction(
             params,
             "image_size",
-            "a whole number from 1 on: the size, in pixels, to which image_folder resizes pictures",
+            f"a whole number from 1 on: the size, in pixels, to which {params.dataset} resizes "
+            "pictures",
         )
     _check_read(params)
 
@@ -115,7 +121,8 @@ def _check_read(params: "Params") -> None:
             if not isinstance(reader, ReadBy) or _is_default(params, key):
                 continue
             if (chosen := getattr(params, reader.key)) not in reader.choices:
-                readers = " and ".join(f"'{choice}'" for choice in reader.choices)
+                *others, last = (f"'{choice}'" for choice in reader.choices)
+                readers = f"{', '.join(others)} and {last}" if others else last
                 raise _contradiction(
                     params,
                     key,

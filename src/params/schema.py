@@ -12,7 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from src.distance import DISTANCES
 from src.params.applications import APPLICATIONS
-from src.params.kinds import Folders, Margin, NumberOrName, ReadBy, Role, choices, name_in
+from src.params.kinds import (
+    ClassesOrShare,
+    Folders,
+    Margin,
+    NumberOrName,
+    ReadBy,
+    Role,
+    choices,
+    name_in,
+)
 from src.params.metric_names import BEST_METRICS
 from src.params.poses import POSES
 from src.params.rules import check_together
@@ -21,11 +30,13 @@ from src.registry import (
     LIVE_FIGURES,
     NETWORKS,
     OFFLINE_STRATEGIES,
+    PICTURE_DATASETS,
     TRIPLET_STRATEGIES,
 )
 
 # Short names for the markers of keys, so that a declaration stays short.
 _OF_IMAGE_FOLDER = ReadBy("dataset", ("image_folder",))
+_OF_PICTURES = ReadBy("dataset", tuple(sorted(PICTURE_DATASETS)))
 _OF_NAIVE_CNN = ReadBy("network", ("naive_cnn",))
 _OF_MLP = ReadBy("network", ("mlp",))
 _OF_KERAS_APPLICATION = ReadBy("network", ("keras_application",))
@@ -97,17 +108,30 @@ class Params(BaseModel):
         "some classes. Default: images, unless most held-out images would be the only one of "
         "their class.",
     )
-    holdout_classes: Annotated[list[NumberOrName] | None, _FINDS_DATA] = Field(
+    holdout_classes: Annotated[ClassesOrShare | None, _FINDS_DATA] = Field(
         None,
-        min_length=2,
         description="Classes, by name, that are removed from the train, validation and test "
-        "splits. All their images form the split `unseen`, which is evaluated separately.",
+        "splits. All their images form the split `unseen`, which is evaluated separately. Or a "
+        "share of the classes, such as 0.5, drawn by `seed`.",
+    )
+    exclude_same_group: Annotated[bool, _FINDS_DATA] = Field(
+        False,
+        description="Evaluate as re-identification does: images of the query's class in the "
+        "query's own group (column group of image_csv) are not searched.",
     )
     on_duplicates: Annotated[Literal["warn", "error", "drop"], _MAY_CHANGE, _FINDS_DATA] = Field(
         "warn",
         description="What happens if images with equal pixels are in two splits or two "
         "classes: a warning, or an error. drop keeps only one of any equal images: the one in "
         "the dataset's own test split, else in validation, else the first.",
+    )
+    near_duplicates: Annotated[int | None, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
+        None,
+        ge=0,
+        le=16,
+        description="Names images in two splits that look alike when training begins: their "
+        "difference hashes of 64 bits differ in at most this many bits; 4 is usual. Default: only "
+        "equal pixels are named.",
     )
     image_dir: Annotated[str, _OF_IMAGE_FOLDER] = Field(
         "image_folder",
@@ -117,26 +141,26 @@ class Params(BaseModel):
     image_csv: Annotated[str | None, _OF_IMAGE_FOLDER] = Field(
         None,
         description="For image_folder: a CSV file in image_dir that replaces the class "
-        "folders. Columns: path, label and optionally split.",
+        "folders. Columns: path, label and optionally split, group, is_query and is_gallery.",
     )
-    image_mode: Annotated[Literal["RGB", "L"], _OF_IMAGE_FOLDER] = Field(
-        "RGB", description="For image_folder: colour (RGB) or grey (L)."
+    image_mode: Annotated[Literal["RGB", "L"], _OF_PICTURES] = Field(
+        "RGB", description="For datasets of pictures: colour (RGB) or grey (L)."
     )
-    image_resize: Annotated[Literal["scale", "pad"], _OF_IMAGE_FOLDER] = Field(
+    image_resize: Annotated[Literal["scale", "pad"], _OF_PICTURES] = Field(
         "scale",
-        description="For image_folder: how pictures are resized to image_size: stretched "
+        description="For datasets of pictures: how pictures are resized to image_size: stretched "
         "(scale), or with their aspect ratio kept and black padding (pad).",
     )
-    on_bad_image: Annotated[Literal["error", "skip"], _OF_IMAGE_FOLDER] = Field(
+    on_bad_image: Annotated[Literal["error", "skip"], _OF_PICTURES] = Field(
         "error",
-        description="For image_folder: what happens to files that cannot be read: they end the "
-        "run (error), or are named and left out (skip).",
+        description="For datasets of pictures: what happens to files that cannot be read: they "
+        "end the run (error), or are named and left out (skip).",
     )
-    image_cache: Annotated[Folders | None, _OF_IMAGE_FOLDER, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
+    image_cache: Annotated[Folders | None, _OF_PICTURES, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
         None,
-        description="For image_folder: the folder in data_dir for the decoded pictures, or a "
-        "list of folders, such as mounts of several disks, among which they are divided. "
-        "Default: `.tripletboard` in image_dir.",
+        description="For datasets of pictures: the folder in data_dir for the decoded pictures, or "
+        "a list of folders, such as mounts of several disks, among which they are divided. "
+        "Default: `.tripletboard` in the pictures' folder.",
     )
     test_fraction: Annotated[float, _OF_IMAGE_FOLDER] = Field(
         0.2,
@@ -399,8 +423,9 @@ class Params(BaseModel):
     image_size: Annotated[int | None, _MAY_CHANGE, _WITHOUT_EFFECT, _FINDS_DATA] = Field(
         None,
         ge=1,
-        description="Checked against the data: height and width of the images. For "
-        "image_folder: the height and width to which pictures are resized.",
+        description="Checked against the data: height and width of the images. For datasets of "
+        "pictures (image_folder, cub200, cars196, sop): the height and width to which pictures "
+        "are resized.",
     )
     num_labels: Annotated[int | None, _MAY_CHANGE, _WITHOUT_EFFECT, _CHECKS_DATA] = Field(
         None, ge=1, description="Checked against the data: the number of classes."
@@ -441,7 +466,7 @@ class Params(BaseModel):
         free = DURATION_KEYS
         if self.learning_rate_schedule == "cosine":  # each step's rate depends on the last
             free -= {"num_epochs"}
-        if self.dataset == "image_folder":  # its image size is a choice, not a fact
+        if self.dataset in PICTURE_DATASETS:  # their image size is a choice, not a fact
             free -= {"image_size"}
         return sorted(key for key in set(mine) - free if mine[key] != theirs[key])
 

@@ -279,6 +279,17 @@ def test_new_metrics_can_be_asked_for_by_name():
     assert comparison.columns[2].metric.higher_is_better  # as map_at_r elsewhere
 
 
+def test_a_metric_of_one_split_needs_no_split_in_front():
+    metrics = {"unseen.map_at_r_among_known": 0.5, "open_set.auroc": 0.9, "train.loss": 1.0}
+    columns = ["map_at_r_among_known", "auroc", "loss"]
+    comparison = compare([result("a", metrics=metrics)], columns=columns)
+    assert [column.path for column in comparison.columns] == [
+        "unseen.map_at_r_among_known",
+        "open_set.auroc",
+        "validation.loss",
+    ]
+
+
 def test_an_unknown_column_or_split():
     results = losses(1.0)
     with pytest.raises(UserError, match=r"column 'los': .*; did you mean 'loss'\?; accepted: "):

@@ -1,11 +1,12 @@
 """Classes left out of training, and what cannot be left out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from src.data.holdout import hold_out
+from src.data.holdout import held_out_labels, hold_out
 from src.data.split import Split
 from src.errors import UserError
 from src.params.schema import Params
@@ -104,3 +105,42 @@ def test_fewer_than_two_are_left_in_validation():
 def test_fewer_than_two_to_evaluate():
     text = refusal(["boot", "coat"], train=(0, 2, 3), validation=(0, 2, 3), test=(2, 3))
     assert "of which 1 have images; accepted: at least 2 with images" in text
+
+
+def test_a_share_of_the_classes():
+    names = tuple(f"c{number}" for number in range(20))
+    labels = np.repeat(np.arange(20), 3).astype(np.int32)
+    images = np.zeros((60, 1, 1, 1), np.uint8)
+    given = dict.fromkeys(("train", "validation", "test"), Split(images, labels, names))
+    drawn = set()
+    for seed in range(5):
+        params = Params(holdout_classes=0.25, seed=seed)
+        found = hold_out(given, params, PATH)
+        unseen = set(found["unseen"].labels.tolist())
+        assert len(unseen) == 5 and len(found["unseen"]) == 45
+        assert all(not unseen & set(found[name].labels.tolist()) for name in given)
+        assert sorted(unseen) == held_out_labels(params, names, PATH)
+        drawn.add(frozenset(unseen))
+    assert len(drawn) > 1
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.1, 0), (0.3, 2), (0.9, 4), (0.6, 3)])
+def test_a_share_of_few_classes(share, count):
+    params = Params(holdout_classes=share)
+    if 2 <= count <= 3:
+        assert len(held_out_labels(params, NAMES, PATH)) == count
+        return
+    with pytest.raises(UserError) as caught:
+        held_out_labels(params, NAMES, PATH)
+    assert str(caught.value) == (
+        f"{PATH}: holdout_classes: found {share}, which is {count} of 5 classes; accepted: a share "
+        "that holds out at least 2 classes and leaves at least 2"
+    )
+
+
+def test_a_test_split_with_its_own_queries_is_not_taken_apart():
+    roles = np.array([True] * 7)
+    given = {**splits(), "test": replace(splits()["test"], is_query=roles, is_gallery=roles)}
+    with pytest.raises(UserError) as caught:
+        hold_out(given, Params(holdout_classes=["boot", "coat"]), PATH)
+    assert "but the test split has its own queries and gallery (is_query" in str(caught.value)

@@ -214,3 +214,58 @@ def test_long_lists_are_read_fast(folder, prefix):
     listing = read(folder, f"path,label\n{content}")
     assert len(listing.paths) == 10_000 and listing.paths[7] == "a/7.jpg"
     assert time.process_time() - started < 2
+
+
+def test_groups_are_read_as_labels_are(folder):
+    listing = read(folder, "path,label,Group\na/0.png,cat, 'p 1' \nb/0.png,dog,p  1\n")
+    assert listing.groups == ["p 1", "p 1"] and not listing.warnings
+    assert read(folder, "path,label,group\na/0.png,cat,\nb/0.png,dog,7\n").groups == ["", "7"]
+    for content in ("path,label\na/0.png,cat\n", "path,label,group\na/0.png,cat,\n"):
+        assert read(folder, content).groups == []
+
+
+OWN = "path,label,split,is_query,is_gallery\na/1.png,cat,train,,\n"
+
+
+@pytest.mark.parametrize("yes", ["True", "1", "1.0", " true ", "YES"])
+@pytest.mark.parametrize("no", ["False", "0", "0.0", "", "nan"])
+def test_queries_and_gallery(folder, yes, no):
+    lines = f"a/0.png,cat,test,{yes},{no}\nb/0.png,dog,test,{no},{yes}\nb/1.png,dog,val,,\n"
+    listing = read(folder, OWN + lines)
+    assert listing.is_query == [False, True, False, False]
+    assert listing.is_gallery == [False, False, True, False]
+
+
+def test_no_roles(folder):
+    for value in ("", "False"):
+        listing = read(folder, f"{OWN}a/0.png,cat,test,{value},{value}\n")
+        assert (listing.is_query, listing.is_gallery) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            "a/0.png,cat,test,perhaps,\n",
+            "line 3: found is_query 'perhaps'; accepted: true or false",
+        ),
+        (
+            "a/0.png,cat,train,1,\n",
+            "line 3: found is_query '1' in the train split; accepted: queries and gallery of the ",
+        ),
+        (
+            "a/0.png,cat,test,1,\nb/0.png,cat,test,0,1\nb/1.png,dog,test,,\n",
+            "line 5: found neither is_query nor is_gallery true, but other pictures of the test ",
+        ),
+        (
+            "a/0.png,cat,test,1,\n",
+            "found no picture of the test split with is_gallery true; accepted: queries and a ",
+        ),
+        (
+            "a/0.png,cat,val,,1\n",
+            "found no picture of the validation split with is_query true; accepted: queries and a ",
+        ),
+    ],
+)
+def test_roles_that_make_no_protocol(folder, lines, expected):
+    assert refusal(folder, OWN + lines).startswith(expected)

@@ -13,7 +13,7 @@ from src.data.split import SPLITS
 from src.datasets import fashion_mnist, mnist
 from src.errors import UserError
 from src.params.schema import Params
-from src.registry import DATASETS, look_up
+from src.registry import DATASETS, PICTURE_DATASETS, look_up
 
 DATA = Path(__file__).parents[2] / "data"
 PARAMS = Params()
@@ -66,7 +66,7 @@ def message(load, data_dir, params=PARAMS):
 @pytest.mark.parametrize("name", DATASETS)
 def test_registered_dataset(name):
     try:
-        keys = {"image_size": 8} if name == "image_folder" else {}
+        keys = {"image_size": 8} if name in PICTURE_DATASETS else {}
         dataset = look_up(DATASETS, name)(DATA, Params(dataset=name, **keys))
     except UserError as error:
         assert name != "mnist", error  # embedded

@@ -1,6 +1,7 @@
 """Raw pixels as embeddings."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,6 +98,27 @@ def test_other_splits_are_computed(cache):
     for number, splits in enumerate(different):
         metrics = {"test": {"map_at_r": float(number)}}
         assert remembered(splits, lambda metrics=metrics: metrics) == metrics
+    assert len(list(cache.iterdir())) == len(different)
+
+
+def test_other_roles_are_computed(cache):
+    one = splits_of()["train"]
+    groups, flags = np.arange(300, dtype=np.int32) % 7, np.arange(300) % 2 == 0
+    grouped = replace(one, groups=groups)
+    different = [
+        (one, False),
+        (grouped, True),
+        (replace(one, groups=groups % 6), True),
+        (replace(one, is_query=flags, is_gallery=~flags), False),
+        (replace(one, is_query=~flags, is_gallery=flags), False),
+        (replace(grouped, is_query=flags, is_gallery=~flags), True),
+    ]
+    for number, (split, excludes) in enumerate(different):
+        metrics = {"test": {"map_at_r": float(number)}}
+        found = remembered({"test": split}, lambda m=metrics: m, excludes_groups=excludes)
+        assert found == metrics
+    # Groups that do not matter change nothing.
+    assert remembered({"test": grouped}, lambda: {}) == {"test": {"map_at_r": 0.0}}
     assert len(list(cache.iterdir())) == len(different)
 
 

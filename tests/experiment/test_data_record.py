@@ -460,6 +460,77 @@ def test_a_record_comes_back_as_it_was_written(recorded, digits):
         assert changes(found, record) == ""
 
 
+def write_list(training, change=lambda number, cells: cells, header="group,is_query,is_gallery"):
+    """Write a list of five pictures of each class for training and of four for tests."""
+    lines = [f"path,label,split,{header}"]
+    number = 0
+    for name in CLASSES:
+        for copy in range(9):
+            path = f"{name}/{copy}.png"
+            if not (training.folder / path).exists():
+                write_picture(training.folder / path, number)
+            split, roles = ("train", ",") if copy < 5 else ("test", f"{copy < 7},{copy > 6}")
+            cells = [path, name, split, f"series {copy // 2}", *roles.split(",")]
+            lines.append(",".join(change(number, cells)))
+            number += 1
+    (training.folder / "list.csv").write_text("\n".join(lines))
+
+
+def test_groups_and_roles_are_recorded(tmp_path):
+    training = Training(tmp_path, image_csv="list.csv")
+    write_list(training)
+    record = training.train(begins=True).record
+    found = read_record(training.experiment.data_record_path)
+    assert found.groups == record.groups and found.groups[:3] == (
+        "series 0",
+        "series 0",
+        "series 1",
+    )
+    assert found.roles.tolist() == record.roles.tolist() and set(found.roles.tolist()) == {0, 1, 2}
+    assert training.load().changes == ""
+
+    def other(number, cells):
+        return [*cells[:3], "series 9", *cells[4:]] if number in (0, 1, 2) else cells
+
+    write_list(training, other)
+    assert training.refusal() == "3 in another group"
+
+    def swapped(number, cells):
+        return [*cells[:4], "1", "1"] if number == 7 else cells
+
+    write_list(training, swapped)
+    assert training.refusal() == "1 with another role (is_query, is_gallery)"
+    write_list(training, header="note,is_query,is_gallery")
+    assert training.refusal() == "36 in another group"
+    write_list(training)
+    assert training.load().changes == ""
+
+
+def test_a_record_without_groups_is_that_of_an_earlier_version(tmp_path):
+    training = Training(tmp_path, image_csv="list.csv")
+    write_list(training, header="note,a,b")
+    training.train(begins=True)
+    path = training.experiment.data_record_path
+    arrays = arrays_of(path)
+    facts = json.loads(arrays["facts"].tobytes())
+    del arrays["groups"], arrays["roles"], facts["has_groups"]
+    arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    np.savez(path, **arrays)
+    assert training.load().changes == ""
+
+
+def test_near_duplicates_are_named_when_training_begins(tmp_path):
+    training = Training(tmp_path, image_csv="list.csv", near_duplicates=0)
+    write_list(training, header="note,a,b")
+    images = [np.asarray(Image.open(training.folder / f"ash/{copy}.png")) for copy in (0, 7)]
+    changed = images[0].copy()
+    changed[0, 0, 0] ^= 1  # another image with the same hash
+    Image.fromarray(changed).save(training.folder / "ash/7.png")
+    [line] = [line for line in training.train(begins=True).data.warnings if "look like" in line]
+    assert "1 of 16 test images look like a train image" in line and "ash/7.png ~ ash/0.png" in line
+    assert not any("look like" in line for line in training.load().data.warnings)
+
+
 def test_no_record(recorded):
     recorded.experiment.data_record_path.unlink()
     loaded = recorded.load()

@@ -56,10 +56,18 @@ OPTIONAL_INTEGERS = {
     "micro_batch_size": AT_LEAST_ONE_OR_NULL,
     "classes_per_batch": ([], [1], "a whole number from 2 on, or null"),
     "examples_per_class": ([], [1], "a whole number from 2 on, or null"),
+    "near_duplicates": ([0, 16], [-1, 17], "a whole number from 0 to 16, or null"),
 }
-BOOLEANS = ("use_batch_norm", "l2_normalize", "squared", "stop_on_collapse", "deterministic")
+BOOLEANS = (
+    "use_batch_norm",
+    "l2_normalize",
+    "squared",
+    "stop_on_collapse",
+    "deterministic",
+    "exclude_same_group",
+)
 NAMES = {
-    "dataset": "'cifar10', 'fashion_mnist', 'image_folder' or 'mnist'",
+    "dataset": "'cars196', 'cifar10', 'cub200', 'fashion_mnist', 'image_folder', 'mnist' or 'sop'",
     "network": "'keras_application', 'mlp' or 'naive_cnn'",
     "triplet_strategy": "'batch_all', 'batch_hard', 'batch_semihard' or 'offline'",
     "best_metric": ", ".join(f"'{name}'" for name in sorted(BEST_METRICS)[:-1])
@@ -396,7 +404,7 @@ def test_extra_classes(path):
     )
 
 
-@pytest.mark.parametrize("found", [[8, 9], ["8", "9"], [0, "sandal", 3]])
+@pytest.mark.parametrize("found", [[8, 9], ["8", "9"], [0, "sandal", 3], 0.5, 0.01])
 def test_holdout_classes(path, found):
     assert load(path, {"holdout_classes": found}).holdout_classes == found
 
@@ -409,6 +417,15 @@ def test_holdout_classes(path, found):
         ([8, 1.5], "holdout_classes.1: found 1.5; accepted: a whole number from 0 on, or text"),
         ([True, 8], "holdout_classes.0: found true; accepted: a whole number from 0 on, or text"),
         (8, "holdout_classes: found 8; accepted: a list of at least 2, each a whole number from 0"),
+        *(
+            (
+                share,
+                f"holdout_classes: found {share}; accepted: a list of at least 2, each a whole "
+                "number from 0 on, or text, or a number greater than 0 and less than 1, or null",
+            )
+            for share in (0, 1, 1.5, -0.5)
+        ),
+        ("a", 'holdout_classes: found "a"; accepted: a list of at least 2, each a whole number '),
     ],
 )
 def test_holdout_classes_that_cannot_be(path, found, line):
@@ -470,6 +487,7 @@ def test_which_keys_matter_is_declared_with_the_keys():
     free = {
         *("num_parallel_calls", "image_size", "num_labels", "train_size", "eval_size"),
         *("save_summary_steps", "keep_checkpoint_max", "live_figures", "image_cache"),
+        "near_duplicates",
     }
     assert keys_with(Role.WITHOUT_EFFECT) == free
     assert (
@@ -482,7 +500,7 @@ def test_which_keys_matter_is_declared_with_the_keys():
     )
     assert keys_with(Role.FINDS_DATA) == {
         *("dataset", "image_size", "validation_fraction", "validation_by"),
-        *("holdout_classes", "on_duplicates"),
+        *("holdout_classes", "on_duplicates", "exclude_same_group"),
     }
     assert keys_with(Role.CHECKS_DATA) == {
         *("num_labels", "train_size", "eval_size"),

