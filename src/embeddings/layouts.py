@@ -26,13 +26,18 @@ PERPLEXITY = 30
 
 It is reduced if there are fewer than about three times as many points."""
 
-EXAGGERATED_ITERATIONS = 250
+EXAGGERATED_ITERATIONS = 100
 EXAGGERATION = 12
-ITERATIONS = 300
-"""t-SNE iterations after those with exaggeration.
+ITERATIONS = 200
+"""t-SNE iterations after those with exaggeration."""
 
-On MNIST, 300 iterations keep 40.3 % of the ten nearest neighbours, and 500 keep 40.8 %. The
-additional 200 take as long as everything before, because the layout only grows."""
+RATE = 4
+"""The rate of these iterations, as a multiple of N, openTSNE's own.
+
+On MNIST's 10 000 test images, 100 + 200 iterations at four times the rate keep 41.0 % of the ten
+nearest neighbours in 7.1 CPU seconds; 250 + 300 at openTSNE's rate keep 41.1 % in 12.4."""
+
+MOMENTUM = 0.8
 
 MAX_EXACT_NEIGHBORS = 20_000
 """With more points, t-SNE and UMAP search neighbours approximately (random projection trees).
@@ -72,7 +77,7 @@ def settings(name: str) -> dict[str, object]:
     versions: dict[str, object] = {package: version(package) for package in _PACKAGES[name]}
     if name == "tsne":
         limits = {"max_exact": MAX_EXACT_NEIGHBORS, "min_fft": MIN_FFT_POINTS}
-        iterations = [EXAGGERATED_ITERATIONS, ITERATIONS, EXAGGERATION]
+        iterations = [EXAGGERATED_ITERATIONS, EXAGGERATION, ITERATIONS, RATE, MOMENTUM]
         return {**versions, **limits, "perplexity": PERPLEXITY, "iterations": iterations}
     if name == "umap":
         return {
@@ -162,14 +167,15 @@ def _optimize(layout: Any, bar: Any) -> None:
     def advance(*_: object) -> None:  # a callback that returns True would end the optimization
         bar.update(every)
 
-    for iterations, exaggeration, momentum in (
-        (EXAGGERATED_ITERATIONS, EXAGGERATION, 0.5),
-        (ITERATIONS, 1, 0.8),
+    for iterations, exaggeration, rate in (
+        (EXAGGERATED_ITERATIONS, EXAGGERATION, 1 / EXAGGERATION),
+        (ITERATIONS, 1, RATE),
     ):
         layout.optimize(
             iterations,
+            learning_rate=rate * len(layout),
             exaggeration=exaggeration,
-            momentum=momentum,
+            momentum=MOMENTUM,
             inplace=True,
             callbacks=advance,
             callbacks_every_iters=every,

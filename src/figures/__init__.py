@@ -23,6 +23,8 @@ from src.system.progress import progress_bar
 if TYPE_CHECKING:  # slow to import, and not needed before the first figure is drawn
     from matplotlib.figure import Figure
 
+    from src.drawing.colors import ClassColors
+
 MAX_SHOWN = 10_000
 """Maximum number of images in a figure."""
 
@@ -87,6 +89,13 @@ class FigureData:
         """Whether another image of the same class is shown, bool [N]; if not, no match exists."""
         _, places, sizes = np.unique(self.split.labels, return_inverse=True, return_counts=True)
         return (sizes > 1)[places]
+
+    @cached_property
+    def coloring(self) -> "ClassColors":
+        """The colours of the classes shown; of more than ten, by groups of neighbours."""
+        from src.drawing.colors import class_colors
+
+        return class_colors(self.split.labels, len(self.split.class_names), self.embeddings)
 
     @property
     def among(self) -> str:
