@@ -62,6 +62,7 @@ class FigureData:
         untrained: float32 [N, D], embeddings of the untrained network; None if not available.
         curves: run (`training` or `validation`) -> tag -> curve.
         metrics: split -> metric -> value, as in `metrics.json`; an undefined metric is None.
+        report: the whole of `metrics.json`; empty if the experiment was not evaluated.
         open_set: the object of `metrics.json`; None if the experiment was not evaluated for it.
     """
 
@@ -77,6 +78,7 @@ class FigureData:
     untrained: NDArray[np.float32] | None = None
     curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
     open_set: Mapping[str, Any] | None = None
 
     @cached_property

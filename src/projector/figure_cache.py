@@ -54,7 +54,7 @@ def _key(directory: Path, data: FigureData, images: str) -> dict[str, object]:
         "names": [split.class_names, paths, list(data.layouts)],
         "facts": [
             *(data.experiment, data.params.model_dump(), data.step),
-            *(data.num_examples, data.curves, data.metrics, data.open_set),
+            *(data.num_examples, data.curves, data.metrics, data.report, data.open_set),
         ],
         "program": digest(path.read_bytes() for path in program),
         "matplotlib": version("matplotlib"),

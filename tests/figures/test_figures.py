@@ -37,7 +37,14 @@ TEXTS = {
         *("Scores", "AUROC 0.9125", "test images of known classes", "strangers"),
         *("strangers accepted (FPIR)", "known images found (DIR)", " FPIR 0.1", " FPIR 0.01"),
     },
-    "curves": {"loss", "fraction_positive", "step", "training", "validation"},
+    "curves": {
+        "map_at_r_within: step 101 was chosen",
+        "loss",
+        "fraction_positive",
+        "step",
+        "training",
+        "validation",
+    },
     "progress": {"PCA of 60 test images at step 101", "loss", "training", "validation"},
 }
 NAMED = FIGURES.keys() - {"distances", "curves", "open_set"}  # show the names of classes
