@@ -132,7 +132,7 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def as_json(comparison: Comparison) -> str:
-    """Return the rows as a JSON list, at full precision.
+    """Return the rows as a JSON list, at full precision; text is UTF-8 as far as it is printable.
 
     JSON has no NaN or infinity, so they become the strings "nan", "inf" and "-inf". A metric is
     null if no experiment of the row has it.
@@ -153,9 +153,13 @@ def as_json(comparison: Comparison) -> str:
         for row in comparison.rows
     ]
     text = json.dumps(rows, indent=2, allow_nan=False, ensure_ascii=False)
-    if encodable(text) != text:  # standard output cannot show every character as it is
-        text = json.dumps(rows, indent=2, allow_nan=False)
-    return text
+    return "".join(map(_json_character, text)) if not text.isascii() else text
+
+
+def _json_character(character: str) -> str:
+    """Return a character of JSON; escaped if it is unprintable or the console does not have it."""
+    is_shown = character == "\n" or (character.isprintable() and encodable(character) == character)
+    return character if is_shown else json.dumps(character)[1:-1]
 
 
 def shown(text: str) -> str:

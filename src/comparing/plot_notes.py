@@ -91,9 +91,7 @@ def varying_curves(
         if not finite:
             notes.append(f"the curves of {tag} are left out: they are nowhere a number")
         elif len(finite) == 1 and len(values) > 1:
-            notes.append(
-                f"the curves of {tag} are left out: they are {finite.pop():.4g} everywhere"
-            )
+            notes.append(f"the curves of {tag} are left out: all are {finite.pop():.4g}")
         else:
             kept.append(tag)
     return kept, notes
