@@ -11,6 +11,7 @@ from model.learning_rate import learning_rate
 from model.mining.loss import TripletLoss
 from model.pretrained import InitialWeights, LayerValues
 from model.split_metrics import SPLIT_METRICS, SplitMetrics
+from src.experiment.tags import tag_of
 from src.mining.distances import PERCENTILES, percentiles_of_distances
 from src.params.schema import Params
 from src.registry import NETWORKS, TRIPLET_STRATEGIES, look_up
@@ -55,8 +56,8 @@ def model_fn(
         return _eval_spec(labels, embeddings, triplets, params)
 
     has_triplet = triplets.num_valid_triplets > 0
-    tf.compat.v1.summary.scalar("loss", tf.where(has_triplet, loss, math.nan))
-    tf.compat.v1.summary.scalar("fraction_positive", fraction_positive)
+    tf.compat.v1.summary.scalar(tag_of("loss"), tf.where(has_triplet, loss, math.nan))
+    tf.compat.v1.summary.scalar(tag_of("fraction_positive"), fraction_positive)
     _summarize(embeddings, params.distance_name)
     # Keras leaves UPDATE_OPS empty. Without these updates, batch norm's moving statistics never
     # change.
@@ -112,12 +113,12 @@ def _eval_spec(
 def _summarize(embeddings: tf.Tensor, distance: str) -> None:
     """Write summaries of a training batch's embeddings, float32 [B, D]: length and distances."""
     norms = tf.norm(embeddings, axis=1)
-    tf.compat.v1.summary.scalar("embedding_mean_norm", tf.reduce_mean(norms))
+    tf.compat.v1.summary.scalar(tag_of("embedding_mean_norm"), tf.reduce_mean(norms))
     percentiles = tf.numpy_function(
         partial(percentiles_of_distances, distance=distance), [embeddings], tf.float32
     )
     for position, percentile in enumerate(PERCENTILES):
-        tf.compat.v1.summary.scalar(f"distance_p{percentile}", percentiles[position])
+        tf.compat.v1.summary.scalar(tag_of(f"distance_p{percentile}"), percentiles[position])
     with tf.name_scope("progress/"):  # the slash reopens the scope: no progress_1
         tf.identity(percentiles[PERCENTILES.index(50)], name="median_distance")
 
@@ -132,7 +133,7 @@ def _train_op(
     """
     global_step = tf.compat.v1.train.get_or_create_global_step()
     rate = learning_rate(params, global_step, num_steps)
-    tf.compat.v1.summary.scalar("learning_rate", rate)
+    tf.compat.v1.summary.scalar(tag_of("learning_rate"), rate)
     optimizer = tf.compat.v1.train.AdamOptimizer(rate)
     return optimizer.minimize(loss, global_step, var_list=weights)
 

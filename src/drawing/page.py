@@ -133,10 +133,7 @@ def page(directory: Path, data: "FigureData", figures: Mapping[str, "CaptionedFi
         "<main>",
     ]
     if _FIRST in figures:
-        uri = _data_uri(directory / f"{_FIRST}.svg", "image/svg+xml")
-        drawn = figures[_FIRST]
-        parts += [f'<section id="{_FIRST}" class="curves"><h2>{escape(drawn.title)}</h2>']
-        parts += [*_image(uri, drawn.alt, drawn.caption, is_wide=True), "</section>"]
+        parts += _first(directory / f"{_FIRST}.svg", figures[_FIRST])
     if cards:
         parts += [
             f'<section id="{_PICTURES}"><h2>Pictures</h2>',
@@ -154,6 +151,16 @@ def page(directory: Path, data: "FigureData", figures: Mapping[str, "CaptionedFi
     with atomic_write(target) as file:
         file.write("\n".join(parts).encode())
     return target
+
+
+def _first(path: Path, drawn: "CaptionedFigure") -> list[str]:
+    """Return the section of the figure in full width."""
+    uri = _data_uri(path, "image/svg+xml")
+    return [
+        f'<section id="{_FIRST}" class="curves"><h2>{escape(drawn.title)}</h2>',
+        *_image(uri, drawn.alt, drawn.caption, is_wide=True),
+        "</section>",
+    ]
 
 
 def _tables(data: "FigureData") -> list[_Section]:

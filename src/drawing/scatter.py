@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -22,23 +23,15 @@ from src.drawing.thumbnails import (
     tinted,
     without_overlap,
 )
-from src.embeddings.layouts import TITLES
-from src.figures import CaptionedFigure, FigureData
 
 _MAX_NAMES = 100
 """With more classes, only names of the largest are tried, because that takes time."""
 
-_MAX_SURELY_NAMED = 20
+MAX_SURELY_NAMED = 20
 """Up to this many classes are always named, even over thumbnails. More may have no room."""
 
 # In an animation, thumbnails stay at their points and have one size, in inches. At most this many.
 _STILL_SIDE, _MAX_STILL = 0.24, 200
-
-# The width of a map in inches, and its smallest and largest height as shares of it.
-_WIDTH, _LOWEST, _HIGHEST = 9.0, 0.5, 1.05
-
-# Space around the points as a share of the longer side.
-_BORDER = 0.03
 
 HALO = [patheffects.withStroke(linewidth=2.5, foreground="white")]
 
@@ -91,45 +84,51 @@ def draw_classes(
         limits: left, right, bottom, top; None for a square that contains all points.
         has_ticks: whether the axes have numbers that show the scale.
     """
-    left, right, bottom, top = limits or square_limits([layout])
+    _draw_frame(axes, limits or square_limits([layout]), has_ticks=has_ticks)
+    coloring = coloring or class_colors(labels, len(class_names))
+    _draw_points(axes, layout, coloring.colors[labels], alpha=0.75 if images is None else 0.5)
+    points, taken = _pixels(axes, layout)
+    may_be_named = coloring.is_own if is_animated else np.ones(len(class_names), bool)
+    if images is None:
+        _draw_names(axes, points, labels, class_names, coloring, taken, 0.0, may_be_named)
+        return
+    thumbnails = _thumbnails(axes, points, labels, taken.shape, is_animated=is_animated)
+    for x, y, x_end, y_end in boxes(thumbnails.centers, thumbnails.side):
+        taken[y:y_end, x:x_end] = True
+    # Names stand beside the thumbnails of their class, or its points if it has none.
+    rest = np.flatnonzero(~np.isin(labels, labels[thumbnails.chosen]))
+    named = labels[np.concatenate([thumbnails.chosen, rest])]
+    places = np.concatenate([thumbnails.centers, points[rest]])
+    half = thumbnails.side / 2
+    names = _draw_names(axes, places, named, class_names, coloring, taken, half, may_be_named)
+    _draw_thumbnails(axes, images, coloring.colors[labels], thumbnails, taken.shape, names)
+
+
+def _draw_frame(axes: Axes, limits: tuple[float, float, float, float], *, has_ticks: bool) -> None:
+    left, right, bottom, top = limits
     axes.set(xlim=(left, right), ylim=(bottom, top))
     if not has_ticks:
         axes.set(xticks=[], yticks=[])
     axes.set_aspect("equal", adjustable="box")
     for spine in axes.spines.values():
         spine.set(visible=True, color="#dddddd")
-    coloring = coloring or class_colors(labels, len(class_names))
+
+
+def _draw_points(
+    axes: Axes, layout: NDArray[np.float32], colors: NDArray[np.float64], alpha: float
+) -> None:
+    """Draw a point for each image, and fix the position of the axes."""
     order = np.random.default_rng(0).permutation(len(layout))  # no class hides another
     axes.scatter(
         layout[order, 0],
         layout[order, 1],
-        c=coloring.colors[labels[order]],
+        c=colors[order],
         s=float(np.clip(30_000 / max(1, len(layout)), 3, 30)),
-        alpha=0.5 if images is not None else 0.75,
+        alpha=alpha,
         linewidths=0,
         rasterized=True,
     )
-    _figure(axes).draw_without_rendering()  # fixes the position of the axes
-    points, taken = _pixels(axes, layout)
-    thumbnails = None
-    if images is not None:
-        thumbnails = _thumbnails(axes, points, labels, taken.shape, is_animated=is_animated)
-        for left, top, right, bottom in boxes(thumbnails.centers, thumbnails.side):
-            taken[top:bottom, left:right] = True
-        # Names stand beside the thumbnails of their class, or its points if it has none.
-        chosen = thumbnails.chosen
-        rest = np.flatnonzero(~np.isin(labels, labels[chosen]))
-        points = np.concatenate([thumbnails.centers, points[rest]])
-        named = labels[np.concatenate([chosen, rest])]
-        radius = thumbnails.side / 2
-    else:
-        named, radius = labels, 0.0
-    may_be_named = coloring.is_own if is_animated else np.ones(len(class_names), bool)
-    name_boxes = _draw_names(
-        axes, points, named, class_names, coloring, taken, radius, may_be_named
-    )
-    if images is not None and thumbnails is not None:
-        _draw_thumbnails(axes, images, coloring.colors[labels], thumbnails, taken.shape, name_boxes)
+    _figure(axes).draw_without_rendering()
 
 
 def _pixels(
@@ -172,78 +171,6 @@ def scatter_frame(
         return figure_image(figure)
 
 
-def layout_figure(data: FigureData, name: str, reading: str) -> CaptionedFigure | None:
-    """Return the scatter plot of a layout with thumbnails.
-
-    Args:
-        data: of the experiment.
-        name: of the layout.
-        reading: the part of the caption that says how to interpret such a layout.
-
-    Returns:
-        The figure; None if there is no such layout.
-    """
-    if name not in data.layouts:
-        return None
-    title = f"{TITLES[name]} of the embeddings"
-    layout, labels = data.layouts[name], data.split.labels
-    limits, height = cropped(layout)
-    figure = new_figure(_WIDTH + 0.1, height + 0.38, arranges_itself=False)
-    axes = figure.add_axes(
-        (0.05 / (_WIDTH + 0.1), 0.05 / (height + 0.38), *_shares(figure, _WIDTH, height))
-    )
-    axes.set_title(f"{title}, {data.split_name} split")
-    draw_classes(
-        axes,
-        layout,
-        labels,
-        data.split.class_names,
-        coloring=data.coloring,
-        images=data.split.images,
-        limits=limits,
-    )
-    num_classes = len(np.unique(labels))
-    stray = "A point among points of another colour"
-    if not data.coloring.is_own[labels].all():
-        stray = "An image among images of another class"
-    named = "" if num_classes <= _MAX_SURELY_NAMED else " A class is named where there is room."
-    return CaptionedFigure(
-        figure,
-        title,
-        f"{len(data.split)} images of the {data.split_name} split. Each point is an image. "
-        f"{data.coloring.said} Thumbnails stand at their points, or at the nearest free place."
-        f"{named} {reading} {stray} is one that the network may confuse with that class.",
-        f"A scatter plot of {len(data.split)} points of {num_classes} classes.",
-    )
-
-
-def cropped(layout: NDArray[np.float32]) -> tuple[tuple[float, float, float, float], float]:
-    """Return the rectangle around all points, and the height of its figure.
-
-    Args:
-        layout: float32 [N, 2].
-
-    Returns:
-        Left, right, bottom and top; and the height in inches of a figure of the usual width.
-    """
-    low, high = layout.min(axis=0).astype(np.float64), layout.max(axis=0).astype(np.float64)
-    sides = high - low
-    if sides.max() == 0:
-        return square_limits([layout]), _WIDTH * _LOWEST
-    sides = sides + 2 * _BORDER * sides.max()
-    share = float(np.clip(sides[1] / sides[0], _LOWEST, _HIGHEST))
-    width = max(sides[0], sides[1] / share)
-    half = np.array([width, width * share]) / 2
-    (left, bottom), (right, top) = (low + high) / 2 - half, (low + high) / 2 + half
-    return (float(left), float(right), float(bottom), float(top)), _WIDTH * share
-
-
-def _shares(figure: Figure, width: float, height: float) -> tuple[float, float]:
-    """Return a width and a height in inches as shares of the figure's."""
-    whole = figure.get_size_inches()
-    return width / float(whole[0]), height / float(whole[1])
-
-
 def _draw_names(
     axes: Axes,
     points: NDArray[np.float64],
@@ -266,27 +193,11 @@ def _draw_names(
         radius: of what stands at each point, in pixels.
         may_be_named: bool [C], by label.
     """
-    renderer = _figure(axes).canvas.get_renderer()  # type: ignore[attr-defined]
-    drawn = display_names(class_names)
     present, sizes = np.unique(labels, return_counts=True)
     largest = present[np.argsort(-sizes, kind="stable")]
     largest = largest[may_be_named[largest]][:_MAX_NAMES]
-    inches = taken.shape[1] / _figure(axes).dpi
-    font_size = float(np.clip(16 - len(largest) / 5, 8, 14) * np.clip(inches / 7, 0.7, 1))
-    texts = [
-        axes.text(
-            *axes.transData.inverted().transform(axes.bbox.p0),
-            drawn[label],
-            ha="center",
-            va="center",
-            fontsize=font_size,
-            fontweight="bold",
-            color=darker(coloring.colors[label]) if coloring.is_own[largest].all() else INK,
-            path_effects=HALO,
-            zorder=4,
-        )
-        for label in largest
-    ]
+    texts = _texts(axes, largest, class_names, coloring, taken.shape[1] / _figure(axes).dpi)
+    renderer = _figure(axes).canvas.get_renderer()  # type: ignore[attr-defined]
     extents = [text.get_window_extent(renderer) for text in texts]
     found = place_names(
         [(int(extent.width) + 5, int(extent.height) + 5) for extent in extents],
@@ -294,7 +205,7 @@ def _draw_names(
         points,
         taken,
         radius=radius,
-        must=len(largest) <= _MAX_SURELY_NAMED,
+        must=len(largest) <= MAX_SURELY_NAMED,
     )
     frame = axes.get_window_extent()
     for text, box in zip(texts, found, strict=True):
@@ -305,6 +216,35 @@ def _draw_names(
         place = axes.transData.inverted().transform(middle * [1, -1] + [frame.x0, frame.y1])
         text.set_position((float(place[0]), float(place[1])))
     return np.array([box for box in found if box is not None], np.intp).reshape(-1, 4)
+
+
+def _texts(
+    axes: Axes,
+    labels: NDArray[np.int32],
+    class_names: Sequence[str],
+    coloring: ClassColors,
+    inches: float,
+) -> list[Text]:
+    """Write the names of some classes, without a place yet; smaller in narrow axes and if many."""
+    drawn = display_names(class_names)
+    font_size = float(np.clip(16 - len(labels) / 5, 8, 14) * np.clip(inches / 7, 0.7, 1))
+    has_own = bool(coloring.is_own[labels].all())
+    corner = axes.transData.inverted().transform(axes.bbox.p0)
+    return [
+        axes.text(
+            float(corner[0]),
+            float(corner[1]),
+            drawn[label],
+            ha="center",
+            va="center",
+            fontsize=font_size,
+            fontweight="bold",
+            color=darker(coloring.colors[label]) if has_own else INK,
+            path_effects=HALO,
+            zorder=4,
+        )
+        for label in labels
+    ]
 
 
 def _figure(axes: Axes) -> Figure:

@@ -16,6 +16,9 @@ _FRAME = 0.06
 # Thumbnails are as large as fits if this many are shown, or all images if there are fewer.
 _NUM_WANTED = 180
 
+_SHARE_WANTED = 0.75
+"""This share of them is enough: some points lie too close together."""
+
 # Their side in inches. Below the smallest, nobody recognises anything.
 _SMALLEST, _LARGEST = 0.22, 1.0
 
@@ -65,7 +68,7 @@ def arranged(
         num_wanted: the side is the largest with which about this many images are shown.
     """
     order = one_of_each_class(labels)
-    wanted = 0.9 * min(num_wanted, len(points))
+    wanted = _SHARE_WANTED * min(num_wanted, len(points))
     sides = np.geomspace(_LARGEST, _SMALLEST, 20) * dpi
     for side in sides:
         spacing = max(2, round(float(side)))

