@@ -98,6 +98,7 @@ def pca(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         float32 [N, 2]. With too few dimensions or points, the missing columns are zeros.
     """
+    _wait_without_spinning()
     from sklearn.decomposition import PCA
 
     num_components = min(2, *embeddings.shape)
@@ -136,8 +137,7 @@ def tsne(
     start = pca(embeddings) if initial is None else initial
     if size < 4 or _spread(embeddings) == 0:  # too few points, or all equal
         return start.astype(np.float32)
-    # By default OpenMP threads wait in busy loops, which takes three times as long on shared cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    _wait_without_spinning()
     from openTSNE import TSNEEmbedding
 
     num_threads = os.cpu_count() or 1
@@ -158,6 +158,15 @@ def tsne(
         )
         _optimize(layout, bar)
     return np.asarray(layout, np.float32)
+
+
+def _wait_without_spinning() -> None:
+    """Make OpenMP's threads sleep while they wait; by default they wait in busy loops.
+
+    These take half as much again of the CPUs' time, and three times as long on shared cores. OpenMP
+    reads this when a library that contains it is loaded, so it must come before the first one.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def _optimize(layout: Any, bar: Any) -> None:

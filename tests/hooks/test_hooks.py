@@ -16,7 +16,7 @@ from model.hooks.report import EvaluationReport
 from model.split_metrics import COUNTS, NAMES
 from src.errors import TrainingDiverged
 from src.experiment.experiment import Experiment
-from src.experiment.tags import tag_of
+from src.experiment.tags import name_of
 from src.mining.distances import PERCENTILES, percentiles_of_distances
 from src.registry import TRIPLET_STRATEGIES, look_up
 
@@ -32,7 +32,7 @@ def scalars(model_dir, name):
         for path in sorted(model_dir.glob("events.out.tfevents.*"))
         for event in tf.compat.v1.train.summary_iterator(str(path))
         for value in event.summary.value
-        if value.tag == tag_of(name)
+        if name_of(value.tag) == name
     }
 
 
@@ -431,7 +431,7 @@ class TestDivergence:
             for path in tmp_path.glob("events.out.tfevents.*")
             for event in tf.compat.v1.train.summary_iterator(str(path))
             for found in event.summary.value
-            if found.tag == tag_of("loss")
+            if name_of(found.tag) == "loss"
         }
         assert sorted(losses) == list(range(1, 8))
         assert not math.isfinite(losses[7])
