@@ -158,7 +158,7 @@ def _series(rows: Sequence[Row], params: Sequence[str]) -> list[_Series]:
     series = list(found.values())
     if len(params) == 1 and all(is_number(row.params[params[0]]) for row in rows):
         scale = _scale(len(series))
-        series.sort(key=lambda one: one.rows[0].params[params[0]])
+        series.sort(key=lambda one: float(one.rows[0].params[params[0]]))  # type: ignore[arg-type]
         for one, color in zip(series, scale, strict=True):
             one.color = color
     return series
@@ -189,15 +189,15 @@ def _said(key: str, value: Any) -> str:
 
 def _positions(values: Sequence[Value]) -> dict[Any, float]:
     """Return each value's position on the axis; what is not a number is at the right."""
-    values = [_hashable(value) for value in values]
-    numbers = sorted({value for value in values if is_number(value)})
+    found = [_hashable(value) for value in values]
+    numbers = sorted({value for value in found if is_number(value)})
     is_wide = bool(numbers) and numbers[0] > 0 and numbers[-1] >= _LOGARITHMIC_FROM * numbers[0]
     positions: dict[Any, float] = {
         number: math.log(number) if is_wide else float(number) for number in numbers
     }
     low, high = min(positions.values(), default=0.0), max(positions.values(), default=0.0)
     gap = (0.25 if numbers else 1.0) * (high - low) or 1.0
-    others = [value for value in dict.fromkeys(values) if not is_number(value)]
+    others = [value for value in dict.fromkeys(found) if not is_number(value)]
     start = high if numbers else -gap
     positions |= {value: start + gap * (place + 1) for place, value in enumerate(others)}
     return positions
