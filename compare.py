@@ -90,8 +90,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--plot",
         type=_figure_path,
         metavar="FILE",
-        help="also draw fraction_positive, recall@1 and MAP@R against the margin, and the curves "
-        "of all runs, to a .png, .svg or .pdf file",
+        help="also draw fraction_positive, recall@1 and MAP@R against the margin or another param, "
+        "and the curves of all runs, to a .png, .svg or .pdf file",
     )
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument("--markdown", action="store_true", help="print the table in Markdown")
@@ -120,9 +120,11 @@ def _plot(path: Path, comparison: Comparison, split: str) -> None:
         for row in comparison.rows
         for result in row.results
     }
-    figure = comparison_figure(comparison, split, curves)
+    plot = comparison_figure(comparison, split, curves)
     with atomic_write(path) as file:
-        figure.savefig(file, format=path.suffix[1:], dpi=150)
+        plot.figure.savefig(file, format=path.suffix[1:], dpi=150)
+    for note in plot.notes:
+        print(f"{path}: {encodable(note)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

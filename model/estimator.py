@@ -13,6 +13,8 @@ import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 from tensorflow.python.util import tf_export
 
+from src.experiment.tags import tag_of
+
 
 def _local_estimator_training() -> types.ModuleType:
     """Replace `tensorflow.python.distribute.estimator_training`, which TensorFlow dropped.
@@ -83,8 +85,8 @@ def is_compiled_by_xla() -> bool:
     return bool(control_flow_util.GraphOrParentsInXlaContext(graph))
 
 
-def _leave_undefined_out_of_curves(api: types.SimpleNamespace) -> None:
-    """Make evaluations write no curve points for counts and for undefined values.
+def _write_defined_curves(api: types.SimpleNamespace) -> None:
+    """Make evaluations write curves by their tags, without counts and undefined values.
 
     An undefined value is NaN as a tensor; an undefined loss is 0, because there was no triplet.
     """
@@ -93,12 +95,14 @@ def _leave_undefined_out_of_curves(api: types.SimpleNamespace) -> None:
 
     def write_defined(output_dir, dictionary, current_global_step):  # noqa: ANN001, ANN202
         kept = {
-            key: value
+            tag_of(key): value
             for key, value in dictionary.items()
-            if value == value and not key.startswith("num_")  # NaN is unequal to itself
+            if value == value  # NaN is unequal to itself
+            and key != "global_step"
+            and not key.startswith("num_")
         }
         if dictionary.get("num_valid_triplets") == 0:
-            kept.pop("loss", None)
+            kept.pop(tag_of("loss"), None)
         write(output_dir, kept, current_global_step)
 
     module._write_dict_to_summary = write_defined
@@ -108,4 +112,4 @@ def _leave_undefined_out_of_curves(api: types.SimpleNamespace) -> None:
 # TensorFlow 2.15, whose own Keras is also Keras 2.
 keras = importlib.import_module("tf_keras") if importlib.util.find_spec("tf_keras") else tf.keras
 estimator = tf.estimator if hasattr(tf, "estimator") else _restored_estimator()
-_leave_undefined_out_of_curves(estimator)
+_write_defined_curves(estimator)

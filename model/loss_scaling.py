@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from model.estimator import tf
+from src.experiment.tags import tag_of
 
 # As in arXiv:1710.03740, section 3.2, and in Keras.
 _FIRST_SCALE = 2.0**15
@@ -32,8 +33,8 @@ class LossScaling:
             self._scale = _variable("scale", _FIRST_SCALE, tf.float32)
             self._good_steps = _variable("good_steps", 0, tf.int64)
             self._skipped_steps = _variable("skipped_steps", 0, tf.int64)
-        tf.compat.v1.summary.scalar("loss_scale", self._scale)
-        tf.compat.v1.summary.scalar("skipped_steps", self._skipped_steps)
+        tf.compat.v1.summary.scalar(tag_of("loss_scale"), self._scale)
+        tf.compat.v1.summary.scalar(tag_of("skipped_steps"), self._skipped_steps)
         self._scale_now = tf.identity(self._scale)
 
     def scaled(self, gradient: tf.Tensor) -> tf.Tensor:

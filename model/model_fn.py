@@ -18,6 +18,7 @@ from model.mining.memory import MEMORY, Memory
 from model.network import build_network
 from model.pretrained import InitialWeights, LayerValues
 from model.split_metrics import SPLIT_METRICS, SplitMetrics
+from src.experiment.tags import tag_of
 from src.mining.distances import PERCENTILES, percentiles_of_distances
 from src.params.schema import Params
 from src.registry import OFFLINE_STRATEGIES, TRIPLET_STRATEGIES, look_up
@@ -78,8 +79,8 @@ def model_fn(
         measured = distribution.gather(tf.split(embeddings, 3)[0], size)
     loss, fraction_positive = _scalars_for_hooks(triplets, batch_size=size)
     has_triplet = triplets.num_valid_triplets > 0
-    tf.compat.v1.summary.scalar("loss", tf.where(has_triplet, loss, math.nan))
-    tf.compat.v1.summary.scalar("fraction_positive", fraction_positive)
+    tf.compat.v1.summary.scalar(tag_of("loss"), tf.where(has_triplet, loss, math.nan))
+    tf.compat.v1.summary.scalar(tag_of("fraction_positive"), fraction_positive)
     _summarize(measured, params.distance_name)
 
     (by_candidates,) = tf.gradients(loss, [candidates])
@@ -235,12 +236,12 @@ def _eval_spec(
 def _summarize(embeddings: tf.Tensor, distance: str) -> None:
     """Write summaries of a training batch's embeddings, float32 [B, D]: length and distances."""
     norms = tf.norm(embeddings, axis=1)
-    tf.compat.v1.summary.scalar("embedding_mean_norm", tf.reduce_mean(norms))
+    tf.compat.v1.summary.scalar(tag_of("embedding_mean_norm"), tf.reduce_mean(norms))
     percentiles = tf.numpy_function(
         partial(percentiles_of_distances, distance=distance), [embeddings], tf.float32
     )
     for position, percentile in enumerate(PERCENTILES):
-        tf.compat.v1.summary.scalar(f"distance_p{percentile}", percentiles[position])
+        tf.compat.v1.summary.scalar(tag_of(f"distance_p{percentile}"), percentiles[position])
     with tf.name_scope("progress/"):  # the slash reopens the scope: no progress_1
         tf.identity(percentiles[PERCENTILES.index(50)], name="median_distance")
 
@@ -259,7 +260,7 @@ def _train_op(
     """
     global_step = tf.compat.v1.train.get_or_create_global_step()
     rate = learning_rate(params, global_step, num_steps)
-    tf.compat.v1.summary.scalar("learning_rate", rate)
+    tf.compat.v1.summary.scalar(tag_of("learning_rate"), rate)
     optimizer = tf.compat.v1.train.AdamOptimizer(rate)
     if scaling:
         return scaling.step(optimizer, gradients, weights, global_step)

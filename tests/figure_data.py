@@ -13,7 +13,11 @@ from src.params.schema import Params
 
 CURVES = {
     "training": {"loss": ([1, 51, 101], [1.0, 0.5, 0.3]), "fraction_positive": ([1], [0.9])},
-    "validation": {"loss": ([100], [0.6]), "fraction_positive": ([100], [0.4])},
+    "validation": {
+        "loss": ([100], [0.6]),
+        "fraction_positive": ([100], [0.4]),
+        "map_at_r_within": ([101], [0.7]),
+    },
 }
 
 OPEN_SET = {

@@ -21,6 +21,7 @@ from src.embeddings.metrics import Embedded, metrics_within
 from src.errors import TrainingDiverged, UserError
 from src.experiment.curves import read_curves
 from src.experiment.experiment import Experiment
+from src.experiment.tags import name_of
 from src.params.metric_names import AGAINST_GALLERY, WITHIN
 from src.registry import TRIPLET_STRATEGIES
 
@@ -44,7 +45,7 @@ def events(directory):
     for path in directory.glob("events.out.tfevents.*"):
         for event in tf.compat.v1.train.summary_iterator(str(path)):
             for value in event.summary.value:
-                found.setdefault(value.tag, []).append(event.step)
+                found.setdefault(name_of(value.tag), []).append(event.step)
     return found
 
 
@@ -692,7 +693,7 @@ def test_a_cosine_schedule_ends_at_0_and_goes_on_where_it_stopped(make_experimen
         for path in model_dir.glob("events.out.tfevents.*")
         for event in tf.compat.v1.train.summary_iterator(str(path))
         for value in event.summary.value
-        if value.tag == "learning_rate"
+        if name_of(value.tag) == "learning_rate"
     }
     assert max(rates.values()) == pytest.approx(5e-3, rel=1e-2)
     assert rates[min(rates)] < 2.1e-3 and rates[max(rates)] < 1e-4

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from PIL import Image
 
 from model.estimator import tf
+from src.experiment.tags import tag_of
 
 
 def write_scalars(directory: str, values: Mapping[str, float | None], step: int) -> None:
@@ -13,9 +14,9 @@ def write_scalars(directory: str, values: Mapping[str, float | None], step: int)
 
     If a value is None, no point is written.
     """
-    for tag, value in values.items():
+    for name, value in values.items():
         if value is not None:
-            write_scalar(directory, tag, value, step)
+            write_scalar(directory, name, value, step)
     flush_summaries(directory)
 
 
@@ -44,8 +45,8 @@ def flush_summaries(directory: str) -> None:
         tf.compat.v1.summary.FileWriterCache.get(directory).flush()
 
 
-def write_scalar(directory: str, tag: str, value: float, step: int) -> None:
+def write_scalar(directory: str, name: str, value: float, step: int) -> None:
     """Write a point of a curve to the summaries in a directory, without flushing them to disk."""
     summary = tf.compat.v1.Summary()
-    summary.value.add(tag=tag, simple_value=value)
+    summary.value.add(tag=tag_of(name), simple_value=value)
     tf.compat.v1.summary.FileWriterCache.get(directory).add_summary(summary, step)

@@ -4,7 +4,9 @@ Every run writes all of this in its own directory, including the list of columns
 first list it finds, so nothing is written to the directory that holds the experiments.
 """
 
+import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ from tensorboard.plugins.hparams.summary import experiment_pb, session_end_pb, s
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from src.comparing.comparison import WITHOUT_EFFECT, flat_params
+from src.experiment.tags import tag_of
 from src.params.reading import format_value
 from src.params.schema import Augment, Params
 
 _SUFFIX = ".hparams"
 
-# Folder and tag of each metric column, in order. An empty folder means the training's summaries.
+# Folder and name of each metric column, in order. An empty folder means the training's summaries.
 METRICS = (
     ("eval_validation", "map_at_r_within"),
     ("eval_validation", "recall_at_1_within"),
@@ -37,6 +40,9 @@ METRICS = (
     ("eval_test", "recall_at_1"),
     ("eval_unseen", "map_at_r_within"),
 )
+
+_MAX_BESIDE = 1_000
+"""So many neighbours are read for the list of columns."""
 
 _TYPES = {
     "integer": api_pb2.DATA_TYPE_FLOAT64,
@@ -54,13 +60,14 @@ def write_start(model_dir: Path, params: Params) -> None:
     for path in model_dir.glob(f"events.out.tfevents.*{_SUFFIX}"):
         path.unlink()
     metrics = [
-        api_pb2.MetricInfo(name=api_pb2.MetricName(group=group, tag=tag)) for group, tag in METRICS
+        api_pb2.MetricInfo(name=api_pb2.MetricName(group=group, tag=tag_of(name)))
+        for group, name in METRICS
     ]
     # The tab shows runs of one group as one, so each run has its own group.
     group_name = os.path.relpath(model_dir)
     _write(
         model_dir,
-        experiment_pb(hparam_infos(), metrics),
+        experiment_pb(hparam_infos(_set_here_or_beside(model_dir, params)), metrics),
         session_start_pb(hparams(params), group_name=group_name),
     )
 
@@ -72,8 +79,17 @@ def write_end(model_dir: Path, *, succeeded: bool) -> None:
 
 
 def hparams(params: Params) -> dict[str, Any]:
-    """Return the params in the tab's format: those of `compare.py`, without null values."""
-    values = {**flat_params(params), "distance": params.distance_name}
+    """Return what was set or differs from the defaults, by the keys of `compare.py`.
+
+    A null has no place in the tab and is left out. Of augment, what differs from the defaults.
+    """
+    defaults = flat_params(Params())
+    values = {
+        key: value
+        for key, value in flat_params(params).items()
+        if key in params.model_fields_set or value != defaults.get(key)
+    }
+    values["distance"] = params.distance_name
     return {
         key: format_value(value) if isinstance(value, list | tuple) else value
         for key, value in values.items()
@@ -81,10 +97,11 @@ def hparams(params: Params) -> dict[str, Any]:
     }
 
 
-def hparam_infos() -> list[Any]:
-    """Return name, type and description of every param; if it has two types, the numeric one.
+def hparam_infos(keys: Collection[str]) -> list[Any]:
+    """Return name, type and description of some params; if one has two types, the numeric one.
 
-    The tab uses one experiment's list for all, so the list does not depend on the dataset.
+    Args:
+        keys: of the params, those of augment dotted. Keys without effect are left out.
     """
     properties = Params.model_json_schema()["properties"]
     without = WITHOUT_EFFECT - {"image_size"} | {"augment"}
@@ -93,6 +110,8 @@ def hparam_infos() -> list[Any]:
         found[f"augment.{key}"] = of_augment
     infos = []
     for key, of_key in found.items():
+        if key not in keys:
+            continue
         choices = [of_key, *of_key.get("anyOf", []), *of_key.get("oneOf", [])]
         names = [choice.get("type") for choice in choices]
         types = [_TYPES[name] for name in names if name in _TYPES]
@@ -104,6 +123,24 @@ def hparam_infos() -> list[Any]:
             )
         )
     return infos
+
+
+def _set_here_or_beside(model_dir: Path, params: Params) -> set[str]:
+    """Return the keys that this experiment or one beside it has set.
+
+    The tab uses one experiment's list of columns for all. The others of a sweep may have set more.
+    """
+    keys = set(hparams(params))
+    for path in sorted(model_dir.absolute().parent.glob("*/params.json"))[:_MAX_BESIDE]:
+        try:
+            given = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            continue  # not this experiment's business
+        if isinstance(given, dict):
+            keys.update(given)
+            if isinstance(given.get("augment"), dict):
+                keys.update(f"augment.{key}" for key in given["augment"])
+    return keys
 
 
 def _write(model_dir: Path, *summaries: Any) -> None:

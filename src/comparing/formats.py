@@ -4,8 +4,8 @@ import csv
 import io
 import json
 import math
+import os
 import re
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,8 +47,24 @@ class _TextColumn:
 def for_console(comparison: Comparison) -> str:
     """Return the table in the width and the characters that standard output can show."""
     plus_minus = "±" if encodable("±") == "±" else "+-"
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    return encodable(as_text(comparison, width, plus_minus))
+    return encodable(as_text(comparison, _width(), plus_minus))
+
+
+def _width() -> int | None:
+    """Return the width of the terminal that shows the table; None if there is none.
+
+    Standard output may be a pipe to a program on the same terminal, such as `less`. Then another
+    stream tells the terminal's width; the variable COLUMNS precedes both.
+    """
+    if os.environ.get("COLUMNS", "").isdecimal() and int(os.environ["COLUMNS"]) > 0:
+        return int(os.environ["COLUMNS"])
+    for stream in (sys.stdout, sys.stderr, sys.stdin):
+        try:
+            if stream.isatty():
+                return os.get_terminal_size(stream.fileno()).columns or None
+        except (AttributeError, OSError, ValueError):  # closed, missing, or not a real file
+            continue
+    return None
 
 
 def encodable(text: str) -> str:
@@ -116,7 +132,7 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def as_json(comparison: Comparison) -> str:
-    """Return the rows as a JSON list, at full precision.
+    """Return the rows as a JSON list, at full precision; text is UTF-8 as far as it is printable.
 
     JSON has no NaN or infinity, so they become the strings "nan", "inf" and "-inf". A metric is
     null if no experiment of the row has it.
@@ -136,7 +152,14 @@ def as_json(comparison: Comparison) -> str:
         }
         for row in comparison.rows
     ]
-    return json.dumps(rows, indent=2, allow_nan=False)
+    text = json.dumps(rows, indent=2, allow_nan=False, ensure_ascii=False)
+    return "".join(map(_json_character, text)) if not text.isascii() else text
+
+
+def _json_character(character: str) -> str:
+    """Return a character of JSON; escaped if it is unprintable or the console does not have it."""
+    is_shown = character == "\n" or (character.isprintable() and encodable(character) == character)
+    return character if is_shown else json.dumps(character)[1:-1]
 
 
 def shown(text: str) -> str:

@@ -1,17 +1,17 @@
 """Writes one HTML page with all figures of an experiment: self-contained, no scripts, offline."""
 
 import base64
-import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from src.drawing.escaping import escape
+from src.drawing.headline import headline
 from src.experiment.table import format_number
 from src.params.reading import format_value
 from src.params.schema import Params
-from src.printable import printable
 from src.registry import FIGURES
 from src.system.atomic import atomic_write
 
@@ -19,37 +19,72 @@ if TYPE_CHECKING:
     from src.figures import CaptionedFigure, FigureData
 
 _STYLE = """\
-:root { color-scheme: light dark; --ink: #1c1c1c; --faint: #6b6b6b; --ground: #fff; --line: #ddd; }
+:root { color-scheme: light dark; --ink: #1c1c1c; --faint: #62666c; --ground: #fff; --line: #ddd;
+  --card: #f5f6f7; --own: #1b62c9; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e8e8e8; --faint: #a0a0a0; --ground: #16181b; --line: #3a3d42; }
+  :root { --ink: #e8e8e8; --faint: #a0a5ac; --ground: #16181b; --line: #3a3d42; --card: #202327;
+    --own: #6aa5ff; }
 }
-body { color: var(--ink); background: var(--ground); max-width: 62rem; margin: 2rem auto;
-  padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; margin-bottom: 0; }
-h2 { font-size: 1.2rem; margin: 3rem 0 0.5rem; }
+body { color: var(--ink); background: var(--ground); max-width: 76rem; margin: 1.5rem auto;
+  padding: 0 1rem; font: 1rem/1.45 system-ui, sans-serif; overflow-wrap: anywhere; }
+h1 { font-size: 1.5rem; margin: 0; }
+h1 + p { margin: 0.3rem 0; }
+h2 { font-size: 1.15rem; margin: 2rem 0 0.6rem; }
 .faint, figcaption { color: var(--faint); }
-nav ul { display: flex; flex-wrap: wrap; gap: 0.3rem 1.2rem; padding: 0; list-style: none; }
+.verdict { font-size: 1.15rem; font-weight: 600; margin: 0.6rem 0; }
+.metrics { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem; }
+.metric { background: var(--card); border-radius: 8px; padding: 0.8rem 1rem; }
+.metric p { margin: 0; }
+.metric b { font-size: 1.9rem; line-height: 1.2; }
+.bars { width: 100%; margin-top: 0.4rem; }
+.bars th, .bars td { border: 0; padding: 0.15rem 0.6rem 0.15rem 0; font-weight: 400; }
+.bars th { width: 10.5rem; }
+.bars .number { width: 3rem; padding: 0; }
+.bar { height: 0.7rem; border-radius: 3px; background: var(--faint); opacity: 0.55; }
+.bar.own { background: var(--own); opacity: 1; }
 a { color: inherit; }
 figure { margin: 0; }
 figure img { display: block; box-sizing: border-box; max-width: 100%; height: auto; margin: auto;
-  padding: 0.6rem; background: #fff; border-radius: 6px; }
+  padding: 0.4rem; background: #fff; border-radius: 6px; }
 figcaption { max-width: 46rem; margin: 0.7rem auto 0; }
+.grid { display: grid; gap: 0.8rem;
+  grid-template-columns: repeat(auto-fill, minmax(13.5rem, 1fr)); }
+.card { background: var(--card); border-radius: 8px; padding: 0.5rem; }
+.card a { text-decoration: none; }
+.card h3 { font-size: 0.95rem; font-weight: 600; margin: 0.1rem 0 0.4rem; }
+.card img { width: 100%; height: 10.5rem; object-fit: contain; }
+.card figcaption, .close { display: none; }
+.card:target { position: fixed; inset: 0; z-index: 1; overflow: auto; border-radius: 0;
+  padding: 1rem; background: var(--ground); }
+.card:target img { width: auto; height: auto; max-width: 100%; max-height: calc(100vh - 9rem); }
+.card:target figcaption { display: block; }
+.card:target .close { display: block; position: fixed; top: 0.5rem; right: 0.5rem; padding: 0.5rem
+  0.9rem; color: var(--ink); background: var(--card); border-radius: 8px; }
+.card:target h3 { margin-right: 6rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.2rem 0.9rem 0.2rem 0; text-align: left; border-bottom: 1px solid var(--line); }
 td.number, th.number { text-align: right; }
-summary { cursor: pointer; margin: 0.7rem 0; }
+summary { cursor: pointer; margin: 0.7rem 0; font-weight: 600; }
+@media (max-width: 34rem) {
+  .grid { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0.5rem; }
+  .card img { height: 8rem; }
+  .bars th { width: 8rem; }
+  .curves img { max-width: none; width: 46rem; }
+}
 """
 
 _LEADING = ("map_at_r_within", "recall_at_1_within", "recall_at_1", "loss", "fraction_positive")
 """These metrics come first in the table."""
 
-_NO_POSITIVES = """No two images share a class. Therefore there are no positive pairs, confusions,
-mistakes or triplets to show."""
+_PICTURES = "pictures"
+
+_FIRST = "curves"
+"""This figure comes before the others, in full width."""
 
 
 class _Section(NamedTuple):
-    """A part of the page.
+    """A folded table of the page.
 
     Attributes:
         name: identifies it in links.
@@ -79,13 +114,13 @@ def page(directory: Path, data: "FigureData", figures: Mapping[str, "CaptionedFi
     Returns:
         The path of the page.
     """
-    sections = [
-        *(_figure(directory / f"{name}.svg", name, figure) for name, figure in figures.items()),
-        *(_animation(path) for path in animations(directory)),
-        *([_metrics(data.metrics)] if data.metrics else []),
-        _classes(data),
-        _params(data.params),
+    cards = [
+        line
+        for name, figure in figures.items()
+        if name != _FIRST
+        for line in _card(name, figure.title, directory / f"{name}.svg", figure)
     ]
+    cards += [line for path in animations(directory) for line in _animation(path)]
     parts = [
         "<!DOCTYPE html>",
         '<html lang="en">',
@@ -94,14 +129,23 @@ def page(directory: Path, data: "FigureData", figures: Mapping[str, "CaptionedFi
         f"<title>{escape(f'{data.experiment}: {data.split_name} split')}</title>",
         f"<style>\n{_STYLE}</style></head>",
         "<body>",
-        *_header(data),
-        "<nav><ul>",
-        *(f'<li><a href="#{name}">{escape(title)}</a></li>' for name, title, _ in sections),
-        "</ul></nav>",
+        *headline(data),
         "<main>",
     ]
-    for name, title, lines in sections:
-        parts += [f'<section id="{name}"><h2>{escape(title)}</h2>', *lines, "</section>"]
+    if _FIRST in figures:
+        parts += _first(directory / f"{_FIRST}.svg", figures[_FIRST])
+    if cards:
+        parts += [
+            f'<section id="{_PICTURES}"><h2>Pictures</h2>',
+            '<p class="faint">Click one to enlarge it.</p>',
+            '<div class="grid">',
+            *cards,
+            "</div></section>",
+        ]
+    for section in (*([_metrics(data.metrics)] if data.metrics else []), *_tables(data)):
+        parts += [f'<section id="{section.name}"><details>']
+        parts += [f"<summary>{escape(section.title)}</summary>", *section.lines]
+        parts += ["</details></section>"]
     parts += ["</main>", "</body>", "</html>", ""]
     target = directory / "index.html"
     with atomic_write(target) as file:
@@ -109,29 +153,37 @@ def page(directory: Path, data: "FigureData", figures: Mapping[str, "CaptionedFi
     return target
 
 
-def escape(text: str) -> str:
-    """Return text for the page: unprintable characters are escaped, then HTML's special ones."""
-    return html.escape(printable(text))
-
-
-def _header(data: "FigureData") -> list[str]:
-    of_all = "" if data.num_examples == len(data.split) else f" of {data.num_examples}"
+def _first(path: Path, drawn: "CaptionedFigure") -> list[str]:
+    """Return the section of the figure in full width."""
+    uri = _data_uri(path, "image/svg+xml")
     return [
-        f"<header><h1>{escape(data.experiment)}</h1>",
-        f'<p class="faint">{len(data.split)}{of_all} images of the {escape(data.split_name)} split '
-        f"of {escape(data.params.dataset)}, embedded by the checkpoint of step {data.step}</p>",
-        *([] if data.is_answerable.any() else [f"<p>{_NO_POSITIVES}</p>"]),
-        "</header>",
+        f'<section id="{_FIRST}" class="curves"><h2>{escape(drawn.title)}</h2>',
+        *_image(uri, drawn.alt, drawn.caption, is_wide=True),
+        "</section>",
     ]
 
 
-def _figure(path: Path, name: str, drawn: "CaptionedFigure") -> _Section:
-    uri = _data_uri(path, "image/svg+xml")
-    return _Section(name, drawn.title, _image(uri, drawn.alt, drawn.caption))
+def _tables(data: "FigureData") -> list[_Section]:
+    return [_classes(data), _params(data.params)]
 
 
-def _animation(path: Path) -> _Section:
-    """Return the section of an animation: of the running training, or of the checkpoints."""
+def _card(
+    name: str, title: str, path: Path, texts: "CaptionedFigure | None" = None, caption: str = ""
+) -> list[str]:
+    """Return a picture of the grid. A link to it shows it large, with its caption."""
+    is_svg = path.suffix == ".svg"
+    uri = _data_uri(path, "image/svg+xml" if is_svg else "image/gif")
+    alt, caption = (texts.alt, texts.caption) if texts else (f"An animation. {caption}", caption)
+    return [
+        f'<article class="card" id="{name}"><a href="#{_PICTURES}" class="close">Close</a>',
+        f'<a href="#{name}"><h3>{escape(title)}</h3>',
+        *_image(uri, alt, caption),
+        "</a></article>",
+    ]
+
+
+def _animation(path: Path) -> list[str]:
+    """Return the card of an animation: of the running training, or of the checkpoints."""
     if path.parent.name == "live":
         title = f"Animation of the training: {path.stem}"
         caption = "One frame after each evaluation, always of the same test images."
@@ -141,13 +193,14 @@ def _animation(path: Path) -> _Section:
             "The t-SNE layout of each checkpoint that was kept, all at the same scale. Each layout "
             "starts from the one before."
         )
-    lines = _image(_data_uri(path, "image/gif"), f"An animation. {caption}", caption)
-    return _Section(f"animation-{path.stem}", title, lines)
+    return _card(f"animation-{path.stem}", title, path, caption=caption)
 
 
-def _image(uri: str, alt: str, caption: str) -> list[str]:
+def _image(uri: str, alt: str, caption: str, *, is_wide: bool = False) -> list[str]:
+    """Return a figure; on a small screen, a wide one is scrolled instead of shrunk."""
+    image = f'<img src="{uri}" alt="{escape(alt)}">'
     return [
-        f'<figure><img src="{uri}" alt="{escape(alt)}">',
+        "<figure>" + (f'<div class="wide">{image}</div>' if is_wide else image),
         f"<figcaption>{escape(caption)}</figcaption></figure>",
     ]
 
@@ -177,7 +230,7 @@ def _metrics(metrics: Mapping[str, Mapping[str, float | None]]) -> _Section:
         ),
         "</table></div>",
     ]
-    return _Section("metrics", "Metrics", lines)
+    return _Section("metrics", "All metrics", lines)
 
 
 def _number(value: object) -> str:
@@ -195,27 +248,23 @@ def _classes(data: "FigureData") -> _Section:
         for label, name in enumerate(names)
     ]
     lines = [
-        f"<details><summary>All {len(names)} classes and their numbers of images shown</summary>",
         '<div class="wide"><table>',
         '<tr><th class="number">label</th><th>name</th><th class="number">images</th></tr>',
         *rows,
-        "</table></div></details>",
+        "</table></div>",
     ]
-    return _Section("classes", "Classes", lines)
+    return _Section("classes", f"{len(names)} classes and their numbers of images shown", lines)
 
 
 def _params(params: Params) -> _Section:
-    """Return two tables of params: changed from the defaults, and (folded) at their defaults."""
+    """Return the table of params, those that differ from their defaults first."""
     values, defaults = params.model_dump(), Params().model_dump()
     chosen = [key for key in values if values[key] != defaults[key]]
     lines = [
-        '<p class="faint">The params of the training that differ from the defaults.</p>',
-        *_values(values, chosen),
-        "<details><summary>All other params, at their defaults</summary>",
-        *_values(values, [key for key in values if key not in chosen]),
-        "</details>",
+        '<p class="faint">Those that differ from the defaults come first.</p>',
+        *_values(values, [*chosen, *(key for key in values if key not in chosen)]),
     ]
-    return _Section("params", "Params", lines)
+    return _Section("params", "Params of the training", lines)
 
 
 def _values(values: Mapping[str, object], keys: Sequence[str]) -> list[str]:

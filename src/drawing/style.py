@@ -14,24 +14,16 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib import colors, font_manager
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
-from numpy.typing import NDArray
 from PIL import Image
 
 from src.system.atomic import atomic_write
 
 DPI = 150
 """Pixels per inch of a PNG and of the raster parts of an SVG. 9 inches fill a slide's width."""
-
-# Distinguishable with normal vision and with each common colour blindness; different in lightness.
-# Source: M. A. Petroff, arXiv:2107.02270, the ten-colour sequence.
-_TEN_COLORS = (
-    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
-    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
-)
 
 POSITIVE_COLOR, NEGATIVE_COLOR = "#3f90da", "#e76300"
 """Colours of positive pairs (same class) and negative pairs (different classes)."""
@@ -110,18 +102,6 @@ def new_figure(width: float, height: float, *, arranges_itself: bool = True) -> 
     figure = Figure(figsize=(width, height), layout="constrained" if arranges_itself else None)
     FigureCanvasAgg(figure)
     return figure
-
-
-def class_colors(num_classes: int) -> NDArray[np.float64]:
-    """Return a colour for each class, float64 [C, 3] in 0 to 1.
-
-    Everyone can distinguish the first ten. The next ten are lighter versions of them, then come
-    darker ones; after 30 the sequence repeats. Nobody can distinguish thirty colours, so figures
-    with many classes must also show names.
-    """
-    ten = np.array([colors.to_rgb(color) for color in _TEN_COLORS])
-    shades = np.stack([ten, ten + 0.45 * (1 - ten), 0.55 * ten]).reshape(-1, 3)
-    return np.resize(shades, (num_classes, 3))
 
 
 def display_names(class_names: Sequence[str], max_length: int = 24) -> list[str]:

@@ -8,6 +8,8 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import (  # type: igno
     PyRecordReader_New,
 )
 
+from src.experiment.tags import name_of
+
 # Steps in ascending order, and the value at each step.
 Curve = tuple[list[int], list[float]]
 
@@ -19,15 +21,16 @@ def read_curves(directory: Path) -> dict[str, Curve]:
         directory: a run's directory, such as an experiment's `eval_validation`; may be missing.
 
     Returns:
-        A curve for each tag. If an interrupted run wrote a step again, the latest value counts. An
-        incomplete file, for example one still being written, gives the values it has.
+        A curve for each name (`src/experiment/tags.py`). If an interrupted run wrote a step again,
+        the latest value counts. An incomplete file, for example one still being written, gives the
+        values it has.
     """
     values: dict[str, dict[int, float]] = {}
     for path in sorted(directory.glob("events.out.tfevents.*")):
         for event in _events(path):
             for value in event.summary.value:
                 if value.HasField("simple_value"):
-                    values.setdefault(value.tag, {})[event.step] = value.simple_value
+                    values.setdefault(name_of(value.tag), {})[event.step] = value.simple_value
     return {
         tag: (sorted(of_tag), [of_tag[step] for step in sorted(of_tag)])
         for tag, of_tag in values.items()

@@ -23,6 +23,8 @@ from src.system.progress import progress_bar
 if TYPE_CHECKING:  # slow to import, and not needed before the first figure is drawn
     from matplotlib.figure import Figure
 
+    from src.drawing.colors import ClassColors
+
 MAX_SHOWN = 10_000
 """Maximum number of images in a figure."""
 
@@ -60,6 +62,7 @@ class FigureData:
         untrained: float32 [N, D], embeddings of the untrained network; None if not available.
         curves: run (`training` or `validation`) -> tag -> curve.
         metrics: split -> metric -> value, as in `metrics.json`; an undefined metric is None.
+        report: the whole of `metrics.json`; empty if the experiment was not evaluated.
         open_set: the object of `metrics.json`; None if the experiment was not evaluated for it.
     """
 
@@ -75,6 +78,7 @@ class FigureData:
     untrained: NDArray[np.float32] | None = None
     curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
     open_set: Mapping[str, Any] | None = None
 
     @cached_property
@@ -87,6 +91,13 @@ class FigureData:
         """Whether another image of the same class is shown, bool [N]; if not, no match exists."""
         _, places, sizes = np.unique(self.split.labels, return_inverse=True, return_counts=True)
         return (sizes > 1)[places]
+
+    @cached_property
+    def coloring(self) -> "ClassColors":
+        """The colours of the classes shown; of more than ten, by groups of neighbours."""
+        from src.drawing.colors import class_colors
+
+        return class_colors(self.split.labels, len(self.split.class_names), self.embeddings)
 
     @property
     def among(self) -> str:

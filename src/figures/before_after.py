@@ -32,7 +32,14 @@ def draw(data: FigureData) -> CaptionedFigure | None:
         (nearest_neighbors(data.untrained), data.nearest),
         strict=True,
     ):
-        draw_classes(axes, layout, data.split.labels, data.split.class_names, has_ticks=True)
+        draw_classes(
+            axes,
+            layout,
+            data.split.labels,
+            data.split.class_names,
+            coloring=data.coloring,
+            has_ticks=True,
+        )
         recalls.append(_recall_at_1(data, nearest))
         axes.set_title(f"{title}: recall@1 {recalls[-1]}")
         first, second = _shares_of_variance(embeddings, layout)
@@ -43,11 +50,11 @@ def draw(data: FigureData) -> CaptionedFigure | None:
         "Before and after training",
         f"{len(data.split)} images of the {data.split_name} split, embedded by the network with "
         "its initial weights (left) and by the trained network (right). Each panel shows the first "
-        "two principal components of its own embeddings, at its own scale. Recall@1 in the titles "
+        "two principal components of its own embeddings, at its own scale. "
+        f"{data.coloring.said} Recall@1 in the titles "
         "is the share of images whose nearest neighbour has the same class. Neighbours are "
         f"searched in all dimensions among {data.among}.{data.unanswerable}",
-        f"Two scatter plots coloured by class. Recall@1 is {recalls[0]} before training and "
-        f"{recalls[1]} after it.",
+        f"Two scatter plots. Recall@1 is {recalls[0]} before training and {recalls[1]} after it.",
     )
 
 

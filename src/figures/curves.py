@@ -4,36 +4,45 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from src.drawing.style import NEGATIVE_COLOR, POSITIVE_COLOR, new_figure
+from src.drawing.style import FAINT, NEGATIVE_COLOR, POSITIVE_COLOR, new_figure
 from src.experiment.curves import Curve
 from src.figures import CaptionedFigure, FigureData
 
 _TAGS = ("loss", "fraction_positive")
+"""Drawn after the metric that chose the checkpoint."""
 
 # Window of the training curve's running mean, as a share of its points.
 _SHARE_OF_POINTS = 0.05
 
 
 def draw(data: FigureData) -> CaptionedFigure | None:
-    """Draw one panel per tag; None if no event file has a point of either tag."""
-    tags = [tag for tag in _TAGS if any(tag in curves for curves in data.curves.values())]
+    """Draw one panel per tag; None if no event file has a point of any tag.
+
+    The first is the metric on the validation split that chose the checkpoint, with its step marked.
+    """
+    best = data.params.best_metric
+    every = dict.fromkeys((best, *_TAGS))
+    tags = [tag for tag in every if any(tag in curves for curves in data.curves.values())]
     if not tags:
         return None
-    figure = new_figure(5.5 * len(tags), 4)
+    figure = new_figure(4.4 * max(2, len(tags)), 4)
     ends = []
     for axes, tag in zip(figure.subplots(1, len(tags), squeeze=False)[0], tags, strict=True):
         axes.set_title(tag)
         draw_curve(axes, data, tag)
+        if tag == best:
+            _mark(axes, data, best)
         for run, curves in data.curves.items():
             if tag in curves:
                 ends.append(f"{tag} of {run} ends at {curves[tag][1][-1]:.4g}")
     return CaptionedFigure(
         figure,
         "Training curves",
-        "Training: single batches (faint) and their running mean. Validation: the whole split, "
-        "after each checkpoint. fraction_positive is the share of valid triplets with a loss above "
-        "0. If the loss falls while fraction_positive stays at 1, the embeddings shrink and the "
-        "classes do not separate.",
+        f"{best} on the validation split chose the checkpoint; the dotted line marks its step, "
+        f"{data.step}. Training: single batches (faint) and their running mean. Validation: the "
+        "whole split, after each checkpoint. fraction_positive is the share of valid triplets with "
+        "a loss above 0. If the loss falls while fraction_positive stays at 1, the embeddings "
+        "shrink and the classes do not separate.",
         f"Curves over the steps: {'; '.join(ends)}.",
     )
 
@@ -72,6 +81,15 @@ def draw_curve(axes: Axes, data: FigureData, tag: str) -> None:
     axes.set_axisbelow(True)
     if training or validation:
         axes.legend()
+
+
+def _mark(axes: Axes, data: FigureData, tag: str) -> None:
+    """Mark the checkpoint's step; a metric near 1 is shown from its lowest value, not from 0."""
+    axes.axvline(data.step, color=FAINT, linewidth=1.2, linestyle=":")
+    axes.set_title(f"{tag}: step {data.step} was chosen")
+    values = data.curves.get("validation", {}).get(tag, ([], []))[1]
+    if values and tag not in _TAGS:
+        axes.set_ylim(bottom=max(0.0, min(values) - 0.25 * (1 - min(values))), top=None)
 
 
 def running_mean(curve: Curve) -> NDArray[np.float64]:

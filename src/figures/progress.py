@@ -2,6 +2,7 @@
 
 import math
 
+from src.drawing.colors import class_colors
 from src.drawing.scatter import draw_classes
 from src.drawing.style import new_figure
 from src.figures import CaptionedFigure, FigureData
@@ -12,14 +13,16 @@ def draw(data: FigureData) -> CaptionedFigure | None:
     """Draw the layout `pca` and, on its right, the loss curve; None if there is no such layout.
 
     From one figure to the next, only the points move: the axes have fixed positions, and the limits
-    of the plane are powers of 10^(1/10), so they rarely change.
+    of the plane are powers of 10^(1/20), so they rarely change.
     """
     if "pca" not in data.layouts:
         return None
     layout = data.layouts["pca"]
     farthest = float(abs(layout).max()) or 1.0
-    limit = 10 ** (math.ceil(10 * math.log10(farthest)) / 10)
+    limit = 10 ** (math.ceil(20 * math.log10(farthest)) / 20)
     figure = new_figure(10, 5.2, arranges_itself=False)
+    # Groups by embeddings would change from one figure to the next.
+    coloring = class_colors(data.split.labels, len(data.split.class_names))
     of_layout = figure.add_axes((0.01, 0.02, 0.475, 0.9))
     of_loss = figure.add_axes((0.555, 0.12, 0.43, 0.8))
     draw_classes(
@@ -27,6 +30,9 @@ def draw(data: FigureData) -> CaptionedFigure | None:
         layout,
         data.split.labels,
         data.split.class_names,
+        coloring=coloring,
+        images=data.split.images,
+        is_animated=True,
         limits=(-limit, limit, -limit, limit),
     )
     of_layout.set_title(f"PCA of {len(data.split)} {data.split_name} images at step {data.step}")
@@ -37,6 +43,6 @@ def draw(data: FigureData) -> CaptionedFigure | None:
         "Progress",
         f"Left: the embeddings of {len(data.split)} images of the {data.split_name} split, "
         "projected onto their first two principal components and aligned with the figure before. "
-        "Right: the loss so far.",
-        f"A scatter plot coloured by class, at step {data.step}, and the loss curve.",
+        f"{coloring.said} Right: the loss so far.",
+        f"A scatter plot at step {data.step}, and the loss curve.",
     )

@@ -1,6 +1,6 @@
 """Draws the UMAP layout as a scatter plot."""
 
-from src.drawing.scatter import layout_figure
+from src.drawing.layout_figure import layout_figure
 from src.figures import CaptionedFigure, FigureData
 
 

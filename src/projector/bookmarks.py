@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 # projector continue computing. See docs/decisions/0011-finished-layouts.md.
 _SLOT = "umap"
 
+NO_COLORS = "No color map"
+"""The projector's own name for it in its list of columns."""
+
 # The page fails without these values. They do not affect a finished layout.
 _REQUIRED = {
     "tSNEPerplexity": 30,
@@ -34,7 +37,7 @@ def bookmarks(
 
     Args:
         layouts: float32 [N, 2], by the title in the bookmarks panel.
-        color_by: the metadata column that colours the points.
+        color_by: the metadata column that colours the points, or NO_COLORS.
         label_by: the metadata column that names the points.
     """
     separator = b"["

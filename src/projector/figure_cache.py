@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from src.drawing.page import animations
 from src.figures import FigureData, write_figures
+from src.projector.figure_images import write_images
 from src.system.cache import cached, digest
 
 
@@ -30,6 +31,9 @@ def write_changed_figures(
 
     def draw() -> NDArray[Any]:
         written = write_figures(directory, data)
+        pngs = [path for path in written if path.suffix == ".png"]
+        if pngs:
+            written.append(write_images(directory, pngs, data.step))
         return np.array([[file.name, digest([file.read_bytes()])] for file in written])
 
     drawn = cached(cache, key, draw, _could_be_drawn)
@@ -54,7 +58,7 @@ def _key(directory: Path, data: FigureData, images: str) -> dict[str, object]:
         "names": [split.class_names, paths, list(data.layouts)],
         "facts": [
             *(data.experiment, data.params.model_dump(), data.step),
-            *(data.num_examples, data.curves, data.metrics, data.open_set),
+            *(data.num_examples, data.curves, data.metrics, data.report, data.open_set),
         ],
         "program": digest(path.read_bytes() for path in program),
         "matplotlib": version("matplotlib"),

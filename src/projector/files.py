@@ -23,7 +23,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignor
 from src.data.split import Split
 from src.embeddings.layouts import TITLES
 from src.errors import UserError
-from src.projector.bookmarks import bookmarks
+from src.projector.bookmarks import NO_COLORS, bookmarks
 from src.projector.legend import MAX_VALUES, legend
 from src.projector.metadata import as_written, write_metadata
 from src.projector.sprite import sprite_sheet, tint_sheet, write_sheet
@@ -114,7 +114,7 @@ def write_projector(
     else:
         first, layout = next(iter(layouts.items()))
         tensors = [  # the projector opens the first by the alphabet
-            _Tensor(f"1_{TITLES[first]}_{name}", as_tensor(layout), TINTED_SPRITE_FILE),
+            _Tensor(f"1_{TITLES[first]}_{name}", as_tensor(layout), _sprite_of_layouts(split)),
             _Tensor(f"2_embeddings_{name}", embeddings, SPRITE_FILE),
         ]
     titled = {TITLES[layout]: points for layout, points in (layouts or {}).items()}
@@ -145,7 +145,8 @@ def write_evolution(
     for layout in layouts.values():
         check_embeddings(directory, layout, split)
     tensors = [
-        _Tensor(step, as_tensor(layout), TINTED_SPRITE_FILE) for step, layout in layouts.items()
+        _Tensor(step, as_tensor(layout), _sprite_of_layouts(split))
+        for step, layout in layouts.items()
     ]
     titled = {step.replace("_", " "): layout for step, layout in layouts.items()}
     return _write_run(directory, tensors, titled, split, indices, columns or {})
@@ -248,6 +249,12 @@ def _metadata(split: Split, indices: NDArray[np.intp] | None, columns: Columns) 
     return fields
 
 
+def _sprite_of_layouts(split: Split) -> str:
+    """Return the sprite sheet of the tensors that are layouts: tinted if classes have colours."""
+    different = {as_written(name) for name in _class_names(split)}
+    return TINTED_SPRITE_FILE if len(different) <= MAX_VALUES else SPRITE_FILE
+
+
 def _class_names(split: Split) -> list[str]:
     """Return the class name of each example."""
     return [split.class_names[label] for label in split.labels]
@@ -260,14 +267,19 @@ def _write_layouts(
     sheet: Image.Image,
     tile_side: int,
 ) -> None:
-    """Write the bookmarks, and the sprite sheet in the colours that they give the classes."""
-    names = [as_written(name) for name in _class_names(split)]
-    colors = legend(names)
-    with phase("tinting the sprite sheet"):
-        tinted = tint_sheet(sheet, tile_side, np.array([colors[name] for name in names]))
-    write_sheet(directory / TINTED_SPRITE_FILE, tinted)
-    # With many classes the projector can colour only by a column of numbers.
-    color_by = "label" if len(colors) <= MAX_VALUES else "label_number"
+    """Write the bookmarks, and the sprite sheet in the colours that they give the classes.
+
+    With more than 50 classes there are no colours: the projector could colour only by the number of
+    the class, and its gradient from light to dark would make late classes nearly black.
+    """
+    color_by = NO_COLORS
+    if _sprite_of_layouts(split) == TINTED_SPRITE_FILE:
+        color_by = "label"
+        names = [as_written(name) for name in _class_names(split)]
+        colors = legend(names)
+        with phase("tinting the sprite sheet"):
+            tinted = tint_sheet(sheet, tile_side, np.array([colors[name] for name in names]))
+        write_sheet(directory / TINTED_SPRITE_FILE, tinted)
     with phase(f"writing {BOOKMARKS_FILE}"), atomic_write(directory / BOOKMARKS_FILE) as file:
         file.writelines(bookmarks(layouts, color_by=color_by, label_by="label"))
 

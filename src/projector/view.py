@@ -176,6 +176,7 @@ class Viewer:
                 "validation": read_curves(self.experiment.model_dir / "eval_validation"),
             },
             metrics=evaluated.get("splits", {}),
+            report=evaluated,
             open_set=evaluated.get("open_set"),
         )
         return write_changed_figures(

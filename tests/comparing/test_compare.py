@@ -122,7 +122,9 @@ def test_a_picture(margins, tmp_path, capsys, name, start):
     assert (tmp_path / name).read_bytes().startswith(start)
     printed = capsys.readouterr()
     assert len(list(csv.DictReader(io.StringIO(printed.out)))) == 3  # the table, and that alone
-    assert printed.err == f"wrote {tmp_path / name}\n"
+    path = tmp_path / name
+    note = "recall@1, validation: the best margin is the largest tried, 1: try 2"
+    assert printed.err == f"{path}: {note}\nwrote {path}\n"
 
 
 def test_a_picture_of_no_known_kind(margins, capsys):

@@ -1,15 +1,20 @@
 """The comparison as text: each format, read back where it is for programs."""
 
 import csv
+import fcntl
 import io
 import json
 import math
+import os
 import re
+import struct
+import termios
 from pathlib import Path
 
 import pytest
 
-from src.comparing.comparison import compare
+from src.comparing import formats
+from src.comparing.comparison import Comparison, Row, compare
 from src.comparing.formats import as_csv, as_json, as_markdown, as_text
 from src.comparing.results import Result
 from src.params.schema import Params
@@ -301,3 +306,32 @@ def test_letters_of_any_script_stay():
     comparison = compare([result("größe-猫")], columns=["seconds"])
     for write in (as_text, as_markdown, as_csv):
         assert "größe-猫" in write(comparison)
+
+
+def test_json_is_utf8_as_it_is_where_the_console_has_it(monkeypatch):
+    """`café` stays readable in a pipe; a terminal of ASCII, and controls, get escapes."""
+    row = Row("café 猫\x1b", (), "finished", {}, {})
+    comparison = Comparison(Path("experiments"), (), (), (row,), ())
+    for encoding, written in (("utf-8", "café 猫\\u001b"), ("latin-1", "café \\u732b\\u001b")):
+        console = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr("sys.stdout", console)
+        text = as_json(comparison)
+        assert f'"experiment": "{written}"' in text
+        assert json.loads(text)[0]["experiment"] == row.name
+
+
+def test_a_table_in_a_pipe_fits_the_terminal_behind_it(monkeypatch):
+    """`compare.py | less`: standard output is no terminal, standard error is the one on screen."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    monkeypatch.setattr("sys.stdin", None)
+    parent, child = os.openpty()
+    with open(parent, "rb", buffering=0), open(child, "w") as terminal:
+        fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 61, 0, 0))
+        monkeypatch.setattr("sys.stderr", terminal)
+        assert formats._width() == 61
+        monkeypatch.setenv("COLUMNS", "47")
+        assert formats._width() == 47
+        monkeypatch.delenv("COLUMNS")
+        monkeypatch.setattr("sys.stderr", io.StringIO())
+        assert formats._width() is None  # a file: as wide as the table

@@ -1,45 +1,20 @@
 """The look: colours, names that can be drawn, and files whose bytes repeat."""
 
-import itertools
 import warnings
 from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
-import pytest
 from hostile_names import HOSTILE
 from PIL import Image
 
 from src.drawing.style import (
-    class_colors,
     display_names,
     figure_image,
     new_figure,
     save_figure,
     style,
 )
-
-
-@pytest.mark.parametrize("num_classes", [1, 2, 10, 30, 100])
-def test_class_colors(num_classes):
-    colors = class_colors(num_classes)
-    assert colors.shape == (num_classes, 3)
-    assert colors.min() >= 0
-    assert colors.max() <= 1
-    differing = colors[: min(num_classes, 30)]
-    for one, other in itertools.combinations(differing, 2):
-        assert np.abs(one - other).max() > 0.04
-
-
-def luminance(color):
-    """As by WCAG 2."""
-    linear = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
-    return linear @ [0.2126, 0.7152, 0.0722]
-
-
-def test_ten_colors_can_be_seen_on_white():
-    for color in class_colors(10):
-        assert 1.05 / (luminance(color) + 0.05) > 1.5
 
 
 def test_names_are_drawn_as_they_are_where_they_can_be():

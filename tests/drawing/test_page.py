@@ -5,11 +5,13 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 from figure_data import data_of, with_paths
 from hostile_names import HOSTILE
 from PIL import Image
 
 from src.drawing.animation import write_gif
+from src.drawing.headline import verdict
 from src.figures import MAX_SHOWN, draw, write_figures
 from src.registry import FIGURES
 
@@ -63,8 +65,11 @@ def test_all_figures_and_nothing_from_elsewhere(tmp_path):
     found = Page(page.read_text(encoding="utf-8"))
     assert len(found.references) == len(names)
     assert all(uri.startswith("data:image/svg+xml;base64,") for uri in found.references)
-    assert found.links == [f"#{name}" for name in found.ids]
-    assert found.ids == [*names, "metrics", "classes", "params"]
+    pictures = [name for name in names if name != "curves"]
+    assert found.ids == ["curves", "pictures", *pictures, "metrics", "classes", "params"]
+    # Each picture has a link to itself, which enlarges it, and one back.
+    assert found.links == [link for name in pictures for link in ("#pictures", f"#{name}")]
+    assert found.seen.count("details") == 3  # the tables
     assert all(
         draw(name, data_of(spread=0.4)).caption in found.text for name in ("curves", "distances")
     )
@@ -74,6 +79,58 @@ def test_all_figures_and_nothing_from_elsewhere(tmp_path):
     assert "url(" not in page.read_text(encoding="utf-8").split("</style>")[0]
     assert "0.875" in found.text  # a metric
     assert "batch_all" in found.text  # a param
+
+
+def report(best=0.3, **more):
+    """metrics.json of a training, with baselines."""
+    return {
+        "class_names": ["a", "b"],
+        "global_step": 101,
+        "seconds": 300.0,
+        "baselines": {
+            "untrained": {"test": {"map_at_r_within": 0.2, "recall_at_1_within": 0.5}},
+            "raw_pixels": {"test": {"map_at_r_within": best, "recall_at_1_within": None}},
+        },
+        **more,
+    }
+
+
+def of_value(value, **of_report):
+    metrics = {"train": {"num_examples": 600}, "test": {"map_at_r_within": value}}
+    return replace(data_of(), metrics=metrics, report=report(**of_report))
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (of_value(0.25), "did harm: raw pixels would do better. MAP@R is 0.250 against 0.300."),
+        (of_value(0.31), "did little: the network is hardly better than raw pixels. MAP@R is"),
+        (of_value(0.5), "helped: the network is better than raw pixels."),
+        (of_value(0.65), "worked: the network is far better than raw pixels. MAP@R is 0.650"),
+        (of_value(0.5, best=0.1), "helped: the network is better than the untrained network."),
+        (of_value(0.5, collapsed=True), "collapsed: all embeddings became one point."),
+        (of_value(None), "MAP@R is not defined for the test split, so there is no verdict."),
+        (replace(of_value(0.5), report={}), "MAP@R is 0.500; for this split no baseline was"),
+    ],
+)
+def test_the_verdict(data, said):
+    assert said in verdict(data)
+
+
+def test_the_page_begins_with_what_was_trained_and_numbers_beside_baselines(tmp_path):
+    data = of_value(0.65)
+    page, *_ = write_figures(tmp_path, data, ["curves"])
+    text = page.read_text(encoding="utf-8")
+    found = Page(text)
+    head = Page(text.split("</header>")[0].split("<body>")[1] + "</header>").text
+    assert "trained by batch_all with margin 0.5 on 600 images of 2 classes of mnist" in head
+    assert "in 101 steps and 5 minutes." in head
+    assert verdict(data) in head
+    shown = [line for line in head.split("\n") if line.startswith(("this", "the un", "raw"))]
+    assert shown == ["this network0.650", "the untrained network0.200", "raw pixels0.300"]
+    assert 'style="width:65.0%"' in text
+    assert "recall@1" not in head  # it is not known
+    assert found.text.index("Training curves") < found.text.index("All metrics")
 
 
 def test_hostile_names_arrive_intact_and_harmless(tmp_path):
@@ -99,7 +156,7 @@ def test_animations_beside_it_are_shown(tmp_path):
     write_gif(tmp_path / "evolution.gif", frames)
     page, *_ = write_figures(tmp_path, data_of(), ["confusion"])
     found = Page(page.read_text(encoding="utf-8"))
-    assert found.ids[:3] == ["confusion", "animation-evolution", "animation-confusion"]
+    assert found.ids[1:4] == ["confusion", "animation-evolution", "animation-confusion"]
     assert sum(uri.startswith("data:image/gif;base64,") for uri in found.references) == 2
 
 

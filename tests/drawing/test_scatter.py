@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 from matplotlib.image import AxesImage
 
+from src.drawing.layout_figure import cropped
 from src.drawing.scatter import draw_classes, scatter_frame, square_limits
 from src.drawing.style import figure_image, new_figure, style
-from src.drawing.thumbnails import boxes, compose, tinted, without_overlap
+from src.drawing.thumbnails import (
+    arranged,
+    boxes,
+    compose,
+    one_of_each_class,
+    tinted,
+    without_overlap,
+)
 
 
 def groups(num_classes, size, seed=0):
@@ -37,12 +45,17 @@ def test_square_limits():
     assert bottom < 1 < top
 
 
-@pytest.mark.parametrize("num_classes", [1, 2, 10, 100])
-def test_every_class_is_named_and_no_name_covers_another(num_classes):
+@pytest.mark.parametrize("channels", [None, 1, 3])
+@pytest.mark.parametrize("num_classes", [1, 2, 10, 20, 100])
+def test_up_to_20_classes_are_named_and_no_name_covers_another(num_classes, channels):
     layout, labels = groups(num_classes, 1000)
     names = [f"name {label}" for label in range(num_classes)]
-    axes, _ = drawn(layout, labels, names)
-    assert sorted(text.get_text() for text in axes.texts) == sorted(names)
+    images = None if channels is None else np.full((1000, 8, 8, channels), 128, np.uint8)
+    axes, _ = drawn(layout, labels, names, images=images)
+    named = sorted(text.get_text() for text in axes.texts)
+    assert named == sorted(names) or num_classes == 100
+    assert len(named) > min(num_classes - 1, 5)
+    assert not axes.get_lines()
     extents = [text.get_window_extent() for text in axes.texts]
     for one, other in itertools.combinations(extents, 2):
         assert not one.overlaps(other)
@@ -56,7 +69,7 @@ def test_of_very_many_classes_the_largest_are_named():
     layout = rng.normal(size=(len(labels), 2)).astype(np.float32)
     axes, _ = drawn(layout, labels, [str(label) for label in range(400)])
     named = {int(text.get_text()) for text in axes.texts}
-    assert named == set(np.flatnonzero(np.bincount(labels) == 3).tolist())
+    assert named and named <= set(np.flatnonzero(np.bincount(labels) == 3).tolist())
 
 
 def test_names_stand_at_the_points_of_their_class():
@@ -73,6 +86,60 @@ def test_classes_that_no_point_is_of_are_not_named():
     layout, labels = groups(2, 20)
     axes, _ = drawn(layout, labels, ["a", "b", "nobody"])
     assert sorted(text.get_text() for text in axes.texts) == ["a", "b"]
+
+
+def test_of_many_classes_a_name_that_fits_nowhere_is_left_out():
+    """Twenty-one classes at one place, of which thumbnails take the surroundings."""
+    layout = np.zeros((210, 2), np.float32)
+    layout[-2:] = [[-9, -9], [9, 9]]
+    labels = (np.arange(210) % 21).astype(np.int32)
+    names = ["a name as long as it gets"] * 21
+    images = np.full((210, 8, 8, 3), 128, np.uint8)
+    axes, picture = drawn(layout, labels, names, images=images)
+    assert len(axes.texts) < 21
+    [thumbnails] = [one for one in axes.get_children() if isinstance(one, AxesImage)]
+    is_tile = thumbnails.get_array()[:, :, 3] > 0
+    assert is_tile.any()
+    frame = axes.get_window_extent()
+    for text in axes.texts:
+        box = text.get_window_extent()
+        rows = slice(int(frame.y1 - box.y1) + 1, int(frame.y1 - box.y0) - 1)
+        columns = slice(int(box.x0 - frame.x0) + 1, int(box.x1 - frame.x0) - 1)
+        assert not is_tile[rows, columns].any()
+
+
+def test_in_an_animation_thumbnails_stay_at_their_points_and_of_many_classes_ten_are_named():
+    layout, labels = groups(30, 600)
+    images = np.full((600, 8, 8, 3), 128, np.uint8)
+    limits = square_limits([layout])
+    names = [f"c{label}" for label in range(30)]
+    axes, _ = drawn(layout, labels, names, images=images, is_animated=True, limits=limits)
+    assert len(axes.texts) == 10
+    assert {text.get_text() for text in axes.texts} == {f"c{label}" for label in range(10)}
+    [thumbnails] = [one for one in axes.get_children() if isinstance(one, AxesImage)]
+    alone, _ = drawn(
+        layout[:1], labels[:1], names, images=images[:1], is_animated=True, limits=limits
+    )
+    [one] = [one for one in alone.get_children() if isinstance(one, AxesImage)]
+    rows, columns = np.nonzero(one.get_array()[:, :, 3])
+    frame = alone.get_window_extent()
+    x, y = alone.transData.transform(layout[0]) - [frame.x0, frame.y0]
+    assert (columns.mean(), frame.height - rows.mean()) == pytest.approx((x, y), abs=2)
+    assert np.sqrt(len(rows)) == pytest.approx(0.24 * 150, abs=1)
+    assert (thumbnails.get_array()[:, :, 3] > 0).sum() % len(rows) < len(rows)
+
+
+def test_a_layout_is_cropped_to_its_points():
+    points = np.random.default_rng(0).uniform(size=(50, 2)).astype(np.float32)
+    for scale, share in (([4, 3], 3 / 4), ([100, 1], 0.5), ([1, 100], 1.05)):
+        layout = points * np.array(scale, np.float32)
+        (left, right, bottom, top), height = cropped(layout)
+        assert (top - bottom) / (right - left) == pytest.approx(height / 9)
+        assert height / 9 == pytest.approx(share, rel=0.1)
+        assert left < layout[:, 0].min() and right > layout[:, 0].max()
+        assert bottom < layout[:, 1].min() and top > layout[:, 1].max()
+    (left, right, bottom, top), height = cropped(np.ones((3, 2), np.float32))
+    assert left < 1 < right and bottom < 1 < top and height > 0
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -122,6 +189,44 @@ class TestThumbnails:
         tiles = tinted(images, self.colors, side=16)
         assert (tiles[0, :, :, 3] > 0).any(axis=1).sum() == 8
         assert (tiles[0, :, :, 3] > 0).any(axis=0).sum() == 16
+
+    def test_they_are_as_large_as_fits(self):
+        """Few images have large thumbnails, many have small ones; a cell of the grid has one."""
+        rng = np.random.default_rng(0)
+        sides = []
+        for size in (4, 50, 400, 5000):
+            points = rng.uniform(0, 900, (size, 2))
+            found = arranged(points, np.zeros(size, np.int32), 900, 900, dpi=100)
+            assert len(found.chosen) >= 0.75 * min(size, 180)
+            assert len(set(found.chosen.tolist())) == len(found.chosen)
+            corners = boxes(found.centers, found.side)
+            assert corners.min() >= 0 and corners.max() <= 900
+            covered = np.zeros((900, 900), int)
+            for left, top, right, bottom in corners:
+                covered[top:bottom, left:right] += 1
+            assert covered.max() == 1
+            moved = np.abs(found.centers - points[found.chosen]).max()
+            assert moved <= max(40, 1.1 * found.side)  # its own cell, or 0.4 inches away
+            sides.append(found.side)
+        assert sides[0] >= 80 and 30 < min(sides[2:]) <= max(sides[2:]) < sides[1] < sides[0]
+
+    def test_points_at_one_place_become_a_block(self):
+        points = np.full((30, 2), 450.0)
+        found = arranged(points, np.zeros(30, np.int32), 900, 900, dpi=100)
+        assert len(found.chosen) >= 5
+        assert np.abs(found.centers - 450).max() <= 40
+
+    def test_one_image_of_each_class_comes_first(self):
+        labels = np.array([0] * 50 + [7] * 3 + [2], np.int32)
+        order = one_of_each_class(labels)
+        assert sorted(order.tolist()) == list(range(54))
+        assert set(labels[order[:3]]) == {0, 2, 7}
+        assert set(labels[order[3:5]]) == {0, 7}
+        assert set(labels[order[7:]]) == {0}
+
+    def test_a_map_without_room_has_none(self):
+        found = arranged(np.zeros((3, 2)), np.zeros(3, np.int32), 10, 10, dpi=100)
+        assert len(found.chosen) == len(found.centers) == 0
 
     def test_chosen_squares_overlap_nothing(self):
         rng = np.random.default_rng(0)

@@ -9,7 +9,12 @@ from src.figures.curves import running_mean
 
 
 def test_the_points():
-    of_loss, of_fraction = draw("curves", data_of()).figure.axes
+    of_best, of_loss, of_fraction = draw("curves", data_of()).figure.axes
+    assert of_best.get_title() == "map_at_r_within: step 101 was chosen"
+    curve, mark = (line.get_xydata().tolist() for line in of_best.lines)
+    assert curve == [[101, 0.7]]
+    assert [x for x, _ in mark] == [101, 101]
+    assert 0.5 < of_best.get_ylim()[0] < 0.7  # a metric near 1 does not begin at 0
     assert of_loss.get_title() == "loss"
     assert of_fraction.get_title() == "fraction_positive"
     drawn, smoothed, validation = (line.get_xydata().tolist() for line in of_loss.lines)
@@ -19,6 +24,12 @@ def test_the_points():
     assert [text.get_text() for text in of_loss.get_legend().get_texts()] == [
         *("training", "validation")
     ]
+
+
+def test_the_metric_that_chose_is_not_drawn_twice():
+    loss, fraction = draw("curves", data_of(best_metric="loss")).figure.axes
+    assert loss.get_title() == "loss: step 101 was chosen"
+    assert fraction.get_title() == "fraction_positive"
 
 
 def test_running_mean():

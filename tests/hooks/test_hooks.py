@@ -16,6 +16,7 @@ from model.hooks.report import EvaluationReport
 from model.split_metrics import COUNTS, NAMES
 from src.errors import TrainingDiverged
 from src.experiment.experiment import Experiment
+from src.experiment.tags import name_of
 from src.mining.distances import PERCENTILES, percentiles_of_distances
 from src.registry import TRIPLET_STRATEGIES, look_up
 
@@ -23,15 +24,15 @@ LOG2 = math.log(2)
 NAN, INF = math.nan, math.inf
 
 
-def scalars(model_dir, tag):
-    """{step: value} of a tag in the event files."""
+def scalars(model_dir, name):
+    """{step: value} of a curve in the event files."""
     tf.compat.v1.summary.FileWriterCache.clear()  # closes, so flushes
     return {
         event.step: value.simple_value
         for path in sorted(model_dir.glob("events.out.tfevents.*"))
         for event in tf.compat.v1.train.summary_iterator(str(path))
         for value in event.summary.value
-        if value.tag == tag
+        if name_of(value.tag) == name
     }
 
 
@@ -430,7 +431,7 @@ class TestDivergence:
             for path in tmp_path.glob("events.out.tfevents.*")
             for event in tf.compat.v1.train.summary_iterator(str(path))
             for found in event.summary.value
-            if found.tag == "loss"
+            if name_of(found.tag) == "loss"
         }
         assert sorted(losses) == list(range(1, 8))
         assert not math.isfinite(losses[7])

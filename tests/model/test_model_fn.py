@@ -9,6 +9,7 @@ from model.estimator import estimator, keras, tf
 from model.model_fn import model_fn
 from model.split_metrics import COUNTS, NAMES, defined
 from src.embeddings.retrieval import recall_at_1
+from src.experiment.tags import name_of
 from src.params.metric_names import WITHIN
 from src.params.schema import Params
 from src.registry import NETWORKS, TRIPLET_STRATEGIES
@@ -156,7 +157,7 @@ def test_training_summaries():
             feed = {images: IMAGES[:size], labels: of_labels[:size]}
             summary = tf.compat.v1.Summary.FromString(session.run(spec.scaffold.summary_op, feed))
             assert all(np.isfinite(value.simple_value) for value in summary.value)
-            return {value.tag for value in summary.value}
+            return {name_of(value.tag) for value in summary.value}
 
         always = {"embedding_mean_norm", "learning_rate"}
         distances = {"distance_p5", "distance_p50", "distance_p95"}

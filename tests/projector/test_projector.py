@@ -235,7 +235,7 @@ def test_layouts_open_first_and_stand_in_the_bookmarks(tmp_path):
         np.testing.assert_allclose(points, layout, rtol=1e-4)
 
 
-def test_more_classes_than_colours_are_coloured_by_their_numbers(tmp_path):
+def test_more_classes_than_colours_have_none(tmp_path):
     split = make_split(60, class_names=tuple(f"class {label}" for label in range(60)))
     split = Split(split.images, np.arange(60, dtype=np.int32), split.class_names)
     write_projector(
@@ -246,7 +246,11 @@ def test_more_classes_than_colours_are_coloured_by_their_numbers(tmp_path):
         layouts={"tsne": make_embeddings(60, 2)},
     )
     (state,) = json.loads((tmp_path / "bookmarks.json").read_text())
-    assert state["selectedColorOptionName"] == "label_number"
+    assert state["selectedColorOptionName"] == "No color map"
+    assert not (tmp_path / "sprite_by_label.png").exists()
+    assert {tensor.sprite.image_path for tensor in read_config(tmp_path).embeddings} == {
+        "sprite.png"
+    }
 
 
 def test_an_evolution_has_a_tensor_and_a_bookmark_for_each_checkpoint(tmp_path):

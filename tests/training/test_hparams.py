@@ -12,7 +12,8 @@ import pytest
 
 from model.estimator import tf
 from model.training import hparams
-from src.comparing.comparison import WITHOUT_EFFECT, flat_params
+from src.comparing.comparison import flat_params
+from src.experiment.tags import name_of, tag_of
 from src.params.schema import Augment, Params
 
 SWEPT = {
@@ -27,8 +28,8 @@ def write_scalars(directory, step, **scalars):
     with tf.Graph().as_default():
         writer = tf.compat.v1.summary.FileWriter(str(directory))
         summary = tf.compat.v1.Summary()
-        for tag, value in scalars.items():
-            summary.value.add(tag=tag, simple_value=value)
+        for name, value in scalars.items():
+            summary.value.add(tag=tag_of(name), simple_value=value)
         writer.add_summary(summary, step)
         writer.close()
 
@@ -37,9 +38,12 @@ def write_scalars(directory, step, **scalars):
 def experiments(tmp_path_factory):
     """Three experiments below a folder that holds nothing else; the last one has failed."""
     root = tmp_path_factory.mktemp("experiments")
+    for name, params in SWEPT.items():
+        (root / "sweep" / name).mkdir(parents=True)
+        given = params.model_dump_json(exclude_unset=True)
+        (root / "sweep" / name / "params.json").write_text(given)
     for position, (name, params) in enumerate(SWEPT.items(), start=1):
         model_dir = root / "sweep" / name
-        model_dir.mkdir(parents=True)
         hparams.write_start(model_dir, params)
         write_scalars(model_dir, 10, loss=position / 4, fraction_positive=position / 8)
         write_scalars(model_dir / "eval_validation", 5, map_at_r_within=0.0, loss=9.0)
@@ -86,8 +90,8 @@ def ask(experiments, tmp_path_factory):
 def groups(ask):
     """The table of the page: a row for each experiment."""
     columns = [
-        {"metric": {"group": group, "tag": tag}, "includeInResult": True}
-        for group, tag in hparams.METRICS
+        {"metric": {"group": group, "tag": tag_of(name)}, "includeInResult": True}
+        for group, name in hparams.METRICS
     ]
     columns += [
         {"hparam": info["name"], "includeInResult": True}
@@ -106,17 +110,13 @@ def groups(ask):
 def test_the_columns(ask):
     experiment = ask("experiment")
     infos = {info["name"]: info for info in experiment["hparamInfos"]}
-    assert set(infos) == {
-        *(set(Params.model_fields) - WITHOUT_EFFECT - {"augment"}),
-        "image_size",  # which image_folder chooses
-        *(f"augment.{key}" for key in Augment.model_fields),
-    }
+    # What one of the three sets, and no `application` beside a network that has none.
+    swept = {"margin", "triplet_strategy", "num_epochs", "holdout_classes", "learning_rate"}
+    assert set(infos) == {*swept, "augment.shift", "distance"}
     for key, of_type in (
         ("margin", "FLOAT64"),
-        ("batch_size", "FLOAT64"),
-        ("classes_per_batch", "FLOAT64"),
+        ("learning_rate", "FLOAT64"),
         ("augment.shift", "FLOAT64"),
-        ("squared", "BOOL"),
         ("triplet_strategy", "STRING"),
         ("holdout_classes", "STRING"),
     ):
@@ -125,7 +125,7 @@ def test_the_columns(ask):
     metrics = [
         (info["name"].get("group", ""), info["name"]["tag"]) for info in experiment["metricInfos"]
     ]
-    assert tuple(metrics) == hparams.METRICS
+    assert metrics == [(group, tag_of(name)) for group, name in hparams.METRICS]
 
 
 @pytest.mark.parametrize(
@@ -137,14 +137,31 @@ def test_the_columns(ask):
     ],
 )
 def test_what_compare_shows_is_shown(params):
-    """Each of its columns with a value, by the same key, and nothing else."""
+    """Each of its columns that was set or is no default, by the same key, and nothing else."""
     shown = hparams.hparams(params)
-    given = {key for key, value in flat_params(params).items() if value is not None}
+    defaults = flat_params(Params())
+    given = {
+        key
+        for key, value in flat_params(params).items()
+        if value is not None and (key in params.model_fields_set or value != defaults.get(key))
+    }
     assert set(shown) == given | {"distance"}
-    assert set(shown) <= {info.name for info in hparams.hparam_infos()}
+    assert {info.name for info in hparams.hparam_infos(set(shown))} == set(shown)
     assert all(isinstance(value, str | int | float | bool) for value in shown.values())
     assert shown.get("image_size") == (32 if params.dataset == "image_folder" else None)
     assert shown.get("patience_evaluations") == params.patience_evaluations
+
+
+def test_a_default_that_was_set_is_shown_and_other_networks_are_not():
+    assert hparams.hparams(Params()) == {"distance": "euclidean"}
+    assert hparams.hparams(Params(margin=0.5)) == {"distance": "euclidean", "margin": 0.5}
+
+
+def test_damaged_experiments_beside_it_do_not_matter(tmp_path):
+    for name, text in (("a", b"{"), ("b", b"[]"), ("c", b"\xff"), ("d", b'{"margin": 1}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "params.json").write_bytes(text)
+    assert hparams._set_here_or_beside(tmp_path / "e", Params()) == {"distance", "margin"}
 
 
 def test_a_row_for_each_experiment_with_its_params(groups):
@@ -155,7 +172,7 @@ def test_a_row_for_each_experiment_with_its_params(groups):
     assert rows["margin_soft"]["num_epochs"] == 7
     assert rows["unseen"]["holdout_classes"] == "[8, 9]"
     assert rows["unseen"]["augment.shift"] == 2
-    assert rows["margin_0.5"]["squared"] is False
+    assert "squared" not in rows["margin_0.5"]
     assert rows["margin_0.5"]["distance"] == "euclidean"
     assert "classes_per_batch" not in rows["margin_0.5"]
 
@@ -163,7 +180,7 @@ def test_a_row_for_each_experiment_with_its_params(groups):
 def test_its_latest_metrics(groups):
     for position, name in enumerate(SWEPT, start=1):
         values = {
-            (value["name"].get("group", ""), value["name"]["tag"]): value
+            (value["name"].get("group", ""), name_of(value["name"]["tag"])): value
             for value in groups[name]["metricValues"]
         }
         assert values["", "loss"]["value"] == position / 4
