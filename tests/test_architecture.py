@@ -26,10 +26,10 @@ ALL = [*PROGRAMS, *SRC, *MODEL]
 MAY_IMPORT_TENSORFLOW = {"model/estimator.py"}
 MAY_USE_TENSORFLOW_1 = {
     *("model/estimator.py", "model/model_fn.py", "model/embedder.py", "model/loss_scaling.py"),
-    "model/workers.py",
+    *("model/workers.py", "model/micro_batches.py", "model/mining/memory.py"),
     *("model/training/disk.py", "model/training/build.py"),
     *(f"model/hooks/{name}.py" for name in ("alarms", "checkpoints", "progress", "report")),
-    *(f"model/hooks/{name}.py" for name in ("stopping", "summaries", "together")),
+    *(f"model/hooks/{name}.py" for name in ("memory", "stopping", "summaries", "together")),
 }
 
 
