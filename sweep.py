@@ -7,9 +7,11 @@ if __name__ == "__main__":
 
 import argparse
 import shlex
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from src.comparing.comparison import compare
 from src.comparing.formats import for_console
@@ -17,10 +19,13 @@ from src.comparing.results import read_result
 from src.errors import SweepFailed, UserError
 from src.experiment.status import Status
 from src.registry import LAUNCHERS, look_up
+from src.searching.goal import DEFAULT_METRIC, SEARCHES, make_goal
+from src.searching.request import Request, check_space
 from src.sweeping.job import Job
 from src.sweeping.launchers import DEFAULT, Launcher, Settings
-from src.sweeping.plan import Child, check_data, check_unchanged, parse_param, plan, write_params
+from src.sweeping.plan import Child, check_data, check_unchanged, plan, write_params
 from src.sweeping.run_jobs import run_jobs
+from src.sweeping.space import parse_dimension, parse_param
 from src.system.cli import (
     add_data_dir,
     add_keep_splits,
@@ -32,18 +37,36 @@ from src.system.cli import (
 )
 from src.system.lock import one_writer
 
+PARAMS = """\
+--param is one of
+  KEY=VALUE,...        values, as in params.json, but text without quotes
+  KEY=LOW..HIGH        a range; then any of :log (equal ratios are equally likely), :int (whole
+                       numbers; keys that take only those need no :int) and :STEP
+  OUTER.INNER=...      a key of a nested object: augment.shift=0..4
+--prune median stops a training whose best value so far is worse than the median of the finished
+ones at the same evaluation: from its 2nd evaluation on, once 4 have finished. It misleads if early
+values say little about late ones: learning_rate_schedule cosine, warm-ups, other num_epochs."""
+
 EXAMPLES = """\
   python sweep.py --parent_dir experiments/margins --param margin=0.5,1,3
   python sweep.py --parent_dir experiments/margins --param margin=0.5,1,soft \\
       --param triplet_strategy=batch_hard --param l2_normalize=true,false --seeds 3 --jobs 2
   python sweep.py --parent_dir experiments/margins --param 'augment={},{"shift": 2}' --dry_run
   python sweep.py --parent_dir experiments/margins --param margin=0.5,1,3 --seeds 3 \\
-      --launcher slurm --slurm partition=gpu,gres=gpu:1,time=4:00:00"""
+      --launcher slurm --slurm partition=gpu,gres=gpu:1,time=4:00:00
+  python sweep.py --parent_dir experiments/margins --search tpe --trials 40 --seeds 3 \\
+      --param margin=0.05..1:log --param triplet_strategy=batch_all,batch_hard --prune median"""
+
+_CANCELS = {None: None, "cancel": True, "leave": False}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Create the experiments, train the unfinished ones, and compare all of them."""
     args = _arguments(argv)
+    if args.search:
+        _search(args, argv)
+        return
+    _refuse_options_of_searches(args)
     children = _plan(args)
     # train.py itself checks whether the data have changed; --keep_splits accepts changed data.
     runs_all = args.overwrite or args.keep_splits
@@ -68,15 +91,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if jobs:
         launcher.check()
     _prepare(children, to_run, args)
-    cancels = {None: None, "cancel": True, "leave": False}[args.on_interrupt]
+    cancels = _CANCELS[args.on_interrupt]
     outcome = run_jobs(jobs, launcher, num_done=num_ended, cancels=cancels)
     if outcome.stopped_by:
-        again = [word for word in (sys.argv[1:] if argv is None else argv) if word != "--overwrite"]
-        print(
-            f"stopped by {outcome.stopped_by.name}; to resume: "
-            f"{shlex.join(['python', 'sweep.py', *again])}"
-        )
-        sys.exit(128 + outcome.stopped_by)
+        _exit_stopped(outcome.stopped_by, argv)
 
     print()
     results = [read_result(child.experiment.model_dir) for child in children]
@@ -93,13 +111,81 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
 
 
+def _exit_stopped(by: signal.Signals, argv: Sequence[str] | None) -> NoReturn:
+    """Print how to resume, and exit as a program does that the signal has ended."""
+    again = [word for word in (sys.argv[1:] if argv is None else argv) if word != "--overwrite"]
+    print(f"stopped by {by.name}; to resume: {shlex.join(['python', 'sweep.py', *again])}")
+    sys.exit(128 + by)
+
+
+def _search(args: argparse.Namespace, argv: Sequence[str] | None) -> None:
+    """Propose params one training after the other, and compare what was trained."""
+    if args.overwrite:
+        raise UserError(
+            "--overwrite: found with --search; accepted: another --parent_dir, or remove "
+            "trial_*, search.journal and search.json there"
+        )
+    prune, metric = args.prune or "none", args.metric or DEFAULT_METRIC
+    goal = make_goal(args.search, metric, prune, args.trials, args.minutes)
+    dimensions = [parse_dimension(text) for text in args.param]
+    cancels = _CANCELS[args.on_interrupt]
+    request = Request(
+        args.parent_dir,
+        _without_repeats(dimensions),
+        goal,
+        args.seeds or 1,
+        args.data_dir,
+        args.keep_splits,
+        cancels,
+    )
+    check_space(request)
+    launcher = _launcher(args, args.jobs or 1)
+    if launcher.at_once is None:
+        raise UserError(
+            f"--jobs: found none with --search and --launcher {args.launcher}; accepted: how many "
+            "trainings to propose before the first has ended"
+        )
+    options = ["--keep_splits"] if args.keep_splits else []
+    if args.dry_run:
+        for key, dimension in dimensions:
+            print(f"{key}: {dimension}")
+        print(goal)
+        return
+    from src.searching.search import search  # imports Optuna, which takes a while
+
+    outcome, model_dirs = search(
+        request, launcher, lambda child: _job(child, args.data_dir, options)
+    )
+    if outcome.stopped_by:
+        _exit_stopped(outcome.stopped_by, argv)
+    print()
+    results = [read_result(model_dir) for model_dir in model_dirs]
+    print(for_console(compare(results, sort=goal.metric)), flush=True)
+
+
+def _refuse_options_of_searches(args: argparse.Namespace) -> None:
+    """Refuse options that a sweep of all combinations does not have."""
+    for name in ("trials", "minutes", "metric", "prune"):
+        if getattr(args, name) is not None:
+            raise UserError(
+                f"--{name}: found without --search; accepted: with --search {', '.join(SEARCHES)}"
+            )
+
+
+def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs as a dict; refuse a key that occurs twice."""
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise UserError("--param: found a key twice; accepted: each key once")
+    return dict(pairs)
+
+
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the parsed command line."""
     parser = program_parser(
-        "Train an experiment with every combination of some params, each in its own directory "
-        "below it. Finished ones are not run again: to resume after an interrupt, run the same "
-        "command.",
-        EXAMPLES,
+        "Train an experiment with every combination of some params, or search for good ones, each "
+        "in its own directory below it. Finished ones are not run again: to resume after an "
+        "interrupt, run the same command.",
+        f"{EXAMPLES}\n\n{PARAMS}",
     )
     parser.add_argument(
         "--parent_dir",
@@ -112,15 +198,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--param",
         action="append",
         default=[],
-        metavar="KEY=VALUE,...",
-        help="the values of a param, as in params.json, but text without quotes; repeat the option "
-        "for other params",
+        metavar="KEY=VALUE,...|LOW..HIGH",
+        help="the values or the range of a param (below); repeat the option for other params",
     )
     parser.add_argument(
         "--seeds",
         type=positive_int,
         metavar="N",
-        help="train each combination with N seeds, counting up from the parent's",
+        help="train each combination, or after a search the 3 best, with N seeds, counting up from "
+        "the parent's",
     )
     parser.add_argument(
         "--jobs",
@@ -129,6 +215,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="how many trainings run at once (default: 1, or all if a cluster queues them); local "
         "ones share the cores, and each of several gets one GPU",
     )
+    _add_search(parser)
     _add_launchers(parser)
     add_data_dir(parser)
     parser.add_argument(
@@ -141,6 +228,31 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--dry_run", action="store_true", help="print what would run, and do nothing"
     )
     return parser.parse_args(argv)
+
+
+def _add_search(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a search."""
+    parser.add_argument(
+        "--search",
+        choices=SEARCHES,
+        help="propose one training after the other: combinations in a random order, random values, "
+        "or values near good ones (TPE); write the winner to best/params.json",
+    )
+    parser.add_argument(
+        "--trials", type=positive_int, metavar="N", help="end the search after N proposals"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=positive_number,
+        metavar="M",
+        help="end the search after M minutes, all runs of the command together; trainings save",
+    )
+    parser.add_argument(
+        "--prune", choices=("median", "none"), help="stop bad trainings early (default: none)"
+    )
+    parser.add_argument(
+        "--metric", metavar="NAME", help=f"what to search for (default: {DEFAULT_METRIC})"
+    )
 
 
 def _add_launchers(parser: argparse.ArgumentParser) -> None:
@@ -189,10 +301,8 @@ def _launcher(args: argparse.Namespace, num_jobs: int) -> Launcher:
 
 def _plan(args: argparse.Namespace) -> list[Child]:
     """Return the experiments of the sweep; write nothing."""
-    swept = [parse_param(text) for text in args.param]
-    if len({key for key, _ in swept}) < len(swept):
-        raise UserError("--param: found a key twice; accepted: each key once")
-    children = plan(args.parent_dir, dict(swept), args.seeds)
+    swept = _without_repeats([parse_param(text) for text in args.param])
+    children = plan(args.parent_dir, swept, args.seeds)
     if not args.overwrite:
         check_unchanged(children)
     return children

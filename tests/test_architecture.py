@@ -107,7 +107,9 @@ SRC_ROWS = (
     {"embeddings"},
     {"drawing", "figures"},
     {"projector"},
-    {"comparing", "sweeping"},
+    {"sweeping"},
+    {"searching"},
+    {"comparing"},
     {"gallery"},
     {"download"},  # a program: python -m src.download
 )

@@ -16,10 +16,13 @@ from typing import Any
 
 from src.errors import UserError
 from src.experiment.experiment import Experiment
+from src.experiment.pruned import is_pruned
 from src.experiment.status import Status
 from src.params.reading import format_value, load_params
 from src.params.schema import Params
 from src.printable import printable
+from src.searching.record import RECORD_FILE
+from src.searching.request import WINNER_DIR
 from src.system.lock import has_writer
 
 # The status of a training that has not ended. Key: whether a process writes there, None if unknown.
@@ -86,6 +89,9 @@ def read_results(directories: Iterable[Path]) -> list[Result]:
         if result.status == Status.NOT_TRAINED and resolved in num_below:
             note = f"{path}: not trained itself; {num_below[resolved]} experiments are below it"
             result = replace(result, status=Status.PARENT, notes=(note,))
+        elif result.status == Status.NOT_TRAINED and _is_winner(path):
+            note = f"{path}: the params that a search has found; not trained under this name"
+            result = replace(result, status=Status.PARENT, notes=(note,))
         results.append(result)
     return results + [
         Result(Path(error.filename), Status.UNREADABLE, None, {}, (_not_read(error),))
@@ -120,6 +126,9 @@ def read_result(model_dir: Path) -> Result:
         ]
     status = str(content["status"])
     splits = content.pop("splits", {})
+    if _was_pruned(experiment):
+        metrics = _numbers({"seconds": content["seconds"]}) if "seconds" in content else {}
+        return Result(model_dir, Status.PRUNED, trained, metrics, tuple(notes))
     if status == Status.RUNNING:
         state = _STATES[has_writer(model_dir)]
         notes.append(_last_write(experiment, state))
@@ -128,6 +137,19 @@ def read_result(model_dir: Path) -> Result:
         status = Status.COLLAPSED
     metrics = _numbers(content) | _numbers(splits)
     return Result(model_dir, status, trained, metrics, tuple(notes))
+
+
+def _is_winner(path: Path) -> bool:
+    """Return whether a search has written a directory's params."""
+    return path.name == WINNER_DIR and (path.parent / RECORD_FILE).exists()
+
+
+def _was_pruned(experiment: Experiment) -> bool:
+    """Return whether a search has stopped the training; a damaged note of it counts as none."""
+    try:
+        return is_pruned(experiment)
+    except UserError:
+        return False
 
 
 def _find_experiments(top: Path) -> tuple[list[Path], list[OSError]]:

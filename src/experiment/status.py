@@ -20,6 +20,7 @@ class Status(str, Enum):
     # or was killed.
     FAILED = "failed"
     NOT_TRAINED = "not trained"
+    PRUNED = "pruned"  # stopped by a search; the training can be resumed
     PARENT = "parent"
     DAMAGED = "damaged"
     UNREADABLE = "unreadable"

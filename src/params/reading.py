@@ -28,6 +28,9 @@ from src.printable import printable
 from src.system.atomic import atomic_write
 from src.system.regular_file import read_regular
 
+IGNORED = ("$schema", "$comment")
+"""Keys that are no params: for editors, and for people."""
+
 MAX_BYTES = 2**20
 """The size limit of a params.json: a hundred times the size of all keys."""
 
@@ -36,7 +39,7 @@ def load_params(path: Path) -> Params:
     """Read and check a `params.json`.
 
     Args:
-        path: the file. The key `$schema`, which editors use, is ignored.
+        path: the file. The keys `$schema`, which editors use, and `$comment` are ignored.
 
     Returns:
         The params; keys missing in the file have their defaults.
@@ -52,7 +55,8 @@ def check_params(values: Mapping[str, Any], path: Path) -> Params:
     """Check the content of a `params.json`.
 
     Args:
-        values: its keys and values. The key `$schema`, which editors use, is ignored.
+        values: its keys and values. The keys `$schema`, which editors use, and `$comment` are
+            ignored.
         path: the file, for the messages.
 
     Returns:
@@ -61,7 +65,7 @@ def check_params(values: Mapping[str, Any], path: Path) -> Params:
     Raises:
         UserError: `values` has errors. All errors are in one message, one line each.
     """
-    unknown = [key for key in values if key not in {"$schema", *Params.model_fields}]
+    unknown = [key for key in values if key not in {*IGNORED, *Params.model_fields}]
     lines = [unknown_key(key, Params.model_fields) for key in unknown[:MAX_LINES]]
     known = {key: values[key] for key in Params.model_fields if key in values}
     unreadable = wrong_text(known)

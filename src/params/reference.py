@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from src.params.reading import IGNORED
 from src.params.schema import Augment, Params
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -30,7 +31,8 @@ _DEFAULTS = {"validation_fraction": "1/6", "augment": "{}"}
 def json_schema() -> str:
     """Return the JSON schema of `params.json`, as committed beside the experiments."""
     schema = Params.model_json_schema()
-    schema["properties"] = {"$schema": {"type": "string"}, **schema["properties"]}
+    ignored = {key: {"type": "string"} for key in IGNORED}
+    schema["properties"] = {**ignored, **schema["properties"]}
     return json.dumps(schema, indent=2) + "\n"
 
 

@@ -25,6 +25,7 @@ from src.experiment.experiment import Experiment
 from src.experiment.facts import check_facts, check_training
 from src.experiment.status import Status
 from src.params.kinds import Role
+from src.params.messages import shown
 from src.params.reading import check_params, format_value, load_params, read_json_object
 from src.params.schema import Params, keys_read_by, keys_with
 from src.printable import printable
@@ -70,44 +71,6 @@ class Child:
         return Status(status) if has_ended else Status.TO_RUN
 
 
-def parse_param(text: str) -> tuple[str, list[Any]]:
-    """Return the key and the values of `key=value,value`.
-
-    Values are JSON (`0.5`, `true`, `null`, `[1, 2]`, `{"shift": 2}`); anything else is text
-    (`batch_all`, `soft`).
-
-    Raises:
-        UserError: `=` or the key is missing, a value is empty, or a value occurs twice.
-    """
-    key, equals, rest = text.partition("=")
-    if not (key and equals) or key == "$schema":
-        raise UserError(f"--param: found {text!r}; accepted: KEY=VALUE,VALUE,...")
-    values: list[Any] = []
-    seen = set()
-    decoder = json.JSONDecoder()
-    position = 0
-    while position <= len(rest):
-        try:
-            value, end = decoder.raw_decode(rest, position)
-        except (ValueError, RecursionError):
-            value, end = None, -1
-        if end != len(rest) and rest[end : end + 1] != ",":  # not JSON, or only partly
-            end = rest.find(",", position) if "," in rest[position:] else len(rest)
-            value = rest[position:end]
-        if value == "":
-            key = printable(key)
-            raise UserError(f"--param {key}: found an empty value; accepted: {key}=VALUE,VALUE,...")
-        if json.dumps(value) in seen:
-            raise UserError(
-                f"--param {printable(key)}: found {printable(format_value(value))} twice; "
-                "accepted: each value once"
-            )
-        seen.add(json.dumps(value))
-        values.append(value)
-        position = end + 1
-    return key, values
-
-
 def plan(
     parent_dir: Path, swept: Mapping[str, Sequence[Any]], num_seeds: int | None = None
 ) -> list[Child]:
@@ -129,9 +92,7 @@ def plan(
     _check_size(swept, num_seeds)
     if num_seeds is not None:
         swept = {**swept, "seed": range(seed, seed + num_seeds)}
-    if str(parent.get("$schema", "")).startswith("."):
-        parent = {**parent, "$schema": f"../{parent['$schema']}"}  # one directory deeper
-
+    parent = one_deeper(parent)
     children: dict[str, Child] = {}
     errors: list[tuple[str, str]] = []
     for values in itertools.product(*swept.values()):
@@ -142,8 +103,8 @@ def plan(
                 f"{parent_dir / name}: found two combinations of values for this name; accepted: "
                 "values that differ in letters and digits"
             )
-        content = {**parent, **chosen}
         try:
+            content = with_values(parent, chosen)
             params = check_params(content, Path("params.json"))  # which does not exist yet
         except UserError as error:
             lines = str(error).split("\n")
@@ -158,6 +119,35 @@ def plan(
     if errors:
         raise UserError(_one_line_each(errors))
     return list(children.values())
+
+
+def one_deeper(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a parent's `params.json` as a directory below it needs it."""
+    content = {key: value for key, value in content.items() if key != "$comment"}
+    if str(content.get("$schema", "")).startswith("."):
+        content["$schema"] = f"../{content['$schema']}"
+    return content
+
+
+def with_values(content: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a `params.json` with other values; a dotted key is of a nested object.
+
+    Raises:
+        UserError: a dotted key is of something else.
+    """
+    changed = dict(content)
+    for key, value in chosen.items():
+        outer, dot, inner = key.partition(".")
+        if not dot:
+            changed[key] = value
+            continue
+        nested = changed.get(outer)
+        if nested is not None and not isinstance(nested, dict):
+            raise UserError(
+                f"{outer}: found {shown(nested)}; accepted: an object, because {key} is chosen"
+            )
+        changed[outer] = with_values(nested or {}, {inner: value})
+    return changed
 
 
 def _check_size(swept: Mapping[str, Sequence[Any]], num_seeds: int | None) -> None:

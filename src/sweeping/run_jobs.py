@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import Protocol
 
 from src.errors import UserError
 from src.experiment.status import Status
@@ -16,14 +17,44 @@ from src.sweeping.view import View
 from src.system.signals import SIGNALS
 
 _SIGNALS_EVERY_SECONDS = 0.1  # how often signals are heeded
+_SECONDS_TO_SAVE = 120  # from the SIGTERM of a job that is stopped early to SIGKILL
 _SECONDS_AFTER_SIGKILL = 30  # as long as killed jobs are waited for
 # If nothing runs that could make place for it, a job is tried so often before it counts as failed.
 _TRIES = 4
 _SECONDS_BETWEEN_TRIES = 10
 
 
+class Source(Protocol):
+    """Has jobs that are not known in advance, and stops some early."""
+
+    @property
+    def total(self) -> int | None:
+        """How many jobs there will be, with those finished earlier; None if unknown."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its time is over: nothing starts any more, and what runs is to be stopped."""
+
+    def next_job(self) -> Job | None:
+        """Return the next job to start; None if there is none, or none now."""
+
+    def to_stop(self, running: Sequence[Started]) -> Sequence[Started]:
+        """Return those jobs that are to save a checkpoint and end now; each of them once."""
+
+    def ended(self, job: Job, status: str, *, is_interrupted: bool) -> str | None:
+        """Note how a job ended; return what to print about it, or None for the usual."""
+
+    def news(self) -> Sequence[str]:
+        """Return what has happened since the last call, a line each."""
+
+
 def run_jobs(
-    jobs: Sequence[Job], launcher: Launcher, *, num_done: int = 0, cancels: bool | None = None
+    jobs: Sequence[Job],
+    launcher: Launcher,
+    *,
+    num_done: int = 0,
+    cancels: bool | None = None,
+    source: Source | None = None,
 ) -> Outcome:
     """Run all jobs and show their progress.
 
@@ -40,15 +71,20 @@ def run_jobs(
         launcher: starts them.
         num_done: the number of jobs finished earlier, shown in the progress.
         cancels: whether a signal is passed on; None if the launcher decides.
+        source: has more jobs, once `jobs` have been started; the launcher then has an `at_once`.
     """
     at_once = min(launcher.at_once or len(jobs), len(jobs))
+    total: int | None = len(jobs) + num_done
+    if source is not None:
+        at_once, total = launcher.at_once or 1, source.total
     if cancels is None:
         cancels = launcher.cancels_on_interrupt
-    with _received_signals() as received, View(len(jobs) + num_done, num_done, at_once) as view:
-        run = _Run(deque(jobs), launcher, at_once, received, view)
-        while run.running or (run.waiting and not received):
+    with _received_signals() as received, View(total, num_done, at_once) as view:
+        run = _Run(deque(jobs), launcher, at_once, received, view, source)
+        while run.running or (not received and run.has_waiting()):
             run.start_waiting()
-            for line in launcher.news():
+            run.stop_chosen()
+            for line in (*launcher.news(), *(source.news() if source else ())):
                 view.write(line)
             if received and not cancels:
                 view.write(f"{received[0].name}: {len(run.running)} still run")
@@ -60,6 +96,8 @@ def run_jobs(
             run.remove_ended()
             view.refresh(run.running)
             _sleep(launcher.look_every_seconds, run)
+        for line in source.news() if source else ():
+            view.write(line)
         run.outcome.stopped_by = received[0] if received else None
     return run.outcome
 
@@ -74,12 +112,14 @@ class _Run:
         at_once: the largest number of jobs that run at the same time.
         received: the signals received so far, in order; the first two count.
         view: shows the progress.
+        source: has more jobs; None if `waiting` are all.
         running: the jobs that run, here or elsewhere.
         outcome: how the other jobs ended.
         num_passed_on: how many signals have been passed on.
         killed_at: when the second was passed on, in seconds since the epoch.
         num_tries: how often, one after the other, a job could not be started now.
         next_try: when to try again, in seconds since the epoch.
+        stopping: those stopped before the end, and when, by a clock without jumps.
     """
 
     waiting: deque[Job]
@@ -87,16 +127,24 @@ class _Run:
     at_once: int
     received: Sequence[signal.Signals]
     view: View
+    source: Source | None = None
     running: list[Started] = field(default_factory=list)
     outcome: Outcome = field(default_factory=Outcome)
     num_passed_on: int = 0
     killed_at: float | None = None
     num_tries: int = 0
     next_try: float = 0
+    stopping: dict[str, float] = field(default_factory=dict)
+
+    def has_waiting(self) -> bool:
+        """Return whether a job waits to be started; get one from the source if none does."""
+        if not self.waiting and self.source and (job := self.source.next_job()):
+            self.waiting.append(job)
+        return bool(self.waiting)
 
     def start_waiting(self) -> None:
         """Start jobs until `at_once` are running; none after a signal."""
-        while self.waiting and len(self.running) < self.at_once and not self.received:
+        while len(self.running) < self.at_once and not self.received and self.has_waiting():
             if time.time() < self.next_try:
                 return
             job = self.waiting.popleft()
@@ -132,8 +180,31 @@ class _Run:
         self.next_try = time.time() + _SECONDS_BETWEEN_TRIES
 
     def _not_started(self, job: Job, reason: str) -> None:
-        self.outcome.failed[job.name] = f"could not be started: {reason}"
+        reason = f"could not be started: {reason}"
+        if self.source is not None:
+            self.source.ended(job, reason, is_interrupted=False)
+        self.outcome.failed[job.name] = reason
         self.view.not_started(job, self.outcome)
+
+    def stop_chosen(self) -> None:
+        """Stop the jobs that the source chooses; kill those that have not ended in time."""
+        if self.source is None or self.received:
+            return
+        chosen = self.source.to_stop(self.running)
+        if chosen:
+            self.stopping |= {one.job.name: time.monotonic() for one in chosen}
+            self.launcher.stop(chosen, signal.SIGTERM)
+        late = time.monotonic() - _SECONDS_TO_SAVE
+        hanging = [one for one in self.running if self.stopping.get(one.job.name, late) < late]
+        if hanging:
+            for one in hanging:
+                self.stopping[one.job.name] += _SECONDS_TO_SAVE
+            self.launcher.stop(hanging, signal.SIGKILL)
+        if self.source.is_over:  # nobody waits for jobs of other processes then
+            self.waiting.clear()
+            for one in [one for one in self.running if isinstance(one, Elsewhere)]:
+                self.running.remove(one)
+                self.view.ended(one, self.outcome)
 
     def pass_signals_on(self) -> None:
         """Pass the first signal on to the jobs started here, and no longer wait for the others.
@@ -158,7 +229,12 @@ class _Run:
         """Note how jobs ended. A job that another process left unfinished waits to be started."""
         for ended in [one for one in self.running if one.has_ended()]:
             self.running.remove(ended)
+            self.stopping.pop(ended.job.name, None)
             status = _status(ended)
+            if self.source is not None:
+                message = self.source.ended(ended.job, status, is_interrupted=bool(self.received))
+                self.view.ended(ended, self.outcome, message)
+                continue
             if status == Status.FINISHED:
                 self.outcome.finished.append(ended.job.name)
             elif status == Status.TO_RUN:

@@ -14,11 +14,11 @@ from src.sweeping.job import Elsewhere, Job, Outcome, Started
 class View:
     """On a terminal, one bar for all jobs and one for each running job; always, event lines."""
 
-    def __init__(self, total: int, done: int, at_once: int) -> None:
+    def __init__(self, total: int | None, done: int, at_once: int) -> None:
         """Show the bar of all jobs.
 
         Args:
-            total: the number of jobs, with those finished earlier.
+            total: the number of jobs, with those finished earlier; None if unknown.
             done: how many were finished earlier.
             at_once: the largest number of jobs that run at the same time.
         """
@@ -26,12 +26,14 @@ class View:
             total=total,
             initial=done,
             desc="all",
-            bar_format="{desc}: {percentage:.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]",
+            bar_format="{desc}: {n:.1f} [{elapsed}]"
+            if total is None
+            else "{desc}: {percentage:.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]",
             disable=None,  # disabled if stderr is not a terminal
             leave=False,
             dynamic_ncols=True,
         )
-        self._total = total
+        self._of = "so far" if total is None else f"of {total}"
         self._done = done
         self._free = list(range(at_once, 0, -1))
         self._bars: dict[str, tuple[int, tqdm]] = {}
@@ -101,19 +103,28 @@ class View:
     def not_started(self, job: Job, outcome: Outcome) -> None:
         """Print that a job could not be started."""
         self._done += 1
-        self.write(f"{job.name}: {outcome.failed[job.name]} ({self._done} of {self._total})")
+        self.write(f"{job.name}: {outcome.failed[job.name]} ({self._done} {self._of})")
 
-    def ended(self, ended: Started, outcome: Outcome) -> None:
-        """Remove a job's bar and print how it ended."""
+    def ended(self, ended: Started, outcome: Outcome, message: str | None = None) -> None:
+        """Remove a job's bar and print how it ended.
+
+        Args:
+            ended: the job.
+            outcome: how jobs have ended.
+            message: how this one has, if that is not in `outcome`.
+        """
         name = ended.job.name
         position, bar = self._bars.pop(name)
         self._free.append(position)
         bar.close()
         seconds = f"{time.time() - ended.started:.0f} s"
         self._done += name in outcome.finished or name in outcome.failed
-        if name in outcome.finished:
-            self.write(f"{name}: finished in {seconds} ({self._done} of {self._total})")
+        if message is not None:
+            self._done += 1
+            self.write(f"{name}: {message} ({seconds}; {self._done} {self._of})")
+        elif name in outcome.finished:
+            self.write(f"{name}: finished in {seconds} ({self._done} {self._of})")
         elif name in outcome.failed:
-            self.write(f"{name}: failed after {seconds} ({self._done} of {self._total})")
+            self.write(f"{name}: failed after {seconds} ({self._done} {self._of})")
         else:
             self.write(f"{name}: {ended.last_message()}")

@@ -30,7 +30,7 @@ def test_the_schema_is_up_to_date():
 
 def test_the_schema_describes_every_key():
     properties = json.loads(json_schema())["properties"]
-    assert set(properties) == {"$schema", *Params.model_fields}
+    assert set(properties) == {"$schema", "$comment", *Params.model_fields}
     assert all(properties[key].get("description") for key in Params.model_fields)
     assert properties["dataset"]["enum"] == sorted(DATASETS)
     assert properties["reference_margin"]["exclusiveMinimum"] == 0

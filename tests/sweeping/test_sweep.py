@@ -31,10 +31,10 @@ from src.sweeping.plan import (
     FACT_KEYS,
     check_data,
     check_unchanged,
-    parse_param,
     plan,
     write_params,
 )
+from src.sweeping.space import parse_param
 from src.system.lock import one_writer
 
 ROOT = Path(__file__).parents[2]

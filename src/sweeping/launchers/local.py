@@ -156,7 +156,7 @@ class LocalJob:
         if user_of(self.job.experiment):
             return Status.TO_RUN
         status = self.job.status()
-        if status == Status.FINISHED:
+        if status in (Status.FINISHED, Status.PRUNED):
             return status
         if self._sent and status == Status.TO_RUN:
             return (

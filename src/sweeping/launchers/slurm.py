@@ -294,7 +294,7 @@ class SlurmJob:
         """Return `finished`, `to run` if the cluster ended it early, or why it failed."""
         experiment = self.job.experiment
         status = self.job.status()
-        if status == Status.FINISHED:
+        if status in (Status.FINISHED, Status.PRUNED):
             return status
         if user_of(experiment):  # such as the process of a node that was lost
             return Status.TO_RUN

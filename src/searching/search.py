@@ -1,0 +1,158 @@
+"""A search from its beginning, or from where it was interrupted, to its winner."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from src.errors import SweepFailed, UserError
+from src.experiment.status import Status
+from src.params.reading import check_params
+from src.searching.director import Director
+from src.searching.record import SearchRecord, range_of, read_record
+from src.searching.request import Request, check_all_data, check_space
+from src.searching.study import Study
+from src.searching.winner import choose, finalists, how_found, write_winner
+from src.sweeping.job import Job, Outcome
+from src.sweeping.launchers import Launcher
+from src.sweeping.plan import (
+    Child,
+    check_unchanged,
+    write_params,
+)
+from src.sweeping.run_jobs import run_jobs
+from src.system.lock import InUse, one_writer
+
+
+def search(
+    request: Request, launcher: Launcher, make_job: Callable[[Child], Job]
+) -> tuple[Outcome, Sequence[Path]]:
+    """Search, train the best again, and write the winner.
+
+    Returns:
+        How the run ended, and the directories of all experiments that have been begun.
+
+    Raises:
+        SweepFailed: no training has finished.
+        UserError: something the user gave is wrong, or another search runs there.
+    """
+    parent = check_space(request)
+    parent_dir, goal = request.parent_dir, request.goal
+    seed = check_params(parent, parent_dir / "params.json").seed
+    try:
+        with one_writer(parent_dir):
+            study = Study(
+                parent_dir,
+                request.space,
+                search=goal.search,
+                metric=goal.metric,
+                is_higher_better=goal.is_higher_better,
+                seed=seed,
+                num_trials=goal.num_trials,
+            )
+            check_all_data(request, parent)
+            launcher.check()
+            before = read_record(parent_dir)
+            record = SearchRecord(
+                search=goal.search,  # type: ignore[arg-type]
+                prune="median" if goal.prunes else "none",
+                metric=goal.metric,
+                is_higher_better=goal.is_higher_better,
+                seconds=before.seconds if before else 0.0,
+                space={key: range_of(dimension) for key, dimension in request.space.items()},
+            )
+            director = Director(
+                parent_dir, parent, study, request.space, goal, seed, make_job, record
+            )
+            return _run(request, launcher, director)
+    except InUse as error:
+        raise UserError(
+            f"{parent_dir}: in use by {error.holder}; accepted: one search at a time"
+        ) from None
+
+
+def _run(
+    request: Request, launcher: Launcher, director: Director
+) -> tuple[Outcome, Sequence[Path]]:
+    """Run the trials, then the best with other seeds; print what is found."""
+    goal, parent_dir = request.goal, request.parent_dir
+    trials = director.study.trials()
+    left = "" if goal.minutes is None else f", {_minutes_left(director):.1f} minutes left"
+    of = "" if goal.num_trials is None else f" of {goal.num_trials}"
+    running = sum(one.status == Status.RUNNING for one in trials)
+    print(
+        f"{parent_dir}: {goal.search}, {director.num_ended}{of} trials have ended, {running} to "
+        f"resume{left}, {launcher.at_once} at once",
+        flush=True,
+    )
+    outcome = run_jobs(
+        [], launcher, num_done=director.num_ended, cancels=request.cancels, source=director
+    )
+    seconds = director.seconds
+    director.save()
+    if outcome.stopped_by:
+        return outcome, _begun(director)
+    best = finalists(
+        director.study.trials(),
+        director.child,
+        goal,
+        director.parent,
+        parent_dir,
+        request.num_seeds,
+    )
+    if not best:
+        raise SweepFailed(_why_nothing(director))
+    again = [child for one in best for child in one.others]
+    check_unchanged(again)
+    to_run = [child for child in again if child.status == Status.TO_RUN]
+    if to_run:
+        names = ", ".join(one.name for one in best)
+        print(f"the best, with {request.num_seeds} seeds each: {names}", flush=True)
+        for child in to_run:
+            write_params(child)
+        jobs = [director.make_job(child) for child in to_run]
+        done = len(again) - len(to_run)
+        outcome = run_jobs(jobs, launcher, num_done=done, cancels=request.cancels)
+    _conclude(director, best, seconds, outcome)
+    return outcome, [*_begun(director), *(child.experiment.model_dir for child in again)]
+
+
+def _conclude(director: Director, best: Sequence[Any], seconds: float, outcome: Outcome) -> None:
+    """Write and print the winner, unless its trainings were stopped."""
+    changes: dict[str, Any] = {
+        "seconds": round(seconds, 1),  # trainings with other seeds do not count
+        "importances": director.study.importances(),
+    }
+    winner = None if outcome.stopped_by else choose(best, director.goal)
+    if winner is not None:
+        num_trials = len(director.study.trials())
+        line = how_found(winner, director.goal, num_trials, seconds / 60)
+        path = write_winner(director.parent_dir, winner, line)
+        changes["winner"] = winner.finalist.name
+        print(f"\nwinner: {line}\nwrote {path}", flush=True)
+    director.save(**changes)
+    if winner is None and not outcome.stopped_by:
+        raise SweepFailed(
+            "none of the best has finished with all seeds:\n"
+            + "\n".join(f"  {name}: {reason}" for name, reason in outcome.failed.items())
+        )
+
+
+def _minutes_left(director: Director) -> float:
+    return max((director.goal.minutes or 0.0) - director.seconds / 60, 0.0)
+
+
+def _begun(director: Director) -> list[Path]:
+    """Return the directories of all trials that have one."""
+    paths = [
+        director.child(trial).experiment.model_dir
+        for trial in director.study.trials()
+        if trial.status != Status.FAILED
+    ]
+    return [path for path in paths if path.is_dir()]
+
+
+def _why_nothing(director: Director) -> str:
+    """Return that no training has finished, with what the last ones say."""
+    trials = director.study.trials()
+    lines = [f"  trial_{one.number:04d}: {one.status} {one.reason}".rstrip() for one in trials[-5:]]
+    return "\n".join([f"none of {len(trials)} trials has finished", *lines])
