@@ -13,7 +13,7 @@ from pathlib import Path
 from src.comparing.columns import DEFAULT_SPLIT
 from src.comparing.comparison import Comparison, compare
 from src.comparing.formats import as_csv, as_json, as_markdown, encodable, for_console
-from src.comparing.results import read_results
+from src.comparing.results import read_results, read_searches
 from src.system.atomic import atomic_write
 from src.system.cli import program_parser, run
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         print(for_console(comparison))
     if args.plot:
-        _plot(args.plot, comparison, args.split)
+        _plot(args.plot, comparison, args.split, args.directories)
         print(f"wrote {args.plot}", file=sys.stderr)  # standard output is for the table
 
 
@@ -91,7 +91,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         type=_figure_path,
         metavar="FILE",
         help="also draw fraction_positive, recall@1 and MAP@R against the margin or another param, "
-        "and the curves of all runs, to a .png, .svg or .pdf file",
+        "and the curves of all runs, or what searches found, to a .png, .svg or .pdf file",
     )
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument("--markdown", action="store_true", help="print the table in Markdown")
@@ -110,11 +110,18 @@ def _figure_path(text: str) -> Path:
     return path
 
 
-def _plot(path: Path, comparison: Comparison, split: str) -> None:
+def _plot(path: Path, comparison: Comparison, split: str, directories: Sequence[Path]) -> None:
     """Draw the comparison. Its modules are slow to import, so they are imported only here."""
     from src.comparing.figure import comparison_figure
+    from src.comparing.search_figure import search_figure
     from src.experiment.curves import read_curves
 
+    searches = read_searches(directories)
+    if searches:
+        figure = search_figure(searches)
+        with atomic_write(path) as file:
+            figure.savefig(file, format=path.suffix[1:], dpi=150)
+        return
     curves = {
         result.model_dir: read_curves(result.model_dir / "eval_validation")
         for row in comparison.rows

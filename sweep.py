@@ -44,8 +44,8 @@ PARAMS = """\
                        numbers; keys that take only those need no :int) and :STEP
   OUTER.INNER=...      a key of a nested object: augment.shift=0..4
 --prune median stops a training whose best value so far is worse than the median of the finished
-ones at the same evaluation: from its 2nd evaluation on, once 4 have finished. It misleads if early
-values say little about late ones: learning_rate_schedule cosine, warm-ups, other num_epochs."""
+ones at the same evaluation, once 4 have finished. It misleads if early values say little about late
+ones: learning_rate_schedule cosine, warm-ups, trainings of different num_epochs."""
 
 EXAMPLES = """\
   python sweep.py --parent_dir experiments/margins --param margin=0.5,1,3

@@ -21,8 +21,7 @@ from src.experiment.status import Status
 from src.params.reading import format_value, load_params
 from src.params.schema import Params
 from src.printable import printable
-from src.searching.record import RECORD_FILE
-from src.searching.request import WINNER_DIR
+from src.searching.record import RECORD_FILE, WINNER_DIR, SearchRecord, read_record
 from src.system.lock import has_writer
 
 # The status of a training that has not ended. Key: whether a process writes there, None if unknown.
@@ -97,6 +96,21 @@ def read_results(directories: Iterable[Path]) -> list[Result]:
         Result(Path(error.filename), Status.UNREADABLE, None, {}, (_not_read(error),))
         for _, error in sorted(unreadable.items())
     ]
+
+
+def read_searches(directories: Iterable[Path]) -> dict[Path, SearchRecord]:
+    """Return what searches at or below `directories` have found, by their parent directories.
+
+    Raises:
+        UserError: the file of one is damaged.
+    """
+    found: dict[Path, SearchRecord] = {}
+    for top in directories:
+        for path in sorted(_find_experiments(top)[0]):
+            record = read_record(path)
+            if record is not None:
+                found[path] = record
+    return found
 
 
 def read_result(model_dir: Path) -> Result:

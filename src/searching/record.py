@@ -17,6 +17,9 @@ from src.system.regular_file import read_regular
 
 RECORD_FILE = "search.json"
 
+WINNER_DIR = "best"
+"""The folder of the winner's `params.json`."""
+
 _MAX_BYTES = 2**26
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=0, lt=2**53)]

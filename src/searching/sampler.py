@@ -16,7 +16,6 @@ from optuna.trial import FrozenTrial
 
 from src.sweeping.space import Dimension, Range
 
-
 _DIGITS = 4  # significant, of a number from a range without a step
 
 

@@ -38,9 +38,6 @@ JOURNAL_FILE = "search.journal"
 MIN_FINISHED = 4
 """Nothing is pruned before so many trainings have finished."""
 
-MIN_EVALUATIONS = 2
-"""Nothing is pruned before so many evaluations of its own."""
-
 _NAME = "search"
 _RANDOM_TRIALS = 10  # the first of TPE; a third of all if there are fewer than 30
 # How Optuna is told of each end. TPE ranks what was pruned below everything finished, and ignores
@@ -128,7 +125,7 @@ class Study:
                 study_name=_NAME,
                 storage=JournalStorage(JournalFileBackend(path, _NoLock(path))),
                 sampler=Seeded(search, seed, random_trials),
-                pruner=optuna.pruners.MedianPruner(MIN_FINISHED, MIN_EVALUATIONS),
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=MIN_FINISHED, n_warmup_steps=0),
                 direction="maximize" if is_higher_better else "minimize",
                 load_if_exists=True,
             )

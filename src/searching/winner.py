@@ -14,7 +14,7 @@ from src.params.reading import check_params
 from src.searching.director import said
 from src.searching.ending import ending, trial_name
 from src.searching.goal import Goal
-from src.searching.request import WINNER_DIR
+from src.searching.record import WINNER_DIR
 from src.searching.study import Trial
 from src.sweeping.plan import Child, with_values
 from src.system.atomic import atomic_write
