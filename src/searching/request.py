@@ -1,6 +1,6 @@
 """What a user asks of a search, and the checks before anything is written."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,8 @@ def check_space(request: Request) -> Mapping[str, Any]:
                 check_params(with_values(parent, {key: value}), Path(key))
             except UserError as error:
                 lines = str(error).split("\n")
-                # Another key may be at fault, which is searched too.
-                errors |= dict.fromkeys(line for line in lines if _is_about(line, key))
+                others = space.keys() - {key}
+                errors |= dict.fromkeys(one for one in lines if not _is_of_others(one, others))
         if errors:
             raise UserError("\n".join(f"--param {printable(line)}" for line in errors))
         if request.goal.search == "grid":
@@ -85,10 +85,9 @@ def check_space(request: Request) -> Mapping[str, Any]:
     return parent
 
 
-def _is_about(line: str, key: str) -> bool:
-    """Return whether an error's line, `key: key: message`, is about the key itself."""
-    _, _, rest = line.partition(": ")
-    return rest.split(":")[0].split(" ")[0] in (key, key.partition(".")[0])
+def _is_of_others(line: str, others: Iterable[str]) -> bool:
+    """Return whether an error may be right with another value of another key."""
+    return any(other.partition(".")[0] in line for other in others)
 
 
 def check_all_data(request: Request, parent: Mapping[str, Any]) -> None:

@@ -1,0 +1,437 @@
+"""The program, with `fake_train.py` in the place of `train.py`: search, pruning, kills, budgets."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_train import EVALUATIONS, peak
+from search_program import use_fake
+
+import sweep
+from src.comparing.results import read_results
+from src.comparing.search_figure import best_over_minutes, best_over_trials, search_figure
+from src.errors import SweepFailed, UserError
+from src.experiment.experiment import Experiment
+from src.experiment.pruned import PRUNED_FILE, is_pruned, read_pruned
+from src.params.reading import load_params
+from src.searching.record import read_record
+from src.system.lock import has_writer, one_writer
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = [sys.executable, str(Path(__file__).with_name("search_program.py"))]
+TAG = "validation.map_at_r_within"
+
+
+@pytest.fixture
+def parent(tmp_path):
+    return make_parent(tmp_path / "p")
+
+
+def make_parent(directory, **params):
+    directory.mkdir()
+    (directory / "params.json").write_text(json.dumps({"dataset": "mnist", "seed": 1, **params}))
+    return directory
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    monkeypatch.setattr(sweep, "_job", sweep._job)
+    use_fake(0.0)
+
+
+MARGIN = ("--param", "margin=0.05..5:log")
+
+
+def arguments(parent, *others, search="tpe"):
+    return ["--parent_dir", str(parent), "--search", search, *map(str, others)]
+
+
+def run(parent, *others, search="tpe"):
+    sweep.main(arguments(parent, *others, search=search))
+    return read_record(parent)
+
+
+def started_steps(parent, name):
+    """The step at which each start of a training began."""
+    return [int(line) for line in (parent / name / "started").read_text().split()]
+
+
+def values_of(record):
+    return [trial.values for trial in record.trials]
+
+
+# A search
+
+
+def test_the_optimum_is_found_trained_again_and_written(parent, fake, capsys):
+    record = run(parent, *MARGIN, "--param", "augment.shift=0..2", "--trials", 12, "--seeds", 3)
+    assert [trial.status for trial in record.trials] == ["finished"] * 12
+    for trial in record.trials:
+        params = load_params(parent / trial.name / "params.json")
+        assert params.margin == trial.values["margin"]
+        assert params.augment.shift == trial.values["augment.shift"]
+        assert trial.value == pytest.approx(peak(params) * (1 - 0.5**EVALUATIONS))
+    best = sorted(record.trials, key=lambda trial: -trial.value)[:3]
+    again = {path.name for path in parent.glob("*-seed_*")}
+    assert again == {f"{trial.name}-seed_{seed}" for trial in best for seed in (2, 3)}
+    assert record.winner == best[0].name  # all gain the same with another seed
+    content = json.loads((parent / "best" / "params.json").read_text())
+    values = [
+        peak(load_params(parent / name / "params.json"))
+        for name in (best[0].name, f"{best[0].name}-seed_2", f"{best[0].name}-seed_3")
+    ]
+    shown = f"{np.mean(values) * (1 - 0.5**EVALUATIONS):.4f} ± "
+    shown += f"{np.std(values, ddof=1) * (1 - 0.5**EVALUATIONS):.4f} over 3 seeds"
+    assert shown in content["$comment"] and "--search tpe, 12 trials" in content["$comment"]
+    assert load_params(parent / "best" / "params.json") == load_params(
+        parent / best[0].name / "params.json"
+    )
+    assert f"winner: {content['$comment']}" in capsys.readouterr().out
+
+
+def test_a_winner_is_not_called_by_its_lucky_seed(parent, fake, monkeypatch):
+    """Of two, the one that was better with its first seed is worse with the others."""
+    run(parent, "--param", "margin=0.3,0.31", "--trials", 2, search="grid")
+    record = read_record(parent)
+    lucky = max(record.trials, key=lambda trial: trial.value)
+    assert record.winner == lucky.name
+    for seed in (2, 3):  # what its trainings with other seeds will say
+        folder = parent / f"{lucky.name}-seed_{seed}"
+        folder.mkdir()
+        params = json.loads((parent / lucky.name / "params.json").read_text())
+        (folder / "params.json").write_text(json.dumps({**params, "seed": seed}))
+        for name in ("checkpoint", "trained_params.json", "metrics.json"):
+            shutil.copy(parent / lucky.name / name, folder / name)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        metrics["splits"]["validation"]["map_at_r_within"] = 0.1
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        trained = json.loads((folder / "trained_params.json").read_text())
+        (folder / "trained_params.json").write_text(json.dumps({**trained, "seed": seed}))
+    record = run(parent, "--param", "margin=0.3,0.31", "--trials", 2, "--seeds", 3, search="grid")
+    assert record.winner != lucky.name
+
+
+def test_the_same_command_twice_proposes_the_same(tmp_path, fake):
+    found = []
+    for name in ("a", "b"):
+        parent = make_parent(tmp_path / name, deterministic=True)
+        found.append(values_of(run(parent, *MARGIN, "--trials", 7)))
+    assert found[0] == found[1]
+    assert values_of(run(parent, *MARGIN, "--trials", 7)) == found[0]  # nothing is left to do
+    more = values_of(run(parent, *MARGIN, "--trials", 9))
+    assert more[:7] == found[0] and len(more) == 9
+
+
+def test_a_grid_takes_each_combination_once(parent, fake):
+    options = ("--param", "margin=0.1..0.5:0.2", "--param", "l2_normalize=true,false")
+    record = run(parent, *options, search="grid")
+    found = [(trial.values["margin"], trial.values["l2_normalize"]) for trial in record.trials]
+    assert sorted(found) == [(m, n) for m in (0.1, 0.3, 0.5) for n in (False, True)]
+    assert found != sorted(found)  # a budget that ends it early leaves no corner out
+
+
+def test_equal_values_are_not_trained_twice(parent, fake, capsys):
+    record = run(parent, "--param", "margin=0.2,0.4", "--trials", 8, search="random")
+    assert len(record.trials) == 8
+    assert sum((parent / trial.name).exists() for trial in record.trials) == 2
+    assert len({trial.value for trial in record.trials}) == 2
+    assert "the values of trial_0000, not trained again" in capsys.readouterr().out
+
+
+def test_without_an_end_it_ends_when_nothing_is_new(parent, fake, capsys):
+    record = run(parent, "--param", "margin=0.2,0.4", "--minutes", 60, search="random")
+    assert len(record.trials) < 60
+    assert "proposals in a row without a result" in capsys.readouterr().out
+
+
+# Results that are none
+
+
+def test_failed_and_diverged_trainings_are_results(parent, fake, capsys):
+    record = run(parent, "--param", "margin=0.3,50,500,0.5", search="grid")
+    found = {trial.values["margin"]: trial for trial in record.trials}
+    assert {margin: trial.status for margin, trial in found.items()} == {
+        0.3: "finished",
+        0.5: "finished",
+        50: "diverged",
+        500: "failed",
+    }
+    assert found[500].reason.startswith("no memory (exit code 2; ")
+    assert found[50].value is None
+    assert record.winner == found[0.3].name
+    starts = {path: path.read_text() for path in parent.glob("*/started")}
+    run(parent, "--param", "margin=0.3,50,500,0.5", search="grid")
+    assert {path: path.read_text() for path in parent.glob("*/started")} == starts
+
+
+def test_if_none_finishes_there_is_no_winner(parent, fake):
+    with pytest.raises(SweepFailed, match="none of 2 trials has finished"):
+        run(parent, "--param", "margin=500,600", search="grid")
+    assert not (parent / "best").exists()
+
+
+def test_params_that_contradict_each_other_are_told(parent, fake, capsys):
+    """Each value is right with some other value: only the proposal shows it."""
+    options = ("--param", "margin=0.3,soft", "--param", "triplet_strategy=batch_all,batch_hard")
+    with_soft = make_parent(parent.parent / "q", triplet_strategy="batch_hard")
+    record = run(with_soft, *options, search="grid")
+    statuses = {
+        (trial.values["margin"], trial.values["triplet_strategy"]): trial.status
+        for trial in record.trials
+    }
+    assert statuses["soft", "batch_all"] == "failed" and statuses[0.3, "batch_all"] == "finished"
+
+
+# Pruning
+
+
+def pruned_search(parent, pause=0.4, *others):
+    """A grid whose last value is bad."""
+    use_fake(pause)
+    return run(parent, *MARGIN, "--trials", 9, "--prune", "median", *others, search="random")
+
+
+def test_pruned_trainings_are_stopped_saved_shown_and_can_go_on(parent, fake):
+    record = pruned_search(parent)
+    pruned = [trial for trial in record.trials if trial.status == "pruned"]
+    finished = [trial for trial in record.trials if trial.status == "finished"]
+    assert len(pruned) >= 1 and len(finished) >= 4 and len(pruned) + len(finished) == 9
+    statuses = {result.model_dir.name: result.status for result in read_results([parent])}
+    for trial in pruned:
+        found = read_pruned(parent / trial.name)
+        experiment = Experiment(parent / trial.name)
+        assert found.latest_step == experiment.latest_step() < EVALUATIONS
+        before = [one for one in finished if one.number < trial.number]
+        share = 1 - 0.5**found.evaluation
+        medians = np.median([one.value / (1 - 0.5**EVALUATIONS) * share for one in before])
+        assert found.median == pytest.approx(medians, rel=1e-5)
+        assert found.value < found.median
+        assert statuses[trial.name] == "pruned" and is_pruned(experiment)
+    name = pruned[0].name
+    fake_train = [sys.executable, str(ROOT / "tests" / "fake_train.py")]
+    subprocess.run([*fake_train, "--model_dir", str(parent / name)], check=True)
+    assert started_steps(parent, name)[1] == read_pruned(parent / name).latest_step  # not from 0
+    assert not is_pruned(Experiment(parent / name))
+    statuses = {result.model_dir.name: result.status for result in read_results([parent])}
+    assert statuses[name] == "finished"
+
+
+def test_a_pruned_training_taken_up_by_hand_and_stopped_is_stopped(parent, fake):
+    record = pruned_search(parent)
+    name = next(trial.name for trial in record.trials if trial.status == "pruned")
+    experiment = Experiment(parent / name)
+    step = experiment.latest_step() + 1
+    (parent / name / "checkpoint").write_text(f'model_checkpoint_path: "model.ckpt-{step}"\n')
+    assert experiment.metrics()["status"] == "stopped" and not is_pruned(experiment)
+
+
+def test_a_damaged_note_of_pruning(parent, fake):
+    record = pruned_search(parent)
+    name = next(trial.name for trial in record.trials if trial.status == "pruned")
+    (parent / name / PRUNED_FILE).write_text("{")
+    with pytest.raises(UserError, match="pruned.json: damaged"):
+        is_pruned(Experiment(parent / name))
+    statuses = {result.model_dir.name: result.status for result in read_results([parent])}
+    assert statuses[name] == "stopped"
+
+
+# Budgets and interruptions
+
+
+def test_when_the_time_is_over_trainings_save_and_more_time_resumes_them(parent, fake, capsys):
+    use_fake(1.0)
+    with pytest.raises(SweepFailed, match="none of 1 trials has finished"):
+        run(parent, *MARGIN, "--minutes", 0.05)
+    out = capsys.readouterr().out
+    assert "the 0.05 minutes are over" in out
+    assert "stopped; the same command with time left resumes it" in out
+    record = read_record(parent)
+    assert [trial.status for trial in record.trials] == ["running"]
+    assert 3 <= record.seconds < 8
+    with pytest.raises(SweepFailed):  # no time is left
+        run(parent, *MARGIN, "--minutes", 0.05)
+    assert len(started_steps(parent, "trial_0000")) == 1
+    use_fake(0.0)
+    record = run(parent, *MARGIN, "--minutes", 60, "--trials", 2)
+    assert [trial.status for trial in record.trials] == ["finished"] * 2
+    assert len(started_steps(parent, "trial_0000")) == 2
+
+
+def start(parent, pause, *others):
+    command = [*PROGRAM, str(pause), *arguments(parent, *others)]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def test_ctrl_c_loses_nothing(parent):
+    options = (*MARGIN, "--trials", 3)
+    program = start(parent, 0.5, *options)
+    while not list(parent.glob("trial_0000/model.ckpt-*")):
+        time.sleep(0.05)
+        assert program.poll() is None
+    program.send_signal(signal.SIGINT)
+    out, _ = program.communicate(timeout=60)
+    assert program.returncode == 130 and "to resume: python sweep.py" in out
+    again = start(parent, 0.0, *options)
+    out, _ = again.communicate(timeout=60)
+    assert again.returncode == 0, out
+    steps = started_steps(parent, "trial_0000")
+    assert len(steps) == 2 and steps[1] >= 1  # from its checkpoint
+    assert [trial.status for trial in read_record(parent).trials] == ["finished"] * 3
+
+
+def test_kill_9_at_random_moments_loses_nothing(tmp_path):
+    """Ten kills; the trainings live on, and are waited for. Then it is as if nothing had been."""
+    options = (*MARGIN, "--trials", 8)
+    whole, killed = make_parent(tmp_path / "whole"), make_parent(tmp_path / "killed")
+    assert start(whole, 0.0, *options).wait(timeout=120) == 0
+    random = np.random.default_rng(0)
+    num_kills = 0
+    while num_kills < 10:
+        program = start(killed, 0.1, *options)
+        time.sleep(random.uniform(0.3, 3.0))
+        if program.poll() is None:
+            program.kill()
+            num_kills += 1
+        program.communicate()
+        if num_kills < 10 and (record := read_record(killed)) and record.winner:
+            break
+    program = start(killed, 0.0, *options)
+    out, _ = program.communicate(timeout=120)
+    assert program.returncode == 0, out
+    assert num_kills >= 5
+    before, after = read_record(whole), read_record(killed)
+    assert values_of(before) == values_of(after)
+    assert [t.value for t in before.trials] == [t.value for t in after.trials]
+    assert before.winner == after.winner
+    for trial in after.trials:
+        assert not has_writer(killed / trial.name)
+        assert len(started_steps(killed, trial.name)) == 1  # never twice, and never from 0 again
+
+
+def test_a_training_that_was_killed_too_goes_on_from_its_checkpoint(parent):
+    program = start(parent, 0.4, *MARGIN, "--trials", 1)
+    while not list(parent.glob("trial_0000/model.ckpt-2*")):
+        time.sleep(0.05)
+        assert program.poll() is None
+    program.kill()
+    os.kill(json.loads((parent / "trial_0000" / "train.lock").read_text())["pid"], signal.SIGKILL)
+    program.communicate()
+    again = start(parent, 0.0, *MARGIN, "--trials", 1)
+    assert again.wait(timeout=60) == 0
+    assert started_steps(parent, "trial_0000")[1] >= 2
+
+
+def test_one_search_at_a_time(parent, fake):
+    with one_writer(parent), pytest.raises(UserError, match="in use by .*one search at a time"):
+        run(parent, *MARGIN, "--trials", 2)
+
+
+def test_several_at_once(parent, fake):
+    use_fake(0.1)
+    record = run(parent, *MARGIN, "--trials", 6, "--jobs", 3, "--prune", "median")
+    assert len(record.trials) == 6
+    assert {trial.status for trial in record.trials} <= {"finished", "pruned"}
+
+
+def test_another_parent_is_refused(parent, fake):
+    run(parent, *MARGIN, "--trials", 2)
+    (parent / "params.json").write_text(
+        json.dumps({"dataset": "mnist", "seed": 1, "embedding_size": 9})
+    )
+    with pytest.raises(UserError, match="embedding_size: found 9, but .* in its params.json"):
+        run(parent, *MARGIN, "--trials", 4)
+
+
+# What is refused before anything is written
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--trials", 3), "nothing to search"),
+        (MARGIN, "--search tpe: found no end; accepted: --trials N or --minutes M"),
+        ((*MARGIN, "--trials", 3, "--metric", "test.recall_at_1"), "other splits are for the end"),
+        ((*MARGIN, "--trials", 3, "--metric", "validation.loss"), "losses of different margins"),
+        (
+            (*MARGIN, "--trials", 3, "--metric", "validation.recall_at_1", "--prune", "median"),
+            "--m",
+        ),
+        (("--param", "margin=-1..1", "--trials", 3), "--param margin: margin: found -1"),
+        (("--param", "augment.shif=0..1", "--trials", 3), "augment"),
+        (("--param", "margin.x=0..1", "--trials", 3), "margin"),
+        (("--param", "network=naive_cn,mlp", "--trials", 3), "naive_cn"),
+        (("--param", "seed=1..3", "--trials", 3), "--param seed"),
+        (("--param", "dataset=mnist,cifar10", "--trials", 3), "cifar10"),
+        ((*MARGIN, "--trials", 3, "--overwrite"), "--overwrite: found with --search"),
+        ((*MARGIN, "--trials", 3, "--launcher", "slurm"), "--jobs: found none"),
+        ((*MARGIN, *MARGIN, "--trials", 3), "found a key twice"),
+        ((*MARGIN, "--trials", 10**6), "--trials: found 1000000"),
+    ],
+)
+def test_refused(parent, fake, options, message):
+    with pytest.raises(UserError) as found:
+        run(parent, *options)
+    assert message in str(found.value) and "accepted" in str(found.value)
+    assert not list(parent.glob("trial_*")) and not (parent / "search.json").exists()
+
+
+def test_a_range_without_steps_is_no_grid(parent, fake):
+    with pytest.raises(UserError, match="range without a step"):
+        run(parent, *MARGIN, search="grid")
+
+
+def test_a_parent_that_is_trained_itself_is_refused(parent, fake):
+    (parent / "best").mkdir()
+    (parent / "best" / "best.json").write_text("{}")
+    with pytest.raises(UserError, match="trained itself"):
+        run(parent, *MARGIN, "--trials", 2)
+
+
+@pytest.mark.parametrize("option", ["--trials=3", "--minutes=1", "--prune=median", "--metric=x"])
+def test_options_of_searches_alone(parent, option):
+    with pytest.raises(UserError, match="found without --search"):
+        sweep.main(["--parent_dir", str(parent), "--param", "margin=1,2", option])
+
+
+def test_a_dry_run_writes_nothing(parent, fake, capsys):
+    sweep.main([*arguments(parent, *MARGIN, "--trials", 3), "--dry_run"])
+    assert sorted(path.name for path in parent.iterdir()) == ["params.json"]
+
+
+# What compare.py shows
+
+
+def test_the_figure_of_a_search(parent, fake):
+    record = run(parent, *MARGIN, "--param", "triplet_strategy=batch_all,batch_hard", "--trials", 6)
+    panels = {axes.get_title(): axes for axes in search_figure({parent: record}).get_axes()}
+    assert set(panels) == {
+        "best so far, over trials",
+        "best so far, over time",
+        "margin",
+        "triplet_strategy",
+        "importance (fANOVA)",
+    }
+    assert panels["margin"].get_xscale() == "log"
+    points = panels["margin"].get_lines()[0].get_xydata()
+    assert points.tolist() == [[t.values["margin"], t.value] for t in record.trials]
+    assert best_over_trials(record) == [
+        (count, max(t.value for t in record.trials[:count])) for count in range(1, 7)
+    ]
+    minutes = best_over_minutes(record)
+    assert minutes[-1][1] == max(t.value for t in record.trials)
+    assert [place for place, _ in minutes] == sorted(place for place, _ in minutes)
+
+
+def test_the_winners_params_are_no_row_of_the_table(parent, fake):
+    run(parent, *MARGIN, "--trials", 2)
+    found = {result.model_dir.name: result.status for result in read_results([parent])}
+    assert found["best"] == "parent"
