@@ -10,7 +10,7 @@ PYTHON215 ?= $(firstword $(shell command -v python3.11) $(shell command -v pytho
 .DELETE_ON_ERROR:
 .PHONY: help install demo demo-open data-orl test test-tf215 lint format schema
 .PHONY: bench bench-devices bench-gpu bench-mining bench-query bench-retrieval bench-training
-.PHONY: errors fuzz soak
+.PHONY: errors fuzz soak search-study
 .PHONY: lock clean
 
 help: ## this list
@@ -70,6 +70,9 @@ bench-query: bench ## time of queries and of the service, beside faiss (20 minut
 
 bench-batches: install ## micro-batches: memory and time; what a memory of embeddings brings (10 minutes)
 	.venv/bin/python -m benchmarks.batches --markdown
+
+search-study: install ## grid, random and TPE on Fashion-MNIST, an hour each with three seeds (9 hours; resumes)
+	.venv/bin/python -m benchmarks.searching
 
 lint: install ## style, format, types
 	.venv/bin/ruff check .

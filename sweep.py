@@ -302,7 +302,7 @@ def _launcher(args: argparse.Namespace, num_jobs: int) -> Launcher:
 def _plan(args: argparse.Namespace) -> list[Child]:
     """Return the experiments of the sweep; write nothing."""
     swept = _without_repeats([parse_param(text) for text in args.param])
-    children = plan(args.parent_dir, swept, args.seeds)
+    children = plan(args.parent_dir, swept, args.seeds, reuses=not args.overwrite)
     if not args.overwrite:
         check_unchanged(children)
     return children

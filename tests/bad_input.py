@@ -301,6 +301,7 @@ def header(*sizes: int, type_code: int = 8) -> bytes:
 
 
 SLURM = ("--launcher", "slurm")
+SEARCH = ("--search", "tpe", "--trials", "9")
 
 
 def sweeps(what: str, *arguments: str) -> Case:
@@ -542,6 +543,14 @@ CASES = [
     sweeps("an option of sbatch that sweeps set", "--seeds", "2", *SLURM, "--slurm", "array=1-4"),
     sweeps("a time limit beside SLURM's", "--seeds", "2", *SLURM, "--job_minutes", "60"),
     sweeps("one of two datasets is missing", "--param", "dataset=mnist,cifar10"),
+    sweeps("a range without a step in a sweep of all", "--param", "margin=0.1..1"),
+    sweeps("a range from high to low", "--param", "margin=1..0.1", *SEARCH),
+    sweeps("a logarithm of 0", "--param", "margin=0..1:log", *SEARCH),
+    sweeps("a range beyond a key's values", "--param", "margin=-1..1", *SEARCH),
+    sweeps("a search without an end", "--param", "margin=0.1..1", "--search", "tpe"),
+    sweeps("a search on the test split", "--param", "margin=1..2", *SEARCH, "--metric", "test.nmi"),
+    sweeps("options of a search without one", "--seeds", "2", "--trials", "9"),
+    sweeps("a search that starts over", "--param", "margin=0.1..1", *SEARCH, "--overwrite"),
     tables("no such directory", "nowhere"),
     tables("a directory without experiments", "data"),
     tables("no such column", "experiments", "--columns", "recall_at_3"),

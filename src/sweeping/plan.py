@@ -10,7 +10,8 @@ import math
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,11 @@ class Child:
 
 
 def plan(
-    parent_dir: Path, swept: Mapping[str, Sequence[Any]], num_seeds: int | None = None
+    parent_dir: Path,
+    swept: Mapping[str, Sequence[Any]],
+    num_seeds: int | None = None,
+    *,
+    reuses: bool = True,
 ) -> list[Child]:
     """Return the experiments of a sweep: every combination of the values. Write nothing.
 
@@ -81,6 +86,8 @@ def plan(
         swept: the values of each swept key.
         num_seeds: the number of seeds, counting up from the parent's; None for only the parent's
             seed.
+        reuses: whether a child without a directory is the one below the parent that was trained
+            with the same params under another name.
 
     Raises:
         UserError: the params of the parent or of any child have errors (one line each), or there
@@ -118,7 +125,32 @@ def plan(
         children[name] = Child(Experiment(parent_dir / name), content, params)
     if errors:
         raise UserError(_one_line_each(errors))
-    return list(children.values())
+    made = list(children.values())
+    return _under_other_names(made, parent_dir) if reuses else made
+
+
+def _under_other_names(children: list[Child], parent_dir: Path) -> list[Child]:
+    """Return the children, in the directories where their params have been trained already.
+
+    A key that is added to a sweep changes all names. What was trained with its default value, or by
+    a search, need not be trained again.
+    """
+    missing = {child.name for child in children if not child.experiment.model_dir.exists()}
+    if not missing:
+        return children
+    names = {child.name for child in children}
+    trained: dict[str, Path] = {}
+    for metrics_path in sorted(parent_dir.glob("*/metrics.json")):
+        if metrics_path.parent.name not in names:
+            with suppress(UserError):  # damaged, so nobody's
+                params = load_params(metrics_path.with_name("params.json"))
+                trained.setdefault(params.model_dump_json(), metrics_path.parent)
+    return [
+        replace(child, experiment=Experiment(trained[key]))
+        if child.name in missing and (key := child.params.model_dump_json()) in trained
+        else child
+        for child in children
+    ]
 
 
 def one_deeper(content: Mapping[str, Any]) -> dict[str, Any]:

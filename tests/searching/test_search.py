@@ -380,7 +380,8 @@ def test_another_parent_is_refused(parent, fake):
 def test_refused(parent, fake, options, message):
     with pytest.raises(UserError) as found:
         run(parent, *options)
-    assert message in str(found.value) and "accepted" in str(found.value)
+    assert message in str(found.value)
+    assert "accepted" in str(found.value) or "did you mean" in str(found.value)
     assert not list(parent.glob("trial_*")) and not (parent / "search.json").exists()
 
 

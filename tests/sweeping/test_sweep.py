@@ -92,9 +92,12 @@ def test_param(text, expected):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("margin", "--param: found 'margin'; accepted: KEY=VALUE,VALUE,..."),
-        ("=1", "--param: found '=1'; accepted: KEY=VALUE,VALUE,..."),
-        ("$schema=a,b", "--param: found '$schema=a,b'; accepted: KEY=VALUE,VALUE,..."),
+        ("margin", "--param: found 'margin'; accepted: KEY=VALUE,VALUE,... or KEY=LOW..HIGH"),
+        ("=1", "--param: found '=1'; accepted: KEY=VALUE,VALUE,... or KEY=LOW..HIGH"),
+        (
+            "$schema=a,b",
+            "--param: found '$schema=a,b'; accepted: KEY=VALUE,VALUE,... or KEY=LOW..HIGH",
+        ),
         ("m\x1b=", r"--param m\x1b: found an empty value; accepted: m\x1b=VALUE,VALUE,..."),
         ("margin=", "--param margin: found an empty value; accepted: margin=VALUE,VALUE,..."),
         ("margin=1,", "--param margin: found an empty value; accepted: margin=VALUE,VALUE,..."),
@@ -319,6 +322,38 @@ def test_the_status_says_what_runs(parent, status, expected):
 
 
 # The program
+
+
+def test_a_key_more_does_not_rename_what_is_trained(parent):
+    """With its default value it is in the old directory; the search's directories count too."""
+    for name, margin in (("margin_1", 1), ("trial_0007", 2), ("margin_3", 3)):
+        (parent / name).mkdir()
+        params = {**json.loads((parent / "params.json").read_text()), "margin": margin}
+        (parent / name / "params.json").write_text(json.dumps(params))
+        if margin != 3:  # which was never begun
+            (parent / name / "metrics.json").write_text('{"status": "finished"}')
+    swept = {"margin": [1, 2, 3], "augment.shift": [0, 2]}
+    assert names(plan(parent, swept)) == [
+        "margin_1",
+        "margin_1-augment.shift_2",
+        "trial_0007",
+        "margin_2-augment.shift_2",
+        "margin_3-augment.shift_0",
+        "margin_3-augment.shift_2",
+    ]
+    assert names(plan(parent, swept, reuses=False))[0] == "margin_1-augment.shift_0"
+    (parent / "trial_0007" / "params.json").write_text("{")
+    assert names(plan(parent, swept))[2] == "margin_2-augment.shift_0"
+
+
+def test_a_nested_key(parent):
+    (parent / "params.json").write_text(json.dumps({**TINY, "augment": {"flip": True}}))
+    first, second = plan(parent, {"augment.shift": [0, 2]})
+    assert first.params.augment.flip and second.params.augment.flip
+    assert (first.params.augment.shift, second.params.augment.shift) == (0, 2)
+    with pytest.raises(UserError, match="margin: found 1.0; accepted: an object"):
+        (parent / "params.json").write_text(json.dumps({**TINY, "margin": 1.0}))
+        plan(parent, {"margin.x": [0, 2]})
 
 
 def run_sweep(parent, data_dir, *options):
