@@ -19,11 +19,19 @@ from src.comparing.results import read_result
 from src.errors import SweepFailed, UserError
 from src.experiment.status import Status
 from src.registry import LAUNCHERS, look_up
-from src.searching.goal import DEFAULT_METRIC, SEARCHES, make_goal
+from src.searching.arguments import PARAMS, add_search, refuse_without_search
+from src.searching.goal import DEFAULT_METRIC, make_goal
 from src.searching.request import Request, check_space
 from src.sweeping.job import Job
 from src.sweeping.launchers import DEFAULT, Launcher, Settings
-from src.sweeping.plan import Child, check_data, check_unchanged, plan, write_params
+from src.sweeping.plan import (
+    Child,
+    check_data,
+    check_unchanged,
+    plan,
+    under_other_names,
+    write_params,
+)
 from src.sweeping.run_jobs import run_jobs
 from src.sweeping.space import parse_dimension, parse_param
 from src.system.cli import (
@@ -36,16 +44,6 @@ from src.system.cli import (
     run,
 )
 from src.system.lock import one_writer
-
-PARAMS = """\
---param is one of
-  KEY=VALUE,...        values, as in params.json, but text without quotes
-  KEY=LOW..HIGH        a range; then any of :log (equal ratios are equally likely), :int (whole
-                       numbers; keys that take only those need no :int) and :STEP
-  OUTER.INNER=...      a key of a nested object: augment.shift=0..4
---prune median stops a training whose best value so far is worse than the median of the finished
-ones at the same evaluation, once 4 have finished. It misleads if early values say little about late
-ones: learning_rate_schedule cosine, warm-ups, trainings of different num_epochs."""
 
 EXAMPLES = """\
   python sweep.py --parent_dir experiments/margins --param margin=0.5,1,3
@@ -66,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.search:
         _search(args, argv)
         return
-    _refuse_options_of_searches(args)
+    refuse_without_search(args)
     children = _plan(args)
     # train.py itself checks whether the data have changed; --keep_splits accepts changed data.
     runs_all = args.overwrite or args.keep_splits
@@ -163,15 +161,6 @@ def _search(args: argparse.Namespace, argv: Sequence[str] | None) -> None:
     print(for_console(compare(results, sort=goal.metric)), flush=True)
 
 
-def _refuse_options_of_searches(args: argparse.Namespace) -> None:
-    """Refuse options that a sweep of all combinations does not have."""
-    for name in ("trials", "minutes", "metric", "prune"):
-        if getattr(args, name) is not None:
-            raise UserError(
-                f"--{name}: found without --search; accepted: with --search {', '.join(SEARCHES)}"
-            )
-
-
 def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """Return the pairs as a dict; refuse a key that occurs twice."""
     if len({key for key, _ in pairs}) < len(pairs):
@@ -215,7 +204,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="how many trainings run at once (default: 1, or all if a cluster queues them); local "
         "ones share the cores, and each of several gets one GPU",
     )
-    _add_search(parser)
+    add_search(parser)
     _add_launchers(parser)
     add_data_dir(parser)
     parser.add_argument(
@@ -228,31 +217,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--dry_run", action="store_true", help="print what would run, and do nothing"
     )
     return parser.parse_args(argv)
-
-
-def _add_search(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of a search."""
-    parser.add_argument(
-        "--search",
-        choices=SEARCHES,
-        help="propose one training after the other: combinations in a random order, random values, "
-        "or values near good ones (TPE); write the winner to best/params.json",
-    )
-    parser.add_argument(
-        "--trials", type=positive_int, metavar="N", help="end the search after N proposals"
-    )
-    parser.add_argument(
-        "--minutes",
-        type=positive_number,
-        metavar="M",
-        help="end the search after M minutes, all runs of the command together; trainings save",
-    )
-    parser.add_argument(
-        "--prune", choices=("median", "none"), help="stop bad trainings early (default: none)"
-    )
-    parser.add_argument(
-        "--metric", metavar="NAME", help=f"what to search for (default: {DEFAULT_METRIC})"
-    )
 
 
 def _add_launchers(parser: argparse.ArgumentParser) -> None:
@@ -302,8 +266,9 @@ def _launcher(args: argparse.Namespace, num_jobs: int) -> Launcher:
 def _plan(args: argparse.Namespace) -> list[Child]:
     """Return the experiments of the sweep; write nothing."""
     swept = _without_repeats([parse_param(text) for text in args.param])
-    children = plan(args.parent_dir, swept, args.seeds, reuses=not args.overwrite)
+    children = plan(args.parent_dir, swept, args.seeds)
     if not args.overwrite:
+        children = under_other_names(children, args.parent_dir)
         check_unchanged(children)
     return children
 

@@ -24,8 +24,9 @@ from src.searching.evaluations import Evaluations
 from src.searching.goal import Goal
 from src.searching.record import SearchRecord, TrialRecord, save_record
 from src.searching.study import Study, Trial, key_of
+from src.sweeping.content import with_values
 from src.sweeping.job import Elsewhere, Job, Started
-from src.sweeping.plan import Child, check_unchanged, with_values, write_params
+from src.sweeping.plan import Child, check_unchanged, write_params
 from src.sweeping.space import Dimension
 
 _SECONDS_BETWEEN_LOOKS = 1.0  # at the trainings' evaluations

@@ -11,7 +11,8 @@ from src.params.reading import check_params, read_json_object
 from src.printable import printable
 from src.searching.goal import Goal
 from src.searching.record import WINNER_DIR
-from src.sweeping.plan import MAX_CHILDREN, Child, check_data, one_deeper, with_values
+from src.sweeping.content import one_deeper, with_values
+from src.sweeping.plan import MAX_CHILDREN, Child, check_data
 from src.sweeping.space import Dimension, Range
 
 _MAX_CHECKED = 64  # values of a key whose data are checked before anything runs

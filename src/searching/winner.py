@@ -16,7 +16,8 @@ from src.searching.ending import ending, trial_name
 from src.searching.goal import Goal
 from src.searching.record import WINNER_DIR
 from src.searching.study import Trial
-from src.sweeping.plan import Child, with_values
+from src.sweeping.content import with_values
+from src.sweeping.plan import Child
 from src.system.atomic import atomic_write
 
 NUM_BEST = 3

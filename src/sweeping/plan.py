@@ -26,10 +26,10 @@ from src.experiment.experiment import Experiment
 from src.experiment.facts import check_facts, check_training
 from src.experiment.status import Status
 from src.params.kinds import Role
-from src.params.messages import shown
 from src.params.reading import check_params, format_value, load_params, read_json_object
 from src.params.schema import Params, keys_read_by, keys_with
 from src.printable import printable
+from src.sweeping.content import one_deeper, with_values
 from src.system.atomic import atomic_write
 
 MAX_CHILDREN = 10_000
@@ -76,8 +76,6 @@ def plan(
     parent_dir: Path,
     swept: Mapping[str, Sequence[Any]],
     num_seeds: int | None = None,
-    *,
-    reuses: bool = True,
 ) -> list[Child]:
     """Return the experiments of a sweep: every combination of the values. Write nothing.
 
@@ -86,8 +84,6 @@ def plan(
         swept: the values of each swept key.
         num_seeds: the number of seeds, counting up from the parent's; None for only the parent's
             seed.
-        reuses: whether a child without a directory is the one below the parent that was trained
-            with the same params under another name.
 
     Raises:
         UserError: the params of the parent or of any child have errors (one line each), or there
@@ -125,11 +121,10 @@ def plan(
         children[name] = Child(Experiment(parent_dir / name), content, params)
     if errors:
         raise UserError(_one_line_each(errors))
-    made = list(children.values())
-    return _under_other_names(made, parent_dir) if reuses else made
+    return list(children.values())
 
 
-def _under_other_names(children: list[Child], parent_dir: Path) -> list[Child]:
+def under_other_names(children: list[Child], parent_dir: Path) -> list[Child]:
     """Return the children, in the directories where their params have been trained already.
 
     A key that is added to a sweep changes all names. What was trained with its default value, or by
@@ -151,35 +146,6 @@ def _under_other_names(children: list[Child], parent_dir: Path) -> list[Child]:
         else child
         for child in children
     ]
-
-
-def one_deeper(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a parent's `params.json` as a directory below it needs it."""
-    content = {key: value for key, value in content.items() if key != "$comment"}
-    if str(content.get("$schema", "")).startswith("."):
-        content["$schema"] = f"../{content['$schema']}"
-    return content
-
-
-def with_values(content: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a `params.json` with other values; a dotted key is of a nested object.
-
-    Raises:
-        UserError: a dotted key is of something else.
-    """
-    changed = dict(content)
-    for key, value in chosen.items():
-        outer, dot, inner = key.partition(".")
-        if not dot:
-            changed[key] = value
-            continue
-        nested = changed.get(outer)
-        if nested is not None and not isinstance(nested, dict):
-            raise UserError(
-                f"{outer}: found {shown(nested)}; accepted: an object, because {key} is chosen"
-            )
-        changed[outer] = with_values(nested or {}, {inner: value})
-    return changed
 
 
 def _check_size(swept: Mapping[str, Sequence[Any]], num_seeds: int | None) -> None:

@@ -73,19 +73,16 @@ def run_jobs(
         cancels: whether a signal is passed on; None if the launcher decides.
         source: has more jobs, once `jobs` have been started; the launcher then has an `at_once`.
     """
-    at_once = min(launcher.at_once or len(jobs), len(jobs))
-    total: int | None = len(jobs) + num_done
-    if source is not None:
-        at_once, total = launcher.at_once or 1, source.total
+    at_once = min(launcher.at_once or len(jobs), len(jobs)) if source is None else launcher.at_once
+    total = len(jobs) + num_done if source is None else source.total
     if cancels is None:
         cancels = launcher.cancels_on_interrupt
-    with _received_signals() as received, View(total, num_done, at_once) as view:
-        run = _Run(deque(jobs), launcher, at_once, received, view, source)
+    with _received_signals() as received, View(total, num_done, at_once or 1) as view:
+        run = _Run(deque(jobs), launcher, at_once or 1, received, view, source)
         while run.running or (not received and run.has_waiting()):
             run.start_waiting()
             run.stop_chosen()
-            for line in (*launcher.news(), *(source.news() if source else ())):
-                view.write(line)
+            run.tell_news()
             if received and not cancels:
                 view.write(f"{received[0].name}: {len(run.running)} still run")
                 break
@@ -96,8 +93,7 @@ def run_jobs(
             run.remove_ended()
             view.refresh(run.running)
             _sleep(launcher.look_every_seconds, run)
-        for line in source.news() if source else ():
-            view.write(line)
+        run.tell_news()
         run.outcome.stopped_by = received[0] if received else None
     return run.outcome
 
@@ -135,6 +131,11 @@ class _Run:
     num_tries: int = 0
     next_try: float = 0
     stopping: dict[str, float] = field(default_factory=dict)
+
+    def tell_news(self) -> None:
+        """Print what the launcher and the source have to tell."""
+        for line in (*self.launcher.news(), *(self.source.news() if self.source else ())):
+            self.view.write(line)
 
     def has_waiting(self) -> bool:
         """Return whether a job waits to be started; get one from the source if none does."""

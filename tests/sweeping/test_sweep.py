@@ -32,6 +32,7 @@ from src.sweeping.plan import (
     check_data,
     check_unchanged,
     plan,
+    under_other_names,
     write_params,
 )
 from src.sweeping.space import parse_param
@@ -333,7 +334,7 @@ def test_a_key_more_does_not_rename_what_is_trained(parent):
         if margin != 3:  # which was never begun
             (parent / name / "metrics.json").write_text('{"status": "finished"}')
     swept = {"margin": [1, 2, 3], "augment.shift": [0, 2]}
-    assert names(plan(parent, swept)) == [
+    assert names(under_other_names(plan(parent, swept), parent)) == [
         "margin_1",
         "margin_1-augment.shift_2",
         "trial_0007",
@@ -341,9 +342,9 @@ def test_a_key_more_does_not_rename_what_is_trained(parent):
         "margin_3-augment.shift_0",
         "margin_3-augment.shift_2",
     ]
-    assert names(plan(parent, swept, reuses=False))[0] == "margin_1-augment.shift_0"
+    assert names(plan(parent, swept))[0] == "margin_1-augment.shift_0"
     (parent / "trial_0007" / "params.json").write_text("{")
-    assert names(plan(parent, swept))[2] == "margin_2-augment.shift_0"
+    assert names(under_other_names(plan(parent, swept), parent))[2] == "margin_2-augment.shift_0"
 
 
 def test_a_nested_key(parent):
