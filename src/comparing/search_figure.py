@@ -108,14 +108,15 @@ def _draw_key(
 ) -> None:
     """Draw a key's values against the metric; choices stand side by side."""
     spaces = [one.space[key] for one in searches.values() if key in one.space]
-    is_choice = any(space.low is None for space in spaces)
+    is_choice = _is_choice(spaces)
     places = _places(spaces)
     for path, one in searches.items():
-        finished = [t for t in one.trials if key in t.values and t.value is not None]
-        others = [t for t in one.trials if key in t.values and t.value is None]
+        known = [(t, _place(t.values.get(key), places if is_choice else None)) for t in one.trials]
+        finished = [(t, x) for t, x in known if x is not None and t.value is not None]
+        others = [(t, x) for t, x in known if x is not None and t.value is None]
         for trials, mark in ((finished, "o"), (others, "x")):
-            x = [places[_label(t.values[key])] if is_choice else t.values[key] for t in trials]
-            y = [0.02 if t.value is None else t.value for t in trials]
+            x = [place for _, place in trials]
+            y = [0.02 if t.value is None else t.value for t, _ in trials]
             transform = axes.transData if mark == "o" else axes.get_xaxis_transform()
             axes.plot(x, y, mark, color=colors[path], alpha=0.7, transform=transform)
     if is_choice:
@@ -128,6 +129,23 @@ def _draw_key(
     axes.set_title(shown(key))
     for text in (axes.title, axes.xaxis.label, *(axes.get_xticklabels() if is_choice else ())):
         text.set_parse_math(False)
+
+
+def _is_choice(spaces: Sequence[KeyRange]) -> bool:
+    """Return whether an axis has names, not numbers: no search has a range, or some name none."""
+    values = [value for space in spaces for value in space.choices]
+    return all(space.low is None for space in spaces) or not all(map(_is_number, values))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _place(value: Any, places: Mapping[str, int] | None) -> float | None:
+    """Return where a value is on its axis, by `places` if that has names; None if nowhere."""
+    if places is not None:
+        return places.get(_label(value))
+    return float(value) if _is_number(value) else None
 
 
 def _places(spaces: Iterable[KeyRange]) -> dict[str, int]:

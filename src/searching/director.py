@@ -94,6 +94,12 @@ class Director:
         return self.record.seconds + time.monotonic() - self._began
 
     @property
+    def minutes_left(self) -> float | None:
+        """How long the search may still run; None if that has no limit."""
+        minutes = self.goal.minutes
+        return None if minutes is None else max(minutes - self.seconds / 60, 0.0)
+
+    @property
     def is_over(self) -> bool:
         """Whether the time is over."""
         minutes = self.goal.minutes
@@ -114,12 +120,16 @@ class Director:
         return Child(Experiment(self.parent_dir / name), content, params)
 
     def next_job(self) -> Job | None:
-        """Return the next training; None if there is none, or none now."""
-        while not self.is_over and self._fruitless < _MAX_FRUITLESS:
+        """Return the next training; None if there is none, or none now.
+
+        What has ended since an earlier run is noted, even if no time is left.
+        """
+        while self._fruitless < _MAX_FRUITLESS and (self._resumed or not self.is_over):
             trial = self._resumed.popleft() if self._resumed else self._propose()
             if trial is None:
                 return None
-            if (job := self._prepared(trial)) is not None:
+            job = self._prepared(trial)
+            if job is not None and not self.is_over:
                 return job
         if self._fruitless == _MAX_FRUITLESS:
             self._fruitless += 1
@@ -176,7 +186,8 @@ class Director:
         def status() -> str:
             return Status.PRUNED if is_pruned(child.experiment) else job.status()
 
-        self._news.append(f"{name}: {said(trial.values)}")
+        if not self.is_over:
+            self._news.append(f"{name}: {said(trial.values)}")
         return replace(job, status=status)
 
     def to_stop(self, running: Sequence[Started]) -> list[Started]:
@@ -243,7 +254,10 @@ class Director:
         if ended.status != Status.FAILED and ended.status != Status.PRUNED:
             self._evaluations.report(number, child)
         self._end(number, ended)
-        return self._message(child, ended)
+        of = "so far" if self.goal.num_trials is None else f"of {self.goal.num_trials}"
+        left = self.minutes_left
+        time_left = "" if left is None else f"; {left:.1f} minutes left"
+        return f"{self._message(child, ended)} ({self.num_ended} {of}{time_left})"
 
     def _message(self, child: Child, ended: Ending) -> str:
         if ended.status == Status.PRUNED:

@@ -76,7 +76,8 @@ def _run(
     """Run the trials, then the best with other seeds; print what is found."""
     goal, parent_dir = request.goal, request.parent_dir
     trials = director.study.trials()
-    left = "" if goal.minutes is None else f", {_minutes_left(director):.1f} minutes left"
+    minutes = director.minutes_left
+    left = "" if minutes is None else f", {minutes:.1f} minutes left"
     of = "" if goal.num_trials is None else f" of {goal.num_trials}"
     running = sum(one.status == Status.RUNNING for one in trials)
     print(
@@ -135,10 +136,6 @@ def _conclude(director: Director, best: Sequence[Any], seconds: float, outcome: 
             "none of the best has finished with all seeds:\n"
             + "\n".join(f"  {name}: {reason}" for name, reason in outcome.failed.items())
         )
-
-
-def _minutes_left(director: Director) -> float:
-    return max((director.goal.minutes or 0.0) - director.seconds / 60, 0.0)
 
 
 def _begun(director: Director) -> list[Path]:

@@ -121,7 +121,7 @@ class View:
         self._done += name in outcome.finished or name in outcome.failed
         if message is not None:
             self._done += 1
-            self.write(f"{name}: {message} ({seconds}; {self._done} {self._of})")
+            self.write(f"{name}: {message}, {seconds}")
         elif name in outcome.finished:
             self.write(f"{name}: finished in {seconds} ({self._done} {self._of})")
         elif name in outcome.failed:

@@ -192,14 +192,25 @@ def test_params_that_contradict_each_other_are_told(parent, fake, capsys):
 # Pruning
 
 
-def pruned_search(parent, pause=0.4, *others):
-    """A grid whose last value is bad."""
-    use_fake(pause)
-    return run(parent, *MARGIN, "--trials", 9, "--prune", "median", *others, search="random")
+@pytest.fixture(scope="module")
+def pruned_once(tmp_path_factory):
+    """A search of nine random margins; some are pruned."""
+    parent = make_parent(tmp_path_factory.mktemp("pruned") / "p")
+    options = (*MARGIN, "--trials", 9, "--prune", "median")
+    command = [*PROGRAM, "0.4", *arguments(parent, *options, search="random")]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return parent
 
 
-def test_pruned_trainings_are_stopped_saved_shown_and_can_go_on(parent, fake):
-    record = pruned_search(parent)
+@pytest.fixture
+def pruned_search(pruned_once, tmp_path):
+    """A copy of it."""
+    return Path(shutil.copytree(pruned_once, tmp_path / "copy"))
+
+
+def test_pruned_trainings_are_stopped_saved_shown_and_can_go_on(pruned_search):
+    parent = pruned_search
+    record = read_record(parent)
     pruned = [trial for trial in record.trials if trial.status == "pruned"]
     finished = [trial for trial in record.trials if trial.status == "finished"]
     assert len(pruned) >= 1 and len(finished) >= 4 and len(pruned) + len(finished) == 9
@@ -223,8 +234,9 @@ def test_pruned_trainings_are_stopped_saved_shown_and_can_go_on(parent, fake):
     assert statuses[name] == "finished"
 
 
-def test_a_pruned_training_taken_up_by_hand_and_stopped_is_stopped(parent, fake):
-    record = pruned_search(parent)
+def test_a_pruned_training_taken_up_by_hand_and_stopped_is_stopped(pruned_search):
+    parent = pruned_search
+    record = read_record(parent)
     name = next(trial.name for trial in record.trials if trial.status == "pruned")
     experiment = Experiment(parent / name)
     step = experiment.latest_step() + 1
@@ -232,8 +244,9 @@ def test_a_pruned_training_taken_up_by_hand_and_stopped_is_stopped(parent, fake)
     assert experiment.metrics()["status"] == "stopped" and not is_pruned(experiment)
 
 
-def test_a_damaged_note_of_pruning(parent, fake):
-    record = pruned_search(parent)
+def test_a_damaged_note_of_pruning(pruned_search):
+    parent = pruned_search
+    record = read_record(parent)
     name = next(trial.name for trial in record.trials if trial.status == "pruned")
     (parent / name / PRUNED_FILE).write_text("{")
     with pytest.raises(UserError, match="pruned.json: damaged"):
@@ -430,6 +443,32 @@ def test_the_figure_of_a_search(parent, fake):
     minutes = best_over_minutes(record)
     assert minutes[-1][1] == max(t.value for t in record.trials)
     assert [place for place, _ in minutes] == sorted(place for place, _ in minutes)
+
+
+def test_a_range_and_a_grid_in_one_figure(tmp_path, fake):
+    """They share a numeric axis; names make it one of names."""
+    records = {}
+    for search, text in (("grid", "margin=0.1,0.5"), ("random", "margin=0.05..1:log")):
+        parent = make_parent(tmp_path / search)
+        strategy = ("--param", "triplet_strategy=batch_all")
+        records[parent] = run(parent, "--param", text, *strategy, "--trials", 2, search=search)
+    panels = {axes.get_title(): axes for axes in search_figure(records).get_axes()}
+    assert panels["margin"].get_xscale() == "log"
+    drawn = [line.get_xydata().tolist() for line in panels["margin"].get_lines()]
+    for record in records.values():
+        assert [[t.values["margin"], t.value] for t in record.trials] in drawn
+    assert [t.get_text() for t in panels["triplet_strategy"].get_xticklabels()] == ["batch_all"]
+
+
+def test_what_ends_after_the_time_is_noted_without_time(parent, fake):
+    use_fake(1.0)
+    with pytest.raises(SweepFailed):
+        run(parent, *MARGIN, "--minutes", 0.05)
+    command = [sys.executable, str(ROOT / "tests" / "fake_train.py"), "--model_dir"]
+    subprocess.run([*command, str(parent / "trial_0000")], check=True)  # by hand
+    record = run(parent, *MARGIN, "--minutes", 0.05)
+    assert [trial.status for trial in record.trials] == ["finished"]
+    assert record.winner == "trial_0000"
 
 
 def test_the_winners_params_are_no_row_of_the_table(parent, fake):
