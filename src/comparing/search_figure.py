@@ -17,6 +17,7 @@ from src.params.reading import format_value
 from src.searching.record import KeyRange, SearchRecord, TrialRecord
 
 _COLUMNS = 3
+_MOST = 1e300  # matplotlib adds room to what is drawn
 _MAX_LABEL = 24  # characters of a choice below its axis
 
 
@@ -138,7 +139,8 @@ def _is_choice(spaces: Sequence[KeyRange]) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) < _MOST
 
 
 def _place(value: Any, places: Mapping[str, int] | None) -> float | None:

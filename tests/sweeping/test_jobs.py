@@ -581,3 +581,61 @@ def test_a_job_that_cannot_be_started_now_is_tried_again(
     failed = {} if finished else {"x": "could not be started: the queue is full"}
     assert outcome.failed == failed
     assert capsys.readouterr().out.count("x: not started yet: the queue is full\n") == 1
+
+
+# Jobs that are not known in advance
+
+
+class Jobs:
+    """A source of jobs; it stops those whose name begins with `stop` once they have begun."""
+
+    total = None
+    is_over = False
+
+    def __init__(self, jobs):
+        self.jobs = list(jobs)
+        self.stopped = []
+        self.ends = {}
+
+    def next_job(self):
+        return self.jobs.pop(0) if self.jobs else None
+
+    def to_stop(self, running):
+        found = [
+            one
+            for one in running
+            if one.job.name.startswith("stop") and one.job.name not in self.stopped
+            if (one.job.experiment.model_dir / "begun").exists()
+        ]
+        self.stopped += [one.job.name for one in found]
+        return found
+
+    def ended(self, job, status, *, is_interrupted):
+        self.ends[job.name] = status
+        return f"told {len(self.ends)}"
+
+    def news(self):
+        return []
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_jobs_of_a_source_one_stopped_and_one_that_does_not_end(
+    make_job, monkeypatch, capsys, at_once
+):
+    monkeypatch.setattr("src.sweeping.run_jobs._SECONDS_TO_SAVE", 0.5)
+    begun = "import signal, sys, time\nfrom pathlib import Path\n{}\n"
+    begun += "Path(sys.argv[1], 'begun').touch()\ntime.sleep(60)"
+    ignores = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    jobs = [make_job("a", "pass"), make_job("stop", begun.format("")), make_job("b", "exit(3)")]
+    jobs.append(make_job("stop_never", begun.format(ignores)))
+    jobs = [
+        Job(job.experiment, [*job.command, str(job.experiment.model_dir)], job.log_path)
+        for job in jobs
+    ]
+    source = Jobs(jobs)
+    outcome = run_jobs([], Local(at_once), source=source)
+    assert outcome.stopped_by is None and not outcome.failed
+    assert source.ends["a"] == "finished"
+    assert "exit code 3" in source.ends["b"]
+    assert "SIGTERM" in source.ends["stop"] and "SIGKILL" in source.ends["stop_never"]
+    assert "told 4, " in capsys.readouterr().out
