@@ -53,7 +53,9 @@ EXAMPLES = """\
   python sweep.py --parent_dir experiments/margins --param margin=0.5,1,3 --seeds 3 \\
       --launcher slurm --slurm partition=gpu,gres=gpu:1,time=4:00:00
   python sweep.py --parent_dir experiments/margins --search tpe --trials 40 --seeds 3 \\
-      --param margin=0.05..1:log --param triplet_strategy=batch_all,batch_hard --prune median"""
+      --param margin=0.05..1:log --param triplet_strategy=batch_all,batch_hard
+  python sweep.py --parent_dir experiments/demo_search --search random --minutes 60 \\
+      --param learning_rate=1e-4..1e-2:log --prune median"""
 
 _CANCELS = {None: None, "cancel": True, "leave": False}
 

@@ -7,7 +7,9 @@ from typing import Any
 from src.errors import SweepFailed, UserError
 from src.experiment.status import Status
 from src.params.reading import check_params
+from src.params.schema import Params
 from src.searching.director import Director
+from src.searching.goal import Goal
 from src.searching.record import SearchRecord, range_of, read_record
 from src.searching.request import Request, check_all_data, check_space
 from src.searching.study import Study
@@ -75,6 +77,8 @@ def _run(
 ) -> tuple[Outcome, Sequence[Path]]:
     """Run the trials, then the best with other seeds; print what is found."""
     goal, parent_dir = request.goal, request.parent_dir
+    for note in misleading(check_params(director.parent, parent_dir / "params.json"), goal):
+        print(f"--prune median: {note}: early values may mislead", flush=True)
     trials = director.study.trials()
     minutes = director.minutes_left
     left = "" if minutes is None else f", {minutes:.1f} minutes left"
@@ -115,6 +119,22 @@ def _run(
         outcome = run_jobs(jobs, launcher, num_done=done, cancels=request.cancels)
     _conclude(director, best, seconds, outcome)
     return outcome, [*_begun(director), *(child.experiment.model_dir for child in again)]
+
+
+def misleading(params: Params, goal: Goal) -> list[str]:
+    """Return which params make early values poor predictors of late ones, if these are pruned."""
+    if not goal.prunes:
+        return []
+    found = {
+        f"learning_rate_schedule is {params.learning_rate_schedule}": (
+            params.learning_rate_schedule != "constant"
+        ),
+        f"learning_rate_warmup_steps is {params.learning_rate_warmup_steps}": (
+            params.learning_rate_warmup_steps > 0
+        ),
+        f"warmup_strategy is {params.warmup_strategy}": params.warmup_strategy is not None,
+    }
+    return [note for note, is_so in found.items() if is_so]
 
 
 def _conclude(director: Director, best: Sequence[Any], seconds: float, outcome: Outcome) -> None:

@@ -21,7 +21,10 @@ from src.errors import SweepFailed, UserError
 from src.experiment.experiment import Experiment
 from src.experiment.pruned import PRUNED_FILE, is_pruned, read_pruned
 from src.params.reading import load_params
+from src.params.schema import Params
+from src.searching.goal import make_goal
 from src.searching.record import read_record
+from src.searching.search import misleading
 from src.system.lock import has_writer, one_writer
 
 ROOT = Path(__file__).parents[2]
@@ -242,6 +245,21 @@ def test_a_pruned_training_taken_up_by_hand_and_stopped_is_stopped(pruned_search
     step = experiment.latest_step() + 1
     (parent / name / "checkpoint").write_text(f'model_checkpoint_path: "model.ckpt-{step}"\n')
     assert experiment.metrics()["status"] == "stopped" and not is_pruned(experiment)
+
+
+@pytest.mark.parametrize(
+    ("params", "note"),
+    [
+        ({}, None),
+        ({"learning_rate_schedule": "cosine"}, "learning_rate_schedule is cosine"),
+        ({"learning_rate_warmup_steps": 9}, "learning_rate_warmup_steps is 9"),
+        ({"warmup_strategy": "batch_all", "warmup_steps": 9}, "warmup_strategy is batch_all"),
+    ],
+)
+def test_what_misleads_pruning_is_told(params, note):
+    pruning = make_goal("random", TAG, "median", 9, None)
+    assert misleading(Params(**params), pruning) == ([note] if note else [])
+    assert misleading(Params(**params), make_goal("random", TAG, "none", 9, None)) == []
 
 
 def test_a_damaged_note_of_pruning(pruned_search):
