@@ -206,8 +206,10 @@ def test_a_sweep_killed_while_it_submits(slurm, parent, start, tmp_path, monkeyp
     first = start()
     assert first.wait(60) == -signal.SIGKILL
     assert read_record(Experiment(parent / "margin_1")).job_id is None
+    second = start()
+    wait_until(lambda: read_record(Experiment(parent / "margin_1")).job_id)  # it found the job
     (parent / "go").touch()
-    out = ends(start())
+    out = ends(second)
     assert "margin_1: job" in out and "is in the queue already" in out
     assert statuses(parent) == FINISHED
     assert log(parent, "margin_1").count("begun") == 1

@@ -505,5 +505,6 @@ def test_the_same_number_in_two_containers(tmp_path, locks, host):
     assert said.startswith(f"{tmp_path}: in use by process {number} on one since ")
     assert seen == f"{number} {True if locks else None}"  # the same number
     seen, said = in_container(host, prelude + LOOK, tmp_path).communicate()[0].splitlines()
-    # The kernel has freed a dead process's lock. Without locks nobody here can tell.
-    assert (seen, said) == (f"{number} False", "free") if locks else "remove" in said
+    # The kernel has freed a dead process's lock. Without locks, another container cannot tell;
+    # but the kernel may give this one the identity of the first, whose processes are all dead.
+    assert (seen, said) == (f"{number} False", "free") or (not locks and "remove" in said)
