@@ -4,7 +4,6 @@ Every run writes all of this in its own directory, including the list of columns
 first list it finds, so nothing is written to the directory that holds the experiments.
 """
 
-import json
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -19,8 +18,9 @@ from tensorboard.plugins.hparams.summary import experiment_pb, session_end_pb, s
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from src.comparing.comparison import WITHOUT_EFFECT, flat_params
+from src.errors import UserError
 from src.experiment.tags import tag_of
-from src.params.reading import format_value
+from src.params.reading import format_value, read_json_object
 from src.params.schema import Augment, Params
 
 _SUFFIX = ".hparams"
@@ -133,13 +133,12 @@ def _set_here_or_beside(model_dir: Path, params: Params) -> set[str]:
     keys = set(hparams(params))
     for path in sorted(model_dir.absolute().parent.glob("*/params.json"))[:_MAX_BESIDE]:
         try:
-            given = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError):
+            given = read_json_object(path)
+        except (OSError, UserError):
             continue  # not this experiment's business
-        if isinstance(given, dict):
-            keys.update(given)
-            if isinstance(given.get("augment"), dict):
-                keys.update(f"augment.{key}" for key in given["augment"])
+        keys.update(given)
+        if isinstance(given.get("augment"), dict):
+            keys.update(f"augment.{key}" for key in given["augment"])
     return keys
 
 

@@ -45,7 +45,7 @@ class Range:
         """
         if self.step is None and not self.is_whole:
             raise UserError(
-                f"--param {key}: found a range without a step; accepted in a grid: values, or a "
+                f"--param {key}: found a range without a step; accepted: in a grid, values, or a "
                 "range with a step or of whole numbers; or --search random or tpe"
             )
         if (count := self._count()) > MAX_GRID_VALUES:

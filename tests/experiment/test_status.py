@@ -11,7 +11,7 @@ from src.experiment.status import Status
 
 WORDS = {
     *("running", "finished", "stopped", "collapsed", "diverged", "failed", "not trained"),
-    *("parent", "damaged", "unreadable", "running?", "baseline", "to run"),
+    *("parent", "damaged", "unreadable", "running?", "baseline", "to run", "pruned"),
 }
 
 

@@ -161,6 +161,11 @@ def test_damaged_experiments_beside_it_do_not_matter(tmp_path):
     for name, text in (("a", b"{"), ("b", b"[]"), ("c", b"\xff"), ("d", b'{"margin": 1}')):
         (tmp_path / name).mkdir()
         (tmp_path / name / "params.json").write_bytes(text)
+    for name in ("pipe", "huge"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "pipe" / "params.json")
+    with open(tmp_path / "huge" / "params.json", "wb") as huge:
+        huge.truncate(2**40)  # without taking room on the disk
     assert hparams._set_here_or_beside(tmp_path / "e", Params()) == {"distance", "margin"}
 
 
