@@ -7,15 +7,12 @@ does not know the file. It no longer counts once the training has been taken up 
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from src.errors import UserError
 from src.experiment.experiment import Experiment
 from src.experiment.status import Status
-from src.printable import printable
-from src.system.atomic import atomic_write
 from src.system.lock import has_writer
-from src.system.regular_file import read_regular
+from src.system.records import read_model, write_model
 
 PRUNED_FILE = "pruned.json"
 
@@ -51,22 +48,13 @@ def read_pruned(model_dir: Path) -> Pruned | None:
     Raises:
         UserError: the file is damaged.
     """
-    path = model_dir / PRUNED_FILE
-    try:
-        return Pruned.model_validate_json(read_regular(path, _MAX_BYTES))
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        raise UserError(
-            f"{printable(str(path))}: damaged ({printable(error.errors()[0]['msg'])}); accepted: "
-            "the file that sweep.py wrote, or none"
-        ) from None
+    accepted = "the file that sweep.py wrote, or none"
+    return read_model(model_dir / PRUNED_FILE, Pruned, _MAX_BYTES, accepted)
 
 
 def save_pruned(model_dir: Path, pruned: Pruned) -> None:
     """Write an experiment's file."""
-    with atomic_write(model_dir / PRUNED_FILE) as file:
-        file.write(pruned.model_dump_json(indent=2).encode() + b"\n")
+    write_model(model_dir / PRUNED_FILE, pruned)
 
 
 def is_pruned(experiment: Experiment) -> bool:

@@ -7,13 +7,10 @@ what a search goes on from; only the time it has run is read from this file.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from src.errors import UserError
-from src.printable import printable
 from src.sweeping.space import Dimension, Range
-from src.system.atomic import atomic_write
-from src.system.regular_file import read_regular
+from src.system.records import read_model, write_model
 
 RECORD_FILE = "search.json"
 
@@ -109,19 +106,10 @@ def read_record(parent_dir: Path) -> SearchRecord | None:
     Raises:
         UserError: the file is damaged.
     """
-    path = parent_dir / RECORD_FILE
-    try:
-        return SearchRecord.model_validate_json(read_regular(path, _MAX_BYTES))
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        raise UserError(
-            f"{printable(str(path))}: damaged ({printable(error.errors()[0]['msg'])}); accepted: "
-            "the file that sweep.py wrote; without it, a search goes on with its whole time left"
-        ) from None
+    accepted = "the file that sweep.py wrote; without it, a search goes on with its whole time left"
+    return read_model(parent_dir / RECORD_FILE, SearchRecord, _MAX_BYTES, accepted)
 
 
 def save_record(parent_dir: Path, record: SearchRecord) -> None:
     """Write the file."""
-    with atomic_write(parent_dir / RECORD_FILE) as file:
-        file.write(record.model_dump_json(indent=1).encode() + b"\n")
+    write_model(parent_dir / RECORD_FILE, record, indent=1)

@@ -6,16 +6,12 @@ killed in between leaves a file that tells the next one to search the queue for 
 
 import hashlib
 import os
-from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from src.errors import UserError
 from src.experiment.experiment import Experiment
-from src.printable import printable
-from src.system.atomic import atomic_write
-from src.system.regular_file import read_regular
+from src.system.records import read_model, write_model
 
 RECORD_FILE = "slurm_job.json"
 LOCK_FILE = "slurm_job.lock"
@@ -75,17 +71,10 @@ def read_record(experiment: Experiment) -> Record | None:
     Raises:
         UserError: the file is damaged.
     """
-    path = experiment.model_dir / RECORD_FILE
-    try:
-        record = Record.model_validate_json(read_regular(path, _MAX_BYTES))
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        raise UserError(
-            f"{printable(str(path))}: damaged ({printable(error.errors()[0]['msg'])}); accepted: "
-            "the file that sweep.py wrote, or none if no job of this experiment is in the queue"
-        ) from None
-    return record if record.directory == directory_number(experiment) else None
+    accepted = "the file that sweep.py wrote, or none if no job of this experiment is in the queue"
+    record = read_model(experiment.model_dir / RECORD_FILE, Record, _MAX_BYTES, accepted)
+    is_own = record is not None and record.directory == directory_number(experiment)
+    return record if is_own else None
 
 
 def save_record(experiment: Experiment, record: Record) -> None:
@@ -94,9 +83,4 @@ def save_record(experiment: Experiment, record: Record) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    with atomic_write(_path(experiment)) as file:
-        file.write(record.model_dump_json(indent=2).encode() + b"\n")
-
-
-def _path(experiment: Experiment) -> Path:
-    return experiment.model_dir / RECORD_FILE
+    write_model(experiment.model_dir / RECORD_FILE, record)
