@@ -37,6 +37,7 @@ from src.printable import printable
 from src.system.atomic import atomic_write
 from src.system.lock import in_turn
 from src.system.progress import progress_bar
+from src.system.regular_file import read_regular
 
 _CHUNK = 128  # pictures decoded in parallel, then written in order
 
@@ -387,6 +388,8 @@ def _name_bad(cache: ImageCache, names: Sequence[str]) -> None:
             return
         bad = {names[row]: reason for row, reason in cache.bad.items()}
         content = json.dumps({"bad": bad}, indent=1).encode()
-        if not cache.manifest_path.is_file() or cache.manifest_path.read_bytes() != content:
-            with atomic_write(cache.manifest_path) as file:
-                file.write(content)
+        with contextlib.suppress(UserError, FileNotFoundError):  # larger, so another content
+            if read_regular(cache.manifest_path, len(content)) == content:
+                return
+        with atomic_write(cache.manifest_path) as file:
+            file.write(content)

@@ -64,6 +64,7 @@ class Director:
     _resumed: deque[Trial] = field(default_factory=deque)
     _active: dict[str, tuple[int, Child]] = field(default_factory=dict)
     _evaluations: Evaluations = field(init=False)
+    _combinations: Iterator[dict[str, Any]] = field(init=False)
     _stopping: set[str] = field(default_factory=set)
     _news: list[str] = field(default_factory=list)
     _fruitless: int = 0
@@ -72,6 +73,7 @@ class Director:
     def __post_init__(self) -> None:
         """Take up the trials that had not ended."""
         self._evaluations = Evaluations(self.study, self.goal)
+        self._combinations = self._grid()
         trials = self.study.trials()
         self._resumed.extend(one for one in trials if one.status == Status.RUNNING)
         made = [one for one in trials if (self.parent_dir / trial_name(one.number)).exists()]
@@ -143,7 +145,8 @@ class Director:
         if self.goal.search != "grid":
             return self.study.propose()
         known = {one.key for one in trials}
-        values = next((one for one in self._grid() if key_of(one) not in known), None)
+        # What was left out is proposed already, so the walk goes on where it was.
+        values = next((one for one in self._combinations if key_of(one) not in known), None)
         return None if values is None else self.study.propose(values)
 
     def _grid(self) -> Iterator[dict[str, Any]]:

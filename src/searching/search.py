@@ -9,6 +9,7 @@ from src.experiment.status import Status
 from src.params.reading import check_params
 from src.params.schema import Params
 from src.searching.director import Director
+from src.searching.ending import trial_name
 from src.searching.goal import Goal
 from src.searching.record import SearchRecord, range_of, read_record
 from src.searching.request import Request, check_all_data, check_space
@@ -171,5 +172,6 @@ def _begun(director: Director) -> list[Path]:
 def _why_nothing(director: Director) -> str:
     """Return that no training has finished, with what the last ones say."""
     trials = director.study.trials()
-    lines = [f"  trial_{one.number:04d}: {one.status} {one.reason}".rstrip() for one in trials[-5:]]
+    ends = [f"{trial_name(one.number)}: {one.status} {one.reason}" for one in trials[-5:]]
+    lines = [f"  {end}".rstrip() for end in ends]
     return "\n".join([f"none of {len(trials)} trials has finished", *lines])

@@ -51,9 +51,8 @@ exec {command}
 """
 _TERM_BEFORE_THE_LIMIT = "B:TERM@120"
 
-# States of jobs that the cluster ended, not the training or a person. FAILED may be one of them: a
-# training that SIGTERM ends, before the job's time is over, ends with an exit code.
-_ENDED_BY_THE_CLUSTER = {"FAILED", "NODE_FAIL", "PREEMPTED", "TIMEOUT"}
+# States of jobs that the cluster ended, not the training or a person.
+_ENDED_BY_THE_CLUSTER = {"NODE_FAIL", "PREEMPTED", "TIMEOUT"}
 
 
 def launcher(settings: Settings) -> "Slurm":
@@ -314,6 +313,6 @@ class SlurmJob:
         step, before = experiment.latest_step(), self._record.step
         if step is None or (before is not None and step <= before):
             return False
-        if self._state == "FAILED":
+        if self._state == "FAILED":  # also by SIGTERM before the job's time is over
             return (experiment.metrics() or {}).get("status") == Status.STOPPED
         return self._state in _ENDED_BY_THE_CLUSTER
