@@ -9,7 +9,7 @@ PYTHON215 ?= $(firstword $(shell command -v python3.11) $(shell command -v pytho
 
 .DELETE_ON_ERROR:
 .PHONY: help install demo demo-open data-orl test test-tf215 lint format schema
-.PHONY: bench bench-devices bench-gpu bench-mining bench-query bench-retrieval bench-training
+.PHONY: bench bench-batches bench-devices bench-gpu bench-mining bench-query bench-retrieval bench-training
 .PHONY: errors fuzz soak search-study
 .PHONY: lock clean
 

@@ -17,6 +17,11 @@ if cmp -s "$lock" "$venv/installed.lock"; then
     [ "$(version_of "$python")" = "$(version_of "$venv/bin/python")" ] && exit 0
 fi
 
+if [ -L "$venv" ]; then # setting up empties a folder, and another checkout may use this one
+    echo "error: $venv is a symbolic link to an environment for another lock file; accepted: a folder of this checkout; remove the link" >&2
+    exit 2
+fi
+
 accepted="accepted: Python $oldest to $newest, named for example by: make demo $variable=python3.11"
 version=$(version_of "$python")
 minor=${version#3.}

@@ -15,7 +15,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from benchmarks.harness import REPOSITORY, print_circumstances, print_table, warn_if_busy
+from benchmarks.harness import (
+    REPOSITORY,
+    add_arguments,
+    print_circumstances,
+    print_table,
+    warn_if_busy,
+)
 from src.params.schema import Params
 
 CLASSES, EXAMPLES = 32, 16
@@ -39,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worker", nargs=2, type=int, metavar=("RANK", "PORT"))
     parser.add_argument("--size", type=int, default=1)
-    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    add_arguments(parser)
     args = parser.parse_args(argv)
     if args.worker:
         print(json.dumps(measure(*args.worker, args.size)))

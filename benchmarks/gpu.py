@@ -24,18 +24,23 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.harness import REPOSITORY, Contestant, Step, progress, without_log
+from benchmarks.harness import (
+    REPOSITORY,
+    Contestant,
+    Step,
+    progress,
+    version_of,
+    without_log,
+)
 from benchmarks.mining import TOLERANCE
 from benchmarks.mining_contestants import CONTESTANTS, Case
-from benchmarks.training import PARAMS, run_train
+from benchmarks.training import PARAMS, bare_loop, run_train
 from src.params.schema import Params
-from src.registry import TRIPLET_STRATEGIES, look_up
 from src.system.accelerators import why_no_gpu
 from src.system.process import prepare_for_tensorflow
 
@@ -167,35 +172,12 @@ def _times(case: Case, plan: Plan) -> dict[str, str]:
 
 def make_loop(params: Params, image_shape: tuple[int, int, int]) -> Step:
     """Return a training step over one resident batch of random images, without an Estimator."""
-    from model.estimator import keras, tf
     from model.network import build_network
 
     rng = np.random.default_rng(0)
-    images = tf.constant(rng.random((params.batch_size, *image_shape), np.float32))
-    labels = tf.constant(np.arange(params.batch_size, dtype=np.int32) % 10)
-    network = build_network(params, image_shape)
-    strategy = look_up(TRIPLET_STRATEGIES, params.triplet_strategy)
-    optimizer = keras.optimizers.legacy.Adam(1e-9)  # the batch is never learned
-    if params.compute_dtype == "float16":
-        optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
-
-    @tf.function
-    def train(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            embeddings = network(images, training=True)
-            loss = strategy(
-                labels, embeddings, margin=params.margin, distance=params.distance_name
-            ).loss
-            scaled = loss
-            if params.compute_dtype == "float16":
-                scaled = optimizer.get_scaled_loss(loss)
-        gradients = tape.gradient(scaled, network.trainable_variables)
-        if params.compute_dtype == "float16":
-            gradients = optimizer.get_unscaled_gradients(gradients)
-        optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
-        return loss
-
-    return lambda: float(train(images, labels).numpy())
+    images = rng.random((params.batch_size, *image_shape), np.float32)
+    labels = np.arange(params.batch_size, dtype=np.int32) % 10
+    return bare_loop(build_network(params, image_shape), params, images, labels)
 
 
 @contextmanager
@@ -265,7 +247,7 @@ def page(card: str, tests: str, mining: list[list[str]], training: list[list[str
         lines = [header, ["---"] * 2 + ["---:"] * (len(header) - 2), *rows]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
-    versions = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
+    versions = ", ".join(f"{name} {version_of(name) or 'is not installed'}" for name in _PACKAGES)
     command = shlex.join(["python", "-m", "benchmarks.gpu", *sys.argv[1:]])
     return f"""# On a GPU
 
@@ -283,13 +265,6 @@ only the loss and its gradient cross to the host.
 
 
 _PACKAGES = ("tensorflow", "numpy", "torch", "pytorch-metric-learning")
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "is not installed"
 
 
 def find_card() -> str | None:

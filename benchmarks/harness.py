@@ -162,7 +162,7 @@ def print_circumstances(
         platform.machine(),
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    installed = {name: _version(name) for name in packages}
+    installed = {name: version_of(name) for name in packages}
     versions = ", ".join(f"{name} {found}" for name, found in installed.items() if found)
     command = shlex.join(["python", "-m", program, *sys.argv[1:]])
     print(
@@ -171,7 +171,7 @@ def print_circumstances(
     )
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
     """Return the version of a package; None if it is not installed, as torch in .venv."""
     try:
         return version(package)

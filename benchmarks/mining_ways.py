@@ -23,7 +23,8 @@ from benchmarks.harness import (
     warn_if_busy,
 )
 from benchmarks.mining import TOLERANCE
-from benchmarks.mining_contestants import BATCHES, Case, half_trained, make_ours
+from benchmarks.mining_contestants import BATCHES, MARGIN, Case, half_trained, make_ours
+from src.registry import TRIPLET_STRATEGIES, look_up
 
 WAYS = ("usual", "ops alone", "XLA")
 
@@ -50,9 +51,7 @@ def make_way(case: Case, way: str) -> Step:
 
 
 def _loss_and_gradient(case: Case) -> Step:
-    from benchmarks.mining_contestants import MARGIN
     from model.estimator import tf
-    from src.registry import TRIPLET_STRATEGIES, look_up
 
     strategy = look_up(TRIPLET_STRATEGIES, case.strategy)
 

@@ -45,7 +45,7 @@ from benchmarks.harness import (
 from src.data.sampling import ShuffledBatches
 from src.data.split import Split
 from src.params.schema import Params
-from src.registry import DATASETS, NETWORKS, TRIPLET_STRATEGIES, look_up
+from src.registry import DATASETS, TRIPLET_STRATEGIES, look_up
 
 PARAMS: dict[str, Any] = {
     "batch_size": 64,
@@ -112,13 +112,25 @@ def initial_weights(params: Params, image_shape: tuple[int, int, int]) -> list[N
 
 def make_bare_loop(params: Params) -> Step:
     """Return a training step in TensorFlow, without an Estimator."""
-    from model.estimator import keras, tf
+    from model.network import build_network
 
     images, labels = resident_batch(params)
-    network = look_up(NETWORKS, params.network)(params, images.shape[1:])
+    network = build_network(params, images.shape[1:])
     network.set_weights(initial_weights(params, images.shape[1:]))
+    return bare_loop(network, params, images, labels)
+
+
+def bare_loop(
+    network: Any, params: Params, images: NDArray[np.float32], labels: NDArray[np.int32]
+) -> Step:
+    """Return a training step of a Keras model on one resident batch, in TensorFlow alone."""
+    from model.estimator import keras, tf
+
     strategy = look_up(TRIPLET_STRATEGIES, params.triplet_strategy)
     optimizer = keras.optimizers.legacy.Adam(_RESTING_LEARNING_RATE)
+    is_scaled = params.compute_dtype == "float16"
+    if is_scaled:
+        optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
 
     @tf.function
     def train(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -127,7 +139,10 @@ def make_bare_loop(params: Params) -> Step:
             loss = strategy(
                 labels, embeddings, margin=params.margin, distance=params.distance_name
             ).loss
-        gradients = tape.gradient(loss, network.trainable_variables)
+            scaled = optimizer.get_scaled_loss(loss) if is_scaled else loss
+        gradients = tape.gradient(scaled, network.trainable_variables)
+        if is_scaled:
+            gradients = optimizer.get_unscaled_gradients(gradients)
         optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
         return loss
 

@@ -28,15 +28,13 @@ from model.estimator import keras, tf
 from model.mining.loss import TripletLoss
 from model.rows import Rows
 from src.errors import UserError
+from src.system.signals import SIGNALS
 
 # All workers build their collective ops in the same order, so that these numbers agree.
 _keys = count(1)
 
 # Where workers exchange: the ring over the network was tested with memory of the host.
 _HOST = "/device:CPU:0"
-
-# Of the signals that end a training (`src.system.signals.SIGNALS`); each step counts who got them.
-NUM_STOP_FLAGS = 3
 
 
 @dataclass(frozen=True)
@@ -150,13 +148,13 @@ class Distribution:
     def total(self, triplets: TripletLoss) -> TripletLoss:
         """Add up loss and counts over all workers; the gradient is that of the own loss.
 
-        If there are several workers, hooks can feed `distribution/stop`, float64 [NUM_STOP_FLAGS],
-        and fetch its sum over workers, `distribution/stop_sum`.
+        If there are several workers, hooks can feed `distribution/stop`, float64, with a number for
+        each of SIGNALS, and fetch its sum over workers, `distribution/stop_sum`.
         """
         if self.num_workers == 1:
             return triplets
         with tf.name_scope("distribution"):
-            flags = tf.zeros([NUM_STOP_FLAGS], tf.float64, name="stop")  # hooks may feed any tensor
+            flags = tf.zeros([len(SIGNALS)], tf.float64, name="stop")  # hooks may feed any tensor
             # float64 holds counts up to 9e15 exactly.
             numbers = [tf.cast(tf.stop_gradient(field), tf.float64) for field in triplets]
             added = self._add(tf.concat([tf.stack(numbers), flags], 0))

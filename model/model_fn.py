@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from model.distribution import ONE_REPLICA, Distribution
-from model.estimator import estimator, keras, tf
+from model.estimator import estimator, global_step, keras, tf
 from model.input_fn import scale_pixels
 from model.learning_rate import learning_rate
 from model.loss_scaling import LossScaling
@@ -174,13 +174,13 @@ def _mine(
         labels = tf.reshape(tf.reshape(labels, [3, -1])[:, own.first : own.end], [-1])
         return distribution.total(_triplet_loss(labels, candidates, params, warms_up=True))
     if memory:
-        is_used = tf.compat.v1.train.get_or_create_global_step() >= params.memory_start_steps
+        is_used = global_step() >= params.memory_start_steps
         labels, candidates = memory.candidates(labels, candidates, is_used)
+    is_divided = memory is not None or distribution.num_replicas > 1
     parts = []
     for device, own in distribution.replicas(size):
         # TensorFlow cannot place the gradients of two tf.cond on two devices ("Cannot colocate").
         with nullcontext() if params.warmup_strategy else device:
-            is_divided = memory is not None or distribution.num_replicas > 1
             anchors = tf.range(own.first, own.end) if is_divided else None
             parts.append(_triplet_loss(labels, candidates, params, warms_up=True, anchors=anchors))
     added = parts[0] if len(parts) == 1 else TripletLoss(*map(tf.add_n, zip(*parts, strict=True)))
@@ -258,13 +258,13 @@ def _train_op(
     The weights are passed because the graph's own collection of trainable variables also contains
     those that were frozen after creation.
     """
-    global_step = tf.compat.v1.train.get_or_create_global_step()
-    rate = learning_rate(params, global_step, num_steps)
+    step = global_step()
+    rate = learning_rate(params, step, num_steps)
     tf.compat.v1.summary.scalar(tag_of("learning_rate"), rate)
     optimizer = tf.compat.v1.train.AdamOptimizer(rate)
     if scaling:
-        return scaling.step(optimizer, gradients, weights, global_step)
-    return optimizer.apply_gradients(zip(gradients, weights, strict=True), global_step)
+        return scaling.step(optimizer, gradients, weights, step)
+    return optimizer.apply_gradients(zip(gradients, weights, strict=True), step)
 
 
 def _defined_summaries() -> tf.Tensor:
@@ -317,7 +317,7 @@ def _triplet_loss(
     if not (warms_up and params.warmup_strategy):
         return by(params.triplet_strategy)
     return tf.cond(
-        tf.compat.v1.train.get_or_create_global_step() < params.warmup_steps,
+        global_step() < params.warmup_steps,
         lambda: by(params.warmup_strategy),
         lambda: by(params.triplet_strategy),
     )

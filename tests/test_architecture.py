@@ -33,10 +33,6 @@ MAY_USE_TENSORFLOW_1 = {
 }
 
 
-# Strict when True: what is long needs a reason. To be switched on when every wing gives its own.
-IS_STRICT = True
-
-
 def relative(path):
     return path.relative_to(ROOT).as_posix()
 
@@ -226,7 +222,6 @@ def without_reason(path):
 
 
 @each
-@pytest.mark.skipif(not IS_STRICT, reason="not all wings are done")
 def test_what_is_long_has_a_reason(path):
     assert without_reason(path) == []
 

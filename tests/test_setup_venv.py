@@ -100,6 +100,22 @@ def test_a_half_one_is_set_up_anew_then_kept(setup_venv, tmp_path):
     assert setup_venv("python-that-is-not-there", "-- PYTHON=python-that-is-not-there").returncode
 
 
+def test_the_environment_of_another_checkout_is_not_emptied(setup_venv, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "installed.lock").write_text("# something else\n")
+    (tmp_path / ".venv").symlink_to(elsewhere)
+    done = setup_venv(sys.executable)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: .venv is a symbolic link")
+    assert done.stderr.count("\n") == 1
+    assert (elsewhere / "installed.lock").read_text() == "# something else\n"
+    (elsewhere / "installed.lock").write_text(
+        "# nothing\n"
+    )  # it is complete: no reason to touch it
+    assert setup_venv(sys.executable).returncode == 0
+
+
 def test_set_up_again_when_it_was_interrupted_and_for_another_lock_file(
     setup_venv, quick_python, tmp_path
 ):

@@ -18,11 +18,8 @@ class MemoryOfData(tf.compat.v1.train.SessionRunHook):
     """
 
     def __init__(self, train: Split) -> None:
-        """Identify the data by the training split's labels, class names and pixels."""
-        columns = [train.labels] if train.digests is None else [train.labels, train.digests]
-        names = "\0".join(train.class_names).encode("utf-8", "surrogatepass")
-        number = digest(b"".join([*(column.tobytes() for column in columns), names]))
-        self._data = number >> 1  # as int64
+        """Prepare the hook; `train` is the split to train on."""
+        self._train = train
 
     def begin(self) -> None:
         """Find the memory."""
@@ -31,7 +28,14 @@ class MemoryOfData(tf.compat.v1.train.SessionRunHook):
     def after_create_session(self, session: Any, coord: Any) -> None:
         """Empty the memory if necessary."""
         for memory in self._memories:
-            if memory.belong_to(session, self._data):
+            if memory.belong_to(session, _identify(self._train)):
                 logger.warning(
                     "warning: the data have changed: the memory of embeddings starts empty"
                 )
+
+
+def _identify(train: Split) -> int:
+    """Return a number >= 0, int64, of a split's labels, class names and pixels."""
+    columns = [train.labels] if train.digests is None else [train.labels, train.digests]
+    names = "\0".join(train.class_names).encode("utf-8", "surrogatepass")
+    return digest(b"".join([*(column.tobytes() for column in columns), names])) >> 1

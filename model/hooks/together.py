@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from model.distribution import NUM_STOP_FLAGS, Distribution
+from model.distribution import Distribution
 from model.estimator import tf
 from model.workers import Workers
 from src.system.signals import SIGNALS, StopRequest
@@ -13,7 +13,8 @@ from src.system.signals import SIGNALS, StopRequest
 class StartTogether(tf.compat.v1.train.SessionRunHook):
     """Gives every worker the chief's variables, which it initialized or restored.
 
-    So workers read no checkpoint. It must be the first hook, since others read the global step.
+    So workers read no checkpoint. It must come before hooks that read variables, and after those
+    that change the chief's.
     """
 
     def __init__(self, workers: Workers, distribution: Distribution) -> None:
@@ -52,7 +53,7 @@ class StopTogether(tf.compat.v1.train.SessionRunHook):
 
     def before_run(self, run_context: Any) -> Any:
         """Pass the request on, with the exchange of the step's counts."""
-        flags = np.zeros(NUM_STOP_FLAGS)
+        flags = np.zeros(len(SIGNALS))
         if self._request.number is not None:
             flags[SIGNALS.index(self._request.number)] = 1
         return tf.compat.v1.train.SessionRunArgs(

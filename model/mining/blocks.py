@@ -10,7 +10,7 @@ class ByAnchors(Protocol):
     """A triplet strategy with everything but the anchors' positions given."""
 
     def __call__(self, embeddings: tf.Tensor, *, anchors: tf.Tensor) -> TripletLoss:
-        """Return the loss of the anchors at these positions, int64 [A], among all candidates."""
+        """Return the loss of the anchors at these positions, integer [A], among all candidates."""
 
 
 def mine_in_blocks(
@@ -24,7 +24,7 @@ def mine_in_blocks(
     Args:
         mine: the strategy.
         embeddings: float32 [C, D], of all candidates.
-        anchors: int64 [A], positions among the candidates.
+        anchors: integer [A], positions among the candidates.
         block_size: the number of anchors in a block; the last block may be smaller.
 
     Returns:

@@ -1,7 +1,7 @@
 """Builds the Estimator of an experiment, and a text summary of its network."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -50,7 +50,9 @@ def build_estimator(
             save_checkpoints_secs=None,
             keep_checkpoint_max=params.keep_checkpoint_max,
             log_step_count_steps=100 if writes else None,
-            session_config=workers.config if workers else session_config(params, distribution),
+            session_config=(
+                workers.config if workers else session_config(params, distribution.devices)
+            ),
         )
     if workers:
         config._master = workers.target  # training alone; evaluations have sessions of their own
@@ -79,7 +81,7 @@ def _without_tf_config() -> Iterator[None]:
 
 
 def session_config(
-    params: Params, distribution: Distribution = ONE_REPLICA
+    params: Params, devices: Sequence[str] = ()
 ) -> "tf.compat.v1.ConfigProto | None":
     """Return the session configuration; None if it is TensorFlow's default.
 
@@ -88,9 +90,10 @@ def session_config(
     thread is first. `deterministic` sets one thread and deterministic kernels. The kernels are set
     for the whole process, because TensorFlow has no smaller scope.
 
-    Replicas on the CPU are as many devices of it; a session has one by default.
+    Replicas on the CPU are as many devices of it; a session has one by default. `devices` are those
+    of the replicas.
     """
-    on_cpu = len([device for device in distribution.devices if "CPU" in device])
+    on_cpu = len([device for device in devices if "CPU" in device])
     if not (params.deterministic or on_cpu):
         return None
     config = tf.compat.v1.ConfigProto(allow_soft_placement=True)  # as is the Estimator's default
@@ -126,8 +129,8 @@ def connect(cluster: Cluster, params: Params, replicas: int | None) -> Workers:
         UserError: there are fewer GPUs than `replicas`, or the address is not free.
         WorkerLost: another worker has not started.
     """
-    devices = Distribution(devices=replica_devices(replicas))
-    return Workers(cluster, session_config(params, devices) or tf.compat.v1.ConfigProto())
+    config = session_config(params, replica_devices(replicas)) or tf.compat.v1.ConfigProto()
+    return Workers(cluster, config)
 
 
 def distribute(params: Params, devices: tuple[str, ...], cluster: Cluster | None) -> Distribution:
@@ -136,9 +139,7 @@ def distribute(params: Params, devices: tuple[str, ...], cluster: Cluster | None
     Raises:
         UserError: there are more replicas than rows in a batch.
     """
-    size = params.batch_size
-    if params.classes_per_batch and params.examples_per_class:
-        size = params.classes_per_batch * params.examples_per_class
+    size = params.largest_batch
     distribution = Distribution(
         rank=cluster.rank if cluster else 0,
         num_workers=cluster.size if cluster else 1,

@@ -71,10 +71,12 @@ def run(
         print("evaluator: nothing to do, because the chief evaluates every checkpoint")
         return
     if cluster and cluster.rank:
-        with TemporaryDirectory(prefix="worker-") as own, _quiet_worker(Path(own), verbose):
-            from model.training.worker import run_worker
+        with TemporaryDirectory(prefix="worker-") as folder:
+            own = Path(folder)
+            with quiet_console(own / "train.log", verbose=verbose):
+                from model.training.worker import run_worker
 
-            run_worker(experiment, params, data_dir, Path(own), keeps_splits, replicas, cluster)
+                run_worker(experiment, params, data_dir, own, keeps_splits, replicas, cluster)
         return
     one_run = _Run(experiment, params, data_dir, overwrite, keeps_splits, verbose, replicas)
     if cluster:
@@ -83,10 +85,6 @@ def run(
         experiment.check_own()
     with one_writer(experiment.model_dir):
         one_run.train()
-
-
-def _quiet_worker(own: Path, verbose: bool) -> Any:
-    return quiet_console(own / "train.log", verbose=verbose)
 
 
 @dataclass

@@ -106,11 +106,8 @@ def _check_memory(params: "Params") -> None:
         offline = one_of(sorted(OFFLINE_STRATEGIES))
         accepted = f"0, because triplet_strategy {offline} chooses its triplets before the step"
         raise _contradiction(params, "memory_size", accepted)
-    largest = params.batch_size
-    if params.classes_per_batch and params.examples_per_class:
-        largest = params.classes_per_batch * params.examples_per_class
-    if params.memory_size < largest:
-        accepted = f"0, or at least {largest}, the images of a batch"
+    if params.memory_size < params.largest_batch:
+        accepted = f"0, or at least {params.largest_batch}, the images of a batch"
         raise _contradiction(params, "memory_size", accepted)
 
 

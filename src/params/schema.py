@@ -451,6 +451,13 @@ class Params(BaseModel):
         return self.triplet_strategy in OFFLINE_STRATEGIES
 
     @property
+    def largest_batch(self) -> int:
+        """The size of a whole training batch: of P x K or `batch_size` examples, or triplets."""
+        if self.classes_per_batch and self.examples_per_class:
+            return self.classes_per_batch * self.examples_per_class
+        return self.batch_size
+
+    @property
     def images_at_once(self) -> int:
         """The largest number of images that the network embeds at once."""
         return self.micro_batch_size or self.batch_size
