@@ -126,14 +126,21 @@ def _groups(listing: Listing) -> tuple[NDArray[np.int32] | None, tuple[str, ...]
     return np.array([number_of[key] for key in keys], np.int32), names
 
 
+def cache_folders(data_dir: Path, folder: Path, params: "Params") -> list[Path]:
+    """Return the folders of the decoded pictures; `folder` holds the pictures themselves."""
+    folders = params.image_cache
+    if folders is None:
+        return [folder / CACHE_FOLDER]
+    return [data_dir / f for f in ([folders] if isinstance(folders, str) else folders)]
+
+
 def _cache_paths(data_dir: Path, folder: Path, params: "Params") -> list[Path]:
     """Return the cache's files; each image mode, size, resize method and CSV file has its own."""
     name = f"{params.image_mode}-{params.image_size}-{params.image_resize}"
+    directories = cache_folders(data_dir, folder, params)
     if params.image_cache is None:
-        directories, source = [folder / CACHE_FOLDER], params.image_csv or ""
+        source = params.image_csv or ""
     else:  # several datasets may share these folders
-        folders = params.image_cache
-        directories = [data_dir / f for f in ([folders] if isinstance(folders, str) else folders)]
         source = f"{folder.resolve()} {params.image_csv}"
     key = f"-{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}" if source else ""
     if len(directories) == 1:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.data.image_csv import read_csv
-from src.data.listed_pictures import listed_dataset
+from src.data.listed_pictures import CACHE_FOLDER, cache_folders, listed_dataset
 from src.data.listing import walk
 from src.data.split import Dataset
+from src.errors import UserError
 from src.printable import printable
 
 if TYPE_CHECKING:
@@ -36,14 +37,34 @@ def load(data_dir: Path, params: "Params") -> Dataset:
 
     Raises:
         UserError: there are no pictures, only one class or no train split; a split has no usable
-            picture; the CSV file is invalid; or a picture is bad and `on_bad_image` is "error".
+            picture; the CSV file is invalid; `image_cache` is where pictures are looked for; or a
+            picture is bad and `on_bad_image` is "error".
     """
     folder = data_dir / params.image_dir
     source = folder / params.image_csv if params.image_csv else folder
+    if not params.image_csv:
+        for directory in cache_folders(data_dir, folder, params):
+            _check_no_pictures(directory, folder)
     listing = read_csv(folder, source) if params.image_csv else walk(folder)
     return listed_dataset(
         data_dir, folder, source, listing, params, hint=_hint(listing.paths, params)
     )
+
+
+def _check_no_pictures(directory: Path, folder: Path) -> None:
+    """Refuse a cache's folder in which pictures are looked for: its files would be found as such.
+
+    Raises:
+        UserError: it is `folder`, or in it and not hidden.
+    """
+    pictures, cache = folder.resolve(), directory.resolve()
+    inner = cache.relative_to(pictures).parts if cache.is_relative_to(pictures) else None
+    if inner is not None and not any(part.startswith(".") for part in inner):
+        raise UserError(
+            f"image_cache: found {printable(str(directory))}, where pictures are looked for; "
+            f"accepted: a folder outside {printable(str(folder))}, or a hidden one, such as "
+            f"{CACHE_FOLDER}"
+        )
 
 
 def _hint(paths: Sequence[str], params: "Params") -> str:

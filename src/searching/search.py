@@ -14,7 +14,7 @@ from src.searching.goal import Goal
 from src.searching.record import SearchRecord, range_of, read_record
 from src.searching.request import Request, check_all_data, check_space
 from src.searching.study import Study
-from src.searching.winner import choose, finalists, how_found, write_winner
+from src.searching.winner import choose, finalists, finished_trials, how_found, write_winner
 from src.sweeping.job import Job, Outcome
 from src.sweeping.launchers import Launcher
 from src.sweeping.plan import (
@@ -97,14 +97,8 @@ def _run(
     director.save()
     if outcome.stopped_by:
         return outcome, _begun(director)
-    best = finalists(
-        director.study.trials(),
-        director.child,
-        goal,
-        director.parent,
-        parent_dir,
-        request.num_seeds,
-    )
+    finished = finished_trials(director.study.trials(), director.child, goal, parent_dir)
+    best = finalists(finished, goal, director.parent, request.num_seeds)
     if not best:
         raise SweepFailed(_why_nothing(director))
     again = [child for one in best for child in one.others]

@@ -62,25 +62,19 @@ class Winner:
         return math.fsum(self.values) / len(self.values)
 
 
-def finalists(
-    trials: Sequence[Trial],
-    child_of: Callable[[Trial], Child],
-    goal: Goal,
-    parent: Mapping[str, Any],
-    parent_dir: Path,
-    num_seeds: int,
-) -> list[Finalist]:
-    """Return the best trials that have finished, the best first.
+def finished_trials(
+    trials: Sequence[Trial], child_of: Callable[[Trial], Child], goal: Goal, parent_dir: Path
+) -> list[tuple[float, Trial, Child]]:
+    """Return the trials that have finished: value, trial and experiment.
 
-    The files count: a pruned training that somebody has finished by hand is among them.
+    The files count: a pruned training that somebody has finished by hand is among them. If one that
+    had finished has not by its files, a line is printed.
 
     Args:
         trials: all trials.
         child_of: returns the experiment of a trial.
-        goal: the metric and its direction.
-        parent: the content of the parent's `params.json`, as a child needs it.
+        goal: the metric.
         parent_dir: where the experiments are.
-        num_seeds: how many trainings each shall have, the trial's own included.
     """
     found: dict[str, tuple[float, Trial, Child]] = {}
     for trial in trials:
@@ -93,8 +87,36 @@ def finalists(
             continue
         if ended is not None and ended.value is not None:
             found[trial.key] = ended.value, trial, child
+    lost = {
+        trial.key: trial_name(trial.number)
+        for trial in reversed(trials)  # the first of equal ones has the directory
+        if trial.status == Status.FINISHED and trial.key not in found
+    }
+    for name in sorted(lost.values()):
+        print(
+            f"warning: {parent_dir / name}: had finished, but its files are gone or damaged: it "
+            "cannot win",
+            flush=True,
+        )
+    return list(found.values())
+
+
+def finalists(
+    finished: Sequence[tuple[float, Trial, Child]],
+    goal: Goal,
+    parent: Mapping[str, Any],
+    num_seeds: int,
+) -> list[Finalist]:
+    """Return the best trials, the best first.
+
+    Args:
+        finished: see `finished_trials`.
+        goal: the direction of the metric.
+        parent: the content of the parent's `params.json`, as a child needs it.
+        num_seeds: how many trainings each shall have, the trial's own included.
+    """
     sign = -1 if goal.is_higher_better else 1
-    ordered = sorted(found.values(), key=lambda one: (sign * one[0], one[1].number))
+    ordered = sorted(finished, key=lambda one: (sign * one[0], one[1].number))
     best = ordered[: NUM_BEST if num_seeds > 1 else 1]
     return [
         Finalist(trial, child, _with_other_seeds(child, parent, trial, num_seeds))

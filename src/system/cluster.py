@@ -17,6 +17,8 @@ from src.printable import printable
 _PORT = r"(?:[1-9][0-9]{0,4})"
 _Address = Annotated[str, Field(max_length=255, pattern=rf"^[A-Za-z0-9_.\-\[\]:]+:{_PORT}$")]
 
+_LAST_PORT = 65535
+
 # SLURM's jobs use these ports: below those that systems give to clients, from 32768 on.
 _FIRST_PORT, _NUM_PORTS = 20000, 12000
 _PORTS_PER_JOB = 64
@@ -120,6 +122,11 @@ def _from_tf_config(text: str) -> Cluster | None:
     jobs = config.cluster
     names = [f"{job} {i}" for job in ("chief", "worker") for i in range(len(getattr(jobs, job)))]
     addresses = [*jobs.chief, *jobs.worker]
+    for address in addresses:
+        if int(address.rpartition(":")[2]) > _LAST_PORT:
+            raise UserError(
+                f"TF_CONFIG: cluster: found {address}; accepted: a port from 1 to {_LAST_PORT}"
+            )
     task = f"{config.task.type} {config.task.index}"
     if repeated := {address for address in addresses if addresses.count(address) > 1}:
         raise UserError(f"TF_CONFIG: cluster: found {min(repeated)} twice; accepted: once each")

@@ -512,6 +512,17 @@ def test_the_cache_can_be_divided_among_folders(folder, tmp_path):
         assert len(np.load(path)) == 15
 
 
+@pytest.mark.parametrize("cache", ["image_folder", "image_folder/red", "image_folder/new"])
+def test_a_cache_among_the_pictures_is_refused_before_it_is_written(folder, cache):
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(UserError, match=r"image_cache: found .*; accepted: a folder outside "):
+        load(folder.parent, "test", params(image_cache=["elsewhere", cache]))
+    assert sorted(folder.rglob("*")) == before
+    assert not (folder.parent / "elsewhere").exists()
+    hidden = params(image_cache="image_folder/.cache")
+    assert [len(load(folder.parent, "test", hidden)) for _ in range(2)] == [6, 6]
+
+
 def test_a_folder_that_cannot_be_written_to(folder):
     (folder / ".tripletboard").write_text("in the way")
     text = message(folder)

@@ -99,6 +99,19 @@ def test_the_optimum_is_found_trained_again_and_written(parent, fake, capsys):
     assert f"winner: {content['$comment']}" in capsys.readouterr().out
 
 
+def test_a_trial_whose_files_are_gone_is_named_and_does_not_win(parent, fake, capsys):
+    record = run(parent, *MARGIN, "--trials", 5)
+    best, second, third = sorted(record.trials, key=lambda trial: -trial.value)[:3]
+    assert "had finished" not in capsys.readouterr().out
+    shutil.rmtree(parent / best.name)
+    (parent / second.name / "metrics.json").unlink()
+    record = run(parent, *MARGIN, "--trials", 5)
+    out = capsys.readouterr().out
+    assert record.winner == third.name
+    for lost in (best, second):
+        assert f"warning: {parent / lost.name}: had finished, but its files are gone" in out
+
+
 def test_a_winner_is_not_called_by_its_lucky_seed(parent, fake, monkeypatch):
     """Of two, the one that was better with its first seed is worse with the others."""
     run(parent, "--param", "margin=0.3,0.31", "--trials", 2, search="grid")

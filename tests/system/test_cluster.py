@@ -50,6 +50,7 @@ def test_one_process_is_no_cluster(environment):
         (tf_config({"chief": ["a:1", "c:1"]}), "cluster.chief: found"),
         (tf_config({"worker": ["a"]}), "cluster.worker.0: found 'a'"),
         (tf_config({"worker": ["a:1", "a:1"]}), "a:1 twice"),
+        (tf_config({"worker": ["a:1", "b:65536"]}), "found b:65536; accepted: a port from 1 to 65"),
         (tf_config({"worker": WORKERS}, "chief"), "task: found chief 0; accepted: worker 0, wor"),
         (tf_config({"worker": WORKERS}, index=2), "found worker 2"),
         (tf_config({"worker": WORKERS}, index="0"), "task.index: found '0'"),
