@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.embeddings import layouts
-from src.errors import UserError
 from src.printable import printable
 from src.system.aside import Aside
 from src.system.cache import digest, kept_in, save_cached
@@ -62,17 +61,11 @@ def begin_layout(
     compute = _begin(name, embeddings, seed, initial, description)
 
     def finish() -> Layout | None:
-        try:
-            found = compute()
+        found = _without_failing(name, compute)
+        if found is not None:
             save_cached(path, key, found)
-        except UserError:  # from the cache file
-            raise
-        except Exception as error:  # libraries raise various types for unusual values
-            reason = printable(f"{type(error).__name__}: {error}")
-            title = layouts.TITLES[name]
-            logger.warning("%s is skipped: it failed for these embeddings (%s)", title, reason)
-            return None
-        return _usable(name, found, len(embeddings))
+            found = _usable(name, found, len(embeddings))
+        return found
 
     return finish
 
@@ -99,6 +92,16 @@ def _begin(
 def _waited_for(umap: Aside[Layout]) -> Layout:
     with phase("UMAP"):
         return umap.result()
+
+
+def _without_failing(name: str, compute: Callable[[], Layout]) -> Layout | None:
+    try:
+        return compute()
+    except Exception as error:  # libraries raise various types for unusual values
+        reason = printable(f"{type(error).__name__}: {error}")
+        title = layouts.TITLES[name]
+        logger.warning("%s is skipped: it failed for these embeddings (%s)", title, reason)
+        return None
 
 
 def _usable(name: str, found: Layout, num_points: int) -> Layout | None:

@@ -69,6 +69,7 @@ def _call(
     """Send a function's result, or its error. The console belongs to the other process."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         sys.stdout = sys.stderr = nowhere
+        outcome: tuple[Any, Exception | None]
         try:
             outcome = function(*args, **kwargs), None
         except Exception as error:
