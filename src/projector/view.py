@@ -23,7 +23,7 @@ from src.experiment.curves import read_curves
 from src.experiment.experiment import Experiment
 from src.figures import FigureData
 from src.params.schema import Params
-from src.printable import printable
+from src.projector.cached_layouts import begin_layout
 from src.projector.columns import comparisons, find_neighbors, neighbor_columns
 from src.projector.figure_cache import write_changed_figures
 from src.projector.files import check_embeddings
@@ -108,9 +108,14 @@ class Viewer:
         indices = self._sample(whole, max_points)
         split = whole.take(indices)
         embeddings = self.embeddings(name, checkpoint)[indices]
+        begun = {
+            layout: self._begin_layout(layout, name, checkpoint, embeddings)
+            for layout in layouts.available_layouts()
+        }
         columns = self._columns(name, name, checkpoint, indices)
-        found = self._layouts(name, checkpoint, embeddings)
-        return View(name, split, indices, embeddings, found, columns, step)
+        found = {layout: finish() for layout, finish in begun.items()}
+        usable = {layout: points for layout, points in found.items() if points is not None}
+        return View(name, split, indices, embeddings, usable, columns, step)
 
     def evolution(self, name: str, max_points: int) -> tuple[View, dict[int, NDArray[np.float32]]]:
         """Return t-SNE layouts of a split by every kept checkpoint, in one coordinate frame.
@@ -138,9 +143,10 @@ class Viewer:
                     raise
                 logger.warning("%s: skipped, because a training removed it", checkpoint)
                 continue
-            layout = self._layout(
+            finish = self._begin_layout(
                 "tsne", f"{name}_evolution", checkpoint, embeddings, before, f"t-SNE, step {step}"
             )
+            layout = finish()
             if layout is not None:
                 frames[step] = before = layout
                 last = step, checkpoint, embeddings
@@ -237,17 +243,7 @@ class Viewer:
         known: str = self._kept[name, "images"]
         return known
 
-    def _layouts(
-        self, name: str, checkpoint: Path, embeddings: NDArray[np.float32]
-    ) -> dict[str, NDArray[np.float32]]:
-        """Return every layout that can be computed from these embeddings."""
-        found = {
-            layout: self._layout(layout, name, checkpoint, embeddings)
-            for layout in layouts.available_layouts()
-        }
-        return {layout: points for layout, points in found.items() if points is not None}
-
-    def _layout(
+    def _begin_layout(
         self,
         layout: str,
         name: str,
@@ -255,40 +251,16 @@ class Viewer:
         embeddings: NDArray[np.float32],
         initial: NDArray[np.float32] | None = None,
         description: str = "t-SNE",
-    ) -> NDArray[np.float32] | None:
-        """Return a layout, float32 [N, 2]. If it fails, log a warning and return None."""
-        seed = self.params.seed
-        compute: dict[str, Callable[[], NDArray[np.float32]]] = {
-            "pca": lambda: layouts.pca(embeddings),
-            "tsne": lambda: layouts.tsne(
-                embeddings, seed=seed, initial=initial, description=description
-            ),
-            "umap": lambda: layouts.umap(embeddings, seed=seed, initial=initial),
-        }
-        key = {
-            "embeddings": digest([embeddings]),
-            "initial": None if initial is None else digest([initial]),
-            "seed": seed,
-            **layouts.settings(layout),
-        }
-        title = layouts.TITLES[layout]
-        try:
-            found = cached(
-                self._cache_path(name, checkpoint, layout),
-                key,
-                compute[layout],
-                lambda kept: kept.shape == (len(embeddings), 2) and kept.dtype.kind == "f",
-            )
-        except UserError:  # from the cache file
-            raise
-        except Exception as error:  # libraries raise various types for unusual values
-            reason = printable(f"{type(error).__name__}: {error}")
-            logger.warning("%s is skipped: it failed for these embeddings (%s)", title, reason)
-            return None
-        if found.shape != (len(embeddings), 2) or not np.isfinite(found).all():
-            logger.warning("%s is skipped: it is not finite for these embeddings", title)
-            return None
-        return found
+    ) -> Callable[[], NDArray[np.float32] | None]:
+        """Begin a layout; see `begin_layout`."""
+        return begin_layout(
+            layout,
+            self._cache_path(name, checkpoint, layout),
+            embeddings,
+            seed=self.params.seed,
+            initial=initial,
+            description=description,
+        )
 
     def _columns(
         self, name: str, cache_name: str, checkpoint: Path, indices: NDArray[np.intp]

@@ -29,14 +29,28 @@ def cached(
         could_be: returns whether `compute` could return such an array. Key and checksum cannot
             detect a wrong array that another program has written.
     """
-    text = np.array(json.dumps(key, sort_keys=True))
+    kept = kept_in(path, key)
+    if kept is not None and could_be(kept):
+        return kept
+    array = compute()
+    save_cached(path, key, array)
+    return array
+
+
+def kept_in(path: Path, key: Mapping[str, object]) -> NDArray[Any] | None:
+    """Return the array in `path` if it was computed from `key`; otherwise None. See `cached`."""
     kept = load_arrays(path) or {}
     is_whole = kept.keys() == {"array", "key"}
-    if is_whole and np.array_equal(kept["key"], text) and could_be(kept["array"]):
-        return kept["array"]
-    array = compute()
-    save_arrays(path, {"array": array, "key": text})
-    return array
+    return kept["array"] if is_whole and np.array_equal(kept["key"], _text(key)) else None
+
+
+def save_cached(path: Path, key: Mapping[str, object], array: NDArray[Any]) -> None:
+    """Store an array for `kept_in`.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    save_arrays(path, {"array": array, "key": _text(key)})
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -73,6 +87,10 @@ def digest(parts: Iterable[NDArray[Any] | bytes]) -> str:
             sha256.update(f"{part.dtype.str}{part.shape}".encode())
             sha256.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
     return sha256.hexdigest()
+
+
+def _text(key: Mapping[str, object]) -> NDArray[np.str_]:
+    return np.array(json.dumps(key, sort_keys=True))
 
 
 def _checksum(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.str_]:

@@ -1,0 +1,45 @@
+"""A call in another process: its result, its error, its sudden end."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from src.embeddings import layouts
+from src.system.aside import Aside
+
+
+def test_a_layout_is_the_same_in_another_process():
+    points = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+
+    begun = Aside(layouts.pca, points)
+
+    np.testing.assert_array_equal(begun.result(), layouts.pca(points))
+
+
+def test_an_error_comes_back():
+    begun = Aside(np.linalg.inv, np.zeros((2, 2)))
+
+    with pytest.raises(np.linalg.LinAlgError, match="Singular"):
+        begun.result()
+
+
+def test_an_end_without_a_result_is_an_error():
+    begun = Aside(os.abort)
+
+    with pytest.raises(ChildProcessError, match=f"code -{signal.SIGABRT.value}"):
+        begun.result()
+
+
+def test_ctrl_c_is_for_the_process_that_waits():
+    begun = Aside(_is_interrupted)
+
+    assert not begun.result()
+
+
+def _is_interrupted() -> bool:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.1)
+    return signal.SIGINT not in signal.sigpending()
