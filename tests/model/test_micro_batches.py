@@ -103,6 +103,15 @@ def test_parts_of_replicas(name):
     assert_same(found, whole(tuple(params.items())))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_parts_and_replicas_in_half_precision(dtype):
+    params = {**CNN, "compute_dtype": dtype}
+    # Gradients by weights are summed in half precision: in other parts, with other roundings.
+    tolerance = {"bfloat16": 0.05, "float16": 0.01}[dtype]
+    found = steps({**params, "micro_batch_size": 4}, TWO_REPLICAS)
+    assert_same(found, steps(params), tolerance)
+
+
 APPLICATION = {
     **{"network": "keras_application", "application": "VGG16", "input_size": 32},
     **{"embedding_size": 5, "margin": 1.0},

@@ -11,11 +11,12 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 import pytest
-from small_application import small_application
+from small_application import preprocess_input, small_application
 from tiny import TINY, write_params
 
 import train
 from model.estimator import keras, tf
+from model.network import build_network
 from model.networks.keras_application import APPLICATION_LAYER
 from model.pretrained import InitialWeights, read_weights
 from src.data.pretrained_weights import find_weights
@@ -222,6 +223,37 @@ def test_the_same_as_the_keras_network_with_the_weights_that_it_fetches(
     for mine, theirs in zip(weights, expected_weights, strict=True):
         for one, other in zip(mine, theirs, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_network_in_half_precision_takes_them_in_float32(monkeypatch, dtype):
+    monkeypatch.setattr(keras.applications, "MobileNet", small_application)
+    params = Params(
+        network="keras_application",
+        application="MobileNet",
+        input_size=32,
+        compute_dtype=dtype,
+    )
+    original = randomize(
+        small_application(include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg")
+    )
+    values = [layer.get_weights() for layer in original.layers if layer.weights]
+    expected = original(preprocess_input(IMAGES * 255), training=False).numpy()
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        network = build_network(params, (32, 32, 3))
+        application = network.get_layer(APPLICATION_LAYER)
+        preprocessed = network.get_layer("preprocess")(tf.constant(IMAGES))
+        features = tf.cast(application(preprocessed, training=False), tf.float32)
+        session.run(tf.compat.v1.global_variables_initializer())
+        InitialWeights(network, values)(None, session)
+        found, weights = session.run([features, application.weights])
+    np.testing.assert_allclose(found, expected, rtol=0.05, atol=0.02 * np.abs(expected).max())
+    assert {weight.dtype for weight in weights} == {np.dtype(np.float32)}
+    loaded, given = (
+        np.sort(np.concatenate([array.ravel() for array in arrays]))
+        for arrays in (weights, [array for layer in values for array in layer])
+    )
+    np.testing.assert_array_equal(loaded, given)
 
 
 def test_weights_by_path_are_those_of_the_file(weights_file):

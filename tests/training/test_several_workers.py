@@ -157,6 +157,14 @@ def test_mined_triplets_and_replicas_of_workers(programs, start, data_dir, tmp_p
     one = write_params(tmp_path / "one", params)
     several = write_params(tmp_path / "several", params)
     assert programs.run("train", "--model_dir", one, "--data_dir", data_dir)[0] == 0
+
+    # A signal to the chief stops all as well.
+    workers = start(several, 2, "--replicas", "2")
+    wait_for_step(several, 2, workers)
+    workers[0].kill(signal.SIGTERM)
+    assert [worker.wait()[0] for worker in workers] == [143, 143]
+    assert json.loads((several / "metrics.json").read_text())["status"] == "stopped"
+
     ends = [worker.wait() for worker in start(several, 2, "--replicas", "2")]
     assert [code for code, _, _ in ends] == [0, 0], ends
     assert_equal_weights(several, one)
