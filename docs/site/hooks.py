@@ -1,7 +1,7 @@
 """Hooks of mkdocs.yml: what lies outside docs/ becomes part of the site, and links are made to fit.
 
-README.md and its like are pages too, files that pages link to are copied, and docs/tour.ipynb becomes
-a page with its pictures. The links in the sources stay those that work in a checkout.
+README.md and its like are pages too, files that pages link to are copied, and docs/tour.ipynb
+becomes a page with its pictures. The links in the sources stay those that work in a checkout.
 """
 
 import base64
