@@ -24,7 +24,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-NUM_IMAGES = {"train": 1200, "t10k": 300}  # a rate of 0.01 needs a hundred strangers to judge
+NUM_IMAGES = {"train": 400, "t10k": 200}
+# Half of the images judge: a rate of 0.01 needs a hundred strangers.
+PARAMS = {**TINY, "num_epochs": 2, "validation_fraction": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def stage(tmp_path_factory):
                 stage / "data" / "mnist" / name, read_idx(ROOT / "data" / "mnist" / name)[:size]
             )
     (stage / "experiments").mkdir()
-    demo = write_params(stage / "experiments" / "demo", {**TINY, "num_epochs": 2})
+    demo = write_params(stage / "experiments" / "demo", PARAMS)
     where = ["--model_dir", str(demo), "--data_dir", str(stage / "data")]
     train.main(where)
     gallery.main(["build", *where])

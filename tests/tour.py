@@ -21,6 +21,7 @@ def executed(seconds: int = 600) -> nbformat.NotebookNode:
         timeout=seconds,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(NOTEBOOK.parent)}},
     )
     client.execute()

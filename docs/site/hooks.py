@@ -5,9 +5,7 @@ becomes a page with its pictures. The links in the sources stay those that work 
 """
 
 import base64
-import html
 import json
-import logging
 import posixpath
 import re
 from pathlib import Path
@@ -31,8 +29,6 @@ TOUR = "docs/tour.ipynb"
 
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 _FENCE = re.compile(r"^(```.*?^```)", re.DOTALL | re.MULTILINE)
-
-log = logging.getLogger("mkdocs.plugins.tripletboard")
 
 
 def on_config(config: MkDocsConfig) -> None:
@@ -136,5 +132,5 @@ def tour_page(notebook: dict) -> tuple[str, dict[str, bytes]]:
                 pictures[name] = base64.b64decode(data["image/png"])
                 parts.append(f"![What the cell draws]({name})")
             elif printed := "".join(output.get("text", data.get("text/plain", []))):
-                parts.append(f"<pre>{html.escape(printed.rstrip())}</pre>")
+                parts.append(f"````text\n{printed.rstrip()}\n````")
     return "\n\n".join(parts) + "\n", pictures
