@@ -8,10 +8,10 @@ PYTHON ?= python3
 PYTHON215 ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.10) $(PYTHON))
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-open data-orl test test-tf215 lint format schema
+.PHONY: help install demo demo-open data-orl test test-tf215 lint format schema docs tour
 .PHONY: bench bench-batches bench-devices bench-gpu bench-mining bench-query bench-retrieval bench-training
 .PHONY: errors fuzz soak search-study
-.PHONY: lock clean
+.PHONY: lock lock-check clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -83,6 +83,15 @@ format: install ## put the code in the project's format
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
+# Nothing is loaded from elsewhere, neither here nor by the pages. --strict: a dead link is an error.
+docs: ## build the documentation as a site with a search, in build/site
+	@sh setup_venv.sh .venv-docs requirements-docs.lock "$(PYTHON)" 3.10 3.13
+	@NO_MKDOCS_2_WARNING=true .venv-docs/bin/mkdocs build --strict
+	@echo "Open build/site/index.html"
+
+tour: install ## run docs/tour.ipynb anew, and keep its outputs and pictures
+	.venv/bin/python tests/tour.py
+
 schema: install ## write experiments/params.schema.json and docs/params.md anew
 	.venv/bin/python -m src.params.reference
 
@@ -107,7 +116,18 @@ lock: ## write the lock files anew
 		| $(LOCK) --universal --extra dev -o requirements-tf215.lock
 	echo "tensorflow==2.21.*" | $(LOCK) --python-platform aarch64-apple-darwin --extra bench \
 		--no-emit-package torch -o requirements-bench.lock
+	$(subst compile pyproject.toml,compile --group pyproject.toml:docs,$(LOCK)) --universal \
+		-o requirements-docs.lock </dev/null
+
+PLATFORMS = x86_64-unknown-linux-gnu aarch64-apple-darwin x86_64-pc-windows-msvc
+lock-check: ## whether every package of requirements.lock has a wheel for each platform (needs uv)
+	@for platform in $(PLATFORMS); do for version in 3.10 3.13; do \
+		echo "$$platform, Python $$version"; \
+		uv pip install --dry-run --quiet --no-deps --require-hashes --only-binary :all: \
+			--python-platform $$platform --python-version $$version --target build/nowhere \
+			-r requirements.lock || exit 1; \
+	done; done
 
 clean: ## remove what make and Python made; experiments stay
-	rm -rf .venv .venv-tf215 .venv-bench .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-tf215 .venv-bench .venv-docs build .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -36,7 +36,9 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     exit 2
 fi
 
-echo "Setting up $venv with Python $version from $lock (takes a few minutes and about 3.5 GB) ..."
+size="takes a few minutes and about 3.5 GB"
+grep -q '^tensorflow==' "$lock" || size="takes a minute"
+echo "Setting up $venv with Python $version from $lock ($size) ..."
 rm -f "$venv/installed.lock"
 "$python" -m venv --clear "$venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r "$lock"

@@ -216,7 +216,7 @@ def report(
         "",
         "![Memory and directory over the steps](soak.png)",
         "",
-        "```",
+        "```text",
         format_table(["", "found", "bound"], rows),
         "```",
         "",

@@ -41,7 +41,7 @@ LONGEST = (
     *("test_image_folder.py", "test_triplet_strategies.py", "test_layouts.py", "test_stopping.py"),
     *("test_figures.py", "test_live_figures.py", "test_disk.py", "test_embedder.py"),
     *("test_service_page.py", "test_slurm.py", "test_model_fn.py", "test_networks.py"),
-    "test_hooks.py",
+    *("test_hooks.py", "test_tour.py", "test_commands.py"),
 )
 
 

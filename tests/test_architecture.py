@@ -3,19 +3,16 @@
 import ast
 import importlib
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from src.registry import DATASETS, FIGURES, LAUNCHERS, NETWORKS, TRIPLET_STRATEGIES
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent
 PROGRAMS = sorted(ROOT.glob("*.py"))
@@ -315,15 +312,31 @@ def test_every_entry_of_a_registry_stands_in_a_file_of_its_name(registry, folder
     assert files == set(registry), "a file that no name stands for"
 
 
-def test_pyproject_lists_the_packages_and_the_programs():
-    with open(ROOT / "pyproject.toml", "rb") as file:
-        setuptools = tomllib.load(file)["tool"]["setuptools"]
+def test_folders_of_code_are_packages():
     folders = {path.parent for top in ("src", "model") for path in (ROOT / top).rglob("*.py")}
-    assert sorted(setuptools["packages"]) == sorted(
-        ".".join(folder.relative_to(ROOT).parts) for folder in folders
-    )
-    assert sorted(setuptools["py-modules"]) == [path.stem for path in PROGRAMS]
     assert all((folder / "__init__.py").is_file() for folder in folders)
+
+
+def test_what_pip_installs_has_requirements_and_no_module(tmp_path):
+    """Nobody's environment gets packages called `model` and `src`; the extras are installed."""
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    for top in ("src", "model", "benchmarks", "tests"):
+        (tmp_path / top).mkdir()
+        (tmp_path / top / "__init__.py").touch()
+    (tmp_path / "train.py").touch()
+    code = "from setuptools.build_meta import build_wheel; build_wheel('wheels')"
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    (wheel,) = (tmp_path / "wheels").glob("tripletboard-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+        said = archive.read(metadata).decode()
+    assert {name.split("/")[0] for name in names} == {metadata.split("/")[0]}
+    assert re.search("^Summary: .*; run it from a clone: ", said, re.MULTILINE)
+    assert re.search("^Requires-Dist: tensorflow<", said, re.MULTILINE)
+    assert "Provides-Extra: search" in said
 
 
 def test_no_other_folder_is_a_package():
