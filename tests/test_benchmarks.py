@@ -44,6 +44,7 @@ def test_without_a_gpu_the_benchmark_says_so_in_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err == ("benchmarks.gpu: TensorFlow sees no GPU; nothing was run\n")
 
 
+@pytest.mark.system
 def test_the_benchmark_of_gpus_runs_through_in_a_rehearsal(capsys):
     """From the tests to the page, on the processor."""
     before = gpu.PAGE.read_bytes()

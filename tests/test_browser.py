@@ -21,6 +21,8 @@ from src.projector.files import write_evolution, write_projector
 from src.projector.legend import PALETTE
 from src.projector.metadata import CHUNK_SIZE
 
+pytestmark = pytest.mark.system
+
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser"])), None)
 FLAGS = [
     "--headless=new",

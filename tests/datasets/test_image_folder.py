@@ -639,6 +639,7 @@ for folder in sys.argv[1:]:
 """
 
 
+@pytest.mark.system
 @pytest.mark.skipif(sys.platform != "linux", reason="measured by /proc")
 def test_a_data_set_is_never_in_memory_as_a_whole(tmp_path):
     # To train with; 100 to validate and 100 to test. Of fewer, buffers alone would take more with

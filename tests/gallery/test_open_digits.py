@@ -102,6 +102,7 @@ def test_five_are_enough(gallery, digits, shape):
     assert (before == after).mean() >= 0.98
 
 
+@pytest.mark.system
 def test_drawn_in_a_browser(experiment):
     if not (shutil.which("chromium") or shutil.which("chromium-browser")):
         assert not os.environ.get("REQUIRE_BROWSER"), "no Chromium is installed"

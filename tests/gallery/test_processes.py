@@ -21,6 +21,8 @@ from PIL import Image
 from src.gallery import Gallery
 from src.gallery.store import open_store
 
+pytestmark = pytest.mark.system
+
 PROGRAM = Path(__file__).parent.parent / "gallery_program.py"
 
 

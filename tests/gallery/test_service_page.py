@@ -18,6 +18,8 @@ from src.gallery.gallery import load_embedder
 from src.gallery.service import create_app
 from src.gallery.store import open_store
 
+pytestmark = pytest.mark.system
+
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser"])), None)
 TOKEN = "a token of many characters"
 HOSTILE = "<img src=x onerror=\"document.title='hacked'\">"

@@ -332,6 +332,7 @@ def test_ctrl_c_loses_nothing(parent):
     assert [trial.status for trial in read_record(parent).trials] == ["finished"] * 3
 
 
+@pytest.mark.system
 def test_kill_9_at_random_moments_loses_nothing(tmp_path):
     """Ten kills; the trainings live on, and are waited for. Then it is as if nothing had been."""
     options = (*MARGIN, "--trials", 8)

@@ -717,6 +717,7 @@ def finish(child):
     child.experiment.save_metrics({"status": "finished", "global_step": 7, "splits": {}})
 
 
+@pytest.mark.system
 def test_interrupted_and_gone_on_with(tmp_path, data_dir):
     """A finished one is trained afresh, which is interrupted; then without --overwrite."""
     parent = make_parent(tmp_path)

@@ -217,6 +217,7 @@ def test_stopped_while_a_program_is_imported(program):
         assert (code, error) == (-number, ""), moment
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("moment", ["tensorflow.python.framework.ops", "tf_keras.src"])
 def test_stopped_while_tensorflow_is_imported(make_experiment, data_dir, moment):
     arguments = ["--model_dir", str(make_experiment()), "--data_dir", str(data_dir)]

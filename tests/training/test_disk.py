@@ -19,6 +19,7 @@ def train_on_small_disk(model_dir, data_dir, size, copy=None):
     return run_mounted(model_dir, "tmpfs", command, afterwards, size=size)
 
 
+@pytest.mark.system
 @needs_mounts
 def test_no_room_for_a_first_checkpoint(make_experiment, data_dir):
     model_dir = make_experiment()
@@ -30,6 +31,7 @@ def test_no_room_for_a_first_checkpoint(make_experiment, data_dir):
     assert "model.ckpt" not in done.stdout
 
 
+@pytest.mark.system
 @needs_mounts
 def test_a_disk_that_fills_up_leaves_the_latest_checkpoint(make_experiment, data_dir, tmp_path):
     from model.training.checkpoints import fault_of

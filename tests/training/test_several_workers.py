@@ -229,6 +229,7 @@ def train_command(model_dir, data_dir):
     return [sys.executable, "train.py", "--model_dir", str(model_dir), "--data_dir", str(data_dir)]
 
 
+@pytest.mark.system
 def test_two_hosts_with_a_network_between_them(two_hosts, data_dir, tmp_path):
     model_dir = write_params(tmp_path / "hosts", {**TINY, "num_epochs": 1})
     configs = tf_configs([f"{address}:2222" for _, address in two_hosts])
@@ -249,6 +250,7 @@ def test_two_hosts_with_a_network_between_them(two_hosts, data_dir, tmp_path):
     assert json.loads((model_dir / "metrics.json").read_text())["status"] == "finished"
 
 
+@pytest.mark.system
 @pytest.mark.skipif(
     importlib.util.find_spec("slurm_cluster") is None, reason="tests/slurm_cluster.py is missing"
 )
