@@ -9,13 +9,13 @@ from typing import Any
 from model.distribution import ONE_REPLICA, Distribution
 from model.estimator import estimator, global_step, keras, tf
 from model.input_fn import scale_pixels
-from model.learning_rate import learning_rate
 from model.loss_scaling import LossScaling
 from model.micro_batches import MicroBatches, WholeBatch
 from model.mining.blocks import mine_in_blocks
 from model.mining.loss import TripletLoss
 from model.mining.memory import MEMORY, Memory
 from model.network import build_network
+from model.optimizers import training_step
 from model.pretrained import InitialWeights, LayerValues
 from model.split_metrics import SPLIT_METRICS, SplitMetrics
 from src.experiment.tags import tag_of
@@ -97,7 +97,7 @@ def model_fn(
     # change. `measured` is computed at every step, because all workers must run the same exchanges.
     with tf.control_dependencies([*network.get_updates_for(features), measured]):
         by_weights = distribution.add_gradients(by_weights)
-        train_op = _train_op(by_weights, weights, params, num_steps, scaling)
+        train_op = training_step(by_weights, weights, params, num_steps, scaling)
     if memory:
         train_op = tf.group(train_op, memory.write(labels, candidates))
     scaffold = tf.compat.v1.train.Scaffold(
@@ -244,27 +244,6 @@ def _summarize(embeddings: tf.Tensor, distance: str) -> None:
         tf.compat.v1.summary.scalar(tag_of(f"distance_p{percentile}"), percentiles[position])
     with tf.name_scope("progress/"):  # the slash reopens the scope: no progress_1
         tf.identity(percentiles[PERCENTILES.index(50)], name="median_distance")
-
-
-def _train_op(
-    gradients: list[tf.Tensor],
-    weights: list[tf.Variable],
-    params: Params,
-    num_steps: int,
-    scaling: LossScaling | None,
-) -> tf.Operation:
-    """Return the op of a training step, which changes `weights` and counts the global step.
-
-    The weights are passed because the graph's own collection of trainable variables also contains
-    those that were frozen after creation.
-    """
-    step = global_step()
-    rate = learning_rate(params, step, num_steps)
-    tf.compat.v1.summary.scalar(tag_of("learning_rate"), rate)
-    optimizer = tf.compat.v1.train.AdamOptimizer(rate)
-    if scaling:
-        return scaling.step(optimizer, gradients, weights, step)
-    return optimizer.apply_gradients(zip(gradients, weights, strict=True), step)
 
 
 def _defined_summaries() -> tf.Tensor:
