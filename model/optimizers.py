@@ -11,6 +11,7 @@ from typing import Any
 from model.estimator import global_step, tf
 from model.learning_rate import learning_rate
 from model.loss_scaling import LossScaling
+from model.moving_average import MovingAverage
 from src.experiment.tags import tag_of
 from src.params.schema import Params
 from src.registry import OPTIMIZERS, look_up
@@ -22,6 +23,7 @@ def training_step(
     params: Params,
     num_steps: int,
     scaling: LossScaling | None = None,
+    average: MovingAverage | None = None,
 ) -> tf.Operation:
     """Return the op of a training step, which changes `weights` and counts the global step.
 
@@ -36,6 +38,7 @@ def training_step(
         params: `optimizer` and its keys, `clip_norm`, and the learning rate's.
         num_steps: the steps of the whole training, for the learning rate's schedule.
         scaling: scales the loss; None for float32.
+        average: follows the weights; None if there is none.
     """
     step = global_step()
     rate = learning_rate(params, step, num_steps)
@@ -47,7 +50,8 @@ def training_step(
     optimizer = look_up(OPTIMIZERS, params.optimizer)(params, rate)
 
     def change_weights() -> tf.Operation:
-        return optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        changed = optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        return average.update(step, changed) if average else changed
 
     if scaling:
         return scaling.step(change_weights, gradients, step)

@@ -343,6 +343,14 @@ class Params(BaseModel):
         description="Scales the gradient of all weights together down to this length if it is "
         "longer. TensorBoard then shows its length before, `gradient_norm`.",
     )
+    ema_decay: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Evaluates, exports and embeds with a moving average of the weights instead of "
+        "the latest: after each step, the average keeps this share of itself (0.999: about the "
+        "last 1000 steps; less in the first steps). Default: the latest weights.",
+    )
     learning_rate: float = Field(1e-3, gt=0, description="Learning rate of the optimizer.")
     learning_rate_schedule: Literal["constant", "cosine", "steps"] = Field(
         "constant",
