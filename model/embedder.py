@@ -54,7 +54,8 @@ class Embedder:
             tf.compat.v1.train.get_or_create_global_step()  # as in the checkpoint
             FitsNetwork(experiment.model_dir, path).begin()
             self._session = tf.compat.v1.Session(config=session_config(params))
-            tf.compat.v1.train.Saver().restore(self._session, str(path))
+            saver = spec.scaffold.saver or tf.compat.v1.train.Saver()
+            saver.restore(self._session, str(path))
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed images. Thread-safe.

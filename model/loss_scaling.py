@@ -1,5 +1,6 @@
 """Training steps in float16: the loss is scaled so that small gradients do not become 0."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,29 +42,29 @@ class LossScaling:
         """Return the scaled gradient by the embeddings, float32 of any shape."""
         return gradient * self._scale_now
 
+    def unscaled(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Return the gradients that would have followed from one that was not scaled, float32."""
+        return [gradient / self._scale_now for gradient in gradients]
+
     def step(
         self,
-        optimizer: "tf.compat.v1.train.Optimizer",
-        gradients: list[tf.Tensor],
-        weights: list[tf.Variable],
+        change_weights: Callable[[], tf.Operation],
+        gradients: Sequence[tf.Tensor],
         global_step: tf.Variable,
     ) -> tf.Operation:
         """Return the op of a training step.
 
         Args:
-            optimizer: changes the weights.
-            gradients: of the whole batch by each of the weights, float32, as they follow from a
-                scaled one.
-            weights: float32.
+            change_weights: builds the op that changes them.
+            gradients: of the whole batch by each of the weights, float32, as `unscaled` returns
+                them, or changed such that what is not finite remains so.
             global_step: is increased by 1.
         """
-        gradients = [gradient / self._scale_now for gradient in gradients]
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(one)) for one in gradients])
-        pairs = list(zip(gradients, weights, strict=True))
         scale, good, skipped = self._scale, self._good_steps, self._skipped_steps
         change = tf.cond(
             finite,
-            lambda: _done([optimizer.apply_gradients(pairs), *_count_good(scale, good)]),
+            lambda: _done([change_weights(), *_count_good(scale, good)]),
             lambda: _done([skipped.assign_add(1), *_halve(scale, good)]),
         )
         with tf.control_dependencies([change]):

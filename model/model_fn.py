@@ -9,13 +9,14 @@ from typing import Any
 from model.distribution import ONE_REPLICA, Distribution
 from model.estimator import estimator, global_step, keras, tf
 from model.input_fn import scale_pixels
-from model.learning_rate import learning_rate
 from model.loss_scaling import LossScaling
 from model.micro_batches import MicroBatches, WholeBatch
 from model.mining.blocks import mine_in_blocks
 from model.mining.loss import TripletLoss
 from model.mining.memory import MEMORY, Memory
+from model.moving_average import MovingAverage, saver_of_averages
 from model.network import build_network
+from model.optimizers import training_step
 from model.pretrained import InitialWeights, LayerValues
 from model.split_metrics import SPLIT_METRICS, SplitMetrics
 from src.experiment.tags import tag_of
@@ -59,13 +60,16 @@ def model_fn(
             embeddings = MicroBatches(network, features, part_size, is_training=False).embeddings
         else:
             embeddings = network(features, training=False)  # [B, D]
+        saver = saver_of_averages(network) if params.ema_decay is not None else None
+        scaffold = tf.compat.v1.train.Scaffold(saver=saver)
         if mode == estimator.ModeKeys.PREDICT:
-            return estimator.EstimatorSpec(mode, predictions={"embeddings": embeddings})
+            predictions = {"embeddings": embeddings}
+            return estimator.EstimatorSpec(mode, predictions=predictions, scaffold=scaffold)
         triplets = _triplet_loss(labels, embeddings, params, warms_up=False)
         if params.is_offline:  # measure each image once: as an anchor
             labels, embeddings = tf.split(labels, 3)[0], tf.split(embeddings, 3)[0]
         _scalars_for_hooks(triplets, batch_size=tf.shape(embeddings)[0])
-        return _eval_spec(labels, embeddings, triplets, params)
+        return _eval_spec(labels, embeddings, triplets, params, scaffold)
 
     # Embed, gather, mine, step: see model/distribution.py.
     size = tf.shape(labels)[0] // distribution.stack
@@ -92,16 +96,17 @@ def model_fn(
         by_embeddings = scaling.scaled(by_embeddings)
     # In half precision, Keras wraps weights so that they are cast when they are read.
     weights = [getattr(weight, "_variable", weight) for weight in network.trainable_weights]
+    average = None if params.ema_decay is None else MovingAverage(network, params.ema_decay)
     by_weights = _gradients(batches, distribution.split(by_embeddings, size), weights)
     # Keras leaves UPDATE_OPS empty. Without these updates, batch norm's moving statistics never
     # change. `measured` is computed at every step, because all workers must run the same exchanges.
     with tf.control_dependencies([*network.get_updates_for(features), measured]):
         by_weights = distribution.add_gradients(by_weights)
-        train_op = _train_op(by_weights, weights, params, num_steps, scaling)
+        train_op = training_step(by_weights, weights, params, num_steps, scaling, average)
     if memory:
         train_op = tf.group(train_op, memory.write(labels, candidates))
     scaffold = tf.compat.v1.train.Scaffold(
-        init_fn=InitialWeights(network, initial_weights) if initial_weights else None,
+        init_fn=InitialWeights(network, initial_weights, average) if initial_weights else None,
         summary_op=_defined_summaries(),
     )
     return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, scaffold=scaffold)
@@ -213,7 +218,11 @@ def _scalars_for_hooks(triplets: TripletLoss, batch_size: tf.Tensor) -> tuple[tf
 
 
 def _eval_spec(
-    labels: tf.Tensor, embeddings: tf.Tensor, triplets: TripletLoss, params: Params
+    labels: tf.Tensor,
+    embeddings: tf.Tensor,
+    triplets: TripletLoss,
+    params: Params,
+    scaffold: "tf.compat.v1.train.Scaffold",
 ) -> "estimator.EstimatorSpec":
     """Return the EstimatorSpec of EVAL: metrics over the whole split, and its exact loss."""
     at_reference = _loss_by(
@@ -229,7 +238,10 @@ def _eval_spec(
     tf.compat.v1.add_to_collection(SPLIT_METRICS, metrics)
     update_op, exact_loss = metrics.update_op(embeddings, labels, triplets, at_reference)
     return estimator.EstimatorSpec(
-        estimator.ModeKeys.EVAL, loss=exact_loss, eval_metric_ops=metrics.value_ops(update_op)
+        estimator.ModeKeys.EVAL,
+        loss=exact_loss,
+        eval_metric_ops=metrics.value_ops(update_op),
+        scaffold=scaffold,
     )
 
 
@@ -244,27 +256,6 @@ def _summarize(embeddings: tf.Tensor, distance: str) -> None:
         tf.compat.v1.summary.scalar(tag_of(f"distance_p{percentile}"), percentiles[position])
     with tf.name_scope("progress/"):  # the slash reopens the scope: no progress_1
         tf.identity(percentiles[PERCENTILES.index(50)], name="median_distance")
-
-
-def _train_op(
-    gradients: list[tf.Tensor],
-    weights: list[tf.Variable],
-    params: Params,
-    num_steps: int,
-    scaling: LossScaling | None,
-) -> tf.Operation:
-    """Return the op of a training step, which changes `weights` and counts the global step.
-
-    The weights are passed because the graph's own collection of trainable variables also contains
-    those that were frozen after creation.
-    """
-    step = global_step()
-    rate = learning_rate(params, step, num_steps)
-    tf.compat.v1.summary.scalar(tag_of("learning_rate"), rate)
-    optimizer = tf.compat.v1.train.AdamOptimizer(rate)
-    if scaling:
-        return scaling.step(optimizer, gradients, weights, step)
-    return optimizer.apply_gradients(zip(gradients, weights, strict=True), step)
 
 
 def _defined_summaries() -> tf.Tensor:

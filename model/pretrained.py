@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from model.estimator import keras
+from model.moving_average import MovingAverage
 from model.networks.keras_application import APPLICATION_LAYER, build_application
 from src.errors import UserError
 from src.params.schema import Params
@@ -59,8 +60,11 @@ class InitialWeights:
     It is not called if a checkpoint is restored, because that holds the trained weights.
     """
 
-    def __init__(self, network: keras.Model, values: LayerValues) -> None:
-        """Store `values` for the application in `network`."""
+    def __init__(
+        self, network: keras.Model, values: LayerValues, average: MovingAverage | None = None
+    ) -> None:
+        """Store `values` for the application in `network`, whose `average` starts with them."""
+        self._average = average
         layers = _with_weights(network.get_layer(APPLICATION_LAYER))
         self._values = [
             (variable.initializer, value)
@@ -75,6 +79,8 @@ class InitialWeights:
             [initializer for initializer, _ in self._values],
             {initializer.inputs[1]: value for initializer, value in self._values},
         )
+        if self._average:
+            session.run(self._average.restart)
 
 
 def _with_weights(application: keras.Model) -> list[keras.layers.Layer]:

@@ -1,4 +1,4 @@
-"""The registries to extend: datasets, networks, triplet strategies, figures, launchers by name.
+"""The registries to extend: datasets, networks, triplet strategies, optimizers, figures, launchers.
 
 Each dict maps a name, in `params.json` or on the command line, to its function,
 `"module:function"`. The module is imported on use, so names can be checked and listed without
@@ -42,6 +42,13 @@ TRIPLET_STRATEGIES = {
 
 # embedder(experiment, params, image_shape) -> images uint8 [N, H, W, C] -> float32 [N, D]
 EMBEDDERS = {"checkpoint": "model.embedder:Embedder"}
+
+# optimizer(params, rate) -> what has `apply_gradients`; see model/optimizers.py
+OPTIMIZERS = {
+    "adam": "model.optimizers:adam",
+    "adamw": "model.optimizers:adamw",
+    "sgd": "model.optimizers:sgd",
+}
 
 # Strategies that do not choose triplets themselves. Their batches are triplets, chosen by
 # src/mining/triplets.py and stacked as T anchors, T positives and T negatives. The others take any

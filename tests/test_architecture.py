@@ -23,6 +23,7 @@ ALL = [*PROGRAMS, *SRC, *MODEL]
 MAY_IMPORT_TENSORFLOW = {"model/estimator.py"}
 MAY_USE_TENSORFLOW_1 = {
     *("model/estimator.py", "model/model_fn.py", "model/embedder.py", "model/loss_scaling.py"),
+    *("model/optimizers.py", "model/moving_average.py"),
     *("model/workers.py", "model/micro_batches.py", "model/mining/memory.py"),
     *("model/training/disk.py", "model/training/build.py"),
     *(f"model/hooks/{name}.py" for name in ("alarms", "checkpoints", "progress", "report")),
@@ -117,7 +118,8 @@ MODEL_ROWS = (
     {"network"},
     {"triplet_strategies"},
     {"triplet_loss"},
-    {"pretrained", "split_metrics", "input_fn", "micro_batches"},
+    {"moving_average"},
+    {"pretrained", "split_metrics", "input_fn", "micro_batches", "optimizers"},
     {"model_fn"},
     {"hooks"},
     {"training"},

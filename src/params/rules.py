@@ -27,6 +27,7 @@ def check_together(params: "Params") -> None:
     _check_pairs(params)
     _check_offline(params)
     _check_memory(params)
+    _check_drops(params)
     if params.dataset in PICTURE_DATASETS and params.image_size is None:
         raise _contradiction(
             params,
@@ -109,6 +110,16 @@ def _check_memory(params: "Params") -> None:
     if params.memory_size < params.largest_batch:
         accepted = f"0, or at least {params.largest_batch}, the images of a batch"
         raise _contradiction(params, "memory_size", accepted)
+
+
+def _check_drops(params: "Params") -> None:
+    """Refuse a learning rate that should drop but never does, and drops out of order."""
+    drops = params.learning_rate_drop_steps
+    if params.learning_rate_schedule == "steps" and not drops:
+        accepted = "at least one number of steps, because learning_rate_schedule is 'steps'"
+        raise _contradiction(params, "learning_rate_drop_steps", accepted)
+    if list(drops) != sorted(set(drops)):
+        raise _contradiction(params, "learning_rate_drop_steps", "numbers in increasing order")
 
 
 def _check_read(params: "Params") -> None:

@@ -30,6 +30,7 @@ from src.registry import (
     LIVE_FIGURES,
     NETWORKS,
     OFFLINE_STRATEGIES,
+    OPTIMIZERS,
     PICTURE_DATASETS,
     TRIPLET_STRATEGIES,
 )
@@ -41,6 +42,9 @@ _OF_NAIVE_CNN = ReadBy("network", ("naive_cnn",))
 _OF_MLP = ReadBy("network", ("mlp",))
 _OF_KERAS_APPLICATION = ReadBy("network", ("keras_application",))
 _OF_OWN_LAYERS = ReadBy("network", ("naive_cnn", "mlp"))
+_OF_ADAMW = ReadBy("optimizer", ("adamw",))
+_OF_SGD = ReadBy("optimizer", ("sgd",))
+_OF_STEPS = ReadBy("learning_rate_schedule", ("steps",))
 _MAY_CHANGE = Role.MAY_CHANGE
 _WITHOUT_EFFECT = Role.WITHOUT_EFFECT
 _FINDS_DATA = Role.FINDS_DATA
@@ -314,10 +318,54 @@ class Params(BaseModel):
     )
 
     # Training
-    learning_rate: float = Field(1e-3, gt=0, description="Learning rate of Adam.")
-    learning_rate_schedule: Literal["constant", "cosine"] = Field(
+    optimizer: Annotated[str, name_in(OPTIMIZERS)] = Field(
+        "adam",
+        json_schema_extra=choices(OPTIMIZERS),
+        description="What changes the weights: Adam (arXiv:1412.6980), Adam with decoupled weight "
+        "decay (adamw, arXiv:1711.05101), or stochastic gradient descent (sgd).",
+    )
+    weight_decay: Annotated[float, _OF_ADAMW] = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="For adamw: each step also subtracts this share of a weight, times the "
+        "learning rate. Not of biases and of normalization's weights, which have one dimension.",
+    )
+    momentum: Annotated[float, _OF_SGD] = Field(
+        0.9,
+        ge=0,
+        lt=1,
+        description="For sgd: how much of a step's direction is kept in the next one; 0 for none.",
+    )
+    clip_norm: float | None = Field(
+        None,
+        gt=0,
+        description="Scales the gradient of all weights together down to this length if it is "
+        "longer. TensorBoard then shows its length before, `gradient_norm`.",
+    )
+    ema_decay: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Evaluates, exports and embeds with a moving average of the weights instead of "
+        "the latest: after each step, the average keeps this share of itself (0.999: about the "
+        "last 1000 steps; less in the first steps). Default: the latest weights.",
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="Learning rate of the optimizer.")
+    learning_rate_schedule: Literal["constant", "cosine", "steps"] = Field(
         "constant",
-        description='How the learning rate changes: "cosine" falls to 0 at the end of num_epochs.',
+        description='How the learning rate changes: "cosine" falls to 0 at the end of num_epochs, '
+        '"steps" drops at learning_rate_drop_steps.',
+    )
+    learning_rate_drop_steps: Annotated[
+        tuple[Annotated[int, Field(ge=1, strict=True)], ...], Field(strict=False), _OF_STEPS
+    ] = Field(
+        (),
+        description="For learning_rate_schedule steps: after each of these numbers of steps, in "
+        "increasing order, the learning rate is multiplied by learning_rate_drop_factor.",
+    )
+    learning_rate_drop_factor: Annotated[float, _OF_STEPS] = Field(
+        0.1, gt=0, lt=1, description="For learning_rate_schedule steps: the factor of each drop."
     )
     learning_rate_warmup_steps: int = Field(
         0, ge=0, description="Steps over which the learning rate first rises linearly."

@@ -30,14 +30,14 @@ class Step:
             stack=3 if params.is_offline else 1,
         )
         captured = []
-        step = module._train_op
+        step = module.training_step
 
         def capture(gradients, *others):
             captured.extend(gradients)
             return step(gradients, *others)
 
         with tf.Graph().as_default() as graph, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "_train_op", capture)
+            patch.setattr(module, "training_step", capture)
             tf.compat.v1.train.get_or_create_global_step()
             self.images = tf.compat.v1.placeholder(tf.float32, [None, *IMAGES.shape[1:]])
             self.labels = tf.compat.v1.placeholder(tf.int32, [None])

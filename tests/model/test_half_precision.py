@@ -156,7 +156,12 @@ class TestLossScaling:
         optimizer = tf.compat.v1.train.MomentumOptimizer(1.0, 0.5)
         scaling = loss_scaling.LossScaling()
         gradients = tf.gradients(loss, [weight], scaling.scaled(tf.ones_like(loss)))
-        op = scaling.step(optimizer, gradients, [weight], step)
+        gradients = scaling.unscaled(gradients)
+        op = scaling.step(
+            lambda: optimizer.apply_gradients(zip(gradients, [weight], strict=True)),
+            gradients,
+            step,
+        )
         session = tf.compat.v1.Session()
         session.run(tf.compat.v1.global_variables_initializer())
         return session, op, slope, step, weight

@@ -56,3 +56,14 @@ def test_after_the_last_step_it_is_0():
     params = Params(learning_rate_schedule="cosine")
     assert learning_rate(params, tf.constant(8), 8).numpy() == 0
     assert learning_rate(params, tf.constant(80), 8).numpy() == 0
+
+
+def test_drops():
+    """As torch.optim.lr_scheduler.MultiStepLR: from the step on that follows so many steps."""
+    drops = {"learning_rate_drop_steps": [3, 4, 7], "learning_rate_drop_factor": 0.5}
+    params = Params(learning_rate=0.8, learning_rate_schedule="steps", **drops)
+    expected = [0.8, 0.8, 0.8, 0.4, 0.2, 0.2, 0.2, 0.1, 0.1]
+    np.testing.assert_allclose(rates(params, 9), expected, rtol=1e-6)
+    warmed = params.model_copy(update={"learning_rate_warmup_steps": 4})
+    expected = [0.2, 0.4, 0.6, 0.4, 0.2, 0.2, 0.2, 0.1, 0.1]
+    np.testing.assert_allclose(rates(warmed, 9), expected, rtol=1e-6)

@@ -26,6 +26,13 @@ FLOATS = {
     "margin": (*POSITIVE[:2], "a number greater than 0, or 'soft'"),
     "reference_margin": POSITIVE,
     "learning_rate": POSITIVE,
+    "learning_rate_drop_factor": ([0.1, 0.5], [0, 1], "a number greater than 0 and less than 1"),
+    "momentum": SHARE_OR_NONE,
+    "weight_decay": SHARE_OR_NONE,
+}
+OPTIONAL_FLOATS = {
+    "ema_decay": ([0.5, 0.9999], [0, 1], "a number greater than 0 and less than 1, or null"),
+    "clip_norm": ([0.5, 100.0], [0, -1.0], "a number greater than 0, or null"),
 }
 INTEGERS = {
     "seed": ([0, 2147483647], [-1, 2147483648], "a whole number from 0 to 2147483647"),
@@ -70,6 +77,7 @@ NAMES = {
     "dataset": "'cars196', 'cifar10', 'cub200', 'fashion_mnist', 'image_folder', 'mnist' or 'sop'",
     "network": "'keras_application', 'mlp' or 'naive_cnn'",
     "triplet_strategy": "'batch_all', 'batch_hard', 'batch_semihard' or 'offline'",
+    "optimizer": "'adam', 'adamw' or 'sgd'",
     "best_metric": ", ".join(f"'{name}'" for name in sorted(BEST_METRICS)[:-1])
     + f" or '{max(BEST_METRICS)}'",
 }
@@ -80,6 +88,7 @@ OTHERS = (
     *("hidden_sizes", "holdout_classes", "image_cache", "image_csv", "image_dir", "image_mode"),
     *(
         "image_resize",
+        "learning_rate_drop_steps",
         "learning_rate_schedule",
         "live_figures",
         "offline_mining",
@@ -98,8 +107,14 @@ OWNER = {
     "embedding_activation": {"network": "mlp"},
     "test_fraction": {"dataset": "image_folder", "image_size": 28},
     "input_size": {"network": "keras_application"},
+    "learning_rate_drop_factor": {
+        "learning_rate_schedule": "steps",
+        "learning_rate_drop_steps": [9],
+    },
+    "momentum": {"optimizer": "sgd"},
+    "weight_decay": {"optimizer": "adamw"},
 }
-RANGES = {**FLOATS, **INTEGERS, **OPTIONAL_INTEGERS}
+RANGES = {**FLOATS, **OPTIONAL_FLOATS, **INTEGERS, **OPTIONAL_INTEGERS}
 
 
 def test_the_tables_of_this_file_name_every_key():
@@ -132,7 +147,7 @@ def test_inside_the_range(path, key, value):
     assert getattr(load(path, {**OWNER.get(key, {}), key: value}), key) == value
 
 
-@pytest.mark.parametrize("key", OPTIONAL_INTEGERS)
+@pytest.mark.parametrize("key", [*OPTIONAL_FLOATS, *OPTIONAL_INTEGERS])
 def test_null_is_to_leave_out(path, key):
     assert getattr(load(path, {key: None}), key) is None
 
@@ -438,10 +453,19 @@ def test_compute_dtype(path):
     )
 
 
+def test_learning_rate_drop_steps(path):
+    line = message(path, {"learning_rate_drop_steps": 9})
+    assert line == (
+        "learning_rate_drop_steps: found 9; accepted: a list, each a whole number from 1 on"
+    )
+    line = message(path, {"learning_rate_drop_steps": [9, 0.5]})
+    assert line == "learning_rate_drop_steps.1: found 0.5; accepted: a whole number from 1 on"
+
+
 def test_learning_rate_schedule(path):
     assert load(path, {"learning_rate_schedule": "cosine"}).learning_rate_schedule == "cosine"
     assert message(path, {"learning_rate_schedule": "linear"}) == (
-        "learning_rate_schedule: found \"linear\"; accepted: 'constant' or 'cosine'"
+        "learning_rate_schedule: found \"linear\"; accepted: 'constant', 'cosine' or 'steps'"
     )
 
 

@@ -192,3 +192,41 @@ OFFLINE = {"triplet_strategy": "offline"}
 )
 def test_keys_that_do_not_go_with_offline_triplets(path, content, line):
     assert message(path, content) == line
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (
+            {"weight_decay": 0.1},
+            "weight_decay: found 0.1; accepted: no value with optimizer 'adam', because only "
+            "'adamw' can use it",
+        ),
+        (
+            {"momentum": 0.5, "optimizer": "adamw"},
+            "momentum: found 0.5; accepted: no value with optimizer 'adamw', because only 'sgd' "
+            "can use it",
+        ),
+        (
+            {"learning_rate_schedule": "steps"},
+            "learning_rate_drop_steps: found []; accepted: at least one number of steps, because "
+            "learning_rate_schedule is 'steps'",
+        ),
+        (
+            {"learning_rate_schedule": "steps", "learning_rate_drop_steps": [5, 5]},
+            "learning_rate_drop_steps: found [5, 5]; accepted: numbers in increasing order",
+        ),
+        (
+            {"learning_rate_drop_steps": [5]},
+            "learning_rate_drop_steps: found [5]; accepted: no value with learning_rate_schedule "
+            "'constant', because only 'steps' can use it",
+        ),
+        (
+            {"learning_rate_drop_factor": 0.5, "learning_rate_schedule": "cosine"},
+            "learning_rate_drop_factor: found 0.5; accepted: no value with "
+            "learning_rate_schedule 'cosine', because only 'steps' can use it",
+        ),
+    ],
+)
+def test_keys_that_the_optimizer_or_the_schedule_does_not_read(path, content, line):
+    assert message(path, content) == line
