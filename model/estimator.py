@@ -1,7 +1,8 @@
 """Provides the Estimator API, with TensorFlow that has `tf.estimator` (2.15) or not (2.16 on).
 
-Every module of `model/` imports `tf`, `keras` (always Keras 2) and `estimator` from here. Reasons
-and details: docs/decisions/0001-estimator.md.
+The modules of `model/` that train import `tf`, `keras` (always Keras 2) and `estimator` from here.
+The losses (`model/triplet_loss.py` and what it imports) need TensorFlow alone, and import that.
+Reasons and details: docs/decisions/0001-estimator.md, 0029-doors-out.md.
 """
 
 import importlib
@@ -10,7 +11,6 @@ import sys
 import types
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
 from tensorflow.python.util import tf_export
 
 from src.experiment.tags import tag_of
@@ -77,12 +77,6 @@ def _restored_estimator() -> types.SimpleNamespace:
 def global_step() -> tf.Tensor:
     """Return the global step of the Estimator's graph, an integer scalar."""
     return tf.compat.v1.train.get_or_create_global_step()
-
-
-def is_compiled_by_xla() -> bool:
-    """Return whether the graph being built is of a `tf.function` with `jit_compile=True`."""
-    graph = tf.compat.v1.get_default_graph()
-    return bool(control_flow_util.GraphOrParentsInXlaContext(graph))
 
 
 def _write_defined_curves(api: types.SimpleNamespace) -> None:

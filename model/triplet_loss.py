@@ -1,11 +1,33 @@
 """The losses under the names and signatures that users of this code layout know.
 
-Thin wrappers of `model/triplet_strategies/`, for scripts that only need a loss.
+For scripts that only need a loss. They import TensorFlow and nothing that changes it: no Keras, no
+Estimator, no environment variable. Those of TensorFlow Addons, for Keras, are in
+`model/keras_losses.py`.
 """
 
-from model.estimator import tf
+import tensorflow as tf
+
+from model.keras_losses import (
+    TripletAllLoss,
+    TripletHardLoss,
+    TripletSemiHardLoss,
+    triplet_all_loss,
+    triplet_hard_loss,
+    triplet_semihard_loss,
+)
 from model.triplet_strategies.batch_all import batch_all
 from model.triplet_strategies.batch_hard import batch_hard
+
+__all__ = [
+    "TripletAllLoss",
+    "TripletHardLoss",
+    "TripletSemiHardLoss",
+    "batch_all_triplet_loss",
+    "batch_hard_triplet_loss",
+    "triplet_all_loss",
+    "triplet_hard_loss",
+    "triplet_semihard_loss",
+]
 
 
 def batch_all_triplet_loss(

@@ -20,11 +20,23 @@ SRC = sorted((ROOT / "src").rglob("*.py"))
 MODEL = sorted((ROOT / "model").rglob("*.py"))
 ALL = [*PROGRAMS, *SRC, *MODEL]
 
-MAY_IMPORT_TENSORFLOW = {"model/estimator.py"}
+# The losses by themselves: they import TensorFlow alone, and nothing that changes it.
+LOSSES = {
+    *("model/triplet_loss.py", "model/keras_losses.py"),
+    *(
+        path.relative_to(ROOT).as_posix()
+        for path in MODEL
+        if path.parent.name == "triplet_strategies"
+    ),
+    *(f"model/mining/{name}.py" for name in ("anchors", "blocks", "distances", "given_distances")),
+    *(f"model/mining/{name}.py" for name in ("loss", "rectangle", "sorting")),
+}
+MAY_IMPORT_TENSORFLOW = {"model/estimator.py", *LOSSES}
 MAY_USE_TENSORFLOW_1 = {
     *("model/estimator.py", "model/model_fn.py", "model/embedder.py", "model/loss_scaling.py"),
     *("model/optimizers.py", "model/moving_average.py"),
     *("model/workers.py", "model/micro_batches.py", "model/mining/memory.py"),
+    "model/mining/sorting.py",  # the graph that is built, which has no other name
     *("model/training/disk.py", "model/training/build.py"),
     *(f"model/hooks/{name}.py" for name in ("alarms", "checkpoints", "progress", "report")),
     *(f"model/hooks/{name}.py" for name in ("memory", "stopping", "summaries", "together")),
@@ -117,6 +129,7 @@ MODEL_ROWS = (
     {"networks"},
     {"network"},
     {"triplet_strategies"},
+    {"keras_losses"},
     {"triplet_loss"},
     {"moving_average"},
     {"pretrained", "split_metrics", "input_fn", "micro_batches", "optimizers"},
@@ -264,6 +277,14 @@ def test_one_door_to_tensorflow(path):
     if relative(path) not in MAY_IMPORT_TENSORFLOW:
         packages = {"tensorflow", "tensorflow_estimator", "tf_keras", "keras"}
         assert not imported(path) & packages
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_the_losses_need_no_estimator(name):
+    modules = imported_modules(ROOT / name)
+    assert {module.replace(".", "/") + ".py" for module in modules} <= LOSSES | {
+        "model/triplet_strategies.py"
+    }
 
 
 @each

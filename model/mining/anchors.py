@@ -1,6 +1,6 @@
 """Selects which candidates are anchors: all of them, or those at given positions."""
 
-from model.estimator import tf
+import tensorflow as tf
 
 
 class AllAnchors:

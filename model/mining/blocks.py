@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from model.estimator import tf
+import tensorflow as tf
+
 from model.mining.loss import TripletLoss
 
 

@@ -1,8 +1,8 @@
 """The distances of `src/distance.py`, in TensorFlow."""
 
 import numpy as np
+import tensorflow as tf
 
-from model.estimator import tf
 from src.distance import DISTANCES
 
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from model.estimator import tf
+import tensorflow as tf
 
 
 class TripletLoss(NamedTuple):

@@ -12,9 +12,9 @@ differentiation. It finds them in TensorFlow, by enumerating pairs; in NumPy, by
 from collections.abc import Callable
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
-from model.estimator import tf
 from model.mining.anchors import AllAnchors, SomeAnchors
 from model.mining.distances import comparable, from_squared, pulls
 from model.mining.loss import TripletLoss
@@ -64,14 +64,7 @@ class Rectangle:
             anchors: integer [A], the anchors' positions among the candidates; None for all.
         """
         embeddings = tf.convert_to_tensor(embeddings)
-        self.stays_on_device = stays_on_device(embeddings)
-        if self.stays_on_device:  # int32 would be compared on the host
-            labels = tf.cast(labels, tf.int64)
-        self._labels = tf.reshape(labels, tf.shape(embeddings)[:1])
-        self._anchors = (
-            AllAnchors(self._labels) if anchors is None else SomeAnchors(anchors, self._labels)
-        )
-        self._num_anchors, self._class_sizes = self._count_by_class()
+        self._place(labels, embeddings, anchors)
 
         self._distance, self._num_dimensions = distance, embeddings.shape[1]
         self._vectors = comparable(embeddings, distance)
@@ -91,6 +84,17 @@ class Rectangle:
         squared = tf.cast(tf.maximum(squared, 0.0), tf.float32)
         self.distances = from_squared(squared, distance, self._num_dimensions)
         self._points = tf.cast(points, tf.float32)
+
+    def _place(self, labels: tf.Tensor, like: tf.Tensor, anchors: tf.Tensor | None) -> None:
+        """Store the labels and the anchors, and where to compute; `like` is a tensor [C, ...]."""
+        self.stays_on_device = stays_on_device(like)
+        if self.stays_on_device:  # int32 would be compared on the host
+            labels = tf.cast(labels, tf.int64)
+        self._labels = tf.reshape(labels, tf.shape(like)[:1])
+        self._anchors = (
+            AllAnchors(self._labels) if anchors is None else SomeAnchors(anchors, self._labels)
+        )
+        self._num_anchors, self._class_sizes = self._count_by_class()
 
     @property
     def same(self) -> tf.Tensor:

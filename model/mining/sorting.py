@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
 
-from model.estimator import is_compiled_by_xla, tf
 from src.mining.rows import Slopes
 
 # Numbers in a block of rows. About ten arrays of this size exist at a time, of 4 or 8 bytes a
@@ -19,6 +20,12 @@ from src.mining.rows import Slopes
 BLOCK_NUMBERS = 1 << 24
 
 _ALL_BUT_SIGN = np.int32(0x7FFFFFFF)
+
+
+def is_compiled_by_xla() -> bool:
+    """Return whether the graph being built is of a `tf.function` with `jit_compile=True`."""
+    graph = tf.compat.v1.get_default_graph()
+    return bool(control_flow_util.GraphOrParentsInXlaContext(graph))
 
 
 def stays_on_device(tensor: tf.Tensor) -> bool:

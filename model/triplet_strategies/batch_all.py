@@ -3,8 +3,8 @@
 from functools import partial
 
 import numpy as np
+import tensorflow as tf
 
-from model.estimator import tf
 from model.mining.loss import TripletLoss
 from model.mining.rectangle import Rectangle
 from model.mining.sorting import TensorRows, add_at, sort_tensor_rows
@@ -38,7 +38,11 @@ def batch_all(
         arXiv:1703.07737, section 2, "batch all", in the variant L_BA!=0, which leaves out triplets
         of loss 0.
     """
-    rectangle = Rectangle(labels, embeddings, distance, anchors)
+    return mine(Rectangle(labels, embeddings, distance, anchors), margin)
+
+
+def mine(rectangle: Rectangle, margin: float) -> TripletLoss:
+    """Return the loss of given distances; see `batch_all`."""
     found = rectangle.find(
         lambda: enumerate_pairs(rectangle, margin),
         partial(sort, margin=margin),

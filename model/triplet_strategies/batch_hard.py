@@ -1,8 +1,8 @@
 """Batch-hard: for each anchor, its farthest positive and its nearest negative."""
 
 import numpy as np
+import tensorflow as tf
 
-from model.estimator import tf
 from model.mining.loss import TripletLoss
 from model.mining.rectangle import Rectangle
 from src.mining.rows import Slopes

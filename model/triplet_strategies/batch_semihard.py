@@ -3,8 +3,8 @@
 from functools import partial
 
 import numpy as np
+import tensorflow as tf
 
-from model.estimator import tf
 from model.mining.loss import TripletLoss
 from model.mining.rectangle import Rectangle
 from model.mining.sorting import TensorRows, add_at, sort_tensor_rows
@@ -40,14 +40,20 @@ def batch_semihard(
         `triplet_semihard_loss` of TensorFlow 1 and TensorFlow Addons.
     """
     rectangle = Rectangle(labels, embeddings, distance, anchors)
-    found = rectangle.find(
+    count = tf.where(rectangle.has_negatives, rectangle.num_pairs, np.int64(0))
+    return rectangle.loss(
+        find(rectangle, margin), num_averaged_triplets=count, num_valid_triplets=count
+    )
+
+
+def find(rectangle: Rectangle, margin: float) -> Slopes:
+    """Return the slopes of given distances; 0 if there is one class only."""
+    return rectangle.find(
         lambda: enumerate_pairs(rectangle, margin),
         partial(sort, margin=margin),
         partial(sort_tensors, margin=margin),
         margin,
     )
-    count = tf.where(rectangle.has_negatives, rectangle.num_pairs, np.int64(0))
-    return rectangle.loss(found, num_averaged_triplets=count, num_valid_triplets=count)
 
 
 def enumerate_pairs(rectangle: Rectangle, margin: float) -> Slopes:

@@ -1,6 +1,7 @@
 """Offline: the triplets come stacked from the sampler; the loss is the mean over all of them."""
 
-from model.estimator import tf
+import tensorflow as tf
+
 from model.mining.distances import paired_distances
 from model.mining.loss import TripletLoss
 

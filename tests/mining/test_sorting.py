@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 from tensorflow.python.framework import kernels, op_callbacks, op_def_registry
 
-from model.estimator import is_compiled_by_xla, tf
+from model.estimator import tf
 from model.mining import rectangle, sorting
-from model.mining.sorting import BLOCK_NUMBERS, find_on_device, stays_on_device
+from model.mining.sorting import (
+    BLOCK_NUMBERS,
+    find_on_device,
+    is_compiled_by_xla,
+    stays_on_device,
+)
 from model.triplet_loss import batch_all_triplet_loss, batch_hard_triplet_loss
 from model.triplet_strategies import batch_all, batch_semihard
 from src.mining.rows import find_in_blocks
