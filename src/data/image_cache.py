@@ -31,7 +31,7 @@ from src.data.cache_files import (
 )
 from src.data.checked_images import CheckedImages
 from src.data.digests import digest
-from src.data.picture_files import PictureFiles
+from src.data.picture_files import PictureFiles, Pictures
 from src.errors import UserError
 from src.printable import printable
 from src.system.atomic import atomic_write
@@ -73,37 +73,47 @@ def cached_images(
     mode: str,
     resize: str,
 ) -> ImageCache:
+    """Open the cache of these picture files; see `cache_of`.
+
+    Args:
+        folder: the folder of the pictures. Links that lead out of it are not followed.
+        names: N paths within `folder`; they are not trusted.
+        cache_paths: see `cache_of`.
+        size: S; like `mode` and `resize`, see `src.data.decode.decode`.
+        mode: "RGB" or "L".
+        resize: "scale" or "pad".
+    """
+    settings = {"size": size, "mode": mode, "resize": resize}
+    return cache_of(PictureFiles(folder, names, settings), cache_paths)
+
+
+def cache_of(pictures: Pictures, cache_paths: Sequence[Path]) -> ImageCache:
     """Open the cache of these pictures; build it first if it is missing or out of date.
 
-    The cache is valid if the name, size, times and inode of each file are unchanged. The times
+    The cache of files is valid if the name, size, times and inode of each file are unchanged. The times
     include that of the inode change (ctime), which no program can set. A rebuild reads only files
     with a new name or state, and decodes only new content. One process builds at a time; other
     processes wait and then use the result. Where machines do not see each other's locks, each
     builds, and the last complete file of the same content stays.
 
     Args:
-        folder: the folder of the pictures. Links that lead out of it are not followed.
-        names: N paths within `folder`; they are not trusted.
+        pictures: N pictures.
         cache_paths: the .npy files of the images, which are divided among them in order. Beside
             the first, an .npz file describes the images and holds their digests. If pictures are
             bad, a .json file lists them for people.
-        size: S; like `mode` and `resize`, see `src.data.decode.decode`.
-        mode: "RGB" or "L".
-        resize: "scale" or "pad".
 
     Returns:
-        The pictures in the order of `names`, and the reasons for the bad ones.
+        The pictures in their order, and the reasons for the bad ones.
 
     Raises:
         UserError: the cache cannot be written.
     """
-    pictures = PictureFiles(folder, names, {"size": size, "mode": mode, "resize": resize})
     facts = pictures.facts()  # taken before reading, so that the next run detects later changes
     shards = shards_of(cache_paths, pictures.shape)
     cache = _open(shards, pictures, facts)
     if cache is None:
         cache = _build_in_turn(shards, pictures, facts)
-    _name_bad(cache, names)
+    _name_bad(cache, pictures.names)
     return cache
 
 
@@ -120,7 +130,7 @@ def _names_folder(path: Path, num_bytes: int) -> Iterator[None]:
 
 
 def _open(
-    shards: list[Shard], pictures: PictureFiles, facts: NDArray[np.uint64]
+    shards: list[Shard], pictures: Pictures, facts: NDArray[np.uint64]
 ) -> ImageCache | None:
     """Return the cache if it is intact and holds these pictures, else None."""
     index = load_index(shards[0].path, pictures.key)
@@ -133,7 +143,7 @@ def _open(
 
 
 def _cache(
-    shards: list[Shard], pictures: PictureFiles, index: Index, mapped: list[Mapped]
+    shards: list[Shard], pictures: Pictures, index: Index, mapped: list[Mapped]
 ) -> ImageCache:
     restore = _Restore(pictures, shards, [part.status for part in mapped], index.digests)
     bad = dict(zip(np.flatnonzero(index.digests == 0).tolist(), index.reasons, strict=True))
@@ -154,7 +164,7 @@ class _Restore:
 
     def __init__(
         self,
-        pictures: PictureFiles,
+        pictures: Pictures,
         shards: list[Shard],
         statuses: list[os.stat_result],
         digests: NDArray[np.uint64],
@@ -204,7 +214,7 @@ class _Restore:
 
 
 def _build_in_turn(
-    shards: list[Shard], pictures: PictureFiles, facts: NDArray[np.uint64]
+    shards: list[Shard], pictures: Pictures, facts: NDArray[np.uint64]
 ) -> ImageCache:
     """Build the cache, or wait for another process that is building it."""
     first = shards[0].path
@@ -226,7 +236,7 @@ def _build_in_turn(
 
 
 def _build(
-    shards: list[Shard], pictures: PictureFiles, facts: NDArray[np.uint64]
+    shards: list[Shard], pictures: Pictures, facts: NDArray[np.uint64]
 ) -> tuple[Index, list[Mapped]]:
     """Write every picture to the cache, in order; a bad picture becomes a black image.
 
@@ -278,7 +288,7 @@ class _Kept:
     """The good pictures of an outdated cache, which a rebuild reuses."""
 
     def __init__(
-        self, shards: list[Shard], pictures: PictureFiles, facts: NDArray[np.uint64]
+        self, shards: list[Shard], pictures: Pictures, facts: NDArray[np.uint64]
     ) -> None:
         """Find the pictures of unchanged files, and index all by content; there may be none."""
         self._rows = np.full(len(facts), -1)
@@ -364,7 +374,7 @@ class _Kept:
 
 
 def _read_all(
-    pictures: PictureFiles, kept: _Kept, rows: range
+    pictures: Pictures, kept: _Kept, rows: range
 ) -> Iterator[tuple[NDArray[np.uint8] | str, int, int]]:
     """Yield each picture, uint8 [S, S, C], its digest and its file's digest.
 
