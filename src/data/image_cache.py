@@ -90,10 +90,10 @@ def cached_images(
 def cache_of(pictures: Pictures, cache_paths: Sequence[Path]) -> ImageCache:
     """Open the cache of these pictures; build it first if it is missing or out of date.
 
-    The cache of files is valid if the name, size, times and inode of each file are unchanged. The times
-    include that of the inode change (ctime), which no program can set. A rebuild reads only files
-    with a new name or state, and decodes only new content. One process builds at a time; other
-    processes wait and then use the result. Where machines do not see each other's locks, each
+    The cache is valid if each picture's name and state are unchanged: of a file, its size, times
+    and inode. The times include that of the inode change (ctime), which no program can set. A
+    rebuild reads only pictures with a new name or state, and decodes only new content. One
+    process builds at a time; other processes wait and then use the result. Where machines do not see each other's locks, each
     builds, and the last complete file of the same content stays.
 
     Args:
@@ -129,9 +129,7 @@ def _names_folder(path: Path, num_bytes: int) -> Iterator[None]:
         ) from error
 
 
-def _open(
-    shards: list[Shard], pictures: Pictures, facts: NDArray[np.uint64]
-) -> ImageCache | None:
+def _open(shards: list[Shard], pictures: Pictures, facts: NDArray[np.uint64]) -> ImageCache | None:
     """Return the cache if it is intact and holds these pictures, else None."""
     index = load_index(shards[0].path, pictures.key)
     if index is None or not np.array_equal(index.facts, facts):
@@ -287,9 +285,7 @@ def _build(
 class _Kept:
     """The good pictures of an outdated cache, which a rebuild reuses."""
 
-    def __init__(
-        self, shards: list[Shard], pictures: Pictures, facts: NDArray[np.uint64]
-    ) -> None:
+    def __init__(self, shards: list[Shard], pictures: Pictures, facts: NDArray[np.uint64]) -> None:
         """Find the pictures of unchanged files, and index all by content; there may be none."""
         self._rows = np.full(len(facts), -1)
         self._row_of: dict[int, int] = {}

@@ -102,8 +102,15 @@ def table_dataset(data_dir: Path, table: PictureTable, params: "Params") -> Data
     )
 
 
-def choose(key: str, given: str | None, fitting: Sequence[str], usual: Sequence[str], what: str,
-           source: Path, columns: Sequence[str]) -> tuple[str, str]:
+def choose(
+    key: str,
+    given: str | None,
+    fitting: Sequence[str],
+    usual: Sequence[str],
+    what: str,
+    source: Path,
+    columns: Sequence[str],
+) -> tuple[str, str]:
     """Return a column, and in words how it was chosen.
 
     Args:
@@ -120,20 +127,21 @@ def choose(key: str, given: str | None, fitting: Sequence[str], usual: Sequence[
             read.
     """
     shown = listed([f"'{printable(name)}'" for name in fitting], 20) or "none"
+    of_all = listed([printable(name) for name in columns], 20)
     if given is not None:
         if given not in fitting:
             where = "which has no " + what if given in columns else "no column"
             raise UserError(
                 f'{source}: {key}: found "{printable(given)}", {where}; accepted: a column of '
-                f"{what}; these are {shown}, of the columns {listed(list(map(printable, columns)), 20)}"
+                f"{what}; these are {shown}, of the columns {of_all}"
             )
         return given, f"{key} {printable(given)}"
     usual_ones = [name for name in usual if name in fitting]
     found = fitting if len(fitting) == 1 else usual_ones[:1]
     if not found:
         raise UserError(
-            f"{source}: {key}: found none, and {counted(len(fitting), 'column')} of {what}: {shown} "
-            f"(of {listed(list(map(printable, columns)), 20)}); accepted: the name of one"
+            f"{source}: {key}: found no value, and {counted(len(fitting), 'column')} of {what}: "
+            f"{shown}, of the columns {of_all}; accepted: the name of one"
         )
     return found[0], f"{key} {printable(found[0])} (guessed)"
 

@@ -91,6 +91,7 @@ def _opened(source: Path, params: "Params", *, is_local: bool) -> Mapping[str, A
             'with the extra hf; install it with pip install ".[hf]"'
         ) from None
     where = printable(str(source))
+    needs_owner = is_local and "/" not in str(params.hf_name)
     try:
         if is_local and any((source / name).is_file() for name in _SAVED):
             found = datasets.load_from_disk(str(source))
@@ -105,8 +106,8 @@ def _opened(source: Path, params: "Params", *, is_local: bool) -> Mapping[str, A
         raise
     except Exception as error:  # the library raises many types, because it reads many formats
         place = "a Parquet file or a folder that datasets.load_dataset reads"
-        hint = f'; for a dataset of the hub, its owner as well: "owner/{where}"'
-        hint = f"{hint} (here {where} was found)" if is_local and "/" not in params.hf_name else ""
+        hint = f'; for a dataset of the hub, its owner as well: "owner/{params.hf_name}"'
+        hint = hint if needs_owner else ""
         raise UserError(
             f"{where}: hf_name: not readable ({_said(error)}); accepted: {place}{hint}"
         ) from None
@@ -130,9 +131,10 @@ def _asked_once(name: str) -> Iterator[None]:
     Raises:
         UserError: the hub has no such dataset, or there is neither a hub nor a copy.
     """
-    import datasets
     import huggingface_hub
     from huggingface_hub import constants
+
+    import datasets
 
     was = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
     reason = "offline, by HF_HUB_OFFLINE" if any(was) else ""

@@ -10,7 +10,6 @@ import re
 import shlex
 import struct
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,11 +211,13 @@ def _split(info: Any, name: str, image: str, label: str, kept_in: Path) -> Table
         return np.array(json.dumps(labels))
 
     state = " ".join(map(_state, paths))
-    key = {"state": state, "label": label, "paths": [str(path.absolute()) for path in paths]}
-    digest = hashlib.sha256(json.dumps(key["paths"] + [label]).encode()).hexdigest()[:8]
+    files = [label, *(str(path.absolute()) for path in paths)]
+    digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:8]
     try:
         kept_in.mkdir(parents=True, exist_ok=True)
-        text = cached(kept_in / f"labels-{digest}.npz", key, read_labels)
+        text = cached(
+            kept_in / f"labels-{digest}.npz", {"state": state, "files": files}, read_labels
+        )
     except OSError:  # the folder may be read-only
         text = read_labels()
     labels = json.loads(str(text))
@@ -276,7 +277,7 @@ class _TFRecords:
 def _ranges(path: Path) -> list[tuple[int, int]]:
     try:
         size = path.stat().st_size
-        found = []
+        found: list[tuple[int, int]] = []
         with path.open("rb") as file:
             position = 0
             while position < size:

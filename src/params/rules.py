@@ -37,7 +37,7 @@ def check_together(params: "Params") -> None:
         )
     for dataset, key, what in (
         ("tfds", "tfds_name", "a prepared dataset of TensorFlow Datasets, such as mnist"),
-        ("hugging_face", "hf_name", "a dataset of the hub, owner/name, or a folder or Parquet file"),
+        ("hugging_face", "hf_name", "a folder, a Parquet file, or a dataset of the hub"),
     ):
         if params.dataset == dataset and getattr(params, key) is None:
             raise _contradiction(params, key, what)

@@ -221,7 +221,7 @@ class Params(BaseModel):
     )
 
     # Network
-    network: Annotated[str, name_in(NETWORKS)] = Field(
+    network: Annotated[str, name_in(NETWORKS), _CHECKS_DATA] = Field(
         "naive_cnn",
         json_schema_extra=choices(NETWORKS),
         description="The network that embeds an image.",
@@ -454,7 +454,7 @@ class Params(BaseModel):
         "(counter-clockwise) or mirrored, form one more class. For embeddings of unseen classes "
         "(arXiv:2003.00804).",
     )
-    augment: Augment = Field(
+    augment: Annotated[Augment, _CHECKS_DATA] = Field(
         Augment(), description="Random changes of the training images: shift, rotation, flip, ..."
     )
     num_epochs: Annotated[int, _MAY_CHANGE] = Field(
@@ -511,9 +511,8 @@ class Params(BaseModel):
         None,
         ge=1,
         description="Checked against the data: height and width of the images. For datasets of "
-        "pictures (image_folder, tfds, hugging_face, cub200, cars196, sop): the height and width to "
-        "which pictures "
-        "are resized.",
+        "pictures (image_folder, tfds, hugging_face, cub200, cars196, sop): the height and width "
+        "to which pictures are resized.",
     )
     num_labels: Annotated[int | None, _MAY_CHANGE, _WITHOUT_EFFECT, _CHECKS_DATA] = Field(
         None, ge=1, description="Checked against the data: the number of classes."
