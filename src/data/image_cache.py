@@ -92,15 +92,16 @@ def cache_of(pictures: Pictures, cache_paths: Sequence[Path]) -> ImageCache:
 
     The cache is valid if each picture's name and state are unchanged: of a file, its size, times
     and inode. The times include that of the inode change (ctime), which no program can set. A
-    rebuild reads only pictures with a new name or state, and decodes only new content. One
-    process builds at a time; other processes wait and then use the result. Where machines do not see each other's locks, each
-    builds, and the last complete file of the same content stays.
+    rebuild reads only pictures with a new name or state, and decodes only new content. One process
+    builds at a time; other processes wait and then use the result. Where machines do not see each
+    other's locks, each builds, and the last complete file of the same content stays.
 
     Args:
         pictures: N pictures.
         cache_paths: the .npy files of the images, which are divided among them in order. Beside
-            the first, an .npz file describes the images and holds their digests. If pictures are
-            bad, a .json file lists them for people.
+            each, an .npz file describes all images and holds their digests, so that none of the
+            folders is needed to know what the others have. If pictures are bad, a .json file
+            beside the first lists them for people.
 
     Returns:
         The pictures in their order, and the reasons for the bad ones.
@@ -123,21 +124,30 @@ def _names_folder(path: Path, num_bytes: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        megabytes = round(num_bytes / 1e6)
+        room = f" with {megabytes} MB free" if megabytes else ""
         raise UserError(
-            f"{path}: cannot be written: {error.strerror}; accepted: a writable folder "
-            f'with {num_bytes / 1e6:.0f} MB free; to use another folder, set "image_cache"'
+            f"{path}: cannot be written: {error.strerror}; accepted: a writable folder{room}; to "
+            'use another folder, set "image_cache"'
         ) from error
 
 
 def _open(shards: list[Shard], pictures: Pictures, facts: NDArray[np.uint64]) -> ImageCache | None:
     """Return the cache if it is intact and holds these pictures, else None."""
-    index = load_index(shards[0].path, pictures.key)
+    index = _index_of(shards, pictures, facts)
     if index is None or not np.array_equal(index.facts, facts):
         return None
     mapped = [map_images(shard.path, shard.shape) for shard in shards]
     if not all(part and part.has_header for part in mapped):
         return None
     return _cache(shards, pictures, index, [part for part in mapped if part])
+
+
+def _index_of(shards: list[Shard], pictures: Pictures, facts: NDArray[np.uint64]) -> Index | None:
+    """Return the index beside any shard, preferably one of these pictures as they are now."""
+    found = [index for s in shards if (index := load_index(s.path, pictures.key)) is not None]
+    of_now = [index for index in found if np.array_equal(index.facts, facts)]
+    return next(iter([*of_now, *found]), None)
 
 
 def _cache(
@@ -275,8 +285,9 @@ def _build(
                 file.flush()
                 mapped[shard.path] = map_images(Path(file.name), shard.shape)
     index = Index(facts, digests, file_digests, [reasons[row] for row in sorted(reasons)])
-    with _names_folder(shards[0].path, math.prod(shards[0].shape)):
-        save_index(shards[0].path, pictures.key, index)
+    for shard in shards:
+        with _names_folder(shard.path, math.prod(shard.shape)):
+            save_index(shard.path, pictures.key, index)
     parts = [part for part in (mapped[shard.path] for shard in shards) if part]
     assert len(parts) == len(shards)
     return index, parts
@@ -289,7 +300,7 @@ class _Kept:
         """Find the pictures of unchanged files, and index all by content; there may be none."""
         self._rows = np.full(len(facts), -1)
         self._row_of: dict[int, int] = {}
-        self._index = index = load_index(shards[0].path, pictures.key)
+        self._index = index = _index_of(shards, pictures, facts)
         self._is_same = index is not None and np.array_equal(index.facts, facts)
         if index is None:
             return

@@ -154,34 +154,41 @@ class Params(BaseModel):
     )
     tfds_name: Annotated[str | None, _OF_TFDS] = Field(
         None,
+        min_length=1,
         description="For tfds: the prepared dataset: name, name/config or name/config:1.0.0.",
     )
     tfds_data_dir: Annotated[str | None, _OF_TFDS, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
         None,
+        min_length=1,
         description="For tfds: the folder in data_dir with the prepared datasets. Default: "
         "TensorFlow Datasets' own, ~/tensorflow_datasets or $TFDS_DATA_DIR.",
     )
     hf_name: Annotated[str | None, _OF_HUGGING_FACE] = Field(
         None,
+        min_length=1,
         description="For hugging_face: a folder or a Parquet file in data_dir, or else a dataset "
         "of the hub: owner/name.",
     )
     hf_config: Annotated[str | None, _OF_HUGGING_FACE] = Field(
         None,
+        min_length=1,
         description="For hugging_face: the configuration (subset), if the dataset has several.",
     )
     image_column: Annotated[str | None, _OF_TABLES] = Field(
         None,
+        min_length=1,
         description="For tfds and hugging_face: the column of pictures. Default: the only one, or "
         "the one with the usual name.",
     )
     label_column: Annotated[str | None, _OF_TABLES] = Field(
         None,
+        min_length=1,
         description="For tfds and hugging_face: the column of labels. Default: the only one, or "
         "the one with the usual name.",
     )
     npz_file: Annotated[str, _OF_NPZ] = Field(
         "data.npz",
+        min_length=1,
         description="For npz: the file in data_dir with arrays x and y (or x_train and y_train), "
         "and optionally group, class_names, x_validation, y_validation, x_test and y_test.",
     )
