@@ -264,7 +264,10 @@ class _TFRecords:
             ranges = _ranges(path)
             self._ranges += ranges
             self._file_of += [number] * len(ranges)
-        self._maps: list[NDArray[np.uint8]] = [np.memmap(path, np.uint8, "r") for path in paths]
+        # An empty file cannot be mapped, and has no record.
+        self._maps: dict[int, NDArray[np.uint8]] = {
+            number: np.memmap(paths[number], np.uint8, "r") for number in set(self._file_of)
+        }
 
     def __len__(self) -> int:
         return len(self._ranges)

@@ -39,7 +39,9 @@ def add_search(parser: argparse.ArgumentParser) -> None:
         metavar="HOW",
         help="median: stop bad trainings early (default: none)",
     )
-    parser.add_argument("--metric", metavar="NAME", help=f"what is searched for (default: {DEFAULT_METRIC})")
+    parser.add_argument(
+        "--metric", metavar="NAME", help=f"what is searched for (default: {DEFAULT_METRIC})"
+    )
 
 
 def refuse_without_search(args: argparse.Namespace) -> None:
