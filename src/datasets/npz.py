@@ -4,7 +4,7 @@ import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,7 +139,7 @@ def _read(file: BinaryIO, path: Path) -> tuple[dict[str, NDArray[np.generic]], t
                         "at most that, because they are kept in memory"
                     )
                 with archive.open(member) as stream:
-                    arrays[name] = _array(cast("BinaryIO", stream), member.file_size, path, name)
+                    arrays[name] = _array(stream, member.file_size, path, name)
     except UserError:
         raise
     except _DAMAGED as error:
@@ -151,7 +151,7 @@ def _read(file: BinaryIO, path: Path) -> tuple[dict[str, NDArray[np.generic]], t
     return arrays, (line,) if ignored else ()
 
 
-def _array(stream: BinaryIO, num_bytes: int, path: Path, name: str) -> NDArray[np.generic]:
+def _array(stream: IO[bytes], num_bytes: int, path: Path, name: str) -> NDArray[np.generic]:
     """Read an array after a check of its header: objects are refused, as is a false size."""
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
@@ -198,7 +198,7 @@ def _images(x: NDArray[np.generic], where: str) -> NDArray[np.uint8]:
     if x.dtype == np.uint8 and (x.ndim == 3 or (x.ndim == 4 and x.shape[3] in (1, 3))):
         if max(x.shape[1:3]) > MAX_SIDE:
             raise UserError(f"{found}; accepted: images of at most {MAX_SIDE} pixels a side")
-        pixels = cast("NDArray[np.uint8]", np.ascontiguousarray(x))
+        pixels: NDArray[np.uint8] = np.ascontiguousarray(x, np.uint8)
         return pixels[..., np.newaxis] if x.ndim == 3 else pixels
     if x.ndim != 2 or x.dtype.kind != "f":
         raise UserError(f"{found}; accepted: {_ACCEPTED}")
@@ -215,7 +215,8 @@ def _images(x: NDArray[np.generic], where: str) -> NDArray[np.uint8]:
             f"{int(is_bad.sum())} rows); accepted: finite numbers of float32"
         )
     # An array of another type than images have: `Split.holds_vectors` tells them apart.
-    return cast("NDArray[np.uint8]", vectors[:, np.newaxis, :, np.newaxis])
+    examples: NDArray[Any] = vectors[:, np.newaxis, :, np.newaxis]
+    return examples
 
 
 def _texts(values: NDArray[np.generic], length: int, where: str) -> list[str]:
