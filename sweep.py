@@ -200,6 +200,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add_search(parser)
     _add_launchers(parser)
+    _add_data(parser)
+    parser.add_argument(
+        "--dry_run", action="store_true", help="print what would run, and do nothing"
+    )
+    return parser.parse_args(argv)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments about data, and about what earlier runs have trained."""
     parser.add_argument(
         "--data_dir",
         type=Path,
@@ -217,10 +226,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="accept changed data: known images keep their splits",
     )
-    parser.add_argument(
-        "--dry_run", action="store_true", help="print what would run, and do nothing"
-    )
-    return parser.parse_args(argv)
 
 
 def _add_launchers(parser: argparse.ArgumentParser) -> None:

@@ -110,7 +110,7 @@ def group_warnings(
     held_out: Sequence[int],
     source: Path,
     *,
-    excludes_groups: bool = False,
+    apart: bool = False,
 ) -> tuple[str, ...]:
     """Return warnings about groups on both sides of a split, with the names of the first few.
 
@@ -118,7 +118,7 @@ def group_warnings(
         splits: the splits, with all classes.
         held_out: the labels of the classes that are later removed from every split.
         source: the dataset's file or folder, for messages.
-        excludes_groups: whether evaluations leave a query's own group out (exclude_same_group).
+        apart: whether evaluations leave a query's own group out (exclude_same_group).
     """
     held = [groups[np.isin(split.labels, held_out)] for split, groups in _grouped(splits)]
     seen = {
@@ -139,9 +139,7 @@ def group_warnings(
         effect = ", which inflates the metrics unless exclude_same_group is true"
         lines.append(
             f"{source}: {len(broken)} of {len(found)} groups are in several splits"
-            f"{'' if excludes_groups else effect}: {', '.join(shown)}"
-            + ", ..."
-            * (len(broken) > _MAX_NAMED)
+            f"{'' if apart else effect}: {', '.join(shown)}" + ", ..." * (len(broken) > _MAX_NAMED)
         )
     if len(both := np.intersect1d(np.concatenate(held), found)):
         lines.append(

@@ -10,6 +10,7 @@ import re
 import shlex
 import struct
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,72 +157,81 @@ def _split(info: Any, name: str, image: str, label: str, kept_in: Path) -> Table
     Labels and pictures are in the same records. So the labels are kept in a file in `kept_in`;
     else each start would read the whole dataset.
     """
-    from tensorflow_datasets.proto import tf_example_pb2
-
     of_split = info.splits[name]
     paths = [Path(str(path)) for path in of_split.filepaths] if of_split.num_examples else []
-    file_format = info.file_format.value
-    if file_format == "array_record":
-        records: Any = _array_records(paths)
-    elif file_format == "tfrecord":
-        records = _TFRecords(paths)
-    else:
+    examples = _Examples(paths, info.file_format.value, f"{info.full_name}: split {name}")
+    if len(examples) != of_split.num_examples:
         raise UserError(
-            f"{paths[0]}: found the format {file_format}; accepted: tfrecord or array_record, the "
-            "usual ones of TensorFlow Datasets"
-        )
-    if len(records) != of_split.num_examples:
-        raise UserError(
-            f"{paths[0].parent}: split {name}: found {len(records)} examples; accepted: "
+            f"{paths[0].parent}: split {name}: found {len(examples)} examples; accepted: "
             f"{of_split.num_examples}, as dataset_info.json says; prepare the dataset again"
         )
 
-    def feature(row: int, column: str) -> Any:
-        try:
-            example = tf_example_pb2.Example.FromString(bytes(records[row]))
-            return example.features.feature[column]
-        except UserError:
-            raise
-        except Exception as error:  # DecodeError, and those of array_record
-            raise UserError(
-                f"{paths[0].parent}: split {name}, row {row}: damaged ({type(error).__name__}); "
-                "accepted: the files that TensorFlow Datasets prepared"
-            ) from None
-
-    def label_of(row: int) -> int | str | None:
-        found = feature(row, label)
-        values = found.int64_list.value or found.bytes_list.value
-        if len(values) != 1:
-            return None
-        value = values[0]
-        return value.decode(errors="replace") if isinstance(value, bytes) else int(value)
-
-    def content(row: int) -> bytes:
-        values = feature(row, image).bytes_list.value
-        if len(values) != 1 or not values[0]:
-            raise BadImage("no picture")
-        return bytes(values[0])
-
     def read_labels() -> NDArray[np.str_]:
         labels = []
-        with progress_bar(f"labels of {name}", len(records), "records") as bar:
-            for row in range(len(records)):
-                labels.append(label_of(row))
+        with progress_bar(f"labels of {name}", len(examples), "records") as bar:
+            for row in range(len(examples)):
+                labels.append(examples.label(label, row))
                 bar.update(1)
         return np.array(json.dumps(labels))
 
     state = " ".join(map(_state, paths))
     files = [label, *(str(path.absolute()) for path in paths)]
     digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:8]
+    key = {"state": state, "files": files}
     try:
         kept_in.mkdir(parents=True, exist_ok=True)
-        text = cached(
-            kept_in / f"labels-{digest}.npz", {"state": state, "files": files}, read_labels
-        )
     except OSError:  # the folder may be read-only
         text = read_labels()
+    else:
+        text = cached(kept_in / f"labels-{digest}.npz", key, read_labels)
     labels = json.loads(str(text))
-    return TableSplit(labels, [state] * len(labels), content)
+    return TableSplit(labels, [state] * len(labels), partial(examples.picture, image))
+
+
+class _Examples:
+    """The Examples of a split, by row."""
+
+    def __init__(self, paths: Sequence[Path], file_format: str, where: str) -> None:
+        """Find the records; `where` names the split in messages."""
+        if paths and file_format not in ("array_record", "tfrecord"):
+            raise UserError(
+                f"{paths[0]}: found the format {file_format}; accepted: tfrecord or array_record, "
+                "the usual ones of TensorFlow Datasets"
+            )
+        is_array = file_format == "array_record"
+        self._records: Any = _array_records(paths) if is_array else _TFRecords(paths)
+        self._where = where
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def _feature(self, column: str, row: int) -> Any:
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        try:
+            example = tf_example_pb2.Example.FromString(bytes(self._records[row]))
+        except Exception as error:  # DecodeError, and those of array_record
+            raise UserError(
+                f"{self._where}, row {row}: damaged ({type(error).__name__}); accepted: the files "
+                "that TensorFlow Datasets prepared"
+            ) from None
+        return example.features.feature[column]
+
+    def label(self, column: str, row: int) -> int | str | None:
+        """Return a row's label; None if it has none."""
+        found = self._feature(column, row)
+        values = found.int64_list.value or found.bytes_list.value
+        if len(values) != 1:
+            return None
+        value = values[0]
+        return value.decode(errors="replace") if isinstance(value, bytes) else int(value)
+
+    def picture(self, column: str, row: int) -> bytes:
+        """Return the bytes of a row's picture file; raise BadImage if there are none."""
+        values = self._feature(column, row).bytes_list.value
+        if len(values) != 1 or not values[0]:
+            raise BadImage("no picture")
+        return bytes(values[0])
 
 
 def _state(path: Path) -> str:

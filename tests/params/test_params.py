@@ -525,7 +525,7 @@ def test_which_keys_matter_is_declared_with_the_keys():
     free = {
         *("num_parallel_calls", "image_size", "num_labels", "train_size", "eval_size"),
         *("save_summary_steps", "keep_checkpoint_max", "live_figures", "image_cache"),
-        "near_duplicates",
+        *("near_duplicates", "tfds_data_dir"),
     }
     assert keys_with(Role.WITHOUT_EFFECT) == free
     assert (

@@ -169,7 +169,8 @@ def test_a_damaged_journal_is_named(tmp_path):
     for torn in (b"\xff\xfe", b'{"op_code": 4, "wor', b"\0" * 4096):  # a kill, a power failure
         path.write_bytes(whole + torn)
         assert len(open_study(tmp_path).trials()) == 2
-        assert path.read_bytes() == whole
+        now = path.read_bytes()
+        assert now.startswith(whole) and not now.startswith(whole + torn)
     path.unlink()
     path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="accepted: a regular file"):
