@@ -35,8 +35,6 @@ from src.sweeping.plan import (
 from src.sweeping.run_jobs import run_jobs
 from src.sweeping.space import parse_dimension, parse_param
 from src.system.cli import (
-    add_data_dir,
-    add_keep_splits,
     positive_int,
     positive_number,
     print_warnings,
@@ -45,17 +43,13 @@ from src.system.cli import (
 )
 from src.system.lock import one_writer
 
+USAGE = "sweep.py --parent_dir DIR --param KEY=VALUES ... [options]"
+
 EXAMPLES = """\
-  python sweep.py --parent_dir experiments/margins --param margin=0.5,1,3
-  python sweep.py --parent_dir experiments/margins --param margin=0.5,1,soft \\
-      --param triplet_strategy=batch_hard --param l2_normalize=true,false --seeds 3 --jobs 2
-  python sweep.py --parent_dir experiments/margins --param 'augment={},{"shift": 2}' --dry_run
-  python sweep.py --parent_dir experiments/margins --param margin=0.5,1,3 --seeds 3 \\
-      --launcher slurm --slurm partition=gpu,gres=gpu:1,time=4:00:00
-  python sweep.py --parent_dir experiments/margins --search tpe --trials 40 --seeds 3 \\
-      --param margin=0.05..1:log --param triplet_strategy=batch_all,batch_hard
-  python sweep.py --parent_dir experiments/demo_search --search random --minutes 60 \\
-      --param learning_rate=1e-4..1e-2:log --prune median"""
+  python sweep.py --parent_dir experiments/margins --param margin=0.5,1 --seeds 3
+  python sweep.py --parent_dir experiments/margins --param 'augment={},{"shift": 2}'
+  python sweep.py --parent_dir experiments/search --search tpe --trials 40 \\
+      --param margin=0.05..1:log --prune median --launcher slurm --jobs 8"""
 
 _CANCELS = {None: None, "cancel": True, "leave": False}
 
@@ -173,52 +167,65 @@ def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the parsed command line."""
     parser = program_parser(
-        "Train an experiment with every combination of some params, or search for good ones, each "
-        "in its own directory below it. Finished ones are not run again: to resume after an "
-        "interrupt, run the same command.",
+        "Train an experiment with all combinations of some params (a grid), or search for\n"
+        "good ones. Each training has its own directory in DIR. To resume: the same command.",
         f"{EXAMPLES}\n\n{PARAMS}",
     )
+    parser.usage = USAGE
     parser.add_argument(
         "--parent_dir",
         type=Path,
         required=True,
         metavar="DIR",
-        help="the directory with the params.json that all combinations start from",
+        help="the directory with the params.json to start from",
     )
     parser.add_argument(
         "--param",
         action="append",
         default=[],
-        metavar="KEY=VALUE,...|LOW..HIGH",
-        help="the values or the range of a param (below); repeat the option for other params",
+        metavar="KEY=VALUES",
+        help="values or a range of a param (see below); may be repeated",
     )
     parser.add_argument(
         "--seeds",
         type=positive_int,
         metavar="N",
-        help="train each combination, or after a search the 3 best, with N seeds, counting up from "
-        "the parent's",
+        help="seeds of each combination, or of a search's 3 best",
     )
     parser.add_argument(
         "--jobs",
         type=positive_int,
         metavar="N",
-        help="how many trainings run at once (default: 1, or all if a cluster queues them); local "
-        "ones share the cores, and each of several gets one GPU",
+        help="trainings at once (default: 1; on a cluster all)",
     )
     add_search(parser)
     _add_launchers(parser)
-    add_data_dir(parser)
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="start over with all of them, including finished ones",
-    )
-    add_keep_splits(parser)
+    _add_data(parser)
     parser.add_argument(
         "--dry_run", action="store_true", help="print what would run, and do nothing"
     )
     return parser.parse_args(argv)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments about data, and about what earlier runs have trained."""
+    parser.add_argument(
+        "--data_dir",
+        type=Path,
+        default=Path("data"),
+        metavar="DIR",
+        help="the folder of all datasets (default: data)",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="train everything anew, also what is finished",
+    )
+    parser.add_argument(
+        "--keep_splits",
+        action="store_true",
+        help="accept changed data: known images keep their splits",
+    )
 
 
 def _add_launchers(parser: argparse.ArgumentParser) -> None:
@@ -227,27 +234,28 @@ def _add_launchers(parser: argparse.ArgumentParser) -> None:
         "--launcher",
         choices=sorted(LAUNCHERS),
         default=DEFAULT,
-        help=f"what runs the trainings (default: {DEFAULT}, processes of this machine)",
+        metavar="WHERE",
+        help=f"{' or '.join(sorted(LAUNCHERS))} (default: {DEFAULT}, on this machine)",
     )
     for name in sorted(LAUNCHERS.keys() - {DEFAULT}):
         parser.add_argument(
             f"--{name}",
             action="append",
             default=[],
-            metavar="KEY=VALUE,...",
-            help=f"options of {name}'s jobs: partition=gpu,gres=gpu:1,time=4:00:00",
+            metavar="KEY=VALUE",
+            help=f"options of {name}'s jobs: partition=gpu,gres=gpu:1",
         )
     parser.add_argument(
         "--job_minutes",
         type=positive_number,
         metavar="M",
-        help="stop a local training after M minutes; the same command resumes it",
+        help="stop a local training after M minutes; resumable",
     )
     parser.add_argument(
         "--on_interrupt",
         choices=("leave", "cancel"),
-        help="whether Ctrl-C leaves or stops the trainings (default: cancel, but leave a "
-        "cluster's, which have waited in its queue and need no sweep)",
+        metavar="WHAT",
+        help="Ctrl-C's effect: cancel, or leave (default on a cluster)",
     )
 
 

@@ -205,7 +205,7 @@ def write_view(experiment: Experiment, view: View, whole: Split) -> None:
         print("  without layouts; the projector computes its own")
     if num_points < len(whole):
         print(f"  {_sample_of(view.split, whole)}")
-    if written.tile_size[0] < max(view.split.images.shape[1:3]):
+    if written.tile_size[0] < max(view.split.pictures.shape[1:3]):
         print(
             f"  images shrunk to {written.tile_size[0]} x {written.tile_size[1]} pixels: the "
             f"sprite sheet has at most {MAX_SHEET_SIDE} x {MAX_SHEET_SIDE}"

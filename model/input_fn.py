@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby, islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,8 +123,8 @@ def predict_input_fn(split: Split, batch_size: int = PREDICT_BATCH_SIZE) -> tf.d
 
 
 def scale_pixels(images: tf.Tensor) -> tf.Tensor:
-    """Return uint8 pixels as float32 in [0, 1]."""
-    return tf.cast(images, tf.float32) / 255.0
+    """Return uint8 pixels as float32 in [0, 1]; vectors, float32, as they are."""
+    return images if images.dtype == tf.float32 else tf.cast(images, tf.float32) / 255.0
 
 
 def _gather(
@@ -147,7 +148,7 @@ def _gather(
     """
     image_shape = split.images.shape[1:]
 
-    def gather() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int32]]]:
+    def gather() -> Iterator[tuple[NDArray[Any], NDArray[np.int32]]]:
         for chunk in _in_chunks(batches(), max(1, CHUNK_BYTES // math.prod(image_shape))):
             own = chunk
             if distribution.num_workers > 1:
@@ -155,7 +156,7 @@ def _gather(
             yield split.images[own], split.labels[chunk]
 
     signature = (
-        tf.TensorSpec([None, None, *image_shape], tf.uint8),
+        tf.TensorSpec([None, None, *image_shape], split.images.dtype),
         tf.TensorSpec([None, None], tf.int32),
     )
     dataset = tf.data.Dataset.from_generator(gather, output_signature=signature)

@@ -269,14 +269,21 @@ def _defined_summaries() -> tf.Tensor:
     return tf.numpy_function(leave_out, [tf.compat.v1.summary.merge_all()], tf.string)
 
 
-def serving_input_fn(image_shape: tuple[int, int, int]) -> Callable[[], Any]:
+def serving_input_fn(
+    image_shape: tuple[int, int, int], *, holds_vectors: bool = False
+) -> Callable[[], Any]:
     """Return the input function of an exported model: `images`, uint8 [B, H, W, C], as in `Split`.
 
     Args:
-        image_shape: (H, W, C).
+        image_shape: (H, W, C); (1, F, 1) of vectors.
+        holds_vectors: whether it takes `vectors`, float32 [B, F], instead.
     """
 
     def receive() -> Any:
+        if holds_vectors:
+            vectors = tf.compat.v1.placeholder(tf.float32, [None, image_shape[1]], "vectors")
+            images = tf.reshape(vectors, [-1, *image_shape])
+            return estimator.export.TensorServingInputReceiver(images, {"vectors": vectors})
         images = tf.compat.v1.placeholder(tf.uint8, [None, *image_shape], "images")
         return estimator.export.TensorServingInputReceiver(scale_pixels(images), {"images": images})
 

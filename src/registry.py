@@ -16,13 +16,16 @@ DATASETS = {
     "cifar10": "src.datasets.cifar10:load",
     "cub200": "src.datasets.cub200:load",
     "fashion_mnist": "src.datasets.fashion_mnist:load",
+    "hugging_face": "src.datasets.hugging_face:load",
     "image_folder": "src.datasets.image_folder:load",
     "mnist": "src.datasets.mnist:load",
+    "npz": "src.datasets.npz:load",
     "sop": "src.datasets.sop:load",
+    "tfds": "src.datasets.tfds:load",
 }
 
-# Datasets of files in any size, which are decoded and resized to `image_size`.
-PICTURE_DATASETS = {"cars196", "cub200", "image_folder", "sop"}
+# Datasets of pictures in any size, which are decoded and resized to `image_size`.
+PICTURE_DATASETS = {"cars196", "cub200", "hugging_face", "image_folder", "sop", "tfds"}
 
 # build(params, image_shape) -> Keras model: float32 [B, H, W, C] -> float32 [B, D]
 NETWORKS = {

@@ -144,7 +144,9 @@ class _Training:
         self._live_figures = LiveFigures(
             experiment, params, splits["test"], partial(embed, experiment, params)
         )
-        serving = serving_input_fn(self.train.images.shape[1:])
+        serving = serving_input_fn(
+            self.train.images.shape[1:], holds_vectors=self.train.holds_vectors
+        )
         self._eval_spec = estimator.EvalSpec(
             partial(eval_input_fn, splits["validation"], params),
             steps=None,  # the whole split; the Estimator's default is 100 batches

@@ -257,7 +257,7 @@ class _Run:
             collapsed=collapsed,
             evaluated_step=experiment.evaluated_step(),
             class_names=splits["train"].class_names,
-            image_shape=splits["train"].images.shape[1:],
+            image_shape=splits["train"].example_shape,
             splits=results.splits,
             baselines=results.baselines,
             confusions={

@@ -127,7 +127,7 @@ def read_result(model_dir: Path) -> Result:
     except OSError as error:
         return Result(model_dir, Status.DAMAGED, None, {}, (_not_read(error),))
     if content is None:
-        return Result(model_dir, Status.NOT_TRAINED, params, {})
+        return _without_metrics(experiment, params)
 
     notes = []
     if params != trained:
@@ -151,6 +151,20 @@ def read_result(model_dir: Path) -> Result:
         status = Status.COLLAPSED
     metrics = _numbers(content) | _numbers(splits)
     return Result(model_dir, status, trained, metrics, tuple(notes))
+
+
+def _without_metrics(experiment: Experiment, params: Params) -> Result:
+    """Return the result of a directory without `metrics.json`, which may have been trained."""
+    if _was_pruned(experiment):
+        return Result(experiment.model_dir, Status.PRUNED, params, {})
+    step = experiment.latest_step()
+    if step is None:
+        return Result(experiment.model_dir, Status.NOT_TRAINED, params, {})
+    state = _STATES[has_writer(experiment.model_dir)]
+    note = f"{experiment.metrics_path}: not found, but there is a checkpoint of step {step}" + (
+        "; train.py resumes or evaluates it" if state != Status.RUNNING else ""
+    )
+    return Result(experiment.model_dir, state, params, {}, (note,))
 
 
 def _is_winner(path: Path) -> bool:

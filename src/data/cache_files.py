@@ -1,7 +1,7 @@
 """The files of an image cache: the images (.npy) and the index that describes them (.npz).
 
 The images may be in several files, the shards, in folders on different disks. Each has consecutive
-rows. The index is beside the first.
+rows. The index of all is beside each.
 """
 
 import io

@@ -106,7 +106,11 @@ def linked(labels: NDArray[np.int32], groups: NDArray[np.int32]) -> NDArray[np.i
 
 
 def group_warnings(
-    splits: Mapping[str, Split], held_out: Sequence[int], source: Path
+    splits: Mapping[str, Split],
+    held_out: Sequence[int],
+    source: Path,
+    *,
+    apart: bool = False,
 ) -> tuple[str, ...]:
     """Return warnings about groups on both sides of a split, with the names of the first few.
 
@@ -114,6 +118,7 @@ def group_warnings(
         splits: the splits, with all classes.
         held_out: the labels of the classes that are later removed from every split.
         source: the dataset's file or folder, for messages.
+        apart: whether evaluations leave a query's own group out (exclude_same_group).
     """
     held = [groups[np.isin(split.labels, held_out)] for split, groups in _grouped(splits)]
     seen = {
@@ -131,11 +136,10 @@ def group_warnings(
             f"{shortened(names[group])} ({', '.join(n for n in SPLITS if group in seen[n])})"
             for group in broken[:_MAX_NAMED].tolist()
         ]
+        effect = ", which inflates the metrics unless exclude_same_group is true"
         lines.append(
-            f"{source}: {len(broken)} of {len(found)} groups are in several splits, which inflates "
-            f"the metrics unless exclude_same_group is true: {', '.join(shown)}"
-            + ", ..."
-            * (len(broken) > _MAX_NAMED)
+            f"{source}: {len(broken)} of {len(found)} groups are in several splits"
+            f"{'' if apart else effect}: {', '.join(shown)}" + ", ..." * (len(broken) > _MAX_NAMED)
         )
     if len(both := np.intersect1d(np.concatenate(held), found)):
         lines.append(

@@ -31,7 +31,7 @@ from src.data.cache_files import (
 )
 from src.data.checked_images import CheckedImages
 from src.data.digests import digest
-from src.data.picture_files import PictureFiles
+from src.data.picture_files import PictureFiles, Pictures
 from src.errors import UserError
 from src.printable import printable
 from src.system.atomic import atomic_write
@@ -73,37 +73,48 @@ def cached_images(
     mode: str,
     resize: str,
 ) -> ImageCache:
-    """Open the cache of these pictures; build it first if it is missing or out of date.
-
-    The cache is valid if the name, size, times and inode of each file are unchanged. The times
-    include that of the inode change (ctime), which no program can set. A rebuild reads only files
-    with a new name or state, and decodes only new content. One process builds at a time; other
-    processes wait and then use the result. Where machines do not see each other's locks, each
-    builds, and the last complete file of the same content stays.
+    """Open the cache of these picture files; see `cache_of`.
 
     Args:
         folder: the folder of the pictures. Links that lead out of it are not followed.
         names: N paths within `folder`; they are not trusted.
-        cache_paths: the .npy files of the images, which are divided among them in order. Beside
-            the first, an .npz file describes the images and holds their digests. If pictures are
-            bad, a .json file lists them for people.
+        cache_paths: see `cache_of`.
         size: S; like `mode` and `resize`, see `src.data.decode.decode`.
         mode: "RGB" or "L".
         resize: "scale" or "pad".
+    """
+    settings = {"size": size, "mode": mode, "resize": resize}
+    return cache_of(PictureFiles(folder, names, settings), cache_paths)
+
+
+def cache_of(pictures: Pictures, cache_paths: Sequence[Path]) -> ImageCache:
+    """Open the cache of these pictures; build it first if it is missing or out of date.
+
+    The cache is valid if each picture's name and state are unchanged: of a file, its size, times
+    and inode. The times include that of the inode change (ctime), which no program can set. A
+    rebuild reads only pictures with a new name or state, and decodes only new content. One process
+    builds at a time; other processes wait and then use the result. Where machines do not see each
+    other's locks, each builds, and the last complete file of the same content stays.
+
+    Args:
+        pictures: N pictures.
+        cache_paths: the .npy files of the images, which are divided among them in order. Beside
+            each, an .npz file describes all images and holds their digests, so that none of the
+            folders is needed to know what the others have. If pictures are bad, a .json file
+            beside the first lists them for people.
 
     Returns:
-        The pictures in the order of `names`, and the reasons for the bad ones.
+        The pictures in their order, and the reasons for the bad ones.
 
     Raises:
         UserError: the cache cannot be written.
     """
-    pictures = PictureFiles(folder, names, {"size": size, "mode": mode, "resize": resize})
     facts = pictures.facts()  # taken before reading, so that the next run detects later changes
     shards = shards_of(cache_paths, pictures.shape)
     cache = _open(shards, pictures, facts)
     if cache is None:
         cache = _build_in_turn(shards, pictures, facts)
-    _name_bad(cache, names)
+    _name_bad(cache, pictures.names)
     return cache
 
 
@@ -113,17 +124,17 @@ def _names_folder(path: Path, num_bytes: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        megabytes = round(num_bytes / 1e6)
+        room = f" with {megabytes} MB free" if megabytes else ""
         raise UserError(
-            f"{path}: cannot be written: {error.strerror}; accepted: a writable folder "
-            f'with {num_bytes / 1e6:.0f} MB free; to use another folder, set "image_cache"'
+            f"{path}: cannot be written: {error.strerror}; accepted: a writable folder{room}; to "
+            'use another folder, set "image_cache"'
         ) from error
 
 
-def _open(
-    shards: list[Shard], pictures: PictureFiles, facts: NDArray[np.uint64]
-) -> ImageCache | None:
+def _open(shards: list[Shard], pictures: Pictures, facts: NDArray[np.uint64]) -> ImageCache | None:
     """Return the cache if it is intact and holds these pictures, else None."""
-    index = load_index(shards[0].path, pictures.key)
+    index = _index_of(shards, pictures, facts)
     if index is None or not np.array_equal(index.facts, facts):
         return None
     mapped = [map_images(shard.path, shard.shape) for shard in shards]
@@ -132,8 +143,15 @@ def _open(
     return _cache(shards, pictures, index, [part for part in mapped if part])
 
 
+def _index_of(shards: list[Shard], pictures: Pictures, facts: NDArray[np.uint64]) -> Index | None:
+    """Return the index beside any shard, preferably one of these pictures as they are now."""
+    found = [index for s in shards if (index := load_index(s.path, pictures.key)) is not None]
+    of_now = [index for index in found if np.array_equal(index.facts, facts)]
+    return next(iter([*of_now, *found]), None)
+
+
 def _cache(
-    shards: list[Shard], pictures: PictureFiles, index: Index, mapped: list[Mapped]
+    shards: list[Shard], pictures: Pictures, index: Index, mapped: list[Mapped]
 ) -> ImageCache:
     restore = _Restore(pictures, shards, [part.status for part in mapped], index.digests)
     bad = dict(zip(np.flatnonzero(index.digests == 0).tolist(), index.reasons, strict=True))
@@ -154,7 +172,7 @@ class _Restore:
 
     def __init__(
         self,
-        pictures: PictureFiles,
+        pictures: Pictures,
         shards: list[Shard],
         statuses: list[os.stat_result],
         digests: NDArray[np.uint64],
@@ -204,7 +222,7 @@ class _Restore:
 
 
 def _build_in_turn(
-    shards: list[Shard], pictures: PictureFiles, facts: NDArray[np.uint64]
+    shards: list[Shard], pictures: Pictures, facts: NDArray[np.uint64]
 ) -> ImageCache:
     """Build the cache, or wait for another process that is building it."""
     first = shards[0].path
@@ -226,7 +244,7 @@ def _build_in_turn(
 
 
 def _build(
-    shards: list[Shard], pictures: PictureFiles, facts: NDArray[np.uint64]
+    shards: list[Shard], pictures: Pictures, facts: NDArray[np.uint64]
 ) -> tuple[Index, list[Mapped]]:
     """Write every picture to the cache, in order; a bad picture becomes a black image.
 
@@ -267,8 +285,9 @@ def _build(
                 file.flush()
                 mapped[shard.path] = map_images(Path(file.name), shard.shape)
     index = Index(facts, digests, file_digests, [reasons[row] for row in sorted(reasons)])
-    with _names_folder(shards[0].path, math.prod(shards[0].shape)):
-        save_index(shards[0].path, pictures.key, index)
+    for shard in shards:
+        with _names_folder(shard.path, math.prod(shard.shape)):
+            save_index(shard.path, pictures.key, index)
     parts = [part for part in (mapped[shard.path] for shard in shards) if part]
     assert len(parts) == len(shards)
     return index, parts
@@ -277,13 +296,11 @@ def _build(
 class _Kept:
     """The good pictures of an outdated cache, which a rebuild reuses."""
 
-    def __init__(
-        self, shards: list[Shard], pictures: PictureFiles, facts: NDArray[np.uint64]
-    ) -> None:
+    def __init__(self, shards: list[Shard], pictures: Pictures, facts: NDArray[np.uint64]) -> None:
         """Find the pictures of unchanged files, and index all by content; there may be none."""
         self._rows = np.full(len(facts), -1)
         self._row_of: dict[int, int] = {}
-        self._index = index = load_index(shards[0].path, pictures.key)
+        self._index = index = _index_of(shards, pictures, facts)
         self._is_same = index is not None and np.array_equal(index.facts, facts)
         if index is None:
             return
@@ -364,7 +381,7 @@ class _Kept:
 
 
 def _read_all(
-    pictures: PictureFiles, kept: _Kept, rows: range
+    pictures: Pictures, kept: _Kept, rows: range
 ) -> Iterator[tuple[NDArray[np.uint8] | str, int, int]]:
     """Yield each picture, uint8 [S, S, C], its digest and its file's digest.
 

@@ -15,6 +15,10 @@ class Images(Protocol):
     """Images uint8 [N, H, W, C] of a split, in memory or on disk. An array also fits."""
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8; float32 if these are vectors, [N, 1, F, 1]."""
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """(N, H, W, C)."""
 

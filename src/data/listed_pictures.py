@@ -2,16 +2,18 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src.data.class_names import in_order, shortened
-from src.data.image_cache import ImageCache, cached_images
+from src.data.image_cache import ImageCache, cache_of
 from src.data.images import MappedImages
 from src.data.listing import Listing
+from src.data.picture_files import PictureFiles, Pictures
 from src.data.split import SPLITS, Dataset, Split
 from src.errors import UserError
 from src.printable import printable
@@ -48,21 +50,61 @@ def listed_dataset(
         UserError: there are no pictures, only one class or no train split; a split has no usable
             picture; or a picture is bad and `on_bad_image` is "error".
     """
-    assert params.image_size  # Params requires it
-    cache = cached_images(
-        folder,
-        listing.paths,
-        cache_paths=_cache_paths(data_dir, folder, params),
-        size=params.image_size,
-        mode=params.image_mode,
-        resize=params.image_resize,
+    if params.image_cache is None:
+        identity = params.image_csv or ""
+    else:  # several datasets may share these folders
+        identity = f"{folder.resolve()} {params.image_csv}"
+    return decoded_dataset(
+        PictureFiles(folder, listing.paths, decoding(params)),
+        source,
+        listing,
+        params,
+        cache_paths=cache_paths(cache_folders(data_dir, folder, params), identity, params),
+        classes_are=f"a folder of pictures or a label of the CSV file{hint}",
     )
-    warnings = [*listing.warnings, *_bad_pictures(folder, listing, cache, params.on_bad_image)]
-    splits = _splits(source, listing, cache, hint)
-    return Dataset(source, splits, listing.origins, tuple(warnings))
 
 
-def _splits(source: Path, listing: Listing, cache: ImageCache, hint: str) -> dict[str, Split]:
+def decoding(params: "Params") -> dict[str, Any]:
+    """Return the keyword arguments of `src.data.decode.decode` that the params state."""
+    assert params.image_size  # Params requires it
+    return {
+        "size": params.image_size,
+        "mode": params.image_mode,
+        "resize": params.image_resize,
+    }
+
+
+def decoded_dataset(
+    pictures: Pictures,
+    source: Path,
+    listing: Listing,
+    params: "Params",
+    *,
+    cache_paths: Sequence[Path],
+    classes_are: str,
+) -> Dataset:
+    """Decode the listed pictures once, into a cache, and return them as `listed_dataset` does.
+
+    Args:
+        pictures: the pictures, in the order of `listing`.
+        source: the folder, file or table that lists the pictures, for messages.
+        listing: their classes and splits.
+        params: `on_bad_image`.
+        cache_paths: the files of the cache; see `src.data.image_cache.cache_of`.
+        classes_are: what names a class in such data, for the message if there are fewer than two.
+
+    Raises:
+        UserError: see `listed_dataset`.
+    """
+    cache = cache_of(pictures, cache_paths)
+    bad = _bad_pictures(pictures.folder, listing, cache, params.on_bad_image)
+    splits = _splits(source, listing, cache, classes_are)
+    return Dataset(source, splits, listing.origins, (*listing.warnings, *bad))
+
+
+def _splits(
+    source: Path, listing: Listing, cache: ImageCache, classes_are: str
+) -> dict[str, Split]:
     """Return the splits that the listing defines, without bad pictures; see `listed_dataset`."""
     good = np.setdiff1d(np.arange(len(listing.paths)), list(cache.bad))
     classes = [listing.classes[row] for row in good]
@@ -73,7 +115,7 @@ def _splits(source: Path, listing: Listing, cache: ImageCache, hint: str) -> dic
         found = f" in 1 class ({shortened(class_names[0])})" if class_names else ""
         error = (
             f"{source}: found {number}{bad}{found}; accepted: at least 2 classes, each "
-            f"a folder of pictures or a label of the CSV file{hint}"
+            f"{classes_are}"
         )
         raise UserError("\n".join([*listing.warnings, error]))  # a warning may name the cause
     if "train" not in listing.origins:
@@ -134,15 +176,16 @@ def cache_folders(data_dir: Path, folder: Path, params: "Params") -> list[Path]:
     return [data_dir / f for f in ([folders] if isinstance(folders, str) else folders)]
 
 
-def _cache_paths(data_dir: Path, folder: Path, params: "Params") -> list[Path]:
-    """Return the cache's files; each image mode, size, resize method and CSV file has its own."""
+def cache_paths(directories: Sequence[Path], identity: str, params: "Params") -> list[Path]:
+    """Return the cache's files; each image mode, size and resize method has its own.
+
+    Args:
+        directories: the folders, among which the images are divided.
+        identity: tells datasets apart that share these folders; "" if none do.
+        params: `image_mode`, `image_size` and `image_resize`.
+    """
     name = f"{params.image_mode}-{params.image_size}-{params.image_resize}"
-    directories = cache_folders(data_dir, folder, params)
-    if params.image_cache is None:
-        source = params.image_csv or ""
-    else:  # several datasets may share these folders
-        source = f"{folder.resolve()} {params.image_csv}"
-    key = f"-{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}" if source else ""
+    key = f"-{hashlib.sha256(os.fsencode(identity)).hexdigest()[:8]}" if identity else ""
     if len(directories) == 1:
         return [directories[0] / f"{name}{key}.npy"]
     # The number of shards is part of the name, because it decides which rows a shard has.

@@ -115,7 +115,7 @@ def load_data(
     _check_roles(data.splits, dataset.source)
     warnings = (
         *duplicate_warnings(data.splits, params.on_duplicates, dataset.source),
-        *group_warnings(data.splits, held_out, dataset.source),
+        *group_warnings(data.splits, held_out, dataset.source, apart=params.exclude_same_group),
     )
     return replace(data, warnings=(*dataset.warnings, *warnings))
 

@@ -47,6 +47,11 @@ def near_duplicate_warnings(
     Raises:
         UserError: there are some, and `on_duplicates` is "error".
     """
+    if any(split.holds_vectors for split in splits.values()):
+        raise UserError(
+            f"{source}: near_duplicates: found {max_bits}; accepted: null, because these are "
+            "vectors, and only images look alike"
+        )
     with phase("difference hashes"):
         signs = {name: _signs(difference_hashes(split)) for name, split in splits.items()}
         lines = [

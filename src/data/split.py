@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from src.data.heat_maps import HeatMaps
 from src.data.images import Images, joined
 from src.seeds import stream
 
@@ -23,7 +25,8 @@ class Split:
 
     Attributes:
         images: uint8 [N, H, W, C], pixels 0 to 255; C is 1 (grey) or 3 (colour). An array, or an
-            object that reads from disk and behaves like an array along the first axis.
+            object that reads from disk and behaves like an array along the first axis. Or
+            vectors, float32 [N, 1, F, 1]: see `holds_vectors`.
         labels: int32 [N], the position of each image's class in `class_names`.
         class_names: the classes of the whole dataset, in the order of their labels.
         paths: text [N], the file of each image within the dataset's folder. None if the dataset
@@ -53,6 +56,22 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def holds_vectors(self) -> bool:
+        """Whether the examples are vectors, float32 [N, 1, F, 1], and not images."""
+        return self.images.dtype == np.float32
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """(H, W, C) of an image, (F,) of a vector."""
+        shape = self.images.shape
+        return (shape[2],) if self.holds_vectors else shape[1:]
+
+    @cached_property
+    def pictures(self) -> Images:
+        """The examples as people see them, uint8 [N, H, W, C]: vectors become heat maps."""
+        return HeatMaps(self.images) if self.holds_vectors else self.images
 
     def take(self, indices: NDArray[np.intp]) -> "Split":
         """Return the examples at `indices`, int [M], in that order; images on disk stay there."""

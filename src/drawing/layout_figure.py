@@ -43,7 +43,7 @@ def layout_figure(data: FigureData, name: str, reading: str) -> CaptionedFigure 
         labels,
         data.split.class_names,
         coloring=data.coloring,
-        images=data.split.images,
+        images=data.split.pictures,
         limits=limits,
     )
     num_classes = len(np.unique(labels))

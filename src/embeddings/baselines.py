@@ -33,11 +33,14 @@ def raw_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     right and bottom edges are dropped.
 
     Args:
-        images: uint8 [N, H, W, C].
+        images: uint8 [N, H, W, C]; or vectors, float32 [N, 1, F, 1], which are returned as they
+            are: a mean of neighbouring numbers would mean nothing.
 
     Returns:
         float32 [N, H' * W' * C].
     """
+    if images.dtype == np.float32:
+        return np.asarray(images[:], np.float32).reshape(len(images), -1)
     size, height, width, channels = images.shape
     factor, rows, columns = 1, height, width
     while rows * columns * channels > MAX_NUMBERS:

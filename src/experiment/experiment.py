@@ -411,6 +411,11 @@ class Experiment:
                 f"{self.metrics_path}: no image_shape; accepted: an experiment whose training has "
                 f"finished with this version (python train.py --model_dir {self.model_dir})"
             )
+        if len(metrics["image_shape"]) == 1:
+            raise UserError(
+                f"{self.metrics_path}: image_shape: found vectors of {metrics['image_shape'][0]} "
+                "numbers; accepted: images, because galleries and queries take pictures"
+            )
         height, width, num_channels = metrics["image_shape"]
         return height, width, num_channels
 

@@ -16,7 +16,7 @@ from src.errors import UserError
 from src.mining.batches import steps_without_triplet, training_batches
 from src.params.metric_names import CLUSTERING, VERIFICATION
 from src.params.poses import POSES, changes_shape
-from src.params.schema import Params
+from src.params.schema import Augment, Params
 
 # From this share of an epoch's steps without a triplet on, the warning names a remedy.
 _MANY_WITHOUT_TRIPLET = 0.1
@@ -41,6 +41,8 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
             other data; or `extra_classes` would turn images that are not square.
     """
     train, test = splits["train"], splits["test"]
+    if train.holds_vectors:
+        _check_vectors(params, train, path)
     image_size = "{} x {}".format(*train.images.shape[1:3])
     if params.image_size and image_size != f"{params.image_size} x {params.image_size}":
         raise UserError(
@@ -68,6 +70,28 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
         )
         if size and size != len(split)
     ]
+
+
+def _check_vectors(params: Params, train: Split, path: Path) -> None:
+    """Refuse what only images have.
+
+    Raises:
+        UserError: one line for each such key.
+    """
+    why = f"because {params.dataset} has vectors of {train.images.shape[2]} numbers"
+    refused = {
+        "network": (params.network, '"mlp"', params.network != "mlp"),
+        "augment": ("changes of images", "no value", params.augment != Augment()),
+        "extra_classes": ("poses of images", "no value", bool(params.extra_classes)),
+        "image_size": (params.image_size, "no value", params.image_size is not None),
+    }
+    lines = [
+        f"{path}: {key}: found {found}; accepted: {accepted}, {why}"
+        for key, (found, accepted, is_refused) in refused.items()
+        if is_refused
+    ]
+    if lines:
+        raise UserError("\n".join(lines))
 
 
 def check_training(params: Params, splits: Mapping[str, Split], path: Path) -> list[str]:

@@ -90,7 +90,7 @@ def _draw_row(
     """Draw a mistaken image and its neighbours, each with its class below it."""
     labels = data.split.labels
     own = labels[mistake.image]
-    draw_image(axes, data.split.images[mistake.image], 0, top)
+    draw_image(axes, data.split.pictures[mistake.image], 0, top)
     axes.text(0.5, top + 1.17, names[own], ha="center", va="center", fontweight="bold")
     number = f"no. {data.index(mistake.image)}"
     drawn = display_file(data.name_of(mistake.image), 30, number)
@@ -101,7 +101,7 @@ def _draw_row(
         left = _NEIGHBORS_LEFT + _COLUMN * column
         is_right = labels[neighbor] == own
         color = POSITIVE_COLOR if is_right else NEGATIVE_COLOR
-        draw_image(axes, data.split.images[neighbor], left, top, color=color, line_width=2.2)
+        draw_image(axes, data.split.pictures[neighbor], left, top, color=color, line_width=2.2)
         name = f"{'✓' if is_right else '✗'} {names[labels[neighbor]]}"
         axes.text(left + 0.5, top + 1.17, name, ha="center", va="center", color=color)
         place = (left + 0.5, top + 1.36)

@@ -31,7 +31,7 @@ def draw(data: FigureData) -> CaptionedFigure | None:
         data.split.labels,
         data.split.class_names,
         coloring=coloring,
-        images=data.split.images,
+        images=data.split.pictures,
         is_animated=True,
         limits=(-limit, limit, -limit, limit),
     )

@@ -140,7 +140,7 @@ def _draw_strips(
             ((positive, POSITIVE_COLOR), (anchor, INK), (negative, NEGATIVE_COLOR))
         ):
             left = column * _COLUMN
-            draw_image(axes, data.split.images[image], left, top, color=color, line_width=1.8)
+            draw_image(axes, data.split.pictures[image], left, top, color=color, line_width=1.8)
             axes.text(
                 left + 0.5,
                 top + 1.17,

@@ -50,9 +50,9 @@ NumberOrName = Annotated[
 
 # A folder, or several.
 Folders = Annotated[
-    Annotated[str, Tag("text")]
+    Annotated[str, Field(min_length=1), Tag("text")]
     | Annotated[
-        tuple[Annotated[str, Field(strict=True)], ...],
+        tuple[Annotated[str, Field(strict=True, min_length=1)], ...],
         Field(strict=False, min_length=1),
         Tag("list"),
     ],

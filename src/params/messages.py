@@ -132,6 +132,8 @@ def describe(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
         return f"an object {{...}} with the keys {keys}" if keys else "an object {...}"
     if kind in ("integer", "number"):
         return _range(schema)
+    if kind == "string" and schema.get("minLength"):
+        return "text that is not empty"
     return {"string": "text", "boolean": "true or false"}.get(str(kind), str(kind))
 
 

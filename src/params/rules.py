@@ -35,6 +35,12 @@ def check_together(params: "Params") -> None:
             f"a whole number from 1 on: the size, in pixels, to which {params.dataset} resizes "
             "pictures",
         )
+    for dataset, key, what in (
+        ("tfds", "tfds_name", "a prepared dataset of TensorFlow Datasets, such as mnist"),
+        ("hugging_face", "hf_name", "a folder, a Parquet file, or a dataset of the hub"),
+    ):
+        if params.dataset == dataset and getattr(params, key) is None:
+            raise _contradiction(params, key, what)
     _check_read(params)
 
 

@@ -37,6 +37,11 @@ from src.registry import (
 
 # Short names for the markers of keys, so that a declaration stays short.
 _OF_IMAGE_FOLDER = ReadBy("dataset", ("image_folder",))
+_OF_TFDS = ReadBy("dataset", ("tfds",))
+_OF_HUGGING_FACE = ReadBy("dataset", ("hugging_face",))
+_OF_TABLES = ReadBy("dataset", ("hugging_face", "tfds"))
+_OF_NPZ = ReadBy("dataset", ("npz",))
+_OF_ANY_SPLITS = ReadBy("dataset", ("hugging_face", "image_folder", "npz", "tfds"))
 _OF_PICTURES = ReadBy("dataset", tuple(sorted(PICTURE_DATASETS)))
 _OF_NAIVE_CNN = ReadBy("network", ("naive_cnn",))
 _OF_MLP = ReadBy("network", ("mlp",))
@@ -147,6 +152,46 @@ class Params(BaseModel):
         description="For image_folder: a CSV file in image_dir that replaces the class "
         "folders. Columns: path, label and optionally split, group, is_query and is_gallery.",
     )
+    tfds_name: Annotated[str | None, _OF_TFDS] = Field(
+        None,
+        min_length=1,
+        description="For tfds: the prepared dataset: name, name/config or name/config:1.0.0.",
+    )
+    tfds_data_dir: Annotated[str | None, _OF_TFDS, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
+        None,
+        min_length=1,
+        description="For tfds: the folder in data_dir with the prepared datasets. Default: "
+        "TensorFlow Datasets' own, ~/tensorflow_datasets or $TFDS_DATA_DIR.",
+    )
+    hf_name: Annotated[str | None, _OF_HUGGING_FACE] = Field(
+        None,
+        min_length=1,
+        description="For hugging_face: a folder or a Parquet file in data_dir, or else a dataset "
+        "of the hub: owner/name.",
+    )
+    hf_config: Annotated[str | None, _OF_HUGGING_FACE] = Field(
+        None,
+        min_length=1,
+        description="For hugging_face: the configuration (subset), if the dataset has several.",
+    )
+    image_column: Annotated[str | None, _OF_TABLES] = Field(
+        None,
+        min_length=1,
+        description="For tfds and hugging_face: the column of pictures. Default: the only one, or "
+        "the one with the usual name.",
+    )
+    label_column: Annotated[str | None, _OF_TABLES] = Field(
+        None,
+        min_length=1,
+        description="For tfds and hugging_face: the column of labels. Default: the only one, or "
+        "the one with the usual name.",
+    )
+    npz_file: Annotated[str, _OF_NPZ] = Field(
+        "data.npz",
+        min_length=1,
+        description="For npz: the file in data_dir with arrays x and y (or x_train and y_train), "
+        "and optionally group, class_names, x_validation, y_validation, x_test and y_test.",
+    )
     image_mode: Annotated[Literal["RGB", "L"], _OF_PICTURES] = Field(
         "RGB", description="For datasets of pictures: colour (RGB) or grey (L)."
     )
@@ -164,14 +209,15 @@ class Params(BaseModel):
         None,
         description="For datasets of pictures: the folder in data_dir for the decoded pictures, or "
         "a list of folders, such as mounts of several disks, among which they are divided. "
-        "Default: `.tripletboard` in the pictures' folder.",
+        "Default: `.tripletboard` in the pictures' folder; for tfds and hugging_face, in "
+        "data_dir/tfds and data_dir/hugging_face.",
     )
-    test_fraction: Annotated[float, _OF_IMAGE_FOLDER] = Field(
+    test_fraction: Annotated[float, _OF_ANY_SPLITS] = Field(
         0.2,
         gt=0,
         lt=1,
-        description="For image_folder: share of the images held out as test split if there is "
-        "none, stratified by class.",
+        description="For image_folder, tfds, hugging_face and npz: share of the images held out as "
+        "test split if there is none, stratified by class.",
     )
     seed: int = Field(
         0,
@@ -182,7 +228,7 @@ class Params(BaseModel):
     )
 
     # Network
-    network: Annotated[str, name_in(NETWORKS)] = Field(
+    network: Annotated[str, name_in(NETWORKS), _CHECKS_DATA] = Field(
         "naive_cnn",
         json_schema_extra=choices(NETWORKS),
         description="The network that embeds an image.",
@@ -415,7 +461,7 @@ class Params(BaseModel):
         "(counter-clockwise) or mirrored, form one more class. For embeddings of unseen classes "
         "(arXiv:2003.00804).",
     )
-    augment: Augment = Field(
+    augment: Annotated[Augment, _CHECKS_DATA] = Field(
         Augment(), description="Random changes of the training images: shift, rotation, flip, ..."
     )
     num_epochs: Annotated[int, _MAY_CHANGE] = Field(
@@ -472,8 +518,8 @@ class Params(BaseModel):
         None,
         ge=1,
         description="Checked against the data: height and width of the images. For datasets of "
-        "pictures (image_folder, cub200, cars196, sop): the height and width to which pictures "
-        "are resized.",
+        "pictures (image_folder, tfds, hugging_face, cub200, cars196, sop): the height and width "
+        "to which pictures are resized.",
     )
     num_labels: Annotated[int | None, _MAY_CHANGE, _WITHOUT_EFFECT, _CHECKS_DATA] = Field(
         None, ge=1, description="Checked against the data: the number of classes."

@@ -211,7 +211,7 @@ def _write_run(
             stale.unlink()
     with phase(f"writing {METADATA_FILE}"):
         write_metadata(directory / METADATA_FILE, fields)
-    sheet, tile_size = sprite_sheet(split.images)
+    sheet, tile_size = sprite_sheet(split.pictures)
     write_sheet(directory / SPRITE_FILE, sheet)
     if layouts:
         _write_layouts(directory, layouts, split, sheet, tile_size[0])

@@ -80,7 +80,7 @@ def _table(view: "View", rows: slice) -> "pyarrow.Table":
         paths = [_encodable(path) for path in view.split.paths[rows]]
     images = [
         {"bytes": _png(image), "path": path}
-        for image, path in zip(view.split.images[rows], paths, strict=True)
+        for image, path in zip(view.split.pictures[rows], paths, strict=True)
     ]
     class_names = [_encodable(name) for name in view.split.class_names]
     columns: dict[str, Any] = {

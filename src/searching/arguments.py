@@ -7,15 +7,13 @@ from src.searching.goal import DEFAULT_METRIC, SEARCHES
 from src.system.cli import positive_int, positive_number
 
 PARAMS = """\
---param is one of
-  KEY=VALUE,...        values, as in params.json, but text without quotes
-  KEY=LOW..HIGH        a range; then any of :log (equal ratios are equally likely), :int (whole
-                       numbers; keys that take only those need no :int) and :STEP
-  OUTER.INNER=...      a key of a nested object: augment.shift=0..4
---prune median stops a training whose best value so far is worse than the median of the finished
-ones at the same evaluation, once 4 have finished. It misleads if early values say little about late
-ones: learning_rate_schedule cosine, warm-ups, trainings of different num_epochs."""
-"""What the help says of `--param` and of pruning."""
+KEY=VALUE,...    values as in params.json, text without quotes; OUTER.INNER for nested keys
+KEY=LOW..HIGH    a range; then :log, :int or :STEP
+A search proposes params from the results so far and writes the best to best/params.json.
+Its budget: --trials or --minutes. Pruning stops trainings that are worse than the median.
+A launcher runs the trainings: here (local), or as jobs of a cluster (slurm).
+All of this in detail: docs/searching.md"""
+"""What the help says of `--param`, searches, budgets, pruning and launchers."""
 
 
 def add_search(parser: argparse.ArgumentParser) -> None:
@@ -23,23 +21,26 @@ def add_search(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--search",
         choices=SEARCHES,
-        help="propose one training after the other: combinations in a random order, random values, "
-        "or values near good ones (TPE); write the winner to best/params.json",
+        metavar="HOW",
+        help=f"{', '.join(SEARCHES)}: instead of all combinations",
     )
     parser.add_argument(
-        "--trials", type=positive_int, metavar="N", help="end the search after N proposals"
+        "--trials", type=positive_int, metavar="N", help="the search ends after N trainings"
     )
     parser.add_argument(
         "--minutes",
         type=positive_number,
         metavar="M",
-        help="end the search after M minutes, all runs of the command together; trainings save",
+        help="the search ends after M minutes, over all its runs",
     )
     parser.add_argument(
-        "--prune", choices=("median", "none"), help="stop bad trainings early (default: none)"
+        "--prune",
+        choices=("median", "none"),
+        metavar="HOW",
+        help="median: stop bad trainings early (default: none)",
     )
     parser.add_argument(
-        "--metric", metavar="NAME", help=f"what to search for (default: {DEFAULT_METRIC})"
+        "--metric", metavar="NAME", help=f"what is searched for (default: {DEFAULT_METRIC})"
     )
 
 

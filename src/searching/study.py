@@ -6,7 +6,6 @@ study that was interrupted proposes what it would have proposed.
 """
 
 import json
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -292,19 +291,35 @@ class _NoLock(JournalFileOpenLock):
 
 
 def _mend(path: Path) -> None:
-    """Cut off an incomplete last line, which a full disk or a power failure may leave."""
+    """Cut off an incomplete last line, which a kill, a full disk or a power failure may leave.
+
+    Raises:
+        UserError: another line is none of Optuna's.
+    """
     require_regular(path)
     try:
         with open(path, "r+b") as file:
-            end = file.seek(0, os.SEEK_END)
-            if end == 0:
-                return
-            file.seek(0)
             whole = 0
-            for line in file:
-                if line.endswith(b"\n"):
-                    whole += len(line)
-            if whole < end:
-                file.truncate(whole)
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):  # the last
+                    file.truncate(whole)
+                    break
+                if not _is_entry(line):
+                    found = printable(line[:60].decode(errors="backslashreplace").strip())
+                    raise UserError(
+                        f"{printable(str(path))}: line {number}: found {found!r}; accepted: the "
+                        "lines that sweep.py wrote, JSON; to resume with what stands before, "
+                        "remove the lines from this one on"
+                    )
+                whole += len(line)
     except FileNotFoundError:
         return
+
+
+def _is_entry(line: bytes) -> bool:
+    """Return whether a line of a journal can be read."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(entry, dict) and isinstance(entry.get("op_code"), int)

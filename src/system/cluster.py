@@ -114,6 +114,10 @@ def _from_tf_config(text: str) -> Cluster | None:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the whole"
         found = printable(repr(first["input"]))[:80]
+        if first["type"] in ("model_type", "model_attributes_type"):
+            raise UserError(
+                f"TF_CONFIG: {key}: found {found}; accepted: a JSON object: {_EXAMPLE}"
+            ) from None
         if first["type"] == "string_pattern_mismatch":
             raise UserError(f"TF_CONFIG: {key}: found {found}; accepted: HOST:PORT") from None
         raise UserError(

@@ -340,3 +340,17 @@ def test_nothing_there(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty: found no params.json; accepted: "):
         read_results([tmp_path / "empty"])
+
+
+def test_checkpoints_without_metrics_are_a_training_that_was_cut_off(tmp_path):
+    path = make(tmp_path / "x")
+    assert read_result(path).status == Status.NOT_TRAINED
+    (path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-12"\n')
+    (path / "model.ckpt-12.index").write_bytes(b"")
+    (path / "model.ckpt-12.data-00000-of-00001").write_bytes(b"")
+    result = read_result(path)
+    assert result.status == Status.FAILED and result.metrics == {}
+    assert result.notes == (
+        f"{path}/metrics.json: not found, but there is a checkpoint of step 12; train.py resumes "
+        "or evaluates it",
+    )

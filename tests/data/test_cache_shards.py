@@ -1,6 +1,7 @@
 """The image cache divided among several folders, and used by several machines at once."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,18 @@ def test_a_lost_shard_is_named_and_only_its_pictures_are_decoded(
     caplog.clear()
     np.testing.assert_array_equal(pixels(read(folder)), in_files(folder))
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize("number", range(len(FOLDERS)))
+def test_a_lost_folder_is_named_and_only_its_pictures_are_decoded(folder, decoded, caplog, number):
+    read(folder)
+    lost = paths_in(folder)[number]
+    num_lost = len(np.load(lost))
+    decoded.clear()
+    shutil.rmtree(lost.parent)
+    np.testing.assert_array_equal(pixels(read(folder)), in_files(folder))
+    assert len(decoded) == num_lost < len(NAMES)
+    assert caplog.messages == [f"warning: {lost}: missing; decoding its {num_lost} pictures again"]
 
 
 def test_damaged_pictures_are_restored_in_their_shards(folder, caplog):

@@ -198,6 +198,8 @@ def test_given_splits_that_break_groups_are_named(monkeypatch):
         "exclude_same_group is true: g1 (train, validation, test), g6 (train, test), g10 "
         "(validation, test)"
     )
+    (line,) = group_warnings(data.splits, [], Path("x"), apart=True)
+    assert line.startswith("x: 3 of 14 groups are in several splits: g1 (train, validation, test)")
 
 
 def test_groups_of_held_out_and_of_other_classes_are_named():

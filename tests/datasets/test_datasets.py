@@ -67,6 +67,9 @@ def message(load, data_dir, params=PARAMS):
 def test_registered_dataset(name):
     try:
         keys = {"image_size": 8} if name in PICTURE_DATASETS else {}
+        keys |= {"tfds": {"tfds_name": "mnist"}, "hugging_face": {"hf_name": "x.parquet"}}.get(
+            name, {}
+        )
         dataset = look_up(DATASETS, name)(DATA, Params(dataset=name, **keys))
     except UserError as error:
         assert name != "mnist", error  # embedded

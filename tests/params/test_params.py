@@ -74,7 +74,8 @@ BOOLEANS = (
     "exclude_same_group",
 )
 NAMES = {
-    "dataset": "'cars196', 'cifar10', 'cub200', 'fashion_mnist', 'image_folder', 'mnist' or 'sop'",
+    "dataset": "'cars196', 'cifar10', 'cub200', 'fashion_mnist', 'hugging_face', 'image_folder', "
+    "'mnist', 'npz', 'sop' or 'tfds'",
     "network": "'keras_application', 'mlp' or 'naive_cnn'",
     "triplet_strategy": "'batch_all', 'batch_hard', 'batch_semihard' or 'offline'",
     "optimizer": "'adam', 'adamw' or 'sgd'",
@@ -98,6 +99,8 @@ OTHERS = (
         "validation_by",
     ),
     *("warmup_strategy", "weights"),
+    *("tfds_name", "tfds_data_dir", "hf_name", "hf_config", "image_column", "label_column"),
+    "npz_file",
 )
 # What goes with keys that only one dataset or network reads.
 OWNER = {
@@ -316,12 +319,24 @@ def test_text_that_no_file_can_be_named_by(path, key, text):
 def test_the_cache_of_pictures_may_be_in_several_folders(path):
     pictures = {"dataset": "image_folder", "image_size": 8}
     assert load(path, {**pictures, "image_cache": ["a", "/mnt/b"]}).image_cache == ("a", "/mnt/b")
-    accepted = "accepted: text, or a list of at least 1, each text, or null"
-    for value in (3, [], {"text": 1}):
+    text = "text that is not empty"
+    accepted = f"accepted: {text}, or a list of at least 1, each {text}, or null"
+    for value in (3, "", [], {"text": 1}):
         line = message(path, {**pictures, "image_cache": value})
         assert line == f"image_cache: found {json.dumps(value)}; {accepted}"
-    line = message(path, {**pictures, "image_cache": ["a", 1]})
-    assert line == "image_cache.1: found 1; accepted: text"
+    for wrong in (1, ""):
+        line = message(path, {**pictures, "image_cache": ["a", wrong]})
+        assert line == f"image_cache.1: found {json.dumps(wrong)}; accepted: {text}"
+
+
+@pytest.mark.parametrize(("dataset", "key"), [("tfds", "tfds_name"), ("hugging_face", "hf_name")])
+def test_datasets_of_other_libraries_need_a_name(path, dataset, key):
+    given = {"dataset": dataset, "image_size": 8}
+    assert message(path, given).startswith(f"{key}: found null; accepted: a ")
+    line = message(path, {**given, key: ""})
+    assert line == f'{key}: found ""; accepted: text that is not empty, or null'
+    assert getattr(load(path, {**given, key: "x"}), key) == "x"
+    assert f"{key}: found " in message(path, {key: "x"})  # mnist does not read it
 
 
 @pytest.mark.parametrize(
@@ -510,7 +525,7 @@ def test_which_keys_matter_is_declared_with_the_keys():
     free = {
         *("num_parallel_calls", "image_size", "num_labels", "train_size", "eval_size"),
         *("save_summary_steps", "keep_checkpoint_max", "live_figures", "image_cache"),
-        "near_duplicates",
+        *("near_duplicates", "tfds_data_dir"),
     }
     assert keys_with(Role.WITHOUT_EFFECT) == free
     assert (
@@ -527,5 +542,5 @@ def test_which_keys_matter_is_declared_with_the_keys():
     }
     assert keys_with(Role.CHECKS_DATA) == {
         *("num_labels", "train_size", "eval_size"),
-        *("classes_per_batch", "examples_per_class", "extra_classes"),
+        *("classes_per_batch", "examples_per_class", "extra_classes", "network", "augment"),
     }

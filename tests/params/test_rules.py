@@ -96,7 +96,7 @@ def test_distance_and_squared(path, content, distance):
         (
             {"image_mode": "L"},
             "image_mode: found \"L\"; accepted: no value with dataset 'mnist', because only "
-            "'cars196', 'cub200', 'image_folder' and 'sop' can use it",
+            "'cars196', 'cub200', 'hugging_face', 'image_folder', 'sop' and 'tfds' can use it",
         ),
         (
             {"weights": "imagenet"},

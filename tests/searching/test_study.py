@@ -155,10 +155,22 @@ def test_another_key_or_another_range_goes_on(tmp_path):
 def test_a_damaged_journal_is_named(tmp_path):
     run(open_study(tmp_path), 2)
     path = tmp_path / JOURNAL_FILE
-    for content in (b"{}\n", b"nothing\n" * 3, json.dumps({"op_code": 99}).encode() + b"\n"):
-        path.write_bytes(content)
-        with pytest.raises(UserError, match="search.journal: damaged .*accepted"):
+    whole = path.read_bytes()
+    lines = len(whole.splitlines())
+    path.write_bytes(json.dumps({"op_code": 99}).encode() + b"\n")
+    with pytest.raises(UserError, match="search.journal: damaged .*accepted"):
+        open_study(tmp_path)
+    for garbage in (b"{}\n", b"nothing\n" * 3, b"\xff\xfe\x00\n", b"[1]\n", b"[" * 10**5 + b"\n"):
+        path.write_bytes(whole + garbage)
+        with pytest.raises(UserError, match="remove the lines from this one on") as caught:
             open_study(tmp_path)
+        assert f"search.journal: line {lines + 1}: found " in str(caught.value)
+        assert path.read_bytes() == whole + garbage  # nothing is lost
+    for torn in (b"\xff\xfe", b'{"op_code": 4, "wor', b"\0" * 4096):  # a kill, a power failure
+        path.write_bytes(whole + torn)
+        assert len(open_study(tmp_path).trials()) == 2
+        now = path.read_bytes()
+        assert now.startswith(whole) and not now.startswith(whole + torn)
     path.unlink()
     path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="accepted: a regular file"):

@@ -744,3 +744,13 @@ def test_interrupted_and_gone_on_with(tmp_path, data_dir):
     assert process.returncode == 0, out + err
     assert statuses(parent) == {"margin_1": "finished"}
     assert err == ""
+
+
+def test_the_help_fits_a_screen_and_explains_each_idea(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        sweep.main(["--help"])
+    text = capsys.readouterr().out
+    assert len(text.splitlines()) <= 45
+    for idea in ("grid", "search", "Pruning", "budget", "launcher", "examples:", "searching.md"):
+        assert idea in text

@@ -43,7 +43,8 @@ def test_one_process_is_no_cluster(environment):
     ("environment", "message"),
     [
         ({"TF_CONFIG": "{"}, "found no JSON"),
-        ({"TF_CONFIG": "[]"}, "the whole: found"),
+        ({"TF_CONFIG": "[]"}, r"the whole: found \[\]; accepted: a JSON object: "),
+        (tf_config([1]), r"cluster: found \[1\]; accepted: a JSON object: "),
         ({"TF_CONFIG": "[" * 100_000}, "found no JSON"),
         (tf_config({"chief": CHIEF, "worker": WORKERS, "ps": ["c:1"]}), 'found "ps".*whole batch'),
         (tf_config({"master": ["a:1"], "worker": WORKERS}), 'found "master".*chief'),
@@ -61,7 +62,7 @@ def test_one_process_is_no_cluster(environment):
 def test_what_is_not_accepted(environment, message):
     with pytest.raises(UserError, match=message) as error:
         read_cluster(environment)
-    assert "TF_CONFIG" in str(error.value)
+    assert "TF_CONFIG" in str(error.value) and "_" not in str(error.value).replace("TF_CONFIG", "")
     assert "accepted: " in str(error.value)
     assert "\n" not in str(error.value)
 

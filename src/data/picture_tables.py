@@ -1,0 +1,231 @@
+"""Datasets that are tables with a column of pictures and one of labels: their splits and classes.
+
+They are decoded into the same cache as files of pictures, so all else is as for these.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from src.data.class_names import as_read, listed
+from src.data.listed_pictures import cache_folders, cache_paths, decoded_dataset, decoding
+from src.data.listing import SPLIT_WORDS, Listing, warn_of_names
+from src.data.picture_files import RowPictures
+from src.data.split import SPLITS, Dataset
+from src.errors import UserError
+from src.printable import counted, printable
+
+if TYPE_CHECKING:
+    from src.params.schema import Params
+
+
+@dataclass(frozen=True)
+class TableSplit:
+    """A split of a table.
+
+    Attributes:
+        labels: of N rows: numbers or text; None if a row has none.
+        states: N texts; one changes if the picture of this row may have changed.
+        content: given a row's number, returns the bytes of a picture file; see `RowPictures`.
+    """
+
+    labels: Sequence[Any]
+    states: Sequence[str]
+    content: Callable[[int], bytes]
+
+
+@dataclass(frozen=True)
+class PictureTable:
+    """A dataset as its library has it.
+
+    Attributes:
+        source: the file, folder or name of the dataset, for messages.
+        columns: the columns that are read and who chose them, for people.
+        splits: by the names that the dataset gives them.
+        class_names: the names of labels 0, 1, ...; None if labels name their classes themselves.
+        data_dir_folder: the folder of the decoded pictures, if `image_cache` names none.
+    """
+
+    source: Path
+    columns: str
+    splits: Mapping[str, TableSplit]
+    class_names: Sequence[str] | None
+    data_dir_folder: Path
+
+
+def table_dataset(data_dir: Path, table: PictureTable, params: "Params") -> Dataset:
+    """Decode a table's pictures once, and return its splits; see `listed_dataset`.
+
+    A picture's path is `train/12`: the split's own name and the row. Splits that are named
+    otherwise than train, validation and test are left out, and named in a warning. An only split is
+    `train`, whatever its name.
+
+    Args:
+        data_dir: the folder of all datasets.
+        table: the dataset.
+        params: see `src.data.listed_pictures.listed_dataset`.
+
+    Raises:
+        UserError: see `listed_dataset`. Or there is no train split, or a label is missing and
+            `on_bad_image` is "error", or it is no label.
+    """
+    listing = Listing()
+    given: list[str] = []
+    rows: list[tuple[TableSplit, int]] = []
+    for name, own in _own_splits(table, listing).items():
+        split = table.splits[own]
+        for row, class_name in _classes(table, name, own, listing, params.on_bad_image):
+            listing.add(f"{printable(own)}/{row}", as_read(class_name), name)
+            given.append(class_name)
+            rows.append((split, row))
+    warn_of_names(listing, table.source, given)
+    pictures = RowPictures(
+        table.source,
+        listing.paths,
+        decoding(params),
+        states=[split.states[row] for split, row in rows],
+        content=partial(_content, rows),
+    )
+    folders = cache_folders(data_dir, table.data_dir_folder, params)
+    # Several tables share these folders.
+    identity = f"{os.path.abspath(table.source)} {table.columns}"
+    return decoded_dataset(
+        pictures,
+        table.source,
+        listing,
+        params,
+        cache_paths=cache_paths(folders, identity, params),
+        classes_are="named by the label of a picture",
+    )
+
+
+def choose(
+    key: str,
+    given: str | None,
+    fitting: Sequence[str],
+    usual: Sequence[str],
+    what: str,
+    source: Path,
+    columns: Sequence[str],
+) -> tuple[str, str]:
+    """Return a column, and in words how it was chosen.
+
+    Args:
+        key: the param that names the column.
+        given: its value; None if it is to be guessed.
+        fitting: the columns that can be read as `what`.
+        usual: the names by which one of several is guessed.
+        what: what the column holds.
+        source: for messages.
+        columns: all columns.
+
+    Raises:
+        UserError: no column, or more than one, may be meant, or the one that is given cannot be
+            read.
+    """
+    shown = listed([f"'{printable(name)}'" for name in fitting], 20) or "none"
+    of_all = listed([printable(name) for name in columns], 20)
+    if given is not None:
+        if given not in fitting:
+            where = "which has no " + what if given in columns else "no column"
+            raise UserError(
+                f'{source}: {key}: found "{printable(given)}", {where}; accepted: a column of '
+                f"{what}; these are {shown}, of the columns {of_all}"
+            )
+        return given, f"{key} {printable(given)}"
+    usual_ones = [name for name in usual if name in fitting]
+    found = fitting if len(fitting) == 1 else usual_ones[:1]
+    if not found:
+        raise UserError(
+            f"{source}: {key}: found no value, and {counted(len(fitting), 'column')} of {what}: "
+            f"{shown}, of the columns {of_all}; accepted: the name of one"
+        )
+    return found[0], f"{key} {printable(found[0])} (guessed)"
+
+
+def _content(rows: Sequence[tuple[TableSplit, int]], position: int) -> bytes:
+    split, row = rows[position]
+    return split.content(row)
+
+
+def _own_splits(table: PictureTable, listing: Listing) -> dict[str, str]:
+    """Return the table's own name of each split, by ours; set origins and warnings of `listing`."""
+    names = list(table.splits)
+    found: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: name not in SPLITS):  # `validation` before `dev`
+        if meaning := SPLIT_WORDS.get(name.casefold()):
+            found.setdefault(meaning, name)
+    if len(names) == 1:
+        found = {"train": names[0]}
+    shown = listed([f"'{printable(name)}'" for name in names], 20) or "none"
+    if "train" not in found:
+        raise UserError(
+            f"{table.source}: found the splits {shown}; accepted: one named train, or a single one"
+        )
+    found = {name: found[name] for name in SPLITS if name in found}
+    listing.origins = {name: f"the split '{printable(own)}'" for name, own in found.items()}
+    listing.origins["train"] += f", {table.columns}"
+    if others := [printable(name) for name in names if name not in found.values()]:
+        listing.warnings.append(f"{table.source}: splits that are not used: {listed(others, 20)}")
+    return found
+
+
+def _classes(
+    table: PictureTable, name: str, own: str, listing: Listing, on_bad_image: str
+) -> list[tuple[int, str]]:
+    """Return row and class of each example of a split that has a label.
+
+    If no example of a split has one, as in tests whose answers are secret, the split is left out.
+
+    Args:
+        table: the dataset.
+        name: the split's name here.
+        own: its name in the table.
+        listing: gets the warnings; its origins lose the split if it is left out.
+        on_bad_image: what happens if some labels are missing.
+    """
+    where = f"{table.source}: split '{printable(own)}'"
+    labels = table.splits[own].labels
+    named = [
+        (row, _class_name(label, table.class_names, f"{where}: row {row}"))
+        for row, label in enumerate(labels)
+    ]
+    missing = [row for row, class_name in named if class_name is None]
+    if missing and len(missing) == len(labels):
+        if name == "train":
+            raise UserError(f"{where}: no row has a label; accepted: a label in each row")
+        del listing.origins[name]
+        listing.warnings.append(f"{where}: left out, because no row has a label")
+    elif missing and on_bad_image == "error":
+        raise UserError(
+            f"{where}: {len(missing)} of {len(labels)} rows have no label, the first is row "
+            f"{missing[0]}; accepted: a label in each row; to leave these out, set "
+            '"on_bad_image": "skip"'
+        )
+    elif missing:
+        number = counted(len(missing), "row")
+        listing.warnings.append(f"{where}: {number} without a label skipped")
+    return [(row, class_name) for row, class_name in named if class_name is not None]
+
+
+def _class_name(label: object, class_names: Sequence[str] | None, where: str) -> str | None:
+    """Return the name of a label's class; None if there is no label.
+
+    Raises:
+        UserError: it is not the position of a class name.
+    """
+    if label is None or (isinstance(label, str) and not as_read(label)):
+        return None
+    if class_names is None:
+        return str(label)
+    if label == -1:  # so both libraries mark a label that is kept secret
+        return None
+    if not isinstance(label, int) or not 0 <= label < len(class_names):
+        raise UserError(
+            f"{where}: found label {printable(str(label))[:80]}; accepted: 0 to "
+            f"{len(class_names) - 1}, the positions of the class names"
+        )
+    return class_names[label]

@@ -1,0 +1,198 @@
+"""Datasets of Hugging Face's library, made by that library: splits, classes, bad input, offline."""
+
+import io
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.data import image_cache
+from src.data.loading import load_data
+from src.data.picture_files import RowPictures
+from src.errors import UserError
+from src.params.schema import Params
+
+datasets = pytest.importorskip("datasets")
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+NAMES = ["cat", "dog", "eel"]
+KEYS = {"dataset": "hugging_face", "image_size": 6}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """The library's cache in the test's folder, and no network."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
+    monkeypatch.setattr(datasets.config, "HF_CACHE_HOME", tmp_path / "hf_home")
+    datasets.disable_progress_bars()
+
+
+def picture(seed, mode="RGB"):
+    pixels = np.random.default_rng(seed).integers(0, 255, (8 + seed % 3, 9, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def png(seed, mode="RGB"):
+    file = io.BytesIO()
+    picture(seed, mode).save(file, "PNG")
+    return file.getvalue()
+
+
+def table(count=12, first=0, labels=None, images=None, **others):
+    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)}
+    features |= {key: datasets.Value("string") for key in others}
+    images = images or [{"bytes": png(first + i), "path": None} for i in range(count)]
+    columns = {"image": images, "label": labels or [i % 3 for i in range(count)], **others}
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+def load(tmp_path, name, **keys):
+    return load_data(Params(**KEYS, hf_name=name, **keys), tmp_path)
+
+
+def refused(tmp_path, name="x", **keys):
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, name, **keys)
+    return str(caught.value)
+
+
+def saved(tmp_path, **splits):
+    datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "x"))
+
+
+def test_splits_and_class_names_are_kept(tmp_path):
+    saved(tmp_path, train=table(12), dev=table(6, 50), extra=table(3, 90))
+    data = load(tmp_path, "x")
+    assert {name: len(split) for name, split in data.splits.items()} == {
+        **{"train": 10, "validation": 6, "test": 2}
+    }
+    validation = data.splits["validation"]
+    assert validation.class_names == tuple(NAMES) and validation.labels.tolist() == [0, 1, 2] * 2
+    assert validation.paths.tolist() == [f"dev/{row}" for row in range(6)]
+    assert data.origins["validation"] == "the split 'dev'"
+    assert "image_column image (guessed), label_column label (guessed)" in data.origins["train"]
+    assert any("not used: extra" in line for line in data.warnings)
+    assert validation.images.shape == (6, 6, 6, 3)
+    # As image_folder decodes a file with the same bytes.
+    (tmp_path / "same.png").write_bytes(png(51))
+    same = image_cache.cached_images(
+        tmp_path, ["same.png"], cache_paths=[tmp_path / "c.npy"], size=6, mode="RGB", resize="scale"
+    )
+    np.testing.assert_array_equal(validation.images[1], same.images[0])
+
+
+def test_pictures_are_decoded_once_and_changed_ones_are_noticed(tmp_path, monkeypatch):
+    saved(tmp_path, train=table(12), test=table(6, 50))
+    before = load(tmp_path, "x").splits["test"]
+    rows = []
+    read = RowPictures.read
+    monkeypatch.setattr(
+        RowPictures, "read", lambda self, row, *known: rows.append(row) or read(self, row, *known)
+    )
+    again = load(tmp_path, "x").splits["test"]
+    assert not rows and again.file_digests.tolist() == before.file_digests.tolist()
+    changed = table(6, 50).to_dict()["image"]
+    changed[2] = {"bytes": png(99), "path": None}
+    datasets.DatasetDict(train=table(12), test=table(6, images=changed)).save_to_disk(
+        str(tmp_path / "y")
+    )
+    (tmp_path / "x").rename(tmp_path / "old")
+    (tmp_path / "y").rename(tmp_path / "x")
+    now = load(tmp_path, "x").splits["test"]
+    assert np.flatnonzero(now.file_digests != before.file_digests).tolist() == [2] and rows
+
+
+def test_parquet_files_and_folders_of_pictures(tmp_path):
+    table(12).to_parquet(tmp_path / "one.parquet")
+    (tmp_path / "shards").mkdir()
+    table(12).to_parquet(tmp_path / "shards" / "train-00000-of-00001.parquet")
+    table(3, 50).to_parquet(tmp_path / "shards" / "test-00000-of-00001.parquet")
+    assert load(tmp_path, "one.parquet").splits["train"].class_names == tuple(NAMES)
+    assert len(load(tmp_path, "shards").splits["test"]) == 3
+    for number in range(8):
+        path = tmp_path / "folder" / "train" / NAMES[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(number))
+    assert load(tmp_path, "folder").splits["train"].class_names == ("cat", "dog")
+
+
+def test_labels_that_are_no_numbers_of_names(tmp_path):
+    features = datasets.Features({"picture": datasets.Image(), "kind": datasets.Value("string")})
+    rows = {"picture": [{"bytes": png(i), "path": None} for i in range(12)], "kind": ["b", "a"] * 6}
+    saved(tmp_path, all=datasets.Dataset.from_dict(rows, features=features))
+    assert load(tmp_path, "x").splits["train"].class_names == ("a", "b")
+
+
+def test_columns_that_cannot_be_guessed(tmp_path):
+    two = table(12, fine=["a", "b"] * 6).rename_column("label", "coarse")
+    saved(tmp_path, train=two.cast_column("fine", datasets.ClassLabel(names=["a", "b"])))
+    found = refused(tmp_path)
+    assert "label_column: found no value, and 2 columns of labels: 'coarse', 'fine'" in found
+    assert load(tmp_path, "x", label_column="fine").splits["train"].class_names == ("a", "b")
+    assert "accepted: a column of labels" in refused(tmp_path, label_column="image")
+    assert "no column" in refused(tmp_path, label_column="x", image_column="image")
+
+
+@pytest.mark.parametrize("missing", [None, -1])
+def test_labels_that_are_missing(tmp_path, missing):
+    labels = [0, 1, missing, 0, 1, 2, 0, 1, 2, 0, 1, 2]
+    saved(tmp_path, train=table(12, labels=labels), test=table(6, 50, labels=[missing] * 6))
+    found = refused(tmp_path)
+    assert "split 'train': 1 of 12 rows have no label, the first is row 2" in found
+    data = load(tmp_path, "x", on_bad_image="skip")
+    assert sum(map(len, data.splits.values())) == 11
+    assert "test" in data.origins and "20 % of train" in data.origins["test"]
+    assert any("split 'test': left out" in line for line in data.warnings)
+
+
+def write_parquet(path, images, labels):
+    """Write a file as any program may: without the column types of Hugging Face."""
+    cell = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    pq.write_table(pa.table({"image": pa.array(images, cell), "label": labels}), path)
+
+
+def test_bad_pictures_modes_and_paths_outside(tmp_path):
+    (tmp_path / "secret.png").write_bytes(png(7))
+    images = [{"bytes": png(i, mode), "path": None} for i, mode in enumerate(["RGB", "L", "P"] * 4)]
+    images[4] = {"bytes": b"no picture", "path": None}
+    images[5] = {"bytes": None, "path": str(tmp_path / "secret.png")}
+    images[6] = None
+    write_parquet(tmp_path / "x", images, [0, 1, 2] * 4)
+    lines = refused(tmp_path).split("\n")
+    assert [line.split(": ", 1)[1] for line in lines[:3]] == [
+        *("not a picture", "outside the folder of the dataset", "no picture")
+    ]
+    assert [line.split(": ")[0].rsplit("/", 2)[1:] for line in lines[:3]] == [
+        *(["train", "4"], ["train", "5"], ["train", "6"])
+    ]
+    data = load(tmp_path, "x", on_bad_image="skip")
+    assert sum(map(len, data.splits.values())) == 9
+
+
+def test_other_bad_input(tmp_path):
+    saved(tmp_path, train=table(12, labels=[0] * 12))
+    assert "in 1 class (cat)" in refused(tmp_path)
+    saved(tmp_path, a=table(12), b=table(6))
+    assert "accepted: one named train" in refused(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "not readable" in refused(tmp_path, "empty")
+    (tmp_path / "damaged.parquet").write_bytes(b"PAR1 no")
+    assert "not readable" in refused(tmp_path, "damaged.parquet")
+    write_parquet(tmp_path / "none.parquet", [], pa.array([], pa.int64()))
+    assert "not readable" in refused(tmp_path, "none.parquet")
+
+
+def test_a_name_of_the_hub_without_a_network_is_refused_quickly(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    def unreachable(self, name, **options):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
+    started = time.perf_counter()
+    found = refused(tmp_path, "owner/name")
+    assert "the hub cannot be reached (ConnectionError: no network)" in found and "\n" not in found
+    assert time.perf_counter() - started < 5
+    assert not datasets.config.HF_HUB_OFFLINE
