@@ -17,7 +17,7 @@ CODE = [
 def function_of(block, names):
     namespace = dict(names)
     exec(compile(block.text, block.place, "exec"), namespace)
-    return namespace["batch_easy"]
+    return namespace["batch_far"]
 
 
 @pytest.mark.parametrize("anchors", [None, [0, 3, 4]], ids=str)

@@ -126,6 +126,21 @@ def test_every_page_has_a_place_on_the_site():
     assert re.search(r" decisions/ ", sections)
 
 
+def test_the_citation_is_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    version, license_name = (
+        re.search(rf'^{key} = "(.*)"$', pyproject, re.MULTILINE)[1]
+        for key in ("version", "license")
+    )
+    found = dict(re.findall(r"^([a-z-]+): (\S.*)$", citation, re.MULTILINE))
+    assert (found["cff-version"], found["version"], found["license"]) == (
+        "1.2.0",
+        version,
+        license_name,
+    )
+
+
 def test_readme_fits_two_screens():
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 120

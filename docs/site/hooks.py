@@ -6,6 +6,7 @@ becomes a page with its pictures. The links in the sources stay those that work 
 
 import base64
 import json
+import logging
 import posixpath
 import re
 from pathlib import Path
@@ -27,6 +28,14 @@ OUTSIDE = {
 
 TOUR = "docs/tour.ipynb"
 
+log = logging.getLogger("mkdocs.hooks.site")
+
+# What a browser fetches by itself when it shows a page.
+_FETCHED = re.compile(
+    r"""<(?:script|img|iframe|source|video|audio)\b[^>]*\bsrc=["']?(?:https?:)?//[^"'\s>]*"""
+    r"""|<link\b(?![^>]*rel=["']?canonical)[^>]*\bhref=["']?(?:https?:)?//[^"'\s>]*""",
+    re.IGNORECASE,
+)
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 _FENCE = re.compile(r"^(```.*?^```)", re.DOTALL | re.MULTILINE)
 
@@ -86,6 +95,12 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     # Links in code are none.
     parts = _FENCE.split(markdown)
     return "".join(p if p.startswith("```") else _LINK.sub(to_site, p) for p in parts)
+
+
+def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> None:
+    """Warn, which ends a strict build, if a page would load anything from elsewhere."""
+    for match in _FETCHED.finditer(output):
+        log.warning("%s: loads from elsewhere: %s", page.file.src_uri, match[0])
 
 
 def source_of(place: str) -> str:

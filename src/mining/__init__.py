@@ -1,1 +1,1 @@
-"""Batches, triplets chosen before the network runs, and rows sorted for mining in batches."""
+"""Batches, triplets chosen before the network runs, rows sorted for mining, triplets listed."""
