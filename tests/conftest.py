@@ -69,6 +69,10 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     name_without_waiting()
+
+
+def pytest_runtest_setup() -> None:
+    """Change TensorFlow for the tests, if it has been imported since the last one."""
     run_as_built()
 
 

@@ -18,7 +18,13 @@ DATA = ".data-00000-of-00001"
 
 
 # Mined anew in every epoch, so that there are files of triplets beside the checkpoints.
-MINED = {"triplet_strategy": "offline", "offline_mining": "hard", "remine_epochs": 1}
+MINED = {
+    "triplet_strategy": "offline",
+    "offline_mining": "hard",
+    "remine_epochs": 1,
+    "network": "mlp",
+    "hidden_sizes": [],
+}
 
 
 def test_triplets_of_an_earlier_choice_are_there_to_go_back_to(make_experiment, data_dir, capsys):
