@@ -34,15 +34,20 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-# The files that take longest, in seconds of a processor. They begin first: a process that takes one
-# of them last would go on alone, while the others have nothing left to do.
+# The files that take longest, in seconds of a processor or of the clock. They begin first: a
+# process that takes one of them last would go on alone, while the others have nothing left to do.
+# First those of `make test-system`, which wait for SLURM, signals and pages, then those of
+# `make test`.
 LONGEST = (
-    *("test_end_to_end.py", "test_checkpoints.py", "test_pretrained.py", "test_remining.py"),
-    *("test_resume.py", "test_processes.py", "test_browser.py", "test_sweep.py"),
-    *("test_image_folder.py", "test_triplet_strategies.py", "test_layouts.py", "test_stopping.py"),
-    *("test_figures.py", "test_live_figures.py", "test_disk.py", "test_embedder.py"),
-    *("test_service_page.py", "test_slurm.py", "test_model_fn.py", "test_networks.py"),
-    *("test_hooks.py", "test_tour.py", "test_commands.py"),
+    *("test_slurm.py", "test_several_workers.py", "test_searches.py", "test_stopping.py"),
+    *("test_processes.py", "test_benchmarks.py", "test_real_search.py", "test_slurm_search.py"),
+    *("test_browser.py", "test_service_page.py", "test_resume.py", "test_open_digits.py"),
+    *("test_end_to_end.py", "test_checkpoints.py", "test_remining.py", "test_pretrained.py"),
+    *("test_triplet_strategies.py", "test_figures.py", "test_layouts.py", "test_half_precision.py"),
+    *("test_embedder.py", "test_distribution.py", "test_live_figures.py", "test_micro_batches.py"),
+    *("test_model_fn.py", "test_stores.py", "test_scatter.py", "test_fuzz_service.py"),
+    *("test_tour.py", "test_commands.py"),
+    *("test_errors.py", "test_image_folder.py", "test_view.py", "test_disk.py", "test_sweep.py"),
 )
 
 
@@ -195,6 +200,14 @@ def make_experiment(tmp_path: Path) -> Callable[..., Path]:
 def no_umap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out UMAP, which takes longer than all other layouts and has tests of its own."""
     monkeypatch.setattr("src.embeddings.layouts.available_layouts", lambda: ("tsne", "pca"))
+
+
+@pytest.fixture
+def one_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw one figure of all: for tests of `visualize.py` that are not about figures."""
+    from src.registry import FIGURES
+
+    monkeypatch.setattr("src.figures.FIGURES", {"pca": FIGURES["pca"]})
 
 
 @pytest.fixture(scope="session")

@@ -250,7 +250,7 @@ def test_visualize_draws_again_what_has_been_removed(trained, data_dir, capsys):
     assert all(path.exists() for path in removed)
 
 
-@pytest.mark.usefixtures("no_umap")
+@pytest.mark.usefixtures("no_umap", "one_figure")
 def test_visualize_several_splits_evolution_and_parquet(trained, data_dir, capsys):
     pq = pytest.importorskip("pyarrow.parquet", reason="the extra parquet is not installed")
     options = ("--split", "test", "train", "--max_points", "50", "--evolution", "--parquet")
@@ -282,7 +282,7 @@ def event_time(directory):
     return next(iter(tf.compat.v1.train.summary_iterator(str(path)))).wall_time
 
 
-@pytest.mark.usefixtures("no_umap")
+@pytest.mark.usefixtures("no_umap", "one_figure")
 def test_neighbours_on_the_console_agree_with_the_metadata(trained, data_dir, capsys):
     run_visualize(trained, data_dir, "--split", "validation")
     lines = (trained / "projector" / "validation" / "metadata.tsv").read_text().splitlines()
@@ -493,7 +493,7 @@ def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(trained, d
     assert events(trained / "eval_test")["map_at_r"] == [metrics["evaluated_step"]]
 
 
-@pytest.mark.usefixtures("no_umap")
+@pytest.mark.usefixtures("no_umap", "one_figure")
 def test_unseen_classes(make_experiment, data_dir, capsys):
     """They are a split of their own, and are compared only with each other."""
     model_dir = make_experiment(holdout_classes=["2", 3], num_epochs=2)
