@@ -34,6 +34,7 @@ def test_it_is_kept_with_its_pictures(kept):
     assert not re.search(r"/tmp/|/home/|Traceback", "".join(map(printed, kept.cells)))
 
 
+@pytest.mark.system
 def test_it_runs_and_the_heart_is_learned(kept):
     started = resource.getrusage(resource.RUSAGE_CHILDREN)
     cells = executed().cells
