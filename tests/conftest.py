@@ -6,6 +6,7 @@ import fcntl
 import gc
 import io
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -85,9 +86,37 @@ def pytest_runtest_setup() -> None:
 def _give_memory_back() -> Iterator[None]:
     """Free what the tests of a file leave: the graphs, and the pages that glibc keeps."""
     yield
+    _free()
+
+
+@pytest.fixture(scope="session")
+def _freed_at() -> list[int]:
+    """The bytes of this process in memory when they were last freed: one number."""
+    return [_bytes_in_memory()]
+
+
+@pytest.fixture(autouse=True)
+def _give_much_memory_back(_freed_at: list[int]) -> Iterator[None]:
+    """Do so within a file too, once its tests have taken much: of Keras' networks each some."""
+    yield
+    if _bytes_in_memory() > _freed_at[0] + 64 * 2**20:
+        _free()
+        _freed_at[0] = _bytes_in_memory()
+
+
+def _free() -> None:
     gc.collect()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)
+
+
+def _bytes_in_memory() -> int:
+    """Return what the process takes, with the programs' own pages; 0 except on Linux."""
+    try:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * resource.getpagesize()
 
 
 @pytest.fixture(autouse=True)
