@@ -6,6 +6,7 @@ import fcntl
 import gc
 import io
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -34,15 +35,20 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-# The files that take longest, in seconds of a processor. They begin first: a process that takes one
-# of them last would go on alone, while the others have nothing left to do.
+# The files that take longest, in seconds of a processor or of the clock. They begin first: a
+# process that takes one of them last would go on alone, while the others have nothing left to do.
+# First those of `make test-system`, which wait for SLURM, signals and pages, then those of
+# `make test`.
 LONGEST = (
-    *("test_end_to_end.py", "test_checkpoints.py", "test_pretrained.py", "test_remining.py"),
-    *("test_resume.py", "test_processes.py", "test_browser.py", "test_sweep.py"),
-    *("test_image_folder.py", "test_triplet_strategies.py", "test_layouts.py", "test_stopping.py"),
-    *("test_figures.py", "test_live_figures.py", "test_disk.py", "test_embedder.py"),
-    *("test_service_page.py", "test_slurm.py", "test_model_fn.py", "test_networks.py"),
-    *("test_hooks.py", "test_tour.py", "test_commands.py"),
+    *("test_slurm.py", "test_several_workers.py", "test_searches.py", "test_stopping.py"),
+    *("test_processes.py", "test_benchmarks.py", "test_real_search.py", "test_slurm_search.py"),
+    *("test_browser.py", "test_service_page.py", "test_resume.py", "test_open_digits.py"),
+    *("test_end_to_end.py", "test_checkpoints.py", "test_remining.py", "test_pretrained.py"),
+    *("test_triplet_strategies.py", "test_figures.py", "test_layouts.py", "test_half_precision.py"),
+    *("test_embedder.py", "test_distribution.py", "test_live_figures.py", "test_micro_batches.py"),
+    *("test_model_fn.py", "test_stores.py", "test_scatter.py", "test_fuzz_service.py"),
+    *("test_tour.py", "test_commands.py"),
+    *("test_errors.py", "test_image_folder.py", "test_view.py", "test_disk.py", "test_sweep.py"),
 )
 
 
@@ -69,6 +75,10 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     name_without_waiting()
+
+
+def pytest_runtest_setup() -> None:
+    """Change TensorFlow for the tests, if it has been imported since the last one."""
     run_as_built()
 
 
@@ -76,9 +86,37 @@ def pytest_collection_finish() -> None:
 def _give_memory_back() -> Iterator[None]:
     """Free what the tests of a file leave: the graphs, and the pages that glibc keeps."""
     yield
+    _free()
+
+
+@pytest.fixture(scope="session")
+def _freed_at() -> list[int]:
+    """The bytes of this process in memory when they were last freed: one number."""
+    return [_bytes_in_memory()]
+
+
+@pytest.fixture(autouse=True)
+def _give_much_memory_back(_freed_at: list[int]) -> Iterator[None]:
+    """Do so within a file too, once its tests have taken much: of Keras' networks each some."""
+    yield
+    if _bytes_in_memory() > _freed_at[0] + 64 * 2**20:
+        _free()
+        _freed_at[0] = _bytes_in_memory()
+
+
+def _free() -> None:
     gc.collect()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)
+
+
+def _bytes_in_memory() -> int:
+    """Return what the process takes, with the programs' own pages; 0 except on Linux."""
+    try:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * resource.getpagesize()
 
 
 @pytest.fixture(autouse=True)
@@ -191,6 +229,14 @@ def make_experiment(tmp_path: Path) -> Callable[..., Path]:
 def no_umap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out UMAP, which takes longer than all other layouts and has tests of its own."""
     monkeypatch.setattr("src.embeddings.layouts.available_layouts", lambda: ("tsne", "pca"))
+
+
+@pytest.fixture
+def one_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw one figure of all: for tests of `visualize.py` that are not about figures."""
+    from src.registry import FIGURES
+
+    monkeypatch.setattr("src.figures.FIGURES", {"pca": FIGURES["pca"]})
 
 
 @pytest.fixture(scope="session")

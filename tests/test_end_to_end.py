@@ -238,6 +238,19 @@ def test_visualize_again_computes_nothing_again(trained, data_dir, capsys, monke
 
 
 @pytest.mark.usefixtures("no_umap")
+def test_visualize_draws_again_what_has_been_removed(trained, data_dir, capsys):
+    run_visualize(trained, data_dir)
+    figures = trained / "figures"
+    assert f"{figures / 'index.html'}: all figures" in capsys.readouterr().out
+    # Each file by itself: tests/projector/test_view.py
+    removed = [figures / name for name in ("tsne.png", "index.html")]
+    for path in removed:
+        path.unlink()
+    run_visualize(trained, data_dir)
+    assert all(path.exists() for path in removed)
+
+
+@pytest.mark.usefixtures("no_umap", "one_figure")
 def test_visualize_several_splits_evolution_and_parquet(trained, data_dir, capsys):
     pq = pytest.importorskip("pyarrow.parquet", reason="the extra parquet is not installed")
     options = ("--split", "test", "train", "--max_points", "50", "--evolution", "--parquet")
@@ -262,19 +275,6 @@ def test_visualize_several_splits_evolution_and_parquet(trained, data_dir, capsy
     assert min(times, key=times.get) == "test"
 
 
-@pytest.mark.usefixtures("no_umap")
-def test_visualize_draws_again_what_has_been_removed(trained, data_dir, capsys):
-    run_visualize(trained, data_dir)
-    figures = trained / "figures"
-    assert f"{figures / 'index.html'}: all figures" in capsys.readouterr().out
-    # Each file by itself: tests/projector/test_view.py
-    removed = [figures / name for name in ("tsne.png", "index.html")]
-    for path in removed:
-        path.unlink()
-    run_visualize(trained, data_dir)
-    assert all(path.exists() for path in removed)
-
-
 def event_time(directory):
     from model.estimator import tf
 
@@ -282,7 +282,7 @@ def event_time(directory):
     return next(iter(tf.compat.v1.train.summary_iterator(str(path)))).wall_time
 
 
-@pytest.mark.usefixtures("no_umap")
+@pytest.mark.usefixtures("no_umap", "one_figure")
 def test_neighbours_on_the_console_agree_with_the_metadata(trained, data_dir, capsys):
     run_visualize(trained, data_dir, "--split", "validation")
     lines = (trained / "projector" / "validation" / "metadata.tsv").read_text().splitlines()
@@ -493,7 +493,7 @@ def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(trained, d
     assert events(trained / "eval_test")["map_at_r"] == [metrics["evaluated_step"]]
 
 
-@pytest.mark.usefixtures("no_umap")
+@pytest.mark.usefixtures("no_umap", "one_figure")
 def test_unseen_classes(make_experiment, data_dir, capsys):
     """They are a split of their own, and are compared only with each other."""
     model_dir = make_experiment(holdout_classes=["2", 3], num_epochs=2)
@@ -555,7 +555,8 @@ def test_unseen_classes(make_experiment, data_dir, capsys):
 
 
 def test_patience_that_runs_out_ends_a_training_well(make_experiment, data_dir, capsys):
-    model_dir = make_experiment(num_epochs=40, patience_evaluations=1)
+    network = {"network": "mlp", "hidden_sizes": []}
+    model_dir = make_experiment(num_epochs=40, patience_evaluations=1, **network)
     metrics = run_train(model_dir, data_dir)
     assert metrics["status"] == "finished" and metrics["stopped_early"]
     # The metric is saturated: of equals that of the lower loss, or the later, is the best.
@@ -565,7 +566,7 @@ def test_patience_that_runs_out_ends_a_training_well(make_experiment, data_dir, 
     capsys.readouterr()
     assert run_train(model_dir, data_dir) == metrics
     assert "already finished" in capsys.readouterr().out
-    make_experiment(num_epochs=40, patience_evaluations=2)
+    make_experiment(num_epochs=40, patience_evaluations=2, **network)
     more = run_train(model_dir, data_dir)
     assert more["global_step"] > metrics["global_step"]
 

@@ -560,6 +560,7 @@ def test_mapped_images_behave_as_an_array(tmp_path):
         mapped[4]
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_train_and_visualize(folder, make_experiment, capsys, monkeypatch):
     """The programs themselves; the one bad picture is named once."""
     monkeypatch.setitem(sys.modules, "umap", None)  # as if it were not installed: it starts slowly

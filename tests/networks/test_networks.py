@@ -257,11 +257,11 @@ def test_the_first_layers_are_frozen(frozen_layers, num_frozen):
     ]
 
 
-@pytest.mark.parametrize(("frozen_layers", "num_frozen"), [(0, 0), ("conv1_relu", 4)])
-def test_frozen_batch_norm_is_in_inference_mode(frozen_layers, num_frozen):
+@pytest.mark.parametrize(("frozen_layers", "num_frozen"), [(0, 0), ("relu_1", 4)])
+def test_frozen_batch_norm_is_in_inference_mode(small, frozen_layers, num_frozen):
     """In training, frozen statistics are used and not moved; all others are, and are."""
     images = np.random.default_rng(0).random((6, 32, 32, 3)).astype(np.float32)
-    params = Params(**APPLICATION, frozen_layers=frozen_layers)
+    params = small("keras_application", frozen_layers=frozen_layers)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         placeholder = tf.compat.v1.placeholder(tf.float32, [None, 32, 32, 3])
         network = look_up(NETWORKS, params.network)(params, (32, 32, 3))
@@ -269,7 +269,7 @@ def test_frozen_batch_norm_is_in_inference_mode(frozen_layers, num_frozen):
         application = network.get_layer("application")
         assert [layer.trainable for layer in application.layers].index(True) == num_frozen
         moving = [w for w in network.weights if "moving" in w.name]
-        first = [w for w in moving if w.name.startswith("conv1_bn")]
+        first = [w for w in moving if w.name.startswith("norm_1")]
         assert len(first) == 2
         session.run(tf.compat.v1.global_variables_initializer())
         before = session.run(moving)
@@ -285,7 +285,7 @@ def test_frozen_batch_norm_is_in_inference_mode(frozen_layers, num_frozen):
         )
 
         # The first batch norm's output: of the moving statistics 0 and 1 it is nearly its input.
-        conv, norm = (application.get_layer(name) for name in ("conv1", "conv1_bn"))
+        conv, norm = (application.get_layer(name) for name in ("conv_1", "norm_1"))
         x = conv(placeholder * 2 - 1)
         session.run(tf.compat.v1.global_variables_initializer())
         given, normalized = session.run([x, norm(x, training=True)], {placeholder: images})

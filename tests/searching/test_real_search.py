@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from tiny import TINY
 
 import sweep
@@ -10,6 +11,7 @@ from src.experiment.curves import read_curves
 from src.searching.record import read_record
 
 
+@pytest.mark.system
 def test_a_search_by_tpe(tmp_path, data_dir):
     parent = tmp_path / "p"
     parent.mkdir()

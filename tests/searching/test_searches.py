@@ -224,6 +224,7 @@ def pruned_search(pruned_once, tmp_path):
     return Path(shutil.copytree(pruned_once, tmp_path / "copy"))
 
 
+@pytest.mark.system
 def test_pruned_trainings_are_stopped_saved_shown_and_can_go_on(pruned_search):
     parent = pruned_search
     record = read_record(parent)
@@ -250,6 +251,7 @@ def test_pruned_trainings_are_stopped_saved_shown_and_can_go_on(pruned_search):
     assert statuses[name] == "finished"
 
 
+@pytest.mark.system
 def test_a_pruned_training_taken_up_by_hand_and_stopped_is_stopped(pruned_search):
     parent = pruned_search
     record = read_record(parent)
@@ -275,6 +277,7 @@ def test_what_misleads_pruning_is_told(params, note):
     assert misleading(Params(**params), make_goal("random", TAG, "none", 9, None)) == []
 
 
+@pytest.mark.system
 def test_a_damaged_note_of_pruning(pruned_search):
     parent = pruned_search
     record = read_record(parent)
@@ -289,6 +292,7 @@ def test_a_damaged_note_of_pruning(pruned_search):
 # Budgets and interruptions
 
 
+@pytest.mark.system
 def test_when_the_time_is_over_trainings_save_and_more_time_resumes_them(parent, fake, capsys):
     use_fake(1.0)
     with pytest.raises(SweepFailed, match="none of 1 trials has finished"):
@@ -315,6 +319,7 @@ def start(parent, pause, *others):
     )
 
 
+@pytest.mark.system
 def test_ctrl_c_loses_nothing(parent):
     options = (*MARGIN, "--trials", 3)
     program = start(parent, 0.5, *options)
@@ -362,6 +367,7 @@ def test_kill_9_at_random_moments_loses_nothing(tmp_path):
         assert len(started_steps(killed, trial.name)) == 1  # never twice, and never from 0 again
 
 
+@pytest.mark.system
 def test_a_training_that_was_killed_too_goes_on_from_its_checkpoint(parent):
     program = start(parent, 0.4, *MARGIN, "--trials", 1)
     while not list(parent.glob("trial_0000/model.ckpt-2*")):

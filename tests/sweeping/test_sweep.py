@@ -393,6 +393,7 @@ def test_numbers_that_are_none(parent, data_dir, capsys, option, value):
     assert option in capsys.readouterr().err
 
 
+@pytest.mark.system
 def test_a_sweep_from_beginning_to_end(parent, data_dir, capsys):
     """Two that train, one that diverges; again: nothing runs; with another value: that one does."""
     options = ["--param", "learning_rate=0.005,1e30", "--param", "squared=true", "--jobs", "2"]

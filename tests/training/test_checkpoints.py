@@ -18,7 +18,13 @@ DATA = ".data-00000-of-00001"
 
 
 # Mined anew in every epoch, so that there are files of triplets beside the checkpoints.
-MINED = {"triplet_strategy": "offline", "offline_mining": "hard", "remine_epochs": 1}
+MINED = {
+    "triplet_strategy": "offline",
+    "offline_mining": "hard",
+    "remine_epochs": 1,
+    "network": "mlp",
+    "hidden_sizes": [],
+}
 
 
 def test_triplets_of_an_earlier_choice_are_there_to_go_back_to(make_experiment, data_dir, capsys):
@@ -233,7 +239,7 @@ def test_a_finished_training_whose_state_file_is_gone_is_not_lost(model_dir, dat
     assert "resuming from model.ckpt-28" in out and "step 7  validation" not in out
 
 
-@pytest.mark.usefixtures("no_umap")
+@pytest.mark.usefixtures("no_umap", "one_figure")
 def test_a_damaged_best_checkpoint_is_set_aside(model_dir, data_dir, capsys):
     from model.training.embedding import embed
     from src.data.loading import load_data
