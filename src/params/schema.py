@@ -6,7 +6,7 @@
 
 # Long: one flat list of keys.
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -32,6 +32,7 @@ from src.registry import (
     OFFLINE_STRATEGIES,
     OPTIMIZERS,
     PICTURE_DATASETS,
+    SIMILARITY_STRATEGIES,
     TRIPLET_STRATEGIES,
 )
 
@@ -50,6 +51,7 @@ _OF_OWN_LAYERS = ReadBy("network", ("naive_cnn", "mlp"))
 _OF_ADAMW = ReadBy("optimizer", ("adamw",))
 _OF_SGD = ReadBy("optimizer", ("sgd",))
 _OF_STEPS = ReadBy("learning_rate_schedule", ("steps",))
+_OF_SUPERVISED_CONTRASTIVE = ReadBy("triplet_strategy", ("supervised_contrastive",))
 _MAY_CHANGE = Role.MAY_CHANGE
 _WITHOUT_EFFECT = Role.WITHOUT_EFFECT
 _FINDS_DATA = Role.FINDS_DATA
@@ -334,7 +336,13 @@ class Params(BaseModel):
     margin: Margin = Field(
         0.5,
         description="How much farther than the positive the negative must be, in units of the "
-        'distance. "soft" uses softplus instead, with batch_hard only.',
+        'distance. "soft" uses softplus instead, with batch_hard and easy_positive only. Not for '
+        "multi_similarity and supervised_contrastive.",
+    )
+    supervised_contrastive_temperature: Annotated[float, _OF_SUPERVISED_CONTRASTIVE] = Field(
+        0.1,
+        gt=0,
+        description="For supervised_contrastive: cosine similarities are divided by this.",
     )
     distance: Literal[tuple(DISTANCES)] | None = Field(  # type: ignore[valid-type]
         None,
@@ -538,6 +546,24 @@ class Params(BaseModel):
     def distance_name(self) -> str:
         """The distance in use, whether `distance` or `squared` names it."""
         return self.distance or ("squared_euclidean" if self.squared else "euclidean")
+
+    @property
+    def strategies(self) -> set[str]:
+        """The strategy and, if there is one, that of the warm-up."""
+        return {self.triplet_strategy, self.warmup_strategy or self.triplet_strategy}
+
+    @property
+    def margin_in_use(self) -> float | str | None:
+        """The margin; None if the strategy's loss has none."""
+        return None if self.triplet_strategy in SIMILARITY_STRATEGIES else self.margin
+
+    def arguments_of(self, strategy: str) -> dict[str, Any]:
+        """Return the arguments that only this strategy has: the keys `<strategy>_<argument>`."""
+        return {
+            key.removeprefix(f"{strategy}_"): getattr(self, key)
+            for key, field in type(self).model_fields.items()
+            if ReadBy("triplet_strategy", (strategy,)) in field.metadata
+        }
 
     @property
     def is_offline(self) -> bool:
