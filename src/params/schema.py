@@ -51,6 +51,7 @@ _OF_OWN_LAYERS = ReadBy("network", ("naive_cnn", "mlp"))
 _OF_ADAMW = ReadBy("optimizer", ("adamw",))
 _OF_SGD = ReadBy("optimizer", ("sgd",))
 _OF_STEPS = ReadBy("learning_rate_schedule", ("steps",))
+_OF_MULTI_SIMILARITY = ReadBy("triplet_strategy", ("multi_similarity",))
 _OF_SUPERVISED_CONTRASTIVE = ReadBy("triplet_strategy", ("supervised_contrastive",))
 _MAY_CHANGE = Role.MAY_CHANGE
 _WITHOUT_EFFECT = Role.WITHOUT_EFFECT
@@ -338,6 +339,29 @@ class Params(BaseModel):
         description="How much farther than the positive the negative must be, in units of the "
         'distance. "soft" uses softplus instead, with batch_hard and easy_positive only. Not for '
         "multi_similarity and supervised_contrastive.",
+    )
+    multi_similarity_alpha: Annotated[float, _OF_MULTI_SIMILARITY] = Field(
+        2.0,
+        gt=0,
+        description="For multi_similarity: how much more an anchor's farther positives count.",
+    )
+    multi_similarity_beta: Annotated[float, _OF_MULTI_SIMILARITY] = Field(
+        50.0,
+        gt=0,
+        description="For multi_similarity: how much more an anchor's nearer negatives count.",
+    )
+    multi_similarity_base: Annotated[float, _OF_MULTI_SIMILARITY] = Field(
+        0.5,
+        ge=-1,
+        le=1,
+        description="For multi_similarity: the cosine similarity that positives are pulled above, "
+        "and negatives pushed below. The paper states 1; its authors' program uses 0.5.",
+    )
+    multi_similarity_epsilon: Annotated[float, _OF_MULTI_SIMILARITY] = Field(
+        0.1,
+        ge=0,
+        description="For multi_similarity: pairs count if their similarity is less than this away "
+        "from an error: from the anchor's hardest pair of the other kind.",
     )
     supervised_contrastive_temperature: Annotated[float, _OF_SUPERVISED_CONTRASTIVE] = Field(
         0.1,
