@@ -160,3 +160,5 @@ def _check_read(params: "Params") -> None:
         raise _contradiction(params, "bn_momentum", "no value, or use_batch_norm true")
     if not _is_default(params, "resize") and params.input_size is None:
         raise _contradiction(params, "resize", "no value, or an input_size")
+    if not _is_default(params, "easy_positive_temperature") and params.margin != "soft":
+        raise _contradiction(params, "easy_positive_temperature", 'no value, or margin "soft"')

@@ -51,6 +51,7 @@ _OF_OWN_LAYERS = ReadBy("network", ("naive_cnn", "mlp"))
 _OF_ADAMW = ReadBy("optimizer", ("adamw",))
 _OF_SGD = ReadBy("optimizer", ("sgd",))
 _OF_STEPS = ReadBy("learning_rate_schedule", ("steps",))
+_OF_EASY_POSITIVE = ReadBy("triplet_strategy", ("easy_positive",))
 _OF_MULTI_SIMILARITY = ReadBy("triplet_strategy", ("multi_similarity",))
 _OF_SUPERVISED_CONTRASTIVE = ReadBy("triplet_strategy", ("supervised_contrastive",))
 _MAY_CHANGE = Role.MAY_CHANGE
@@ -339,6 +340,17 @@ class Params(BaseModel):
         description="How much farther than the positive the negative must be, in units of the "
         'distance. "soft" uses softplus instead, with batch_hard and easy_positive only. Not for '
         "multi_similarity and supervised_contrastive.",
+    )
+    easy_positive_negative: Annotated[Literal["semihard", "hard"], _OF_EASY_POSITIVE] = Field(
+        "semihard",
+        description="For easy_positive: the negative is the nearest that is farther away than the "
+        "positive (semihard), or the nearest (hard).",
+    )
+    easy_positive_temperature: Annotated[float, _OF_EASY_POSITIVE] = Field(
+        0.1,
+        gt=0,
+        description='For easy_positive with margin "soft": differences of distances are divided '
+        "by this.",
     )
     multi_similarity_alpha: Annotated[float, _OF_MULTI_SIMILARITY] = Field(
         2.0,
