@@ -41,6 +41,7 @@ TRIPLET_STRATEGIES = {
     "batch_all": "model.triplet_strategies.batch_all:batch_all",
     "batch_hard": "model.triplet_strategies.batch_hard:batch_hard",
     "batch_semihard": "model.triplet_strategies.batch_semihard:batch_semihard",
+    "distance_weighted": "model.triplet_strategies.distance_weighted:distance_weighted",
     "easy_positive": "model.triplet_strategies.easy_positive:easy_positive",
     "multi_similarity": "model.triplet_strategies.multi_similarity:multi_similarity",
     "offline": "model.triplet_strategies.offline:offline",

@@ -51,6 +51,7 @@ _OF_OWN_LAYERS = ReadBy("network", ("naive_cnn", "mlp"))
 _OF_ADAMW = ReadBy("optimizer", ("adamw",))
 _OF_SGD = ReadBy("optimizer", ("sgd",))
 _OF_STEPS = ReadBy("learning_rate_schedule", ("steps",))
+_OF_DISTANCE_WEIGHTED = ReadBy("triplet_strategy", ("distance_weighted",))
 _OF_EASY_POSITIVE = ReadBy("triplet_strategy", ("easy_positive",))
 _OF_MULTI_SIMILARITY = ReadBy("triplet_strategy", ("multi_similarity",))
 _OF_SUPERVISED_CONTRASTIVE = ReadBy("triplet_strategy", ("supervised_contrastive",))
@@ -340,6 +341,20 @@ class Params(BaseModel):
         description="How much farther than the positive the negative must be, in units of the "
         'distance. "soft" uses softplus instead, with batch_hard and easy_positive only. Not for '
         "multi_similarity and supervised_contrastive.",
+    )
+    distance_weighted_cutoff: Annotated[float, _OF_DISTANCE_WEIGHTED] = Field(
+        0.5,
+        gt=0,
+        lt=2,
+        description="For distance_weighted: nearer negatives are drawn as if they were this far "
+        "away, between embeddings of length 1.",
+    )
+    distance_weighted_farthest: Annotated[float, _OF_DISTANCE_WEIGHTED] = Field(
+        1.4,
+        gt=0,
+        le=2,
+        description="For distance_weighted: negatives at this distance or farther, between "
+        "embeddings of length 1, are not drawn.",
     )
     easy_positive_negative: Annotated[Literal["semihard", "hard"], _OF_EASY_POSITIVE] = Field(
         "semihard",
