@@ -6,9 +6,11 @@ Four contestants take turns, each in a process of its own:
 - ours: the strategy as the model uses it, in a `tf.function`.
 - definition: the same loss in TensorFlow as public implementations write it: batch_all from
   `[B, B, B]` tensors, batch_semihard from `[B^2, B]` ones, batch_hard from masks of `[B, B]`.
+  distance_weighted compares each pair's draw with `[B, B, B]` sums; the rest is `[B, B]`.
 - PML: the same loss in pytorch-metric-learning, on PyTorch. It has none that equals
   batch_semihard: its semi-hard miner takes all semi-hard triplets within the margin, not one for
-  each pair of anchor and positive.
+  each pair of anchor and positive. Of its distance-weighted miner, the weights are taken; the
+  numbers that are drawn are ours.
 - floor: the float32 distance matrix, its gradient, and a sort of its rows, in TensorFlow.
 
 Loss and gradient norm of all but the floor are checked to be equal before anything is timed.
@@ -34,6 +36,7 @@ from benchmarks.harness import (
 from benchmarks.mining_contestants import (
     BATCHES,
     CONTESTANTS,
+    WITHOUT_CUBE,
     Case,
     fraction_positive,
     half_trained,
@@ -81,7 +84,7 @@ def skipped(name: str, case: Case, args: argparse.Namespace) -> str:
         return "has none"
     if name == "PML" and case.strategy == "batch_all" and case.num_triplets > _PML_MAX_TRIPLETS:
         return "too large"
-    if name == "definition" and case.strategy != "batch_hard" and case.size > args.cube_max:
+    if name == "definition" and case.strategy not in WITHOUT_CUBE and case.size > args.cube_max:
         return "too large" if case.size > 1024 else "--cube_max"
     return ""
 
@@ -89,7 +92,7 @@ def skipped(name: str, case: Case, args: argparse.Namespace) -> str:
 def shares_machine(name: str, case: Case) -> bool:
     """Return whether other contestants fit in memory beside this one."""
     numbers = {"definition": case.size**3, "PML": case.num_triplets}.get(name, 0)
-    return case.strategy == "batch_hard" or numbers <= _SHARED_MAX_TRIPLETS
+    return case.strategy in WITHOUT_CUBE or numbers <= _SHARED_MAX_TRIPLETS
 
 
 def measure(

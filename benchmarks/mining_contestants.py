@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import Step
-from src.registry import TRIPLET_STRATEGIES, look_up
+from src.registry import SIMILARITY_STRATEGIES, TRIPLET_STRATEGIES, look_up
 
 EMBEDDING_SIZE = 64
 MARGIN = 0.5
@@ -77,10 +77,11 @@ def fraction_positive(labels: NDArray[np.int32], embeddings: NDArray[np.float32]
 def make_ours(case: Case) -> Step:
     """Return a step of the project's strategy."""
     strategy = look_up(TRIPLET_STRATEGIES, case.strategy)
+    distance = "cosine" if case.strategy in SIMILARITY_STRATEGIES else "euclidean"
     return _tensorflow_step(
         case,
         lambda labels, embeddings: (
-            strategy(labels, embeddings, margin=MARGIN, distance="euclidean").loss
+            strategy(labels, embeddings, margin=MARGIN, distance=distance).loss
         ),
     )
 
@@ -108,14 +109,10 @@ def make_floor(case: Case) -> Step:
 def make_pml(case: Case) -> Step:
     """Return a step of pytorch-metric-learning."""
     import torch
-    from pytorch_metric_learning import distances, losses, miners, reducers
 
-    distance = distances.LpDistance(p=2, normalize_embeddings=False)
-    if case.strategy == "batch_all":
-        miner, reducer = None, reducers.AvgNonZeroReducer()
-    else:
-        miner, reducer = miners.BatchHardMiner(distance=distance), reducers.MeanReducer()
-    loss_fn = losses.TripletMarginLoss(margin=MARGIN, distance=distance, reducer=reducer)
+    from benchmarks.pml import loss_and_miner
+
+    loss_fn, miner = loss_and_miner(case.strategy, MARGIN)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     labels, embeddings = (torch.from_numpy(x).to(device) for x in half_trained(case))
     labels = labels.long()
@@ -237,11 +234,93 @@ def batch_semihard_definition(labels: Any, embeddings: Any) -> Any:
     return tf.reduce_sum(losses) / tf.reduce_sum(is_positive)
 
 
+def _cosines(embeddings: Any) -> Any:
+    """Return cosine similarities, float32 [B, B]."""
+    from model.estimator import tf
+
+    directions = tf.math.l2_normalize(embeddings, axis=1)
+    return tf.matmul(directions, directions, transpose_b=True)
+
+
+def easy_positive_definition(labels: Any, embeddings: Any) -> Any:
+    """Return the mean loss over the anchors, each with its nearest positive."""
+    from model.estimator import tf
+
+    distances = _plain_distances(embeddings)
+    is_positive, is_negative = _plain_masks(labels)
+    infinity = np.float32(np.inf)
+    nearest = tf.reduce_min(tf.where(is_positive > 0.0, distances, infinity), axis=1)
+    is_farther = tf.logical_and(is_negative > 0.0, distances > nearest[:, None])
+    negative = tf.reduce_min(tf.where(is_farther, distances, infinity), axis=1)
+    has_both = tf.logical_and(nearest < infinity, negative < infinity)
+    losses = tf.maximum(tf.boolean_mask(nearest - negative, has_both) + MARGIN, 0.0)
+    return tf.reduce_mean(losses)
+
+
+def multi_similarity_definition(labels: Any, embeddings: Any) -> Any:
+    """Return the mean loss over the anchors, with the default arguments."""
+    from model.estimator import tf
+
+    cosines = _cosines(embeddings)
+    is_positive, is_negative = (mask > 0.0 for mask in _plain_masks(labels))
+    infinity = np.float32(np.inf)
+    largest = tf.reduce_max(tf.where(is_negative, cosines, -infinity), axis=1, keepdims=True)
+    smallest = tf.reduce_min(tf.where(is_positive, cosines, infinity), axis=1, keepdims=True)
+    is_positive = tf.logical_and(is_positive, cosines - 0.1 < largest)
+    is_negative = tf.logical_and(is_negative, cosines + 0.1 > smallest)
+    pulls = tf.where(is_positive, tf.exp(-2.0 * (cosines - 0.5)), 0.0)
+    pushes = tf.where(is_negative, tf.exp(50.0 * (cosines - 0.5)), 0.0)
+    to_positives = tf.math.log(1.0 + tf.reduce_sum(pulls, axis=1)) / 2.0
+    to_negatives = tf.math.log(1.0 + tf.reduce_sum(pushes, axis=1)) / 50.0
+    return tf.reduce_mean(to_positives + to_negatives)
+
+
+def supervised_contrastive_definition(labels: Any, embeddings: Any) -> Any:
+    """Return the mean loss over the anchors that have a positive, with the default temperature."""
+    from model.estimator import tf
+
+    logits = _cosines(embeddings) / 0.1
+    is_positive, is_negative = _plain_masks(labels)
+    others = tf.where(is_positive + is_negative > 0.0, logits, -np.float32(np.inf))
+    log_shares = logits - tf.reduce_logsumexp(others, axis=1, keepdims=True)
+    num_positives = tf.reduce_sum(is_positive, axis=1)
+    losses = -tf.math.divide_no_nan(tf.reduce_sum(is_positive * log_shares, axis=1), num_positives)
+    return tf.reduce_sum(losses) / tf.cast(tf.math.count_nonzero(num_positives), tf.float32)
+
+
+def distance_weighted_definition(labels: Any, embeddings: Any) -> Any:
+    """Return the mean loss over anchor-positive pairs, with the draws of seed 0 and step 0."""
+    from model.estimator import tf
+    from model.mining.draws import uniform_by_pair
+
+    distances, size = _plain_distances(embeddings), tf.shape(embeddings, out_type=tf.int64)[0]
+    is_positive, is_negative = _plain_masks(labels)
+    lengths = tf.sqrt(tf.maximum(2.0 - 2.0 * tf.cast(_cosines(embeddings), tf.float64), 0.0))
+    clipped = tf.maximum(lengths, 0.5)
+    density = tf.pow(clipped, float(EMBEDDING_SIZE - 2))
+    density *= tf.pow(1.0 - clipped**2 / 4.0, (EMBEDDING_SIZE - 3) / 2.0)
+    is_drawable = tf.logical_and(is_negative > 0.0, lengths < 1.4)
+    sums = tf.cumsum(tf.where(is_drawable, 1.0 / density, tf.zeros_like(density)), axis=1)
+    draws = uniform_by_pair(tf.range(size), size, (0, 0)) * sums[:, -1:]
+    # [B, B, B], axes a p n: the first negative whose sum exceeds the draw
+    chosen = tf.argmax(tf.cast(sums[:, None, :] > draws[:, :, None], tf.uint8), axis=2)
+    is_drawn = tf.logical_and(is_positive > 0.0, sums[:, -1:] > 0.0)
+    losses = distances - tf.gather(distances, chosen, batch_dims=1) + MARGIN
+    return tf.reduce_mean(tf.maximum(tf.boolean_mask(losses, is_drawn), 0.0))
+
+
 DEFINITIONS = {
     "batch_all": batch_all_definition,
     "batch_hard": batch_hard_definition,
     "batch_semihard": batch_semihard_definition,
+    "distance_weighted": distance_weighted_definition,
+    "easy_positive": easy_positive_definition,
+    "multi_similarity": multi_similarity_definition,
+    "supervised_contrastive": supervised_contrastive_definition,
 }
+
+# Definitions that build no tensor of B^3 numbers.
+WITHOUT_CUBE = {"batch_hard", "easy_positive", "multi_similarity", "supervised_contrastive"}
 
 CONTESTANTS = {
     "ours": make_ours,

@@ -137,7 +137,11 @@ def bare_loop(
         with tf.GradientTape() as tape:
             embeddings = network(images, training=True)
             loss = strategy(
-                labels, embeddings, margin=params.margin, distance=params.distance_name
+                labels,
+                embeddings,
+                margin=params.margin,
+                distance=params.distance_name,
+                **params.arguments_of(params.triplet_strategy),
             ).loss
             scaled = optimizer.get_scaled_loss(loss) if is_scaled else loss
         gradients = tape.gradient(scaled, network.trainable_variables)

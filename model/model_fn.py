@@ -11,7 +11,7 @@ from model.estimator import estimator, global_step, keras, tf
 from model.input_fn import scale_pixels
 from model.loss_scaling import LossScaling
 from model.micro_batches import MicroBatches, WholeBatch
-from model.mining.blocks import mine_in_blocks
+from model.mining.by_params import loss_by, loss_by_params
 from model.mining.loss import TripletLoss
 from model.mining.memory import MEMORY, Memory
 from model.moving_average import MovingAverage, saver_of_averages
@@ -22,7 +22,6 @@ from model.split_metrics import SPLIT_METRICS, SplitMetrics
 from src.experiment.tags import tag_of
 from src.mining.distances import PERCENTILES, percentiles_of_distances
 from src.params.schema import Params
-from src.registry import OFFLINE_STRATEGIES, TRIPLET_STRATEGIES, look_up
 
 
 def model_fn(
@@ -65,7 +64,7 @@ def model_fn(
         if mode == estimator.ModeKeys.PREDICT:
             predictions = {"embeddings": embeddings}
             return estimator.EstimatorSpec(mode, predictions=predictions, scaffold=scaffold)
-        triplets = _triplet_loss(labels, embeddings, params, warms_up=False)
+        triplets = loss_by_params(labels, embeddings, params, is_training=False)
         if params.is_offline:  # measure each image once: as an anchor
             labels, embeddings = tf.split(labels, 3)[0], tf.split(embeddings, 3)[0]
         _scalars_for_hooks(triplets, batch_size=tf.shape(embeddings)[0])
@@ -177,7 +176,7 @@ def _mine(
     if params.is_offline:
         own = distribution.own(size)
         labels = tf.reshape(tf.reshape(labels, [3, -1])[:, own.first : own.end], [-1])
-        return distribution.total(_triplet_loss(labels, candidates, params, warms_up=True))
+        return distribution.total(loss_by_params(labels, candidates, params, is_training=True))
     if memory:
         is_used = global_step() >= params.memory_start_steps
         labels, candidates = memory.candidates(labels, candidates, is_used)
@@ -187,7 +186,9 @@ def _mine(
         # TensorFlow cannot place the gradients of two tf.cond on two devices ("Cannot colocate").
         with nullcontext() if params.warmup_strategy else device:
             anchors = tf.range(own.first, own.end) if is_divided else None
-            parts.append(_triplet_loss(labels, candidates, params, warms_up=True, anchors=anchors))
+            parts.append(
+                loss_by_params(labels, candidates, params, is_training=True, anchors=anchors)
+            )
     added = parts[0] if len(parts) == 1 else TripletLoss(*map(tf.add_n, zip(*parts, strict=True)))
     return distribution.total(added)
 
@@ -225,14 +226,14 @@ def _eval_spec(
     scaffold: "tf.compat.v1.train.Scaffold",
 ) -> "estimator.EstimatorSpec":
     """Return the EstimatorSpec of EVAL: metrics over the whole split, and its exact loss."""
-    at_reference = _loss_by(
+    at_reference = loss_by(
         "batch_all",
-        labels=labels,
-        embeddings=embeddings,
+        labels,
+        embeddings,
         anchors=None,
+        block_size=params.micro_batch_size,
         margin=params.reference_margin,
         distance="euclidean",
-        block_size=params.micro_batch_size,
     )
     metrics = SplitMetrics(params.distance_name)
     tf.compat.v1.add_to_collection(SPLIT_METRICS, metrics)
@@ -288,53 +289,3 @@ def serving_input_fn(
         return estimator.export.TensorServingInputReceiver(scale_pixels(images), {"images": images})
 
     return receive
-
-
-def _triplet_loss(
-    labels: tf.Tensor,
-    embeddings: tf.Tensor,
-    params: Params,
-    *,
-    warms_up: bool,
-    anchors: tf.Tensor | None = None,
-) -> TripletLoss:
-    """Return the loss by the strategy of `params` or, during warm-up, the warm-up strategy.
-
-    The graph contains both, so the switch needs no restart. `anchors` as of a strategy; None also
-    for offline triplets.
-    """
-    by = partial(
-        _loss_by,
-        labels=labels,
-        embeddings=embeddings,
-        anchors=anchors,
-        margin=params.margin,
-        distance=params.distance_name,
-        block_size=params.micro_batch_size,
-    )
-    if not (warms_up and params.warmup_strategy):
-        return by(params.triplet_strategy)
-    return tf.cond(
-        global_step() < params.warmup_steps,
-        lambda: by(params.warmup_strategy),
-        lambda: by(params.triplet_strategy),
-    )
-
-
-def _loss_by(
-    strategy: str,
-    *,
-    labels: tf.Tensor,
-    embeddings: tf.Tensor,
-    anchors: tf.Tensor | None,
-    margin: float | str,
-    distance: str,
-    block_size: int | None,
-) -> TripletLoss:
-    """Return the loss by a strategy, for `block_size` anchors at a time; None for all at once."""
-    mine = partial(look_up(TRIPLET_STRATEGIES, strategy), labels, margin=margin, distance=distance)
-    if block_size is None or strategy in OFFLINE_STRATEGIES:
-        return mine(embeddings) if anchors is None else mine(embeddings, anchors=anchors)
-    if anchors is None:
-        anchors = tf.range(tf.shape(embeddings)[0])
-    return mine_in_blocks(mine, embeddings, anchors, block_size)

@@ -35,12 +35,19 @@ NETWORKS = {
 }
 
 # strategy(labels, embeddings, *, margin, distance, anchors=None) -> model.mining.loss.TripletLoss;
-# see model/triplet_strategies/__init__.py
+# see model/triplet_strategies/__init__.py. A key of params `<strategy>_<name>` is its argument
+# `name`.
 TRIPLET_STRATEGIES = {
     "batch_all": "model.triplet_strategies.batch_all:batch_all",
     "batch_hard": "model.triplet_strategies.batch_hard:batch_hard",
     "batch_semihard": "model.triplet_strategies.batch_semihard:batch_semihard",
+    "distance_weighted": "model.triplet_strategies.distance_weighted:distance_weighted",
+    "easy_positive": "model.triplet_strategies.easy_positive:easy_positive",
+    "multi_similarity": "model.triplet_strategies.multi_similarity:multi_similarity",
     "offline": "model.triplet_strategies.offline:offline",
+    "supervised_contrastive": (
+        "model.triplet_strategies.supervised_contrastive:supervised_contrastive"
+    ),
 }
 
 # embedder(experiment, params, image_shape) -> images uint8 [N, H, W, C] -> float32 [N, D]
@@ -58,8 +65,15 @@ OPTIMIZERS = {
 # batch of examples.
 OFFLINE_STRATEGIES = {"offline"}
 
-# Strategies that accept the margin "soft": a softplus of each anchor's hardest triplet.
-SOFT_MARGIN_STRATEGIES = {"batch_hard"}
+# Strategies that accept the margin "soft": a softplus of each anchor's one triplet.
+SOFT_MARGIN_STRATEGIES = {"batch_hard", "easy_positive"}
+
+# Strategies that compare cosine similarities: the distance must be "cosine", and they have no
+# margin.
+SIMILARITY_STRATEGIES = {"multi_similarity", "supervised_contrastive"}
+
+# Strategies that draw at random. They take `seed`: the seed of the run, and the step.
+RANDOM_STRATEGIES = {"distance_weighted"}
 
 # draw(data) -> src.figures.CaptionedFigure, or None; data: src.figures.FigureData;
 # in the order of the page

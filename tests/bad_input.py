@@ -377,6 +377,7 @@ CASES = [
     Case("params.json", "a device", lambda: (PARAMS.unlink(), PARAMS.symlink_to("/dev/zero"))),
     params("classes_per_batch without examples_per_class", {"classes_per_batch": 4}),
     params("soft margin with batch_all", {"margin": "soft", "triplet_strategy": "batch_all"}),
+    params("a loss on similarities without them", {"triplet_strategy": "multi_similarity"}),
     params("two different distances", {"squared": True, "distance": "cosine"}),
     params("warmup_strategy without warmup_steps", {"warmup_strategy": "batch_all"}),
     params("a memory smaller than a batch", {"memory_size": 16}),

@@ -29,7 +29,8 @@ LOSSES = {
         if path.parent.name == "triplet_strategies"
     ),
     *(f"model/mining/{name}.py" for name in ("anchors", "blocks", "distances", "given_distances")),
-    *(f"model/mining/{name}.py" for name in ("loss", "rectangle", "sorting")),
+    *(f"model/mining/{name}.py" for name in ("draws", "loss", "rectangle", "similarities")),
+    "model/mining/sorting.py",
 }
 MAY_IMPORT_TENSORFLOW = {"model/estimator.py", *LOSSES}
 MAY_USE_TENSORFLOW_1 = {

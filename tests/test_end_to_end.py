@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import reference
 from PIL import Image
 from tiny import write_idx
 
@@ -110,11 +111,7 @@ LEARNT_ELSEWHERE = ("batch_all", "batch_hard", "batch_semihard")
 @pytest.mark.parametrize(
     "params",
     [
-        *(
-            {"triplet_strategy": name}
-            for name in TRIPLET_STRATEGIES
-            if name not in LEARNT_ELSEWHERE
-        ),
+        *(reference.keys_of(name) for name in TRIPLET_STRATEGIES if name not in LEARNT_ELSEWHERE),
         {"triplet_strategy": "offline", "offline_mining": "semihard", "remine_epochs": 2},
         {
             "triplet_strategy": "batch_hard",

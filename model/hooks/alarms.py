@@ -30,7 +30,8 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
     - the median pairwise distance is at most 0.02 of the margin. Unless the run was resumed, it is
       also at most 0.05 of its value at the first step. Squared distances and cosine grow with the
       square of the length, so their shares are squared: 0.0004 and 0.0025;
-    - the loss is within 2 % of the margin.
+    - the loss is within 2 % of the margin. A loss without a margin is not checked; its median is
+      compared with 1, as if that were the margin.
 
     Three such checks in a row are a collapse. They give one warning, and no other until a check
     finds no collapse. A batch without a triplet has loss 0, also in a collapse; it is skipped if
@@ -40,7 +41,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
     def __init__(
         self,
         *,
-        margin: float | str,
+        margin: float | str | None,
         distance: str,
         every_steps: int,
         model_dir: str | None = None,
@@ -50,7 +51,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         """Prepare the alarm.
 
         Args:
-            margin: > 0, in units of the distance, or "soft".
+            margin: > 0, in units of the distance, or "soft"; None if the loss has none.
             distance: a key of `src.distance.DISTANCES`.
             every_steps: the number of steps between checks.
             model_dir: where the summary is written; None for no summary.
@@ -58,7 +59,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
             warns: whether to print the warning; of several workers, one does.
         """
         self._margin = margin
-        self._loss_at_collapse = math.log(2) if margin == "soft" else float(margin)
+        self._loss_at_collapse = math.log(2) if margin == "soft" else float(margin or 1)
         self._power = DISTANCES[distance].power
         self._every_steps = every_steps
         self._model_dir = model_dir
@@ -109,7 +110,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         )
         if is_small and loss == 0:
             return
-        is_at_margin = (
+        is_at_margin = self._margin is None or (
             abs(loss - self._loss_at_collapse) <= _LOSS_TOLERANCE * self._loss_at_collapse
         )
         found = is_small and is_at_margin
@@ -122,16 +123,20 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
             run_context.request_stop()
 
     def _warn(self, loss: float, median: float) -> None:
-        if self._margin == "soft":
-            at_margin, other_margin = "log 2, a soft margin's loss at distance 0", "a number"
+        if self._margin is None:
+            at_margin, other_margin = "", ""
+        elif self._margin == "soft":
+            at_margin = " (log 2, a soft margin's loss at distance 0)"
+            other_margin = "; margin (a number)"
         else:
-            at_margin, other_margin = f"the margin, {self._margin:g}", 'smaller, or "soft"'
+            at_margin = f" (the margin, {self._margin:g})"
+            other_margin = '; margin (smaller, or "soft")'
         tqdm.write(
             f"warning: step {self._step}: the embeddings have collapsed to a point: median "
-            f"distance {median:.3g}, loss {loss:.4g} ({at_margin})"
+            f"distance {median:.3g}, loss {loss:.4g}{at_margin}"
             f"{'; stopping, because stop_on_collapse is true' if self._stop else ''}\n"
             f"  change one of: learning_rate (lower); triplet_strategy, or warmup_strategy for the "
-            f'first warmup_steps ("batch_all"); margin ({other_margin})',
+            f'first warmup_steps ("batch_all"){other_margin}',
             file=sys.stderr,
         )
 

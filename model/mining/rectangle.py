@@ -101,6 +101,11 @@ class Rectangle:
         """Whether anchor and candidate share a label, bool [A, C]; True for the anchor itself."""
         return tf.equal(self._anchors.of(self._labels)[:, None], self._labels)
 
+    @property
+    def positions(self) -> tf.Tensor:
+        """The anchors' positions among the candidates, int64 [A]."""
+        return self._anchors.positions
+
     def _count_by_class(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Return numbers of anchors, and the sizes of their classes, both int64.
 

@@ -150,7 +150,7 @@ def sort_tensor_rows(values: tf.Tensor, flag: tf.Tensor, is_own: tf.Tensor) -> S
 
 
 def add_at(places: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Add each value at a place in its row: int32 [R, C], float32 [R, C] -> float32 [R, C]."""
+    """Add each value at a place in its row: integer [R, C], float32 [R, C] -> float32 [R, C]."""
     shape = tf.shape(values, out_type=tf.int64)
     starts = shape[1] * tf.range(shape[0])[:, None]
     indices = tf.reshape(tf.cast(places, tf.int64) + starts, [-1, 1])

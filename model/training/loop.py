@@ -127,7 +127,7 @@ class _Training:
         self.batches = training_batches(self.train, params)
         model_dir, steps_per_epoch = str(experiment.model_dir), self.batches.steps_per_epoch
         self.alarm = CollapseAlarm(
-            margin=params.margin,
+            margin=params.margin_in_use,
             distance=params.distance_name,
             every_steps=params.save_summary_steps,
             model_dir=model_dir,

@@ -97,7 +97,7 @@ def work(
     steps_per_epoch = training_batches(train, params).steps_per_epoch
     guard, request = DivergenceGuard(), StopRequest()
     alarm = CollapseAlarm(
-        margin=params.margin,
+        margin=params.margin_in_use,
         distance=params.distance_name,
         every_steps=params.save_summary_steps,
         stop=params.stop_on_collapse,

@@ -26,13 +26,15 @@ def draw(data: FigureData) -> CaptionedFigure | None:
     axes = figure.add_subplot()
     _draw_histograms(axes, pairs)
     median = median_distance(pairs.edges, positives)
-    _draw_margin(axes, data.params.margin, median, 0.9 * axes.get_ylim()[1])
+    _draw_margin(axes, data.params.margin_in_use, median, 0.9 * axes.get_ylim()[1])
     axes.set_xlabel(f"{DISTANCES[data.params.distance_name].title} between two embeddings")
     axes.set_ylabel("share of pairs")
     axes.set_title(f"Distances between images of the {data.split_name} split")
     figure.legend(loc="outside lower center", ncols=2)
     overlap = np.minimum(positives / positives.sum(), negatives / negatives.sum()).sum()
-    if data.params.margin == "soft":
+    if data.params.margin_in_use is None:
+        margin = "The loss has no margin."
+    elif data.params.margin == "soft":
         margin = (
             "The margin is soft: a triplet counts less the farther its negative is beyond its "
             "positive, but always more than 0. Therefore it has no length that could be drawn."
@@ -88,14 +90,14 @@ def _num_pairs(counts: NDArray[np.int64]) -> str:
     return f"{int(counts.sum()) // 2:,}".replace(",", " ")
 
 
-def _draw_margin(axes: Axes, margin: float | str, median: float, height: float) -> None:
-    """Draw the margin as a bar that starts at the median positive; a soft margin as text."""
+def _draw_margin(axes: Axes, margin: float | str | None, median: float, height: float) -> None:
+    """Draw the margin as a bar that starts at the median positive; a soft or no margin as text."""
     axes.plot([median, median], [0, height], color=FAINT, linewidth=1, linestyle=":")
-    if margin == "soft":
-        text = " median positive distance (the margin is soft)"
+    if margin is None or isinstance(margin, str):
+        of_margin = "the loss has no margin" if margin is None else "the margin is soft"
+        text = f" median positive distance ({of_margin})"
         axes.annotate(text, (median, height), va="center")
         return
-    assert not isinstance(margin, str)
     end = median + margin
     axes.annotate(
         "",

@@ -19,6 +19,7 @@ from src.drawing.style import (
 from src.figures import CaptionedFigure, FigureData
 from src.mining.distances import paired_distances
 from src.params.reading import format_value
+from src.params.schema import Params
 
 _NUM_TRIPLETS = 6
 
@@ -40,13 +41,7 @@ def draw(data: FigureData) -> CaptionedFigure | None:
     ):
         axes.set_title(f"{title} triplets of the {data.split_name} split", loc="left")
         losses.append(_draw_strips(axes, data, triplets, names))
-    margin = data.params.margin
-    of_margin = "a soft margin" if margin == "soft" else f"margin {format_value(margin)}"
-    formula = (
-        "log(1 + exp(d(a,p) - d(a,n)))"
-        if margin == "soft"
-        else f"max(d(a,p) - d(a,n) + {format_value(margin)}, 0)"
-    )
+    name, formula, of_losses = _loss_in_words(data.params)
     return CaptionedFigure(
         figure,
         "The hardest and the easiest triplets",
@@ -55,9 +50,9 @@ def draw(data: FigureData) -> CaptionedFigure | None:
         "its farthest positive and nearest negative; those with the largest d(a,p) - d(a,n) are "
         "shown. Right column: the easiest triplets. Each anchor contributes its nearest positive "
         "and farthest negative; those with the smallest d(a,p) - d(a,n) are shown. No image is in "
-        f"two triplets of a column. d is {data.params.distance_name}; the loss is {formula}.",
-        f"{len(hardest)} hard and {len(easiest)} easy triplets of images. With {of_margin}, the "
-        f"losses of the hard triplets are {losses[0].min():.3g} to {losses[0].max():.3g}, those of "
+        f"two triplets of a column. d is {data.params.distance_name}; the {name} is {formula}.",
+        f"{len(hardest)} hard and {len(easiest)} easy triplets of images. {of_losses} of the hard "
+        f"triplets are {losses[0].min():.3g} to {losses[0].max():.3g}, those of "
         f"the easy triplets {losses[1].min():.3g} to {losses[1].max():.3g}. Anchor, positive and "
         f"negative of the hard triplets: {_files(data, hardest)}. Of the easy triplets: "
         f"{_files(data, easiest)}.",
@@ -111,12 +106,33 @@ def triplet_distances(
 
 
 def triplet_losses(
-    to_positive: NDArray[np.float64], to_negative: NDArray[np.float64], margin: float | str
+    to_positive: NDArray[np.float64], to_negative: NDArray[np.float64], params: Params
 ) -> NDArray[np.float64]:
-    """Return the loss of each triplet, float64 [T]."""
-    if margin == "soft":
-        return np.logaddexp(0, to_positive - to_negative)
-    return np.maximum(to_positive - to_negative + float(margin), 0)
+    """Return each triplet's loss, float64 [T]; its difference if the loss is not of triplets."""
+    differences = to_positive - to_negative
+    if params.margin_in_use is None:
+        return differences
+    if params.margin == "soft":
+        return np.logaddexp(0, differences / _temperature(params))
+    return np.maximum(differences + float(params.margin), 0)
+
+
+def _temperature(params: Params) -> float:
+    return float(params.arguments_of(params.triplet_strategy).get("temperature", 1.0))
+
+
+def _loss_in_words(params: Params) -> tuple[str, str, str]:
+    """Return what `triplet_losses` are called, their formula, and how a sentence names them."""
+    if params.margin_in_use is None:
+        return "difference", "d(a,p) - d(a,n), because the loss is not of triplets", "Differences"
+    if params.margin == "soft":
+        temperature = _temperature(params)
+        divided = "d(a,p) - d(a,n)"
+        if temperature != 1:
+            divided = f"({divided}) / {format_value(temperature)}"
+        return "loss", f"log(1 + exp({divided}))", "With a soft margin, the losses"
+    margin = format_value(params.margin)
+    return "loss", f"max(d(a,p) - d(a,n) + {margin}, 0)", f"With margin {margin}, the losses"
 
 
 def _files(data: FigureData, triplets: NDArray[np.intp]) -> str:
@@ -129,7 +145,8 @@ def _draw_strips(
     """Draw one row per triplet, and return the losses, float64 [T]."""
     prepare(axes, 2 * _COLUMN + 2.4, _TOP + _ROW * len(triplets))
     distances = triplet_distances(data, triplets)
-    losses = triplet_losses(*distances, data.params.margin)
+    losses = triplet_losses(*distances, data.params)
+    name = _loss_in_words(data.params)[0]
     for column, heading in enumerate(("positive", "anchor", "negative")):
         axes.text(column * _COLUMN + 0.5, 0.35, heading, ha="center", color=FAINT)
     for column, heading in enumerate(("d(a,p)", "d(a,n)")):
@@ -170,5 +187,5 @@ def _draw_strips(
                 va="bottom",
                 color=color,
             )
-        axes.text(2 * _COLUMN + 1.2, top + 0.5, f"loss {losses[row]:.3g}", va="center")
+        axes.text(2 * _COLUMN + 1.2, top + 0.5, f"{name} {losses[row]:.3g}", va="center")
     return losses

@@ -17,7 +17,8 @@ class ReadBy:
     """Marks a key that only some choices of another key read; other choices refuse it.
 
     Attributes:
-        key: the other key: `dataset` or `network`.
+        key: the other key: `dataset`, `network` or `triplet_strategy`. If it is the last,
+            `warmup_strategy` reads the key as well.
         choices: its values that read this one.
     """
 

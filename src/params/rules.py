@@ -9,6 +9,7 @@ from src.params.messages import CONTRADICTION, one_of, shown
 from src.registry import (
     OFFLINE_STRATEGIES,
     PICTURE_DATASETS,
+    SIMILARITY_STRATEGIES,
     SOFT_MARGIN_STRATEGIES,
     TRIPLET_STRATEGIES,
 )
@@ -55,15 +56,23 @@ def _is_default(params: "Params", key: str) -> bool:
 
 
 def _check_loss(params: "Params") -> None:
-    """Refuse a soft margin with a strategy that cannot use it, and two distances."""
-    strategies = {params.triplet_strategy, params.warmup_strategy} - {None}
-    if params.margin == "soft" and not strategies <= SOFT_MARGIN_STRATEGIES:
+    """Refuse a margin or a distance with a strategy that cannot use it, and two distances."""
+    by_similarity = params.strategies & SIMILARITY_STRATEGIES
+    by_margin = params.strategies - SIMILARITY_STRATEGIES
+    if params.margin == "soft" and by_margin and not by_margin <= SOFT_MARGIN_STRATEGIES:
         raise _contradiction(
             params,
             "margin",
             f'a number; "soft" only with the strategy {one_of(sorted(SOFT_MARGIN_STRATEGIES))}, '
             "because softplus makes every triplet positive",
         )
+    if not by_margin and not _is_default(params, "margin"):
+        accepted = f"no value, because the loss of {one_of(sorted(by_similarity))} has no margin"
+        raise _contradiction(params, "margin", accepted)
+    if by_similarity and params.distance != "cosine":
+        strategy = one_of(sorted(by_similarity))
+        accepted = f"'cosine', because the strategy {strategy} compares cosine similarities"
+        raise _contradiction(params, "distance", accepted)
     if params.squared and params.distance not in (None, "squared_euclidean"):
         raise _contradiction(params, "squared", f"false, because distance is '{params.distance}'")
 
@@ -134,7 +143,12 @@ def _check_read(params: "Params") -> None:
         for reader in field.metadata:
             if not isinstance(reader, ReadBy) or _is_default(params, key):
                 continue
-            if (chosen := getattr(params, reader.key)) not in reader.choices:
+            chosen = getattr(params, reader.key)
+            if reader.key == "triplet_strategy":
+                is_read = not params.strategies.isdisjoint(reader.choices)
+            else:
+                is_read = chosen in reader.choices
+            if not is_read:
                 *others, last = (f"'{choice}'" for choice in reader.choices)
                 readers = f"{', '.join(others)} and {last}" if others else last
                 raise _contradiction(
@@ -146,3 +160,5 @@ def _check_read(params: "Params") -> None:
         raise _contradiction(params, "bn_momentum", "no value, or use_batch_norm true")
     if not _is_default(params, "resize") and params.input_size is None:
         raise _contradiction(params, "resize", "no value, or an input_size")
+    if not _is_default(params, "easy_positive_temperature") and params.margin != "soft":
+        raise _contradiction(params, "easy_positive_temperature", 'no value, or margin "soft"')

@@ -6,7 +6,7 @@
 
 # Long: one flat list of keys.
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -32,6 +32,7 @@ from src.registry import (
     OFFLINE_STRATEGIES,
     OPTIMIZERS,
     PICTURE_DATASETS,
+    SIMILARITY_STRATEGIES,
     TRIPLET_STRATEGIES,
 )
 
@@ -50,6 +51,10 @@ _OF_OWN_LAYERS = ReadBy("network", ("naive_cnn", "mlp"))
 _OF_ADAMW = ReadBy("optimizer", ("adamw",))
 _OF_SGD = ReadBy("optimizer", ("sgd",))
 _OF_STEPS = ReadBy("learning_rate_schedule", ("steps",))
+_OF_DISTANCE_WEIGHTED = ReadBy("triplet_strategy", ("distance_weighted",))
+_OF_EASY_POSITIVE = ReadBy("triplet_strategy", ("easy_positive",))
+_OF_MULTI_SIMILARITY = ReadBy("triplet_strategy", ("multi_similarity",))
+_OF_SUPERVISED_CONTRASTIVE = ReadBy("triplet_strategy", ("supervised_contrastive",))
 _MAY_CHANGE = Role.MAY_CHANGE
 _WITHOUT_EFFECT = Role.WITHOUT_EFFECT
 _FINDS_DATA = Role.FINDS_DATA
@@ -334,7 +339,61 @@ class Params(BaseModel):
     margin: Margin = Field(
         0.5,
         description="How much farther than the positive the negative must be, in units of the "
-        'distance. "soft" uses softplus instead, with batch_hard only.',
+        'distance. "soft" uses softplus instead, with batch_hard and easy_positive only. Not for '
+        "multi_similarity and supervised_contrastive.",
+    )
+    distance_weighted_cutoff: Annotated[float, _OF_DISTANCE_WEIGHTED] = Field(
+        0.5,
+        gt=0,
+        lt=2,
+        description="For distance_weighted: nearer negatives are drawn as if they were this far "
+        "away, between embeddings of length 1.",
+    )
+    distance_weighted_farthest: Annotated[float, _OF_DISTANCE_WEIGHTED] = Field(
+        1.4,
+        gt=0,
+        le=2,
+        description="For distance_weighted: negatives at this distance or farther, between "
+        "embeddings of length 1, are not drawn.",
+    )
+    easy_positive_negative: Annotated[Literal["semihard", "hard"], _OF_EASY_POSITIVE] = Field(
+        "semihard",
+        description="For easy_positive: the negative is the nearest that is farther away than the "
+        "positive (semihard), or the nearest (hard).",
+    )
+    easy_positive_temperature: Annotated[float, _OF_EASY_POSITIVE] = Field(
+        0.1,
+        gt=0,
+        description='For easy_positive with margin "soft": differences of distances are divided '
+        "by this.",
+    )
+    multi_similarity_alpha: Annotated[float, _OF_MULTI_SIMILARITY] = Field(
+        2.0,
+        gt=0,
+        description="For multi_similarity: how much more an anchor's farther positives count.",
+    )
+    multi_similarity_beta: Annotated[float, _OF_MULTI_SIMILARITY] = Field(
+        50.0,
+        gt=0,
+        description="For multi_similarity: how much more an anchor's nearer negatives count.",
+    )
+    multi_similarity_base: Annotated[float, _OF_MULTI_SIMILARITY] = Field(
+        0.5,
+        ge=-1,
+        le=1,
+        description="For multi_similarity: the cosine similarity that positives are pulled above, "
+        "and negatives pushed below. The paper states 1; its authors' program uses 0.5.",
+    )
+    multi_similarity_epsilon: Annotated[float, _OF_MULTI_SIMILARITY] = Field(
+        0.1,
+        ge=0,
+        description="For multi_similarity: pairs count if their similarity is less than this away "
+        "from an error: from the anchor's hardest pair of the other kind.",
+    )
+    supervised_contrastive_temperature: Annotated[float, _OF_SUPERVISED_CONTRASTIVE] = Field(
+        0.1,
+        gt=0,
+        description="For supervised_contrastive: cosine similarities are divided by this.",
     )
     distance: Literal[tuple(DISTANCES)] | None = Field(  # type: ignore[valid-type]
         None,
@@ -538,6 +597,24 @@ class Params(BaseModel):
     def distance_name(self) -> str:
         """The distance in use, whether `distance` or `squared` names it."""
         return self.distance or ("squared_euclidean" if self.squared else "euclidean")
+
+    @property
+    def strategies(self) -> set[str]:
+        """The strategy and, if there is one, that of the warm-up."""
+        return {self.triplet_strategy, self.warmup_strategy or self.triplet_strategy}
+
+    @property
+    def margin_in_use(self) -> float | str | None:
+        """The margin; None if the strategy's loss has none."""
+        return None if self.triplet_strategy in SIMILARITY_STRATEGIES else self.margin
+
+    def arguments_of(self, strategy: str) -> dict[str, Any]:
+        """Return the arguments that only this strategy has: the keys `<strategy>_<argument>`."""
+        return {
+            key.removeprefix(f"{strategy}_"): getattr(self, key)
+            for key, field in type(self).model_fields.items()
+            if ReadBy("triplet_strategy", (strategy,)) in field.metadata
+        }
 
     @property
     def is_offline(self) -> bool:

@@ -42,6 +42,12 @@ def test_a_soft_margin_is_named_and_has_no_bar():
     assert "The bar shows" not in drawn.caption
 
 
+def test_a_loss_without_a_margin_has_no_bar():
+    drawn = draw("distances", data_of(distance="cosine", triplet_strategy="multi_similarity"))
+    assert texts_of(drawn) == [" median positive distance (the loss has no margin)"]
+    assert "The loss has no margin." in drawn.caption
+
+
 @pytest.mark.parametrize(
     ("distance", "title"),
     [

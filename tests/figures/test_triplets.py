@@ -6,6 +6,7 @@ from figure_data import data_of
 
 from src.figures import draw
 from src.figures.triplets import extreme_triplets, triplet_distances, triplet_losses
+from src.params.schema import Params
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,7 @@ from src.figures.triplets import extreme_triplets, triplet_distances, triplet_lo
         {},
         {"distance": "cosine", "margin": 0.2},
         {"margin": "soft", "triplet_strategy": "batch_hard", "squared": True},
+        {"triplet_strategy": "supervised_contrastive", "distance": "cosine"},
     ],
 )
 class TestTriplets:
@@ -52,18 +54,27 @@ class TestTriplets:
             found = extreme_triplets(data, 6, hardest=hardest)
             texts = [text.get_text() for text in axes.texts]
             d_ap, d_an = triplet_distances(data, found)
-            losses.append(triplet_losses(d_ap, d_an, data.params.margin))
+            losses.append(triplet_losses(d_ap, d_an, data.params))
             for row in range(6):
                 assert f"{d_ap[row]:.3g}" in texts
                 assert f"{d_an[row]:.3g}" in texts
-                assert f"loss {losses[-1][row]:.3g}" in texts
+                name = "loss" if data.params.margin_in_use else "difference"
+                assert f"{name} {losses[-1][row]:.3g}" in texts
         assert len(drawn.figure.axes) == 2
         assert losses[0].min() > losses[1].max()
 
 
 def test_triplet_losses_by_hand():
     d_ap, d_an = np.array([1.0, 0.25, 0.5]), np.array([0.5, 2.0, 0.5])
-    assert triplet_losses(d_ap, d_an, 0.5).tolist() == [1.0, 0.0, 0.5]
-    np.testing.assert_allclose(
-        triplet_losses(d_ap, d_an, "soft"), np.log(1 + np.exp([0.5, -1.75, 0]))
-    )
+    assert triplet_losses(d_ap, d_an, Params(margin=0.5)).tolist() == [1.0, 0.0, 0.5]
+    for strategy, temperature in (("batch_hard", 1), ("easy_positive", 0.1)):
+        params = Params(margin="soft", triplet_strategy=strategy)
+        expected = np.log(1 + np.exp(np.array([0.5, -1.75, 0]) / temperature))
+        np.testing.assert_allclose(triplet_losses(d_ap, d_an, params), expected)
+    params = Params(triplet_strategy="multi_similarity", distance="cosine")
+    assert triplet_losses(d_ap, d_an, params).tolist() == [0.5, -1.75, 0.0]
+
+
+def test_the_temperature_of_a_soft_margin_is_in_the_caption():
+    drawn = draw("triplets", data_of(60, margin="soft", triplet_strategy="easy_positive"))
+    assert "the loss is log(1 + exp((d(a,p) - d(a,n)) / 0.1))." in drawn.caption

@@ -147,6 +147,17 @@ class TestCollapseAlarm:
             assert key in second
         assert ("margin (a number)" in second) == (margin == "soft")
 
+    def test_without_a_margin_the_distances_tell(self, capsys):
+        hook = alarm(None, "cosine")
+        scripted_run([hook], [3.0] * 6, [0.8, 0.1, 3e-4, 3e-4, 3e-4, 3e-4])
+        assert hook.collapsed
+        err = capsys.readouterr().err
+        assert "median distance 0.0003, loss 3" in err
+        assert "margin" not in err
+        spread = alarm(None, "cosine")
+        scripted_run([spread], [3.0] * 6, [0.8] + 5 * [0.003])  # 0.0025 of the start: 0.002
+        assert not spread.collapsed
+
     def test_stop_ends_the_run(self, tmp_path, capsys):
         hook = alarm(model_dir=str(tmp_path), stop=True)
         assert scripted_run([hook], [0.6] + 20 * [0.5], [0.8] + 20 * [1e-4]) == 4

@@ -1,7 +1,5 @@
 """The memory of embeddings against a loop that keeps a list."""
 
-from collections import deque
-
 import numpy as np
 import pytest
 import reference
@@ -25,28 +23,34 @@ BATCHES = [
 
 
 class Kept:
-    """The definition: a list of the last embeddings, oldest first."""
+    """The definition: a list of the last embeddings; the n-th of all is in place n mod SIZE."""
 
     def __init__(self):
-        self._examples = deque(maxlen=SIZE)
+        self._examples = []
+        self._num_seen = 0
 
     def with_batch(self, labels, embeddings):
-        """The candidates: the batch, then the list in any order."""
+        """The candidates: the batch, then the list."""
         if not self._examples:
             return labels, embeddings
         kept_labels, kept = map(np.array, zip(*self._examples, strict=True))
         return np.concatenate([labels, kept_labels]), np.concatenate([embeddings, kept])
 
     def add(self, labels, embeddings):
-        self._examples.extend(zip(labels, embeddings, strict=True))
+        for example in zip(labels, embeddings, strict=True):
+            place = self._num_seen % SIZE
+            self._examples[place : place + 1] = [example]
+            self._num_seen += 1
 
     @property
     def examples(self):
         return sorted((int(label), tuple(x.tolist())) for label, x in self._examples)
 
 
-@pytest.mark.parametrize("distance", reference.DISTANCES)
-@pytest.mark.parametrize("name", ONLINE)
+@pytest.mark.parametrize(
+    ("name", "distance"),
+    [(name, distance) for name in ONLINE for distance in reference.distances_of(name)],
+)
 def test_against_a_list(name, distance):
     kept = Kept()
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:

@@ -18,7 +18,7 @@ from model.mining.sorting import (
 from model.triplet_loss import batch_all_triplet_loss, batch_hard_triplet_loss
 from model.triplet_strategies import batch_all, batch_semihard
 from src.mining.rows import find_in_blocks
-from src.registry import TRIPLET_STRATEGIES, look_up
+from src.registry import OFFLINE_STRATEGIES, TRIPLET_STRATEGIES, look_up
 
 RNG = np.random.default_rng(0)
 STRATEGIES = [batch_all, batch_semihard]
@@ -201,7 +201,7 @@ def host_tensors(op, attributes, inputs, outputs):
 
 
 @pytest.mark.skipif(not tf.test.is_built_with_cuda(), reason="TensorFlow without GPU kernels")
-@pytest.mark.parametrize("name", ["batch_all", "batch_hard", "batch_semihard"])
+@pytest.mark.parametrize("name", sorted(TRIPLET_STRATEGIES.keys() - OFFLINE_STRATEGIES))
 def test_on_a_gpu_only_shapes_are_on_the_host(monkeypatch, name):
     """By the kernels that TensorFlow has for GPUs; this needs none.
 

@@ -74,7 +74,11 @@ def step_of(params, num_replicas):
 
 # Each strategy, each distance: that any two work together, tests/mining shows for parts of anchors.
 PAIRS = [
-    *zip(sorted(TRIPLET_STRATEGIES), reference.DISTANCES, strict=True),
+    *(
+        (name, d[number % len(d)])
+        for number, name in enumerate(sorted(TRIPLET_STRATEGIES))
+        for d in [reference.distances_of(name)]
+    ),
     ("batch_all", "cosine"),
     ("offline", "euclidean"),
 ]
@@ -85,13 +89,15 @@ def test_replicas_compute_what_one_device_computes(strategy, distance):
     # With dropout, whose draws are by row. 43 rows are not divisible by 2 or 4, and 1 row leaves
     # replicas without any.
     params = Params(
-        triplet_strategy=strategy,
-        distance=distance,
-        network="mlp",
-        hidden_sizes=[8],
-        dropout=0.3,
-        embedding_size=5,
-        margin=1.0,
+        **reference.keys_of(
+            strategy,
+            distance=distance,
+            network="mlp",
+            hidden_sizes=[8],
+            dropout=0.3,
+            embedding_size=5,
+            margin=1.0,
+        )
     )
     one = step_of(params, 1)
     replicas = [step_of(params, number) for number in (2, 4)]

@@ -37,7 +37,7 @@ def start(session):
 
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
 def test_train_steps_count_move_the_weights_and_lower_the_loss(name):
-    params = Params(triplet_strategy=name, use_batch_norm=True, learning_rate=1e-2, **PARAMS)
+    params = Params(**reference.keys_of(name, use_batch_norm=True, learning_rate=1e-2, **PARAMS))
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         images, labels, spec = spec_in_graph(estimator.ModeKeys.TRAIN, params)
         start(session)
@@ -78,11 +78,13 @@ def test_the_seed_fixes_the_initial_weights(network, monkeypatch):
         assert not np.allclose(kernel, different)
 
 
-@pytest.mark.parametrize("distance", reference.DISTANCES)
-@pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
+@pytest.mark.parametrize(
+    ("name", "distance"),
+    [(name, distance) for name in TRIPLET_STRATEGIES for distance in reference.distances_of(name)],
+)
 def test_evaluation_is_exact_over_batches_of_different_sizes(name, distance):
     """Against the reference summed over the batches' triplets: not a mean of batch means."""
-    params = Params(triplet_strategy=name, distance=distance, **PARAMS)
+    params = Params(**reference.keys_of(name, distance=distance, **PARAMS))
     parts = np.split(np.arange(40), [17, 20, 21])
     batches = [part[reference.as_batch_of(name, LABELS[part])] for part in parts]
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -173,7 +175,7 @@ def test_training_summaries():
 @pytest.mark.parametrize("labels", [[], [0], [1, 2, 3], [4, 4]])
 def test_evaluation_of_what_has_no_triplet(name, labels):
     """Two batches, the second of one image: what is not defined is None, the loss as well."""
-    params = Params(triplet_strategy=name, **PARAMS)
+    params = Params(**reference.keys_of(name, **PARAMS))
     images_of, labels_of = IMAGES[: len(labels) + 1], np.array([*labels, 9], np.int32)
     parts = [part for part in (np.arange(len(labels)), np.array([len(labels)])) if len(part)]
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -240,3 +242,27 @@ def test_evaluation_does_not_warm_up():
         loss, embeddings = session.run([spec.loss, predicted], feed)
     expected = reference.batch_hard(LABELS, embeddings, margin=1.0, distance="euclidean")
     assert loss == pytest.approx(expected.loss, rel=1e-5)
+
+
+def test_negatives_are_drawn_by_seed_and_step():
+    """And in an evaluation as at step 0, so that evaluations can be compared."""
+    keys = {**PARAMS, "triplet_strategy": "distance_weighted", "distance": "cosine", "seed": 7}
+    params, feed = Params(**keys, learning_rate=1e-12), {}
+    found = {}
+    for mode in (estimator.ModeKeys.TRAIN, estimator.ModeKeys.EVAL):
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            images, labels, spec = spec_in_graph(mode, params)
+            start(session)
+            feed = {images: IMAGES, labels: LABELS}
+            predicted = session.graph.get_tensor_by_name("naive_cnn/embedding/BiasAdd:0")
+            step = tf.compat.v1.train.get_global_step()
+            for number in range(3):
+                session.run(step.assign(number))
+                found[mode, number] = session.run([spec.loss, predicted], feed)
+    for (mode, number), (loss, embeddings) in found.items():
+        seed = (7, number if mode == estimator.ModeKeys.TRAIN else 0)
+        expected = reference.distance_weighted(
+            LABELS, embeddings, margin=1.0, distance="cosine", seed=seed
+        )
+        assert loss == pytest.approx(expected.loss, rel=1e-5)
+    assert len({loss for loss, _ in found.values()}) == 3

@@ -25,6 +25,18 @@ FLOATS = {
     "test_fraction": SHARE,
     "margin": (*POSITIVE[:2], "a number greater than 0, or 'soft'"),
     "reference_margin": POSITIVE,
+    "distance_weighted_cutoff": ([1e-9, 1.9], [0, 2], "a number greater than 0 and less than 2"),
+    "distance_weighted_farthest": (
+        [1e-9, 2.0],
+        [0, 2.1],
+        "a number greater than 0 and at most 2",
+    ),
+    "easy_positive_temperature": POSITIVE,
+    "multi_similarity_alpha": POSITIVE,
+    "multi_similarity_beta": POSITIVE,
+    "multi_similarity_base": ([-1, 1], [-1.1, 1.1], "a number from -1 to 1"),
+    "multi_similarity_epsilon": ([0], [-0.1], "a number from 0 on"),
+    "supervised_contrastive_temperature": POSITIVE,
     "learning_rate": POSITIVE,
     "learning_rate_drop_factor": ([0.1, 0.5], [0, 1], "a number greater than 0 and less than 1"),
     "momentum": SHARE_OR_NONE,
@@ -77,14 +89,16 @@ NAMES = {
     "dataset": "'cars196', 'cifar10', 'cub200', 'fashion_mnist', 'hugging_face', 'image_folder', "
     "'mnist', 'npz', 'sop' or 'tfds'",
     "network": "'keras_application', 'mlp' or 'naive_cnn'",
-    "triplet_strategy": "'batch_all', 'batch_hard', 'batch_semihard' or 'offline'",
+    "triplet_strategy": "'batch_all', 'batch_hard', 'batch_semihard', 'distance_weighted', "
+    "'easy_positive', 'multi_similarity', 'offline' or 'supervised_contrastive'",
     "optimizer": "'adam', 'adamw' or 'sgd'",
     "best_metric": ", ".join(f"'{name}'" for name in sorted(BEST_METRICS)[:-1])
     + f" or '{max(BEST_METRICS)}'",
 }
 # Tested by themselves, below
 OTHERS = (
-    *("application", "augment", "compute_dtype", "distance", "embedding_activation"),
+    *("application", "augment", "compute_dtype", "distance", "easy_positive_negative"),
+    "embedding_activation",
     *("extra_classes", "frozen_layers"),
     *("hidden_sizes", "holdout_classes", "image_cache", "image_csv", "image_dir", "image_mode"),
     *(
@@ -102,7 +116,9 @@ OTHERS = (
     *("tfds_name", "tfds_data_dir", "hf_name", "hf_config", "image_column", "label_column"),
     "npz_file",
 )
-# What goes with keys that only one dataset or network reads.
+_MULTI_SIMILARITY = {"triplet_strategy": "multi_similarity", "distance": "cosine"}
+_OF_MULTI_SIMILARITY = ("alpha", "beta", "base", "epsilon")
+# What goes with keys that only one dataset, network or strategy reads.
 OWNER = {
     "bn_momentum": {"use_batch_norm": True},
     "dropout": {"network": "mlp"},
@@ -116,6 +132,14 @@ OWNER = {
     },
     "momentum": {"optimizer": "sgd"},
     "weight_decay": {"optimizer": "adamw"},
+    "distance_weighted_cutoff": {"triplet_strategy": "distance_weighted"},
+    "distance_weighted_farthest": {"triplet_strategy": "distance_weighted"},
+    "easy_positive_temperature": {"triplet_strategy": "easy_positive", "margin": "soft"},
+    **{f"multi_similarity_{name}": _MULTI_SIMILARITY for name in _OF_MULTI_SIMILARITY},
+    "supervised_contrastive_temperature": {
+        "triplet_strategy": "supervised_contrastive",
+        "distance": "cosine",
+    },
 }
 RANGES = {**FLOATS, **OPTIONAL_FLOATS, **INTEGERS, **OPTIONAL_INTEGERS}
 

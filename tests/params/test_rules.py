@@ -38,6 +38,63 @@ def test_soft_margin(path):
         assert line.startswith('margin: found "soft"; accepted: a number; "soft" only with the ')
 
 
+CONTRASTIVE = {"triplet_strategy": "supervised_contrastive", "distance": "cosine"}
+WARM_UP = {"warmup_strategy": "batch_hard", "warmup_steps": 5}
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (
+            {"triplet_strategy": "multi_similarity"},
+            "distance: found null; accepted: 'cosine', because the strategy 'multi_similarity' "
+            "compares cosine similarities",
+        ),
+        (
+            {"triplet_strategy": "supervised_contrastive", "distance": "euclidean"},
+            "distance: found \"euclidean\"; accepted: 'cosine', because the strategy "
+            "'supervised_contrastive' compares cosine similarities",
+        ),
+        (
+            {"warmup_strategy": "multi_similarity", "warmup_steps": 5},
+            "distance: found null; accepted: 'cosine', because the strategy 'multi_similarity' "
+            "compares cosine similarities",
+        ),
+        (
+            {**CONTRASTIVE, "margin": 0.2},
+            "margin: found 0.2; accepted: no value, because the loss of 'supervised_contrastive' "
+            "has no margin",
+        ),
+        (
+            {**CONTRASTIVE, "multi_similarity_alpha": 1.0},
+            "multi_similarity_alpha: found 1.0; accepted: no value with triplet_strategy "
+            "'supervised_contrastive', because only 'multi_similarity' can use it",
+        ),
+        (
+            {"triplet_strategy": "easy_positive", "easy_positive_temperature": 0.5},
+            'easy_positive_temperature: found 0.5; accepted: no value, or margin "soft"',
+        ),
+        (
+            {"triplet_strategy": "easy_positive", "easy_positive_negative": "all"},
+            "easy_positive_negative: found \"all\"; accepted: 'semihard' or 'hard'",
+        ),
+    ],
+)
+def test_keys_of_a_strategy_that_do_not_go_together(path, content, line):
+    assert message(path, content) == line
+
+
+def test_a_warm_up_may_read_what_the_strategy_does_not(path):
+    assert load(path, {**CONTRASTIVE, **WARM_UP, "margin": "soft"}).margin_in_use is None
+    params = load(path, {**WARM_UP, "margin": "soft", "triplet_strategy": "easy_positive"})
+    assert params.margin_in_use == "soft"
+    warm = {"warmup_strategy": "distance_weighted", "warmup_steps": 5}
+    params = load(path, {**CONTRASTIVE, **warm, "margin": 0.2, "distance_weighted_cutoff": 0.1})
+    assert params.arguments_of("distance_weighted") == {"cutoff": 0.1, "farthest": 1.4}
+    assert params.arguments_of("supervised_contrastive") == {"temperature": 0.1}
+    assert params.arguments_of("batch_hard") == {}
+
+
 @pytest.mark.parametrize(
     ("content", "distance"),
     [
@@ -175,8 +232,9 @@ OFFLINE = {"triplet_strategy": "offline"}
         ),
         (
             {"warmup_strategy": "offline", "warmup_steps": 100},
-            "warmup_strategy: found \"offline\"; accepted: 'batch_all', 'batch_hard' or "
-            "'batch_semihard'",
+            "warmup_strategy: found \"offline\"; accepted: 'batch_all', 'batch_hard', "
+            "'batch_semihard', 'distance_weighted', 'easy_positive', 'multi_similarity' or "
+            "'supervised_contrastive'",
         ),
         (
             {**OFFLINE, "classes_per_batch": 10, "examples_per_class": 4},
@@ -186,7 +244,7 @@ OFFLINE = {"triplet_strategy": "offline"}
         (
             {**OFFLINE, "margin": "soft"},
             'margin: found "soft"; accepted: a number; "soft" only with the strategy '
-            "'batch_hard', because softplus makes every triplet positive",
+            "'batch_hard' or 'easy_positive', because softplus makes every triplet positive",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """Every strategy against its definition as a NumPy loop, eagerly and in a v1 graph."""
 
 import doctest
+import inspect
 from functools import cache
 from typing import NamedTuple
 
@@ -13,8 +14,11 @@ from model.estimator import tf
 from model.mining import rectangle
 from model.mining.loss import TripletLoss
 from model.triplet_loss import batch_all_triplet_loss, batch_hard_triplet_loss
+from src.params.schema import Params
 from src.registry import (
     OFFLINE_STRATEGIES,
+    RANDOM_STRATEGIES,
+    SIMILARITY_STRATEGIES,
     SOFT_MARGIN_STRATEGIES,
     TRIPLET_STRATEGIES,
     look_up,
@@ -62,7 +66,11 @@ WITH_TIES = {
     "batch_all": [],
     "batch_hard": ["duplicates", "on a line"],
     "batch_semihard": ["duplicates", "on a line", "all embeddings equal", "all embeddings zero"],
+    "distance_weighted": [],
+    "easy_positive": ["duplicates", "on a line"],
+    "multi_similarity": [],
     "offline": [],
+    "supervised_contrastive": [],
 }
 
 # Each distance, each margin, and a soft margin with both kinds of gradient: the distance's own, and
@@ -78,6 +86,7 @@ CASES = [
     (name, *case)
     for name in TRIPLET_STRATEGIES
     for case in MARGINS_AND_DISTANCES + (SOFT if name in SOFT_MARGIN_STRATEGIES else [])
+    if case[1] in reference.distances_of(name)
 ]
 
 SEARCHING = ["batch_all", "batch_semihard"]
@@ -175,7 +184,7 @@ def test_agrees_with_the_loop(run, name, margin, distance, way, batch):
         valid = expected.num_valid_triplets
         assert fraction == pytest.approx(expected.num_positive_triplets / valid if valid else 0)
     if batch in WITHOUT_TRIPLETS:
-        assert (*triplets, loss, fraction) == (0, 0, 0, 0, 0, 0)
+        assert (triplets.loss_sum, *triplets[2:], loss, fraction) == (0, 0, 0, 0, 0)
         assert (gradient == 0).all()
     assert np.isfinite(gradient).all()
     if batch in WITH_TIES[name] or (distance == "cosine" and batch == "on a line"):
@@ -187,15 +196,16 @@ def test_agrees_with_the_loop(run, name, margin, distance, way, batch):
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
 def test_labels_of_shape_b_1_are_flattened(run, name):
     labels, embeddings = batch_of(name, "shuffled")
-    flat = evaluate(run, name, labels, embeddings)
-    column = evaluate(run, name, labels[:, None], embeddings)
+    distance = reference.distances_of(name)[0]
+    flat = evaluate(run, name, labels, embeddings, distance=distance)
+    column = evaluate(run, name, labels[:, None], embeddings, distance=distance)
     assert tuple(column[0]) == tuple(flat[0])
 
 
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
 def test_other_numbers_of_labels_are_refused(run, name):
     with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
-        evaluate(run, name, np.arange(5), normal(6))
+        evaluate(run, name, np.arange(5), normal(6), distance=reference.distances_of(name)[0])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
@@ -205,7 +215,12 @@ def test_embeddings_that_are_not_finite_give_a_loss_that_is_not(run, name, way, 
     labels, embeddings = batch_of(name, "shuffled")
     embeddings = embeddings.copy()
     embeddings[3] = value
-    found = evaluate(run, name, labels, embeddings, 5.0, "squared_euclidean", way)
+    distance = "squared_euclidean"
+    if name in SIMILARITY_STRATEGIES:
+        distance = "cosine"
+        if np.isfinite(value):  # it has a direction
+            return
+    found = evaluate(run, name, labels, embeddings, 5.0, distance, way)
     assert not np.isfinite(found.loss)
     assert name == "offline" or not np.isfinite(found.gradient).any()
 
@@ -236,9 +251,10 @@ def test_all_ways_agree(run, name, margin, distance, num_classes):
 @pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
 def test_a_step_against_the_gradient_lowers_the_loss(run, name):
     labels, embeddings = batch_of(name, "shuffled")
-    before, _, _, gradient = evaluate(run, name, labels, embeddings)
+    distance = reference.distances_of(name)[0]
+    before, _, _, gradient = evaluate(run, name, labels, embeddings, distance=distance)
     step = (embeddings - 0.05 * gradient / np.linalg.norm(gradient)).astype(np.float32)
-    after = evaluate(run, name, labels, step).triplets
+    after = evaluate(run, name, labels, step, distance=distance).triplets
     # Batch-all's mean is over a set that changes: compare the sums.
     assert after.loss_sum < before.loss_sum
 
@@ -455,3 +471,139 @@ def test_batch_all_holds_at_a_size_whose_cube_would_not_fit_a_test():
     # float32 distances may put a handful of the triplets on the other side of 0.
     assert int(triplets.num_positive_triplets) == pytest.approx(num_positive, rel=1e-6)
     assert float(triplets.loss) == pytest.approx(total / num_positive, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", TRIPLET_STRATEGIES)
+def test_defaults_are_those_of_the_keys_of_params(name):
+    found = inspect.signature(look_up(TRIPLET_STRATEGIES, name)).parameters
+    own = {key: found[key].default for key in found if key not in SHARED_ARGUMENTS}
+    assert own == Params().arguments_of(name)
+    assert ("seed" in found) == (name in RANDOM_STRATEGIES)
+
+
+SHARED_ARGUMENTS = {"labels", "embeddings", "margin", "distance", "anchors", "seed"}
+
+# Arguments other than the defaults, against the loop.
+OTHERS = [
+    ("easy_positive", "soft", {"negative": "hard", "temperature": 0.5}),
+    ("easy_positive", 0.3, {"negative": "hard"}),
+    ("multi_similarity", 1.0, {"alpha": 1.0, "beta": 10.0, "base": 1.0, "epsilon": 0.3}),
+    ("multi_similarity", 1.0, {"epsilon": 0.0}),
+    ("supervised_contrastive", 1.0, {"temperature": 1.0}),
+    ("distance_weighted", 0.2, {"seed": (3, 2**40 + 1), "cutoff": 1.2, "farthest": 2.0}),
+]
+
+
+@pytest.mark.parametrize(("name", "margin", "arguments"), OTHERS)
+def test_other_arguments_agree_with_the_loop(name, margin, arguments):
+    labels, embeddings = BATCHES["shuffled"]
+    given = {"margin": margin, "distance": "cosine", **arguments}
+    expected = getattr(reference, name)(labels, embeddings, **given)
+    x = tf.constant(embeddings)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        triplets = look_up(TRIPLET_STRATEGIES, name)(tf.constant(labels), x, **given)
+        loss = triplets.loss
+    assert float(loss) == pytest.approx(expected.loss, rel=1e-5)
+    assert tuple(map(int, triplets[1:])) == expected[1:4]
+    assert expected.num_positive_triplets > 0
+    np.testing.assert_allclose(tape.gradient(loss, x), expected.gradient, rtol=1e-4, atol=1e-6)
+
+
+EXTREMES = [
+    ("easy_positive", "soft", {"temperature": 1e-3}),
+    ("multi_similarity", 1.0, {"alpha": 1e3, "beta": 1e3}),
+    ("multi_similarity", 1.0, {"alpha": 1e-3, "beta": 1e-3}),
+    ("supervised_contrastive", 1.0, {"temperature": 1e-3}),
+    ("distance_weighted", 0.2, {"cutoff": 1e-6, "farthest": 2.0}),
+]
+
+
+@pytest.mark.parametrize("batch", ["shuffled", "one example", "one class", "all embeddings zero"])
+@pytest.mark.parametrize(("name", "margin", "arguments"), EXTREMES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_nothing_overflows(dtype, name, margin, arguments, batch):
+    """Also if a length does not fit into the dtype's square, or embeddings have one number."""
+    labels, embeddings = BATCHES[batch]
+    for x in (embeddings, embeddings[:, :1], embeddings * dtype(2e4)):
+        x = tf.constant(x.astype(dtype))
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = look_up(TRIPLET_STRATEGIES, name)(
+                tf.constant(labels), x, margin=margin, distance="cosine", **arguments
+            ).loss
+        assert np.isfinite(loss)
+        assert np.isfinite(tape.gradient(loss, x)).all()
+
+
+# At angles of 0, 60, 180 and 240 degrees: similarities 1/2 within a class, -1 of opposite points
+# (of another class), and -1/2 of the others.
+ANGLES = np.radians([0, 60, 180, 240])
+ON_A_CIRCLE = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1).astype(np.float32)
+
+
+def by_hand(name, **arguments):
+    return look_up(TRIPLET_STRATEGIES, name)(
+        tf.constant(LABELS), tf.constant(ON_A_CIRCLE), distance="cosine", **arguments
+    )
+
+
+def test_supervised_contrastive_by_hand():
+    exponentials = np.exp([0.5, -1, -0.5])
+    found = by_hand("supervised_contrastive", margin=1.0, temperature=1.0)
+    assert float(found.loss) == pytest.approx(-np.log(exponentials[0] / exponentials.sum()))
+    assert list(map(int, found[1:])) == [4, 0, 4]
+
+
+def test_multi_similarity_by_hand():
+    # The hardest negative is at -1/2, the positive at 1/2: they are within 1.1 of each other, and
+    # the other negative, at -1, is not.
+    arguments = {"alpha": 2.0, "beta": 4.0, "base": 0.0}
+    found = by_hand("multi_similarity", margin=1.0, epsilon=1.1, **arguments)
+    expected = np.log(1 + np.exp(-2 * 0.5)) / 2 + np.log(1 + np.exp(4 * -0.5)) / 4
+    assert float(found.loss) == pytest.approx(expected)
+    assert list(map(int, found[1:])) == [4, 4, 4]
+    assert tuple(map(float, by_hand("multi_similarity", margin=1.0, epsilon=0.9))) == (0, 4, 0, 4)
+
+
+def test_easy_positive_by_hand(run):
+    labels, points = np.array([0, 0, 0, 1, 1]), on_a_line(0, 2, 5, 1, 5.5)
+    # a    p    semi-hard n   loss             nearest n   loss
+    # 0    2    5.5           2 - 5.5 + 4      1           2 - 1 + 4
+    # 2    0    5.5           2 - 3.5 + 4      1           2 - 1 + 4
+    # 5    2    1             3 - 4 + 4        5.5         3 - 0.5 + 4
+    # 1    5.5  none                           0           4.5 - 1 + 4; 2 is as near: a tie
+    # 5.5  1    0             4.5 - 5.5 + 4    5           4.5 - 0.5 + 4
+    found = evaluate(run, "easy_positive", labels, points, 4.0)
+    assert found.loss == pytest.approx((0.5 + 2.5 + 3 + 3) / 4)
+    assert found.counts == (4, 4, 4)
+    with_hard = look_up(TRIPLET_STRATEGIES, "easy_positive")(
+        tf.constant(labels), points, margin=4.0, distance="euclidean", negative="hard"
+    )
+    assert float(with_hard.loss) == pytest.approx((5 + 5 + 6.5 + 7.5 + 8) / 5)
+
+
+def test_a_distance_weighted_draw_is_even_by_distance():
+    """Negatives at two distances, one frequent and one rare on the sphere, are drawn by 1 / q."""
+    angles = np.radians([0, 5, 50, 75])
+    embeddings = np.zeros((4, 4), np.float32)
+    embeddings[:, 0], embeddings[:, 1] = np.cos(angles), np.sin(angles)
+    labels, r = np.array([0, 0, 1, 2]), 2 * np.sin(angles / 2)
+    drawn = []
+    for step in range(400):
+        x = tf.constant(embeddings)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = look_up(TRIPLET_STRATEGIES, "distance_weighted")(
+                tf.constant(labels),
+                x,
+                margin=9.0,
+                distance="euclidean",
+                anchors=[0],
+                seed=(5, step),
+            ).loss
+        drawn.append(np.abs(tape.gradient(loss, x)[2:]).max(axis=1) > 0)
+    assert (np.sum(drawn, axis=1) == 1).all()
+    # q(r) = r^2 (1 - r^2 / 4)^(1/2) in 4 dimensions
+    weights = 1 / (r[2:] ** 2 * np.sqrt(1 - r[2:] ** 2 / 4))
+    np.testing.assert_allclose(np.mean(drawn, axis=0), weights / weights.sum(), atol=0.06)
