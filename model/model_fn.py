@@ -15,9 +15,9 @@ from model.mining.blocks import mine_in_blocks
 from model.mining.loss import TripletLoss
 from model.mining.memory import MEMORY, Memory
 from model.moving_average import MovingAverage, saver_of_averages
-from model.network import build_network
+from model.network import build_network, plain
 from model.optimizers import training_step
-from model.pretrained import InitialWeights, LayerValues
+from model.pretrained import InitialWeights, LayerValues, NamedValues
 from model.split_metrics import SPLIT_METRICS, SplitMetrics
 from src.experiment.tags import tag_of
 from src.mining.distances import PERCENTILES, percentiles_of_distances
@@ -31,7 +31,7 @@ def model_fn(
     mode: str,
     params: Params,
     num_steps: int = 1,
-    initial_weights: LayerValues | None = None,
+    initial_weights: LayerValues | NamedValues | None = None,
     distribution: Distribution = ONE_REPLICA,
 ) -> "estimator.EstimatorSpec":
     """Build the graph of one mode.
@@ -94,8 +94,7 @@ def model_fn(
     scaling = LossScaling() if params.compute_dtype == "float16" else None
     if scaling:  # the part of the gradient that passes through float16 begins here
         by_embeddings = scaling.scaled(by_embeddings)
-    # In half precision, Keras wraps weights so that they are cast when they are read.
-    weights = [getattr(weight, "_variable", weight) for weight in network.trainable_weights]
+    weights = list(map(plain, network.trainable_weights))
     average = None if params.ema_decay is None else MovingAverage(network, params.ema_decay)
     by_weights = _gradients(batches, distribution.split(by_embeddings, size), weights)
     # Keras leaves UPDATE_OPS empty. Without these updates, batch norm's moving statistics never

@@ -278,6 +278,11 @@ class Params(BaseModel):
         description="For keras_application: the network of keras.applications, without its "
         "classifier.",
     )
+    init_from: str | None = Field(
+        None,
+        description="Another experiment's directory: its best checkpoint gives the initial weights "
+        "of every layer of the same name and shape. Default: random, or `weights`.",
+    )
     weights: Annotated[str | None, _OF_KERAS_APPLICATION] = Field(
         None,
         description='For keras_application: the initial weights: "imagenet", or a file of '

@@ -85,7 +85,7 @@ NAMES = {
 # Tested by themselves, below
 OTHERS = (
     *("application", "augment", "compute_dtype", "distance", "embedding_activation"),
-    *("extra_classes", "frozen_layers"),
+    *("extra_classes", "frozen_layers", "init_from"),
     *("hidden_sizes", "holdout_classes", "image_cache", "image_csv", "image_dir", "image_mode"),
     *(
         "image_resize",
@@ -307,7 +307,9 @@ def test_every_key_says_what_it_accepts_in_our_words(path, value):
                     assert "ü" in line and r"\u202e" in line, line
 
 
-@pytest.mark.parametrize("key", ["image_dir", "image_csv", "image_cache", "weights", "augment"])
+@pytest.mark.parametrize(
+    "key", ["image_dir", "image_csv", "image_cache", "weights", "init_from", "augment"]
+)
 @pytest.mark.parametrize("text", [r"x\u0000", r"\ud800", r"a\udfffb"])
 def test_text_that_no_file_can_be_named_by(path, key, text):
     line = message(path, f'{{"dataset": "image_folder", "image_size": 8, "{key}": "{text}"}}')
