@@ -19,6 +19,7 @@ from model.network import build_network, plain
 from model.optimizers import training_step
 from model.pretrained import InitialWeights, LayerValues, NamedValues
 from model.split_metrics import SPLIT_METRICS, SplitMetrics
+from model.views import embed_views
 from src.experiment.tags import tag_of
 from src.mining.distances import PERCENTILES, percentiles_of_distances
 from src.params.schema import Params
@@ -56,10 +57,13 @@ def model_fn(
     network = _network(features, params)
     if mode != estimator.ModeKeys.TRAIN:
         part_size = None if mode == estimator.ModeKeys.PREDICT else params.micro_batch_size
-        if part_size:
-            embeddings = MicroBatches(network, features, part_size, is_training=False).embeddings
-        else:
-            embeddings = network(features, training=False)  # [B, D]
+
+        def embed(images: tf.Tensor) -> tf.Tensor:
+            if part_size:
+                return MicroBatches(network, images, part_size, is_training=False).embeddings
+            return network(images, training=False)
+
+        embeddings = embed_views(embed, features, params)  # [B, D]
         saver = saver_of_averages(network) if params.ema_decay is not None else None
         scaffold = tf.compat.v1.train.Scaffold(saver=saver)
         if mode == estimator.ModeKeys.PREDICT:

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from src.data.class_names import listed
 from src.errors import UserError
-from src.experiment.checkpoint_files import digest_of, step_of
+from src.experiment.checkpoint_files import digest_of, files_of, index_of, step_of
 from src.experiment.experiment import Experiment
 from src.params.messages import shown
 from src.printable import printable
@@ -100,8 +100,10 @@ def source_has_changed(own: Experiment) -> list[str]:
     then = f"{path}: the weights were those of {printable(record.init_from)} at step {record.step}"
     try:
         checkpoint = checkpoint_of(Experiment(Path(record.init_from)))
-        if checkpoint is None:
+        if checkpoint is None or not index_of(checkpoint).is_file():
             return [f"{then}, where no checkpoint is left"]
+        if not all(path.is_file() for path in files_of(checkpoint)):  # a pipe would block
+            return [f"{then}, which cannot be read any more"]
         if digest_of(checkpoint) == record.sha256:
             return []
         return [f"{then}; its best checkpoint is now another one, of step {step_of(checkpoint)}"]

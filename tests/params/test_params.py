@@ -39,6 +39,7 @@ INTEGERS = {
     "num_blocks": ([1, 6], [0, 7], "a whole number from 1 to 6"),
     "convolutions_per_block": ([1, 8], [0, 9], "a whole number from 1 to 8"),
     "num_channels": ([1, 1024], [0, 1025], "a whole number from 1 to 1024"),
+    "embed_views": ([1, 9], [0, 10], "a whole number from 1 to 9"),
     "embedding_size": ([1, 8192], [0, 8193], "a whole number from 1 to 8192"),
     "batch_size": ([2, 65536], [1, 65537], "a whole number from 2 to 65536"),
     "warmup_steps": ([0], [-1], "a whole number from 0 on"),

@@ -70,7 +70,10 @@ def test_layers_of_the_same_name_and_shape_start_with_its_weights(
     train.main(arguments)
     printed = capsys.readouterr()
     assert "weights of" not in printed.out and "resuming at step 7" in printed.out
-    assert f"the weights were those of {source.model_dir} at step {step}, where" in printed.err
+    assert (
+        f"the weights were those of {source.model_dir} at step {step}, where"
+        in printed.out + printed.err
+    )
     assert experiment.latest_step() == 14
 
 
