@@ -15,10 +15,11 @@ from model.mining.by_params import loss_by, loss_by_params
 from model.mining.loss import TripletLoss
 from model.mining.memory import MEMORY, Memory
 from model.moving_average import MovingAverage, saver_of_averages
-from model.network import build_network
+from model.network import build_network, plain
 from model.optimizers import training_step
-from model.pretrained import InitialWeights, LayerValues
+from model.pretrained import InitialWeights, LayerValues, NamedValues
 from model.split_metrics import SPLIT_METRICS, SplitMetrics
+from model.views import embed_views
 from src.experiment.tags import tag_of
 from src.mining.distances import PERCENTILES, percentiles_of_distances
 from src.params.schema import Params
@@ -30,7 +31,7 @@ def model_fn(
     mode: str,
     params: Params,
     num_steps: int = 1,
-    initial_weights: LayerValues | None = None,
+    initial_weights: LayerValues | NamedValues | None = None,
     distribution: Distribution = ONE_REPLICA,
 ) -> "estimator.EstimatorSpec":
     """Build the graph of one mode.
@@ -55,10 +56,13 @@ def model_fn(
     network = _network(features, params)
     if mode != estimator.ModeKeys.TRAIN:
         part_size = None if mode == estimator.ModeKeys.PREDICT else params.micro_batch_size
-        if part_size:
-            embeddings = MicroBatches(network, features, part_size, is_training=False).embeddings
-        else:
-            embeddings = network(features, training=False)  # [B, D]
+
+        def embed(images: tf.Tensor) -> tf.Tensor:
+            if part_size:
+                return MicroBatches(network, images, part_size, is_training=False).embeddings
+            return network(images, training=False)
+
+        embeddings = embed_views(embed, features, params)  # [B, D]
         saver = saver_of_averages(network) if params.ema_decay is not None else None
         scaffold = tf.compat.v1.train.Scaffold(saver=saver)
         if mode == estimator.ModeKeys.PREDICT:
@@ -93,8 +97,7 @@ def model_fn(
     scaling = LossScaling() if params.compute_dtype == "float16" else None
     if scaling:  # the part of the gradient that passes through float16 begins here
         by_embeddings = scaling.scaled(by_embeddings)
-    # In half precision, Keras wraps weights so that they are cast when they are read.
-    weights = [getattr(weight, "_variable", weight) for weight in network.trainable_weights]
+    weights = list(map(plain, network.trainable_weights))
     average = None if params.ema_decay is None else MovingAverage(network, params.ema_decay)
     by_weights = _gradients(batches, distribution.split(by_embeddings, size), weights)
     # Keras leaves UPDATE_OPS empty. Without these updates, batch norm's moving statistics never

@@ -5,6 +5,7 @@ evaluate, predict or export have no average: they restore the average's values i
 """
 
 from model.estimator import keras, tf
+from model.network import plain
 
 SCOPE = "moving_average"
 """What the names of the averages begin with, in graphs and checkpoints."""
@@ -65,8 +66,7 @@ def averaged_weights(network: keras.Model) -> list[tf.Variable]:
     for layer in network.submodules:
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
             weights += layer.non_trainable_weights
-    # In half precision, Keras wraps weights so that they are cast when they are read.
-    return [getattr(weight, "_variable", weight) for weight in weights]
+    return list(map(plain, weights))
 
 
 def saver_of_averages(network: keras.Model) -> "tf.compat.v1.train.Saver":

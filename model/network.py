@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from model.estimator import keras
+from model.estimator import keras, tf
 from src.params.schema import Params
 from src.registry import NETWORKS, look_up
 
@@ -24,6 +24,11 @@ def build_network(params: Params, image_shape: tuple[int, int, int]) -> keras.Mo
     """
     with _layers_compute_in(params.compute_dtype):
         return look_up(NETWORKS, params.network)(params, image_shape)
+
+
+def plain(weight: tf.Variable) -> tf.Variable:
+    """Return a weight's variable; in half precision, Keras wraps it to cast it when it is read."""
+    return getattr(weight, "_variable", weight)
 
 
 @contextmanager

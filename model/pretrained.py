@@ -12,6 +12,7 @@ import numpy as np
 
 from model.estimator import keras
 from model.moving_average import MovingAverage
+from model.network import plain
 from model.networks.keras_application import APPLICATION_LAYER, build_application
 from src.errors import UserError
 from src.params.schema import Params
@@ -54,6 +55,10 @@ def read_weights(params: Params, source: Path | Literal["imagenet"]) -> LayerVal
     return values
 
 
+# For the names of a network's variables, their values.
+NamedValues = dict[str, np.ndarray]
+
+
 class InitialWeights:
     """Puts weights into the session of a new run; used as the `init_fn` of its Scaffold.
 
@@ -61,10 +66,26 @@ class InitialWeights:
     """
 
     def __init__(
-        self, network: keras.Model, values: LayerValues, average: MovingAverage | None = None
+        self,
+        network: keras.Model,
+        values: LayerValues | NamedValues,
+        average: MovingAverage | None = None,
     ) -> None:
-        """Store `values` for the application in `network`, whose `average` starts with them."""
+        """Store the values.
+
+        Args:
+            network: the network of the session's graph.
+            values: by name, or of its application's layers.
+            average: follows the weights, and starts with these values.
+        """
         self._average = average
+        if isinstance(values, dict):
+            self._values = [
+                (weight.initializer, values[weight.op.name])
+                for weight in map(plain, network.weights)
+                if weight.op.name in values
+            ]
+            return
         layers = _with_weights(network.get_layer(APPLICATION_LAYER))
         self._values = [
             (variable.initializer, value)

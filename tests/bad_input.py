@@ -389,6 +389,10 @@ CASES = [
     params("no validation image", {"validation_fraction": 0.001}),
     params("an unknown class is held out", {"holdout_classes": ["eleven", "3"]}),
     params("weights for a network that does not read them", {"weights": "weights.h5"}),
+    params("a share of decay for an optimizer that has none", {"weight_decay": 0.1}),
+    params("a learning rate that never drops", {"learning_rate_schedule": "steps"}),
+    params("a source of weights that is not there", {"init_from": "experiments/y"}),
+    params("a source of weights that is the experiment", {"init_from": "experiments/x"}),
     params("image_folder without image_size", {"dataset": "image_folder"}),
     params("the archive of CIFAR-10 is missing", {"dataset": "cifar10"}),
     # The command line

@@ -133,7 +133,7 @@ MODEL_ROWS = (
     {"keras_losses"},
     {"triplet_loss"},
     {"moving_average"},
-    {"pretrained", "split_metrics", "input_fn", "micro_batches", "optimizers"},
+    {"pretrained", "split_metrics", "input_fn", "micro_batches", "optimizers", "views"},
     {"model_fn"},
     {"hooks"},
     {"training"},

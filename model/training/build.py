@@ -10,7 +10,7 @@ from model.estimator import estimator, tf
 from model.micro_batches import MicroBatches
 from model.model_fn import model_fn
 from model.network import build_network
-from model.pretrained import LayerValues
+from model.pretrained import LayerValues, NamedValues
 from model.workers import Workers
 from src.errors import UserError
 from src.experiment.experiment import Experiment
@@ -22,7 +22,7 @@ def build_estimator(
     experiment: Experiment,
     params: Params,
     steps_per_epoch: int = 1,
-    initial_weights: LayerValues | None = None,
+    initial_weights: LayerValues | NamedValues | None = None,
     distribution: Distribution = ONE_REPLICA,
     workers: Workers | None = None,
 ) -> "estimator.Estimator":

@@ -27,7 +27,7 @@ from model.hooks.stopping import (
 from model.hooks.together import ChiefDecides, StartTogether, StopTogether
 from model.input_fn import eval_input_fn, names_bad_images, train_input_fn
 from model.model_fn import serving_input_fn
-from model.pretrained import LayerValues
+from model.pretrained import LayerValues, NamedValues
 from model.split_metrics import defined
 from model.training.build import build_estimator
 from model.training.disk import names_disk_errors
@@ -49,7 +49,7 @@ def train_and_evaluate(
     experiment: Experiment,
     params: Params,
     splits: Mapping[str, Split],
-    initial_weights: LayerValues | None = None,
+    initial_weights: LayerValues | NamedValues | None = None,
     *,
     data_have_changed: bool = False,
     distribution: Distribution = ONE_REPLICA,
@@ -118,7 +118,7 @@ class _Training:
         experiment: Experiment,
         params: Params,
         splits: Mapping[str, Split],
-        initial_weights: LayerValues | None,
+        initial_weights: LayerValues | NamedValues | None,
         distribution: Distribution,
         workers: Workers | None,
     ) -> None:

@@ -20,6 +20,7 @@ from src.experiment.experiment import Experiment
 from src.experiment.facts import check_facts, check_training, describe
 from src.experiment.status import Status
 from src.experiment.table import format_splits, queries_notes, threshold_notes
+from src.experiment.warm_start import WarmStart, find_source, save_warm_start, source_has_changed
 from src.params.schema import Params
 from src.system.atomic import atomic_write
 from src.system.cli import print_warnings, quiet_console
@@ -31,7 +32,7 @@ from src.system.signals import Stopped
 
 if TYPE_CHECKING:
     from model.distribution import Distribution
-    from model.pretrained import LayerValues
+    from model.pretrained import LayerValues, NamedValues
     from model.training.evaluation import Evaluation
     from model.workers import Workers
 
@@ -101,6 +102,7 @@ class _Run:
     workers: "Workers | None" = None
     started: float = field(default_factory=time.perf_counter)
     seconds_before: float = 0.0
+    warm_start: WarmStart | None = None
 
     def connect(self, cluster: Cluster) -> None:
         """Wait for the other workers."""
@@ -141,6 +143,10 @@ class _Run:
             workers.compare(facts(params, loaded.record, distribution))
         if begins:
             print_warnings(experiment.overwrite() if self.overwrite else experiment.begin())
+            if self.warm_start:
+                save_warm_start(experiment.warm_start_path, self.warm_start)
+        else:
+            print_warnings(source_has_changed(experiment))
         self.seconds_before = experiment.start(params)
         with atomic_write(experiment.network_path) as file:
             file.write(network.encode())
@@ -186,16 +192,20 @@ class _Run:
 
     def _prepare(
         self, train: Split, *, begins: bool
-    ) -> tuple[str, "LayerValues | None", "Distribution"]:
+    ) -> tuple[str, "LayerValues | NamedValues | None", "Distribution"]:
         """Return a summary of the network, initial weights if the training begins, and replicas.
 
         Call this before anything is removed, because network or weights may be invalid.
         """
         weights = find_weights(self.params.weights, self.data_dir) if begins else None
+        source = None
+        if begins and self.params.init_from is not None:
+            source = find_source(self.params.init_from, self.experiment)
         with self._quiet_console(), phase("starting TensorFlow"):
             from model.pretrained import read_weights
             from model.training.build import describe_network, distribute, replica_devices
             from model.training.devices import check_devices
+            from model.training.warm_start import read_warm_start
 
             warnings = check_devices(self.params, self.experiment.params_path)
             devices = replica_devices(self.replicas)
@@ -207,14 +217,22 @@ class _Run:
                 )
             except UserError as error:
                 raise UserError(f"{self.experiment.params_path}: {error}") from None
-            values = read_weights(self.params, weights) if weights else None
+            values: LayerValues | NamedValues | None = None
+            if weights:
+                values = read_weights(self.params, weights)
+            if source:
+                values, self.warm_start = read_warm_start(
+                    source, self.params, train.images.shape[1:], self.experiment.params_path
+                )
         print_warnings(warnings)
+        if self.warm_start:
+            print(f"  {self.warm_start.describe()}", flush=True)
         return network, values, distribution
 
     def _train_and_evaluate(
         self,
         splits: dict[str, Split],
-        initial_weights: "LayerValues | None",
+        initial_weights: "LayerValues | NamedValues | None",
         loaded: Loaded,
         distribution: "Distribution",
     ) -> tuple[bool, "Evaluation"]:

@@ -1,9 +1,9 @@
 """An experiment: a directory with `params.json`, and every file that a run adds to it.
 
 Committed: `params.json`. Written by `train.py`: `trained_params.json`, `trained_data.npz`,
-`network.txt`, checkpoints, event files, `triplets-STEP.npy`, `progress.json`, `metrics.json`,
-`figures/live/`. Written by `visualize.py`: `projector/`, `figures/`. `src/experiment/run_files.py`
-lists all names.
+`network.txt`, `init_from.json`, checkpoints, event files, `triplets-STEP.npy`, `progress.json`,
+`metrics.json`, `figures/live/`. Written by `visualize.py`: `projector/`, `figures/`.
+`src/experiment/run_files.py` lists all names.
 """
 
 # Long: one class knows every file of an experiment, and most of its methods have a few lines.
@@ -113,6 +113,11 @@ class Experiment:
     def network_path(self) -> Path:
         """The network's layers, as text."""
         return self.model_dir / "network.txt"
+
+    @property
+    def warm_start_path(self) -> Path:
+        """The record of the weights that the training started from, if params have `init_from`."""
+        return self.model_dir / "init_from.json"
 
     def triplets_path(self, step: int) -> Path:
         """The triplets mined with the embeddings of the checkpoint of `step`."""

@@ -25,7 +25,8 @@ FOLDERS = (
     *checkpoint_files.FOLDERS,
 )
 FILES = (
-    *("trained_params.json", "trained_data.npz", "network.txt", "metrics.json", "progress.json"),
+    *("trained_params.json", "trained_data.npz", "network.txt", "init_from.json"),
+    *("metrics.json", "progress.json"),
     *("triplets-*.npy", "events.out.tfevents.*", "tensorflow.log"),
     *checkpoint_files.FILES,
 )

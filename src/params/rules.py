@@ -29,6 +29,9 @@ def check_together(params: "Params") -> None:
     _check_offline(params)
     _check_memory(params)
     _check_drops(params)
+    if params.init_from is not None and params.weights is not None:
+        accepted = "null, because init_from names where the initial weights come from"
+        raise _contradiction(params, "weights", accepted)
     if params.dataset in PICTURE_DATASETS and params.image_size is None:
         raise _contradiction(
             params,

@@ -283,6 +283,11 @@ class Params(BaseModel):
         description="For keras_application: the network of keras.applications, without its "
         "classifier.",
     )
+    init_from: str | None = Field(
+        None,
+        description="Another experiment's directory: its best checkpoint gives the initial weights "
+        "of every layer of the same name and shape. Default: random, or `weights`.",
+    )
     weights: Annotated[str | None, _OF_KERAS_APPLICATION] = Field(
         None,
         description='For keras_application: the initial weights: "imagenet", or a file of '
@@ -412,6 +417,15 @@ class Params(BaseModel):
         "early collapse of batch_hard.",
     )
     warmup_steps: int = Field(0, ge=0, description="Steps that use warmup_strategy.")
+    embed_views: int = Field(
+        1,
+        ge=1,
+        le=9,
+        description="Wherever images are embedded except in training, an embedding is the mean of "
+        "those of this many views: the image, then shifted by 1/28 of its side right, left, down, "
+        "up and diagonally. With augment.flip, each is followed by its mirror image. Takes this "
+        "many times as long.",
+    )
     reference_margin: float = Field(
         0.5,
         gt=0,

@@ -25,6 +25,7 @@ from src.experiment.data_record import DataRecord, changes, read_record, record_
 from src.experiment.experiment import Experiment
 from src.experiment.facts import check_facts, check_training
 from src.experiment.status import Status
+from src.experiment.warm_start import find_source
 from src.params.kinds import Role
 from src.params.reading import check_params, format_value, load_params, read_json_object
 from src.params.schema import Params, keys_read_by, keys_with
@@ -230,8 +231,24 @@ def check_data(
             find_weights(group[0].params.weights, data_dir)
         except UserError as error:
             errors += [(child.name, str(error)) for child in group]
+    errors += _of_sources(children, afresh=afresh)
     if errors:
         raise UserError(_one_line_each(errors))
+
+
+def _of_sources(children: Sequence[Child], *, afresh: bool) -> list[tuple[str, str]]:
+    """Return what is wrong with `init_from` of each child that does not resume, which needs it."""
+    errors = []
+    for child in children:
+        if child.params.init_from is None:
+            continue
+        if not afresh and child.experiment.latest_step() is not None:
+            continue
+        try:
+            find_source(child.params.init_from, child.experiment)
+        except UserError as error:
+            errors.append((child.name, str(error)))
+    return errors
 
 
 def _of_children(children: Sequence[Child], error: UserError) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from model.input_fn import scale_pixels
 from model.model_fn import model_fn
 from model.network import build_network
 from model.training.embedding import embed
+from model.training.warm_start import read_warm_start
 from src.data.split import Split
 from src.errors import UserError
 from src.experiment.data_record import load_recorded
@@ -45,6 +46,10 @@ class Training:
         self.session.run(self.spec.train_op, {self.images: np.roll(IMAGES, step, axis=0)})
         return self.values()
 
+    def scale_loss(self, scale):
+        with self.session.graph.as_default():
+            self.variables["loss_scaling/scale"].load(scale, self.session)
+
     def values(self):
         return self.session.run(self.variables)
 
@@ -59,6 +64,8 @@ def weights_of(values):
 @pytest.mark.parametrize("decay", [0.25, 0.999])
 def test_the_average_is_that_of_a_loop(decay, dtype):
     training = Training(ema_decay=decay, compute_dtype=dtype)
+    if dtype == "float16":
+        training.scale_loss(64.0)  # no step is skipped
     expected, start = weights_of(training.values())
     for name, value in start.items():
         np.testing.assert_array_equal(expected[name], value)
@@ -70,14 +77,14 @@ def test_the_average_is_that_of_a_loop(decay, dtype):
         for name, weight in weights.items():
             expected[name] = kept * expected[name].astype(float) + (1 - kept) * weight
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-7)
+    assert training.values().get("loss_scaling/skipped_steps", 0) == 0
     assert any(np.abs(found[name] - weights[name]).max() > 1e-4 for name in found)
 
 
 def test_a_skipped_step_changes_no_average():
     training = Training(ema_decay=0.9, compute_dtype="float16")
     training.train(0)
-    with training.session.graph.as_default():
-        training.variables["loss_scaling/scale"].load(2.0**100, training.session)
+    training.scale_loss(2.0**100)
     before, _ = weights_of(training.values())
     values = training.train(1)
     after, _ = weights_of(values)
@@ -107,7 +114,10 @@ def embeddings_of(checkpoint, params, images, prefix):
     reader = tf.train.load_checkpoint(str(checkpoint))
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         network = build_network(params, images.shape[1:])
-        embedded = network(scale_pixels(tf.constant(images)), training=False)
+        pixels = scale_pixels(tf.constant(images))
+        # The second view is shifted by a pixel to the right.
+        shifted = tf.concat([pixels[:, :, :1], pixels[:, :, :-1]], axis=2)
+        embedded = (network(pixels, training=False) + network(shifted, training=False)) / 2
         for weight in network.weights:
             weight.load(reader.get_tensor(prefix + weight.op.name), session)
         return session.run(embedded)
@@ -115,7 +125,7 @@ def embeddings_of(checkpoint, params, images, prefix):
 
 def test_evaluation_export_and_queries_embed_with_the_average(make_experiment, data_dir):
     model_dir = make_experiment(
-        num_epochs=2, use_batch_norm=True, ema_decay=0.9, l2_normalize=False
+        num_epochs=2, use_batch_norm=True, ema_decay=0.9, l2_normalize=False, embed_views=2
     )
     train.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir)])
     experiment = Experiment(model_dir)
@@ -149,6 +159,11 @@ def test_evaluation_export_and_queries_embed_with_the_average(make_experiment, d
     found = metrics["splits"]["test"]["embedding_mean_norm"]
     assert found == pytest.approx(norms[AVERAGE], rel=1e-4)
     assert found != pytest.approx(norms[""], rel=1e-3)
+
+    values, _ = read_warm_start(experiment, params, (8, 8, 1), experiment.params_path)
+    reader = tf.train.load_checkpoint(str(experiment.best_checkpoint))
+    for name, value in values.items():  # what another training starts from
+        np.testing.assert_array_equal(value, reader.get_tensor(AVERAGE + name))
 
     changed = params.model_copy(update={"ema_decay": 0.5})
     with pytest.raises(UserError, match=r"ema_decay \(now 0.5, trained with 0.9\)"):

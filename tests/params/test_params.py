@@ -51,6 +51,7 @@ INTEGERS = {
     "num_blocks": ([1, 6], [0, 7], "a whole number from 1 to 6"),
     "convolutions_per_block": ([1, 8], [0, 9], "a whole number from 1 to 8"),
     "num_channels": ([1, 1024], [0, 1025], "a whole number from 1 to 1024"),
+    "embed_views": ([1, 9], [0, 10], "a whole number from 1 to 9"),
     "embedding_size": ([1, 8192], [0, 8193], "a whole number from 1 to 8192"),
     "batch_size": ([2, 65536], [1, 65537], "a whole number from 2 to 65536"),
     "warmup_steps": ([0], [-1], "a whole number from 0 on"),
@@ -98,8 +99,7 @@ NAMES = {
 # Tested by themselves, below
 OTHERS = (
     *("application", "augment", "compute_dtype", "distance", "easy_positive_negative"),
-    "embedding_activation",
-    *("extra_classes", "frozen_layers"),
+    *("embedding_activation", "extra_classes", "frozen_layers", "init_from"),
     *("hidden_sizes", "holdout_classes", "image_cache", "image_csv", "image_dir", "image_mode"),
     *(
         "image_resize",
@@ -331,7 +331,9 @@ def test_every_key_says_what_it_accepts_in_our_words(path, value):
                     assert "ü" in line and r"\u202e" in line, line
 
 
-@pytest.mark.parametrize("key", ["image_dir", "image_csv", "image_cache", "weights", "augment"])
+@pytest.mark.parametrize(
+    "key", ["image_dir", "image_csv", "image_cache", "weights", "init_from", "augment"]
+)
 @pytest.mark.parametrize("text", [r"x\u0000", r"\ud800", r"a\udfffb"])
 def test_text_that_no_file_can_be_named_by(path, key, text):
     line = message(path, f'{{"dataset": "image_folder", "image_size": 8, "{key}": "{text}"}}')

@@ -12,7 +12,8 @@ from tiny import TINY, write_params
 
 NUM_KILLS = 4
 
-# All that depends on the step: order, P x K, warm-up, augmentation, moving statistics, memory.
+# All that depends on the step: order, P x K, warm-up, augmentation, moving statistics, memory,
+# slots of the optimizer, averages of the weights.
 PARAMS = {
     **TINY,
     "deterministic": True,
@@ -28,6 +29,9 @@ PARAMS = {
     "augment": {"shift": 1, "rotation": 10, "erasing": 0.3},
     "memory_size": 50,
     "memory_start_steps": 3,
+    "optimizer": "adamw",
+    "clip_norm": 0.5,
+    "ema_decay": 0.8,
 }
 
 

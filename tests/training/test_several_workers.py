@@ -37,6 +37,8 @@ PARAMS = {
     "augment": {"shift": 1, "rotation": 10, "erasing": 0.3},
     "memory_size": 50,
     "memory_start_steps": 3,
+    "clip_norm": 0.5,
+    "ema_decay": 0.8,
 }
 
 
