@@ -15,6 +15,7 @@ from src.params.applications import APPLICATIONS
 from src.params.kinds import (
     ClassesOrShare,
     Folders,
+    Interval,
     Margin,
     NumberOrName,
     ReadBy,
@@ -73,7 +74,57 @@ class Augment(BaseModel):
         gt=0,
         le=1,
         description="Enlarges a part of the image whose side is at least this share of the "
-        "image's side.",
+        "image's side, with the image's proportions.",
+    )
+    crop_area: Interval | None = Field(
+        None,
+        description="Instead of crop: enlarges a part whose area is a share of the image's area, "
+        "between these two, and stretches it to the image's proportions. [0.08, 1] is usual for "
+        "photographs.",
+    )
+    crop_ratio: Interval = Field(
+        (3 / 4, 4 / 3),
+        description="For crop_area: the smallest and largest width / height of the part.",
+    )
+    fill: Literal["black", "white", "edge", "reflect"] = Field(
+        "black",
+        description="What comes in from outside the image: black, white, the pixel at the edge, or "
+        "the image mirrored at its edge. Erased pixels are white with white, otherwise black.",
+    )
+    brightness: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Multiplies the pixels by a factor from 1 - this to 1 + this; each image has "
+        "its own.",
+    )
+    contrast: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Multiplies the pixels' differences from the image's mean grey by a factor "
+        "from 1 - this to 1 + this.",
+    )
+    saturation: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="For colour: multiplies the pixels' differences from their grey by a factor "
+        "from 1 - this to 1 + this.",
+    )
+    hue: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="For colour: turns the colour circle by up to this share of it, both ways.",
+    )
+    grayscale: float = Field(
+        0.0, ge=0, le=1, description="For colour: share of the images that become grey."
+    )
+    blur: float = Field(
+        0.0,
+        ge=0,
+        description="Blurs by a Gaussian whose standard deviation is from 0 to this many pixels.",
     )
     erasing: float = Field(
         0.0,
@@ -463,6 +514,8 @@ class Params(BaseModel):
     )
     augment: Annotated[Augment, _CHECKS_DATA] = Field(
         Augment(), description="Random changes of the training images: shift, rotation, flip, ..."
+    augment: Augment = Field(
+        Augment(), description="Random changes of the training images: shift, colours, blur, ..."
     )
     num_epochs: Annotated[int, _MAY_CHANGE] = Field(
         20,
