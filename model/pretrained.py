@@ -13,6 +13,9 @@ import numpy as np
 from model.estimator import keras
 from model.moving_average import MovingAverage
 from model.networks.keras_application import APPLICATION_LAYER, build_application
+from model.networks import efficientnet_lite0
+from model.networks.backbone import APPLICATION_LAYER, application_name
+from model.networks.keras_application import build_application
 from src.errors import UserError
 from src.params.schema import Params
 from src.printable import printable
@@ -32,7 +35,7 @@ def read_weights(params: Params, source: Path | Literal["imagenet"]) -> LayerVal
     Estimator's graph, it would load them into a session of its own.
 
     Args:
-        params: `application`.
+        params: `network`, `application`.
         source: an HDF5 file, as written by `save_weights("weights.h5")` of tf_keras and as
             published by Keras. Files for EfficientNetB0 to B7 must hold ImageNet's weights, or
             weights trained from them. Or "imagenet", which Keras downloads once to
@@ -44,8 +47,8 @@ def read_weights(params: Params, source: Path | Literal["imagenet"]) -> LayerVal
     if source == "imagenet":
         values = [layer.get_weights() for layer in _with_weights(_fetch(params))]
     else:
-        values = _read(build_application(params), source, params)
-    if re.fullmatch(r"EfficientNetB\d", params.application):
+        values = _read(_application(params), source, params)
+    if re.fullmatch(r"EfficientNetB\d", application_name(params)):
         # EfficientNet normalizes its input itself: (x - mean) / sqrt(variance). ImageNet's weights
         # need one more division, by the square root of ImageNet's standard deviation. Keras adds it
         # to the network only when it loads these weights itself.
@@ -81,6 +84,13 @@ class InitialWeights:
         )
         if self._average:
             session.run(self._average.restart)
+
+
+def _application(params: Params) -> keras.Model:
+    """Return the application with random weights, for images of any size."""
+    if params.network == "efficientnet_lite0":
+        return efficientnet_lite0.build_application((None, None, 3))
+    return build_application(params)
 
 
 def _with_weights(application: keras.Model) -> list[keras.layers.Layer]:
@@ -124,9 +134,11 @@ def _read(application: keras.Model, path: Path, params: Params) -> LayerValues:
     Works like Keras' own loading, but errors say more, and nothing outside the file is read.
     """
     accepted = (
-        f"accepted: weights of {params.application} without its classifier (`notop`), as "
+        f"accepted: weights of {application_name(params)} without its classifier (`notop`), as "
         'tf_keras saves them: save_weights("weights.h5")'
     )
+    if params.network == "efficientnet_lite0":
+        accepted = "accepted: the file that `make weights-efficientnet-lite0` writes"
     wanted = [(layer.name, layer.get_weights()) for layer in _with_weights(application)]
     try:
         with h5py.File(path, "r") as file:
@@ -164,14 +176,14 @@ def _compare(
         if shapes != wanted_shapes:
             raise UserError(
                 f"{path}: weights: layer {position + 1} with weights: found "
-                f"{_describe(printable(theirs), shapes)}, but {params.application} has "
+                f"{_describe(printable(theirs), shapes)}, but {application_name(params)} has "
                 f"{_describe(mine, wanted_shapes)}; {accepted}"
             )
         for data in datasets:
             if data.dtype.kind not in "fiu":
                 raise UserError(
                     f"{path}: weights: layer {position + 1} with weights: found values of type "
-                    f"{data.dtype}, but {params.application} has numbers; {accepted}"
+                    f"{data.dtype}, but {application_name(params)} has numbers; {accepted}"
                 )
 
 

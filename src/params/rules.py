@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import PydanticCustomError
 
+from src.params.applications import LITE0_WEIGHTS
 from src.params.kinds import ReadBy
 from src.params.messages import CONTRADICTION, one_of, shown
 from src.registry import (
@@ -30,6 +31,9 @@ def check_together(params: "Params") -> None:
     _check_memory(params)
     _check_drops(params)
     _check_augment(params)
+    if params.network == "efficientnet_lite0" and params.weights == "imagenet":
+        accepted = f"'{LITE0_WEIGHTS}', which `make weights-efficientnet-lite0` writes"
+        raise _contradiction(params, "weights", accepted)
     if params.dataset in PICTURE_DATASETS and params.image_size is None:
         raise _contradiction(
             params,

@@ -47,6 +47,7 @@ _OF_PICTURES = ReadBy("dataset", tuple(sorted(PICTURE_DATASETS)))
 _OF_NAIVE_CNN = ReadBy("network", ("naive_cnn",))
 _OF_MLP = ReadBy("network", ("mlp",))
 _OF_KERAS_APPLICATION = ReadBy("network", ("keras_application",))
+_OF_PRETRAINED = ReadBy("network", ("efficientnet_lite0", "keras_application"))
 _OF_OWN_LAYERS = ReadBy("network", ("naive_cnn", "mlp"))
 _OF_ADAMW = ReadBy("optimizer", ("adamw",))
 _OF_SGD = ReadBy("optimizer", ("sgd",))
@@ -329,25 +330,25 @@ class Params(BaseModel):
         description="For keras_application: the network of keras.applications, without its "
         "classifier.",
     )
-    weights: Annotated[str | None, _OF_KERAS_APPLICATION] = Field(
+    weights: Annotated[str | None, _OF_PRETRAINED] = Field(
         None,
-        description='For keras_application: the initial weights: "imagenet", or a file of '
-        "weights (.h5) in data_dir. Default: random.",
+        description="For pretrained networks: the initial weights: a file of "
+        'weights (.h5) in data_dir or, for keras_application, "imagenet". Default: random.',
     )
-    frozen_layers: Annotated[NumberOrName, _OF_KERAS_APPLICATION] = Field(
+    frozen_layers: Annotated[NumberOrName, _OF_PRETRAINED] = Field(
         0,
-        description="For keras_application: how many of the first layers are frozen, or the "
+        description="For pretrained networks: how many of the first layers are frozen, or the "
         "name of the last frozen layer.",
     )
-    input_size: Annotated[int | None, _OF_KERAS_APPLICATION] = Field(
+    input_size: Annotated[int | None, _OF_PRETRAINED] = Field(
         None,
         ge=1,
-        description="For keras_application: height and width, in pixels, to which images are "
+        description="For pretrained networks: height and width, in pixels, to which images are "
         "resized. Default: no resizing.",
     )
-    resize: Annotated[Literal["scale", "pad"], _OF_KERAS_APPLICATION] = Field(
+    resize: Annotated[Literal["scale", "pad"], _OF_PRETRAINED] = Field(
         "scale",
-        description="For keras_application: how images are brought to input_size: scaled "
+        description="For pretrained networks: how images are brought to input_size: scaled "
         "(scale), or unscaled with black padding (pad).",
     )
     compute_dtype: Literal["float32", "bfloat16", "float16"] = Field(
