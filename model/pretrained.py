@@ -47,7 +47,7 @@ def read_weights(params: Params, source: Path | Literal["imagenet"]) -> LayerVal
     if source == "imagenet":
         values = [layer.get_weights() for layer in _with_weights(_fetch(params))]
     else:
-        values = _read(_application(params), source, params)
+        values = _read_file(params, source)
     if re.fullmatch(r"EfficientNetB\d", application_name(params)):
         # EfficientNet normalizes its input itself: (x - mean) / sqrt(variance). ImageNet's weights
         # need one more division, by the square root of ImageNet's standard deviation. Keras adds it
@@ -86,11 +86,16 @@ class InitialWeights:
             session.run(self._average.restart)
 
 
-def _application(params: Params) -> keras.Model:
-    """Return the application with random weights, for images of any size."""
-    if params.network == "efficientnet_lite0":
-        return efficientnet_lite0.build_application((None, None, 3))
-    return build_application(params)
+def _read_file(params: Params, path: Path) -> LayerValues:
+    """Return the weights of the layers that the network uses; the file has all of them."""
+    if params.network == "keras_application":
+        return _read(build_application(params), path, params)
+    any_size = (None, None, 3)
+    whole = efficientnet_lite0.build_application(any_size)
+    used = efficientnet_lite0.build_application(any_size, params.last_layer)
+    names = {layer.name for layer in _with_weights(used)}
+    layers = zip(_with_weights(whole), _read(whole, path, params), strict=True)
+    return [values for layer, values in layers if layer.name in names]
 
 
 def _with_weights(application: keras.Model) -> list[keras.layers.Layer]:

@@ -8,6 +8,7 @@ from model.estimator import keras, tf
 from model.networks.backbone import APPLICATION_LAYER, embedding_network, prepared
 from src.errors import UserError
 from src.params.schema import Params
+from src.registry import did_you_mean
 
 # Of each stage: repeats, kernel, stride of the first block, expansion, output channels. From
 # tensorflow/tpu, models/official/efficientnet/lite/efficientnet_lite_builder.py.
@@ -30,7 +31,8 @@ def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
     """Build the network with random weights; `model/pretrained.py` loads pretrained weights.
 
     Args:
-        params: `frozen_layers`, `input_size`, `resize`, `embedding_size`, `l2_normalize`.
+        params: `last_layer`, `pooling`, `frozen_layers`, `input_size`, `resize`, `embedding_size`,
+            `l2_normalize`.
         image_shape: (H, W, C), in pixels and channels.
 
     Returns:
@@ -39,7 +41,7 @@ def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
         `model/networks/keras_application.py`.
 
     Raises:
-        UserError: the images or `input_size` are too small, or the layers to freeze do not exist.
+        UserError: the images or `input_size` are too small, or a layer does not exist.
     """
     smallest = min(image_shape[:2]) if params.input_size is None else params.input_size
     if smallest < _SMALLEST:
@@ -48,7 +50,8 @@ def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
             f"{image_shape[1]} pixels; accepted: at least {_SMALLEST}, for efficientnet_lite0"
         )
     images, x = prepared(params, image_shape, preprocess)
-    return embedding_network(params, images, x, build_application(tuple(x.shape[1:])))
+    application = build_application(tuple(x.shape[1:]), params.last_layer, params.pooling)
+    return embedding_network(params, images, x, application)
 
 
 def preprocess(images: tf.Tensor) -> tf.Tensor:
@@ -56,11 +59,20 @@ def preprocess(images: tf.Tensor) -> tf.Tensor:
     return (images * 255.0 - 127.0) / 128.0
 
 
-def build_application(input_shape: tuple[int | None, int | None, int]) -> keras.Model:
-    """Build the network without its classifier: preprocessed images -> float32 [B, 1280].
+def build_application(
+    input_shape: tuple[int | None, int | None, int],
+    last_layer: str | None = None,
+    pooling: str = "average",
+) -> keras.Model:
+    """Build the network without its classifier: preprocessed images -> float32 [B, features].
 
     Args:
-        input_shape: (H, W, 3); H and W may be None.
+        input_shape: (H, W, 3); with average pooling, H and W may be None.
+        last_layer: the name of the last layer before the pooling; None for "head_relu", the last.
+        pooling: "average" over the pixels of each channel, or "none": all pixels are features.
+
+    Raises:
+        UserError: there is no such layer.
     """
     layers = keras.layers
     x = images = keras.Input(input_shape, name="input")
@@ -73,8 +85,24 @@ def build_application(input_shape: tuple[int | None, int | None, int]) -> keras.
             x = _block(x, kernel, stride if repeat == 0 else 1, expansion, channels, block)
     x = layers.Conv2D(HEAD_CHANNELS, 1, use_bias=False, name="head_conv")(x)
     x = _norm(x, "head", relu=True)  # [B, H / 32, W / 32, 1280]
-    x = layers.GlobalAveragePooling2D(name="pool")(x)  # [B, 1280]
+    if last_layer is not None:
+        x = _output_of(keras.Model(images, x), last_layer)
+    if pooling == "average":
+        x = layers.GlobalAveragePooling2D(name="pool")(x)  # [B, channels]
+    else:
+        x = layers.Flatten(name="flatten")(x)  # [B, H / 32 * W / 32 * channels], at the end
     return keras.Model(images, x, name=APPLICATION_LAYER)
+
+
+def _output_of(network: keras.Model, name: str) -> tf.Tensor:
+    """Return the output of a layer."""
+    names = [layer.name for layer in network.layers[1:]]
+    if name not in names:
+        raise UserError(
+            f'last_layer: found "{name}"; accepted: a layer of efficientnet_lite0, such as '
+            f"'block_15_add' or '{names[-1]}'{did_you_mean(name, names)}"
+        )
+    return network.get_layer(name).output
 
 
 def _block(

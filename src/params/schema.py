@@ -47,6 +47,7 @@ _OF_PICTURES = ReadBy("dataset", tuple(sorted(PICTURE_DATASETS)))
 _OF_NAIVE_CNN = ReadBy("network", ("naive_cnn",))
 _OF_MLP = ReadBy("network", ("mlp",))
 _OF_KERAS_APPLICATION = ReadBy("network", ("keras_application",))
+_OF_LITE0 = ReadBy("network", ("efficientnet_lite0",))
 _OF_PRETRAINED = ReadBy("network", ("efficientnet_lite0", "keras_application"))
 _OF_OWN_LAYERS = ReadBy("network", ("naive_cnn", "mlp"))
 _OF_ADAMW = ReadBy("optimizer", ("adamw",))
@@ -334,6 +335,16 @@ class Params(BaseModel):
         None,
         description="For pretrained networks: the initial weights: a file of "
         'weights (.h5) in data_dir or, for keras_application, "imagenet". Default: random.',
+    )
+    last_layer: Annotated[str | None, _OF_LITE0] = Field(
+        None,
+        description="For efficientnet_lite0: the name of the last layer that is used, such as "
+        "block_15_add. The last layers are those of ImageNet's classes. Default: all layers.",
+    )
+    pooling: Annotated[Literal["average", "none"], _OF_LITE0] = Field(
+        "average",
+        description="For efficientnet_lite0: whether the embedding layer gets the average of each "
+        "channel, or every pixel of it, so that it knows where a feature was found (none).",
     )
     frozen_layers: Annotated[NumberOrName, _OF_PRETRAINED] = Field(
         0,

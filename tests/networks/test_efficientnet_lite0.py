@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.estimator import tf
+from model.estimator import keras, tf
 from model.networks.backbone import APPLICATION_LAYER
 from model.networks.efficientnet_lite0 import build, build_application, preprocess
 from model.pretrained import read_weights
@@ -167,6 +167,42 @@ def test_frozen_layers_are_those_of_the_name():
     layers = network.get_layer(APPLICATION_LAYER).layers
     names = [layer.name for layer in layers if layer.weights and layer.trainable]
     assert names[0] == "block_6_expand_conv" and names[-1] == "head_norm"
+
+
+def test_layers_that_are_left_out_leave_the_others_their_weights(tmp_path):
+    tensors = state_dict()
+    path = tmp_path / "weights.h5"
+    write_weights(path, keras_layers(tensors), classifier(tensors))
+    params = PARAMS.model_copy(update={"last_layer": "block_5_add", "pooling": "none"})
+    with tf.init_scope():
+        cut = build_application((32, 32, 3), params.last_layer, params.pooling)
+        layers = [layer for layer in cut.layers if layer.weights]
+        for layer, values in zip(layers, read_weights(params, path), strict=True):
+            layer.set_weights(values)
+        assert layers[-1].name == "block_5_project_norm"
+        found = layers[-1].get_weights()[2]
+        np.testing.assert_array_equal(found, tensors["_blocks.4._bn2.running_mean"])
+        whole = application()
+        for layer, values in zip(
+            [layer for layer in whole.layers if layer.weights],
+            read_weights(PARAMS, path),
+            strict=True,
+        ):
+            layer.set_weights(values)
+        inner = keras.Model(whole.input, whole.get_layer("block_5_add").output)
+        images = tf.random.stateless_uniform([2, 32, 32, 3], [0, 0])
+        expected = np.reshape(inner(images, training=False), [2, 4 * 4 * 40])
+        np.testing.assert_allclose(cut(images, training=False), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_last_layer_that_is_none():
+    params = PARAMS.model_copy(update={"last_layer": "block_5_ad"})
+    with tf.Graph().as_default(), pytest.raises(UserError) as caught:
+        build(params, (32, 32, 1))
+    assert str(caught.value) == (
+        'last_layer: found "block_5_ad"; accepted: a layer of efficientnet_lite0, such as '
+        "'block_15_add' or 'head_relu'; did you mean 'block_5_add'?"
+    )
 
 
 def installed(package, name):

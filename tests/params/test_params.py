@@ -87,7 +87,7 @@ NAMES = {
 # Tested by themselves, below
 OTHERS = (
     *("application", "augment", "compute_dtype", "distance", "embedding_activation"),
-    *("extra_classes", "frozen_layers"),
+    *("extra_classes", "frozen_layers", "last_layer", "pooling"),
     *("hidden_sizes", "holdout_classes", "image_cache", "image_csv", "image_dir", "image_mode"),
     *(
         "image_resize",
