@@ -10,11 +10,11 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
+from model.backbone import APPLICATION_LAYER, application_name
 from model.estimator import keras
 from model.moving_average import MovingAverage
 from model.networks.keras_application import APPLICATION_LAYER, build_application
 from model.networks import efficientnet_lite0
-from model.networks.backbone import APPLICATION_LAYER, application_name
 from model.networks.keras_application import build_application
 from src.errors import UserError
 from src.params.schema import Params

@@ -30,9 +30,9 @@ def jittered(images: tf.Tensor, seed: tf.Tensor, params: Augment) -> tf.Tensor:
         `RandomGrayscale`, with Pillow's grey values. torchvision has 0.2989 instead of 0.299, which
         makes white a grey of 0.9999. The order is that of arXiv:2002.05709, appendix A.
     """
-    one_each = [tf.shape(images)[0], 1, 1, 1]
 
     def blended(draw: str, strength: float, other: tf.Tensor | float) -> tf.Tensor:
+        one_each = [tf.shape(images)[0], 1, 1, 1]
         share = uniform(seed, draw, one_each, 1.0 - strength, 1.0 + strength)
         return tf.clip_by_value(share * images + (1.0 - share) * other, 0.0, 1.0)
 
@@ -49,7 +49,8 @@ def jittered(images: tf.Tensor, seed: tf.Tensor, params: Augment) -> tf.Tensor:
         hue = tf.math.floormod(hue + turned, 1.0)
         images = tf.image.hsv_to_rgb(tf.stack([hue, saturation, value], axis=-1))
     if params.grayscale:
-        is_grey = uniform(seed, "is grey", one_each, 0.0, 1.0) < params.grayscale
+        drawn = uniform(seed, "is grey", [tf.shape(images)[0], 1, 1, 1], 0.0, 1.0)
+        is_grey = drawn < params.grayscale
         images = tf.where(is_grey, grey_values(images), images)
     return images
 

@@ -173,7 +173,8 @@ def _random_sides(
     batch = tf.shape(images)[0]
     of_image = images.shape[2] / images.shape[1]
     area = uniform(seed, "crop area", [batch], areas[0], areas[1])
-    low, high = (tf.clip_by_value(ratio, area * of_image, of_image / area) for ratio in ratios)
+    narrowest, widest = area * of_image, of_image / area
+    low, high = (tf.minimum(tf.maximum(ratio, narrowest), widest) for ratio in ratios)
     mix = uniform(seed, "crop ratio", [batch], 0.0, 1.0)
     ratio = tf.exp((1.0 - mix) * tf.math.log(low) + mix * tf.math.log(high)) / of_image
     return tf.minimum(tf.sqrt(area * ratio), 1.0), tf.minimum(tf.sqrt(area / ratio), 1.0)

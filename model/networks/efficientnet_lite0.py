@@ -4,8 +4,8 @@ EfficientNet-B0 (arXiv:1905.11946) without squeeze-excitation, and with ReLU6 in
 `make weights-efficientnet-lite0` fetches weights that were trained on ImageNet.
 """
 
+from model.backbone import APPLICATION_LAYER, embedding_network, prepared
 from model.estimator import keras, tf
-from model.networks.backbone import APPLICATION_LAYER, embedding_network, prepared
 from src.errors import UserError
 from src.params.schema import Params
 from src.registry import did_you_mean

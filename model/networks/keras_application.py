@@ -4,8 +4,8 @@ import re
 import sys
 from collections.abc import Callable
 
+from model.backbone import APPLICATION_LAYER, embedding_network, prepared
 from model.estimator import keras, tf
-from model.networks.backbone import APPLICATION_LAYER, embedding_network, prepared
 from src.errors import UserError
 from src.params.schema import Params
 

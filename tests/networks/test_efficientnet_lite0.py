@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model.backbone import APPLICATION_LAYER
 from model.estimator import keras, tf
-from model.networks.backbone import APPLICATION_LAYER
 from model.networks.efficientnet_lite0 import build, build_application, preprocess
 from model.pretrained import read_weights
 from src.data.download_efficientnet_lite0 import classifier, keras_layers, write_weights

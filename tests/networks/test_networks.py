@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from small_application import shorten_lite0, small_application
 
+from model.backbone import freeze
 from model.estimator import keras, tf
 from model.networks import keras_application
-from model.networks.backbone import freeze
 from src.errors import UserError
 from src.params.reading import load_params
 from src.params.schema import Params
