@@ -8,8 +8,8 @@ PYTHON ?= python3
 PYTHON215 ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.10) $(PYTHON))
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-open data-orl test test-system test-tf215 lint format schema docs tour
-.PHONY: help install demo demo-open data-orl weights-efficientnet-lite0 test test-tf215 lint format schema
+.PHONY: help install demo demo-open data-orl weights-efficientnet-lite0
+.PHONY: test test-system test-tf215 lint format schema docs tour
 .PHONY: bench bench-batches bench-devices bench-gpu bench-mining bench-query bench-retrieval bench-training
 .PHONY: errors fuzz soak search-study
 .PHONY: lock lock-check clean

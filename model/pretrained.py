@@ -13,7 +13,6 @@ import numpy as np
 from model.backbone import APPLICATION_LAYER, application_name
 from model.estimator import keras
 from model.moving_average import MovingAverage
-from model.networks.keras_application import APPLICATION_LAYER, build_application
 from model.networks import efficientnet_lite0
 from model.networks.keras_application import build_application
 from src.errors import UserError

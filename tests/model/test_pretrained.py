@@ -18,8 +18,6 @@ import train
 from model.backbone import APPLICATION_LAYER
 from model.estimator import keras, tf
 from model.network import build_network
-from model.networks.keras_application import APPLICATION_LAYER
-from model.networks.backbone import APPLICATION_LAYER
 from model.pretrained import InitialWeights, read_weights
 from src.data.pretrained_weights import find_weights
 from src.errors import UserError
