@@ -57,12 +57,7 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
             f'{path}: extra_classes: found "{turned[0]}", for images of {image_size} pixels; '
             f"accepted: {kept}, because the images are not square"
         )
-    if train.images.shape[3] == 1:
-        for key in ("saturation", "hue", "grayscale"):
-            if found := getattr(params.augment, key):
-                raise UserError(
-                    f"{path}: augment.{key}: found {found}; accepted: 0, for images in grey"
-                )
+    _check_colors(params, train, path)
     num_labels = len(train.class_names)
     if params.num_labels and num_labels != params.num_labels:
         raise UserError(
@@ -99,6 +94,17 @@ def _check_vectors(params: Params, train: Split, path: Path) -> None:
     ]
     if lines:
         raise UserError("\n".join(lines))
+
+
+def _check_colors(params: Params, train: Split, path: Path) -> None:
+    """Raise UserError if `augment` would change the colours of grey images."""
+    if train.images.shape[3] != 1:
+        return
+    for key in ("saturation", "hue", "grayscale"):
+        if found := getattr(params.augment, key):
+            raise UserError(
+                f"{path}: augment.{key}: found {found}; accepted: 0, for images in grey"
+            )
 
 
 def check_training(params: Params, splits: Mapping[str, Split], path: Path) -> list[str]:

@@ -525,8 +525,6 @@ class Params(BaseModel):
         "(arXiv:2003.00804).",
     )
     augment: Annotated[Augment, _CHECKS_DATA] = Field(
-        Augment(), description="Random changes of the training images: shift, rotation, flip, ..."
-    augment: Augment = Field(
         Augment(), description="Random changes of the training images: shift, colours, blur, ..."
     )
     num_epochs: Annotated[int, _MAY_CHANGE] = Field(

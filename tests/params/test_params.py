@@ -76,8 +76,6 @@ BOOLEANS = (
 NAMES = {
     "dataset": "'cars196', 'cifar10', 'cub200', 'fashion_mnist', 'hugging_face', 'image_folder', "
     "'mnist', 'npz', 'sop' or 'tfds'",
-    "network": "'keras_application', 'mlp' or 'naive_cnn'",
-    "dataset": "'cars196', 'cifar10', 'cub200', 'fashion_mnist', 'image_folder', 'mnist' or 'sop'",
     "network": "'efficientnet_lite0', 'keras_application', 'mlp' or 'naive_cnn'",
     "triplet_strategy": "'batch_all', 'batch_hard', 'batch_semihard' or 'offline'",
     "optimizer": "'adam', 'adamw' or 'sgd'",
