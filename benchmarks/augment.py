@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         picture().save(args.picture, optimize=True)
         return
     print_circumstances(
-        "augment",
+        "benchmarks.augment",
         "The least of seven runs; processor time of all threads.",
         ("numpy", "tensorflow"),
     )
