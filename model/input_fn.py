@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.augment import augment
+from model.augment.batch import augment
 from model.distribution import ONE_REPLICA, Distribution
 from model.estimator import tf
 from model.rows import rows_of_batch

@@ -10,10 +10,12 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
+from model.backbone import APPLICATION_LAYER, application_name
 from model.estimator import keras
 from model.moving_average import MovingAverage
 from model.network import plain
-from model.networks.keras_application import APPLICATION_LAYER, build_application
+from model.networks import efficientnet_lite0
+from model.networks.keras_application import build_application
 from src.errors import UserError
 from src.params.schema import Params
 from src.printable import printable
@@ -33,7 +35,7 @@ def read_weights(params: Params, source: Path | Literal["imagenet"]) -> LayerVal
     Estimator's graph, it would load them into a session of its own.
 
     Args:
-        params: `application`.
+        params: `network`, `application`.
         source: an HDF5 file, as written by `save_weights("weights.h5")` of tf_keras and as
             published by Keras. Files for EfficientNetB0 to B7 must hold ImageNet's weights, or
             weights trained from them. Or "imagenet", which Keras downloads once to
@@ -45,8 +47,8 @@ def read_weights(params: Params, source: Path | Literal["imagenet"]) -> LayerVal
     if source == "imagenet":
         values = [layer.get_weights() for layer in _with_weights(_fetch(params))]
     else:
-        values = _read(build_application(params), source, params)
-    if re.fullmatch(r"EfficientNetB\d", params.application):
+        values = _read_file(params, source)
+    if re.fullmatch(r"EfficientNetB\d", application_name(params)):
         # EfficientNet normalizes its input itself: (x - mean) / sqrt(variance). ImageNet's weights
         # need one more division, by the square root of ImageNet's standard deviation. Keras adds it
         # to the network only when it loads these weights itself.
@@ -104,6 +106,18 @@ class InitialWeights:
             session.run(self._average.restart)
 
 
+def _read_file(params: Params, path: Path) -> LayerValues:
+    """Return the weights of the layers that the network uses; the file has all of them."""
+    if params.network == "keras_application":
+        return _read(build_application(params), path, params)
+    any_size = (None, None, 3)
+    whole = efficientnet_lite0.build_application(any_size)
+    used = efficientnet_lite0.build_application(any_size, params.last_layer)
+    names = {layer.name for layer in _with_weights(used)}
+    layers = zip(_with_weights(whole), _read(whole, path, params), strict=True)
+    return [values for layer, values in layers if layer.name in names]
+
+
 def _with_weights(application: keras.Model) -> list[keras.layers.Layer]:
     """Return the layers that have weights: only these are the same in every build."""
     return [layer for layer in application.layers if layer.weights]
@@ -145,9 +159,11 @@ def _read(application: keras.Model, path: Path, params: Params) -> LayerValues:
     Works like Keras' own loading, but errors say more, and nothing outside the file is read.
     """
     accepted = (
-        f"accepted: weights of {params.application} without its classifier (`notop`), as "
+        f"accepted: weights of {application_name(params)} without its classifier (`notop`), as "
         'tf_keras saves them: save_weights("weights.h5")'
     )
+    if params.network == "efficientnet_lite0":
+        accepted = "accepted: the file that `make weights-efficientnet-lite0` writes"
     wanted = [(layer.name, layer.get_weights()) for layer in _with_weights(application)]
     try:
         with h5py.File(path, "r") as file:
@@ -185,14 +201,14 @@ def _compare(
         if shapes != wanted_shapes:
             raise UserError(
                 f"{path}: weights: layer {position + 1} with weights: found "
-                f"{_describe(printable(theirs), shapes)}, but {params.application} has "
+                f"{_describe(printable(theirs), shapes)}, but {application_name(params)} has "
                 f"{_describe(mine, wanted_shapes)}; {accepted}"
             )
         for data in datasets:
             if data.dtype.kind not in "fiu":
                 raise UserError(
                     f"{path}: weights: layer {position + 1} with weights: found values of type "
-                    f"{data.dtype}, but {params.application} has numbers; {accepted}"
+                    f"{data.dtype}, but {application_name(params)} has numbers; {accepted}"
                 )
 
 

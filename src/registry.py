@@ -29,6 +29,7 @@ PICTURE_DATASETS = {"cars196", "cub200", "hugging_face", "image_folder", "sop", 
 
 # build(params, image_shape) -> Keras model: float32 [B, H, W, C] -> float32 [B, D]
 NETWORKS = {
+    "efficientnet_lite0": "model.networks.efficientnet_lite0:build",
     "keras_application": "model.networks.keras_application:build",
     "mlp": "model.networks.mlp:build",
     "naive_cnn": "model.networks.naive_cnn:build",

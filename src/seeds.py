@@ -36,6 +36,7 @@ _AUGMENTATION = (
     *("crop side", "crop center", "mirrored", "angle", "shift"),
     *("erased share", "erased aspect", "erased top", "erased left", "is erased"),
     "displacements",
+    *("crop area", "crop ratio", "brightness", "contrast", "saturation", "hue", "is grey", "blur"),
 )
 
 

@@ -1,6 +1,7 @@
-"""A stand-in for an application of Keras, which builds in no time."""
+"""Stand-ins for an application of Keras and for EfficientNet-Lite0, which build in no time."""
 
 from model.estimator import keras
+from model.networks import efficientnet_lite0
 
 
 def preprocess_input(images):
@@ -17,3 +18,10 @@ def small_application(*, include_top, weights, input_shape, pooling):
         x = layers.BatchNormalization(momentum=0.5, name=f"norm_{block}")(x)
         x = layers.ReLU(name=f"relu_{block}")(x)
     return keras.Model(images, layers.GlobalAveragePooling2D(name="pool")(x))
+
+
+def shorten_lite0(monkeypatch):
+    """Leave EfficientNet-Lite0 three blocks, and few channels."""
+    monkeypatch.setattr(efficientnet_lite0, "STAGES", ((1, 3, 1, 1, 8), (2, 3, 2, 2, 8)))
+    monkeypatch.setattr(efficientnet_lite0, "STEM_CHANNELS", 4)
+    monkeypatch.setattr(efficientnet_lite0, "HEAD_CHANNELS", 16)

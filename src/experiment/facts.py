@@ -29,7 +29,7 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
     """Compare the facts that `params` states about the data with the data.
 
     Args:
-        params: `image_size`, `num_labels`, `train_size`, `eval_size`, `extra_classes`.
+        params: `image_size`, `num_labels`, `train_size`, `eval_size`, `extra_classes`, `augment`.
         splits: every split of the dataset, with all classes.
         path: the file of the params, for the messages.
 
@@ -38,7 +38,8 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
 
     Raises:
         UserError: the image size or the number of classes differs, so the params were written for
-            other data; or `extra_classes` would turn images that are not square.
+            other data; or `extra_classes` would turn images that are not square; or `augment`
+            would change the colours of grey images.
     """
     train, test = splits["train"], splits["test"]
     if train.holds_vectors:
@@ -56,6 +57,7 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
             f'{path}: extra_classes: found "{turned[0]}", for images of {image_size} pixels; '
             f"accepted: {kept}, because the images are not square"
         )
+    _check_colors(params, train, path)
     num_labels = len(train.class_names)
     if params.num_labels and num_labels != params.num_labels:
         raise UserError(
@@ -92,6 +94,17 @@ def _check_vectors(params: Params, train: Split, path: Path) -> None:
     ]
     if lines:
         raise UserError("\n".join(lines))
+
+
+def _check_colors(params: Params, train: Split, path: Path) -> None:
+    """Raise UserError if `augment` would change the colours of grey images."""
+    if train.images.shape[3] != 1:
+        return
+    for key in ("saturation", "hue", "grayscale"):
+        if found := getattr(params.augment, key):
+            raise UserError(
+                f"{path}: augment.{key}: found {found}; accepted: 0, for images in grey"
+            )
 
 
 def check_training(params: Params, splits: Mapping[str, Split], path: Path) -> list[str]:

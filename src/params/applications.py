@@ -15,3 +15,6 @@ APPLICATIONS = frozenset(
     VGG19 Xception
     """.split()  # noqa: SIM905
 )
+
+LITE0_WEIGHTS = "efficientnet_lite0/imagenet.h5"
+"""Where in data_dir `make weights-efficientnet-lite0` puts the weights, for the param `weights`."""

@@ -49,6 +49,12 @@ NumberOrName = Annotated[
     Annotated[int, Field(ge=0), Tag("number")] | Annotated[str, Tag("text")], _BY_TYPE
 ]
 
+# The smallest and the largest value; src/params/rules.py checks their order and range.
+Interval = Annotated[
+    tuple[Annotated[float, Field(gt=0, strict=True)], ...],
+    Field(strict=False, min_length=2, max_length=2),
+]
+
 # A folder, or several.
 Folders = Annotated[
     Annotated[str, Field(min_length=1), Tag("text")]

@@ -126,6 +126,8 @@ def describe(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
     kind = schema.get("type")
     if kind == "array":
         least = f" of at least {schema['minItems']}" if "minItems" in schema else ""
+        if "maxItems" in schema:  # so far, only lists of a fixed length have one
+            least = f" of {schema['maxItems']}"
         return f"a list{least}, each {describe(schema['items'], whole)}"
     if kind == "object":
         keys = ", ".join(schema.get("properties", ()))

@@ -25,7 +25,7 @@ _SECTIONS = {
     "image_size": "Facts about the data, and compatibility",
 }
 # Defaults that a reader would write differently from JSON.
-_DEFAULTS = {"validation_fraction": "1/6", "augment": "{}"}
+_DEFAULTS = {"validation_fraction": "1/6", "augment": "{}", "crop_ratio": "[3/4, 4/3]"}
 
 
 def json_schema() -> str:

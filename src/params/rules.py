@@ -1,9 +1,11 @@
 """The rules between keys of `params.json`: which values contradict each other."""
 
+import math
 from typing import TYPE_CHECKING
 
 from pydantic_core import PydanticCustomError
 
+from src.params.applications import LITE0_WEIGHTS
 from src.params.kinds import ReadBy
 from src.params.messages import CONTRADICTION, one_of, shown
 from src.registry import (
@@ -29,9 +31,8 @@ def check_together(params: "Params") -> None:
     _check_offline(params)
     _check_memory(params)
     _check_drops(params)
-    if params.init_from is not None and params.weights is not None:
-        accepted = "null, because init_from names where the initial weights come from"
-        raise _contradiction(params, "weights", accepted)
+    _check_augment(params)
+    _check_weights(params)
     if params.dataset in PICTURE_DATASETS and params.image_size is None:
         raise _contradiction(
             params,
@@ -46,6 +47,15 @@ def check_together(params: "Params") -> None:
         if params.dataset == dataset and getattr(params, key) is None:
             raise _contradiction(params, key, what)
     _check_read(params)
+
+
+def _check_weights(params: "Params") -> None:
+    if params.init_from is not None and params.weights is not None:
+        accepted = "null, because init_from names where the initial weights come from"
+        raise _contradiction(params, "weights", accepted)
+    if params.network == "efficientnet_lite0" and params.weights == "imagenet":
+        accepted = f"'{LITE0_WEIGHTS}', which `make weights-efficientnet-lite0` writes"
+        raise _contradiction(params, "weights", accepted)
 
 
 def _contradiction(params: "Params", key: str, accepted: str) -> PydanticCustomError:
@@ -138,6 +148,30 @@ def _check_drops(params: "Params") -> None:
         raise _contradiction(params, "learning_rate_drop_steps", accepted)
     if list(drops) != sorted(set(drops)):
         raise _contradiction(params, "learning_rate_drop_steps", "numbers in increasing order")
+
+
+def _check_augment(params: "Params") -> None:
+    """Refuse intervals that are none, two kinds of crop, and keys of augment without effect."""
+
+    def contradiction(key: str, accepted: str) -> PydanticCustomError:
+        text = f"augment.{key}: found {shown(getattr(augment, key))}; accepted: {accepted}"
+        return PydanticCustomError(CONTRADICTION, "{text}", {"text": text})
+
+    augment = params.augment
+    for key, most in (("crop_area", 1.0), ("crop_ratio", math.inf)):
+        low, high = getattr(augment, key) or (1.0, 1.0)
+        if not low <= high <= most:
+            above = ", at most 1" if most == 1 else ""
+            raise contradiction(key, f"the smallest value, then the largest{above}")
+    if augment.crop_area and augment.crop < 1:
+        raise contradiction("crop", "1, because crop_area is given; or crop alone")
+    if augment.crop_ratio != type(augment)().crop_ratio and not augment.crop_area:
+        raise contradiction("crop_ratio", "no value, or a crop_area")
+    shows_outside = augment.shift or augment.rotation or augment.elastic
+    if augment.fill == "white" and not (shows_outside or augment.erasing):
+        raise contradiction("fill", "'black', or a shift, rotation, elastic or erasing")
+    if augment.fill in ("edge", "reflect") and not shows_outside:
+        raise contradiction("fill", "'black', or a shift, rotation or elastic")
 
 
 def _check_read(params: "Params") -> None:

@@ -15,6 +15,7 @@ from src.params.applications import APPLICATIONS
 from src.params.kinds import (
     ClassesOrShare,
     Folders,
+    Interval,
     Margin,
     NumberOrName,
     ReadBy,
@@ -47,6 +48,8 @@ _OF_PICTURES = ReadBy("dataset", tuple(sorted(PICTURE_DATASETS)))
 _OF_NAIVE_CNN = ReadBy("network", ("naive_cnn",))
 _OF_MLP = ReadBy("network", ("mlp",))
 _OF_KERAS_APPLICATION = ReadBy("network", ("keras_application",))
+_OF_LITE0 = ReadBy("network", ("efficientnet_lite0",))
+_OF_PRETRAINED = ReadBy("network", ("efficientnet_lite0", "keras_application"))
 _OF_OWN_LAYERS = ReadBy("network", ("naive_cnn", "mlp"))
 _OF_ADAMW = ReadBy("optimizer", ("adamw",))
 _OF_SGD = ReadBy("optimizer", ("sgd",))
@@ -78,7 +81,57 @@ class Augment(BaseModel):
         gt=0,
         le=1,
         description="Enlarges a part of the image whose side is at least this share of the "
-        "image's side.",
+        "image's side, with the image's proportions.",
+    )
+    crop_area: Interval | None = Field(
+        None,
+        description="Instead of crop: enlarges a part whose area is a share of the image's area, "
+        "between these two, and stretches it to the image's proportions. [0.08, 1] is usual for "
+        "photographs.",
+    )
+    crop_ratio: Interval = Field(
+        (3 / 4, 4 / 3),
+        description="For crop_area: the smallest and largest width / height of the part.",
+    )
+    fill: Literal["black", "white", "edge", "reflect"] = Field(
+        "black",
+        description="What comes in from outside the image: black, white, the pixel at the edge, or "
+        "the image mirrored at its edge. Erased pixels are white with white, otherwise black.",
+    )
+    brightness: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Multiplies the pixels by a factor from 1 - this to 1 + this; each image has "
+        "its own.",
+    )
+    contrast: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Multiplies the pixels' differences from the image's mean grey by a factor "
+        "from 1 - this to 1 + this.",
+    )
+    saturation: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="For colour: multiplies the pixels' differences from their grey by a factor "
+        "from 1 - this to 1 + this.",
+    )
+    hue: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="For colour: turns the colour circle by up to this share of it, both ways.",
+    )
+    grayscale: float = Field(
+        0.0, ge=0, le=1, description="For colour: share of the images that become grey."
+    )
+    blur: float = Field(
+        0.0,
+        ge=0,
+        description="Blurs by a Gaussian whose standard deviation is from 0 to this many pixels.",
     )
     erasing: float = Field(
         0.0,
@@ -288,25 +341,35 @@ class Params(BaseModel):
         description="Another experiment's directory: its best checkpoint gives the initial weights "
         "of every layer of the same name and shape. Default: random, or `weights`.",
     )
-    weights: Annotated[str | None, _OF_KERAS_APPLICATION] = Field(
+    weights: Annotated[str | None, _OF_PRETRAINED] = Field(
         None,
-        description='For keras_application: the initial weights: "imagenet", or a file of '
-        "weights (.h5) in data_dir. Default: random.",
+        description="For pretrained networks: the initial weights: a file of "
+        'weights (.h5) in data_dir or, for keras_application, "imagenet". Default: random.',
     )
-    frozen_layers: Annotated[NumberOrName, _OF_KERAS_APPLICATION] = Field(
+    last_layer: Annotated[str | None, _OF_LITE0] = Field(
+        None,
+        description="For efficientnet_lite0: the name of the last layer that is used, such as "
+        "block_15_add. The last layers are those of ImageNet's classes. Default: all layers.",
+    )
+    pooling: Annotated[Literal["average", "none"], _OF_LITE0] = Field(
+        "average",
+        description="For efficientnet_lite0: whether the embedding layer gets the average of each "
+        "channel, or every pixel of it, so that it knows where a feature was found (none).",
+    )
+    frozen_layers: Annotated[NumberOrName, _OF_PRETRAINED] = Field(
         0,
-        description="For keras_application: how many of the first layers are frozen, or the "
+        description="For pretrained networks: how many of the first layers are frozen, or the "
         "name of the last frozen layer.",
     )
-    input_size: Annotated[int | None, _OF_KERAS_APPLICATION] = Field(
+    input_size: Annotated[int | None, _OF_PRETRAINED] = Field(
         None,
         ge=1,
-        description="For keras_application: height and width, in pixels, to which images are "
+        description="For pretrained networks: height and width, in pixels, to which images are "
         "resized. Default: no resizing.",
     )
-    resize: Annotated[Literal["scale", "pad"], _OF_KERAS_APPLICATION] = Field(
+    resize: Annotated[Literal["scale", "pad"], _OF_PRETRAINED] = Field(
         "scale",
-        description="For keras_application: how images are brought to input_size: scaled "
+        description="For pretrained networks: how images are brought to input_size: scaled "
         "(scale), or unscaled with black padding (pad).",
     )
     compute_dtype: Literal["float32", "bfloat16", "float16"] = Field(
@@ -535,7 +598,7 @@ class Params(BaseModel):
         "(arXiv:2003.00804).",
     )
     augment: Annotated[Augment, _CHECKS_DATA] = Field(
-        Augment(), description="Random changes of the training images: shift, rotation, flip, ..."
+        Augment(), description="Random changes of the training images: shift, colours, blur, ..."
     )
     num_epochs: Annotated[int, _MAY_CHANGE] = Field(
         20,

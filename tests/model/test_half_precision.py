@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import reference
-from small_application import small_application
+from small_application import shorten_lite0, small_application
 
 from model import loss_scaling
 from model.estimator import estimator, keras, tf
@@ -20,6 +20,7 @@ SMALL = {
     "naive_cnn": {"num_channels": 4, "use_batch_norm": True},
     "mlp": {"hidden_sizes": [8], "dropout": 0.2, "use_batch_norm": True},
     "keras_application": {"application": "MobileNet", "input_size": 32},
+    "efficientnet_lite0": {"input_size": 32},
 }
 
 
@@ -32,6 +33,7 @@ def params_of(network, dtype, **keys):
 @pytest.fixture(autouse=True)
 def _small_application(monkeypatch):
     monkeypatch.setattr(keras.applications, "MobileNet", small_application)
+    shorten_lite0(monkeypatch)
 
 
 class Training:
@@ -69,9 +71,8 @@ def test_the_network_is_half_and_all_else_float32(network, dtype):
     *_, embedding, normalized = built.layers
     assert built.output.dtype == embedding.dtype == normalized.dtype == tf.float32
     assert {weight.dtype for weight in built.weights} == {tf.float32}
-    inner = (
-        built.get_layer("application").layers if network == "keras_application" else built.layers
-    )
+    has_application = network in ("efficientnet_lite0", "keras_application")
+    inner = built.get_layer("application").layers if has_application else built.layers
     computed = [layer.compute_dtype for layer in inner if layer.weights and layer != embedding]
     assert computed
     assert set(computed) == {dtype}

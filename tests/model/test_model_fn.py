@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import reference
-from small_application import small_application
+from small_application import shorten_lite0, small_application
 
 from model.estimator import estimator, keras, tf
 from model.model_fn import model_fn
@@ -57,15 +57,18 @@ def test_train_steps_count_move_the_weights_and_lower_the_loss(name):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_seed_fixes_the_initial_weights(network, monkeypatch):
     monkeypatch.setattr(keras.applications, "MobileNet", small_application)
+    shorten_lite0(monkeypatch)
 
     def initial_weights(seed):
         with tf.Graph().as_default(), tf.compat.v1.Session() as session:
             # An application takes no images as small as these.
-            larger = {"input_size": 32, "application": "MobileNet"}
-            of_network = larger if network == "keras_application" else {}
-            if network == "naive_cnn":
-                of_network = {"num_channels": 4}
-            params = Params(network=network, seed=seed, embedding_size=5, **of_network)
+            of_network = {
+                "keras_application": {"input_size": 32, "application": "MobileNet"},
+                "efficientnet_lite0": {"input_size": 32},
+                "naive_cnn": {"num_channels": 4},
+            }
+            keys = of_network.get(network, {})
+            params = Params(network=network, seed=seed, embedding_size=5, **keys)
             spec_in_graph(estimator.ModeKeys.PREDICT, params)
             start(session)
             kernels = [v for v in tf.compat.v1.trainable_variables() if "kernel" in v.name]

@@ -15,9 +15,9 @@ from small_application import preprocess_input, small_application
 from tiny import TINY, write_params
 
 import train
+from model.backbone import APPLICATION_LAYER
 from model.estimator import keras, tf
 from model.network import build_network
-from model.networks.keras_application import APPLICATION_LAYER
 from model.pretrained import InitialWeights, read_weights
 from src.data.pretrained_weights import find_weights
 from src.errors import UserError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.augment import augment
+from model.augment.batch import augment
 from model.dropout import dropout
 from model.estimator import tf
 from model.rows import Rows, normal_by_row, rows_of_batch, uniform_by_row
@@ -39,7 +39,10 @@ def test_a_part_of_rows(run):
 
 def test_dropout_and_augmentation_are_by_row(run):
     images = np.random.default_rng(0).random((20, 9, 9, 1)).astype(np.float32)
-    changes = Augment(shift=2, rotation=20, flip=True, crop=0.7, elastic=2.0, erasing=0.5)
+    changes = Augment(
+        **{"shift": 2, "rotation": 20, "flip": True, "crop": 0.7, "elastic": 2.0, "erasing": 0.5},
+        **{"fill": "reflect", "brightness": 0.4, "contrast": 0.4, "blur": 1.5},
+    )
 
     def change(given, seed):
         return augment(dropout(given, 0.3, seed, 1), seed, changes)

@@ -89,7 +89,7 @@ BOOLEANS = (
 NAMES = {
     "dataset": "'cars196', 'cifar10', 'cub200', 'fashion_mnist', 'hugging_face', 'image_folder', "
     "'mnist', 'npz', 'sop' or 'tfds'",
-    "network": "'keras_application', 'mlp' or 'naive_cnn'",
+    "network": "'efficientnet_lite0', 'keras_application', 'mlp' or 'naive_cnn'",
     "triplet_strategy": "'batch_all', 'batch_hard', 'batch_semihard', 'distance_weighted', "
     "'easy_positive', 'multi_similarity', 'offline' or 'supervised_contrastive'",
     "optimizer": "'adam', 'adamw' or 'sgd'",
@@ -99,7 +99,8 @@ NAMES = {
 # Tested by themselves, below
 OTHERS = (
     *("application", "augment", "compute_dtype", "distance", "easy_positive_negative"),
-    *("embedding_activation", "extra_classes", "frozen_layers", "init_from"),
+    *("embedding_activation", "extra_classes", "frozen_layers", "init_from", "last_layer"),
+    "pooling",
     *("hidden_sizes", "holdout_classes", "image_cache", "image_csv", "image_dir", "image_mode"),
     *(
         "image_resize",

@@ -158,7 +158,48 @@ def test_distance_and_squared(path, content, distance):
         (
             {"weights": "imagenet"},
             "weights: found \"imagenet\"; accepted: no value with network 'naive_cnn', because "
-            "only 'keras_application' can use it",
+            "only 'efficientnet_lite0' and 'keras_application' can use it",
+        ),
+        (
+            {"network": "efficientnet_lite0", "weights": "imagenet"},
+            "weights: found \"imagenet\"; accepted: 'efficientnet_lite0/imagenet.h5', which `make "
+            "weights-efficientnet-lite0` writes",
+        ),
+        (
+            {"augment": {"crop_area": [0.5, 0.2]}},
+            "augment.crop_area: found [0.5, 0.2]; accepted: the smallest value, then the largest, "
+            "at most 1",
+        ),
+        (
+            {"augment": {"crop_area": [0.5, 1.5]}},
+            "augment.crop_area: found [0.5, 1.5]; accepted: the smallest value, then the largest, "
+            "at most 1",
+        ),
+        (
+            {"augment": {"crop_area": [0.5]}},
+            "augment.crop_area: found [0.5]; accepted: a list of 2, each a number greater than 0, "
+            "or null",
+        ),
+        (
+            {"augment": {"crop_area": [0.5, 1.0], "crop_ratio": [2.0, 1.0]}},
+            "augment.crop_ratio: found [2.0, 1.0]; accepted: the smallest value, then the largest",
+        ),
+        (
+            {"augment": {"crop_area": [0.5, 1.0], "crop": 0.5}},
+            "augment.crop: found 0.5; accepted: 1, because crop_area is given; or crop alone",
+        ),
+        (
+            {"augment": {"crop_ratio": [0.5, 2.0]}},
+            "augment.crop_ratio: found [0.5, 2.0]; accepted: no value, or a crop_area",
+        ),
+        (
+            {"augment": {"fill": "white", "flip": True}},
+            "augment.fill: found \"white\"; accepted: 'black', or a shift, rotation, elastic or "
+            "erasing",
+        ),
+        (
+            {"augment": {"fill": "edge", "erasing": 0.5}},
+            "augment.fill: found \"edge\"; accepted: 'black', or a shift, rotation or elastic",
         ),
         (
             {"network": "keras_application", "application": "Resnet50"},
@@ -185,7 +226,8 @@ def test_distance_and_squared(path, content, distance):
         ({"augment": {"flp": True}}, "unknown key 'augment.flp'; did you mean 'flip'?"),
         (
             {"augment": {"zzz": 1}},
-            "unknown key 'augment.zzz'; accepted: crop, elastic, erasing, flip, rotation, shift",
+            "unknown key 'augment.zzz'; accepted: blur, brightness, contrast, crop, crop_area, "
+            "crop_ratio, elastic, erasing, fill, flip, grayscale, hue, rotation, saturation, shift",
         ),
     ],
 )
