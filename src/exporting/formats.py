@@ -1,6 +1,6 @@
 """The formats of exported models: their files, what they need, and how they are called."""
 
-import importlib
+import importlib.util
 from typing import NamedTuple
 
 from src.errors import UserError
@@ -78,11 +78,9 @@ def check(name: str, quantize: str | None) -> None:
         accepted = ", ".join(key for key, format in FORMATS.items() if format.int8_file)
         raise UserError(f"--quantize: found {quantize} with --to {name}; accepted: --to {accepted}")
     for package in FORMATS[name].packages:
-        try:
-            importlib.import_module(package)
-        except ImportError as error:  # not installed, or built for another NumPy version
+        if importlib.util.find_spec(package) is None:
             raise UserError(
-                f"--to {name}: {package} cannot be imported ({error}); accepted: an environment "
-                f"with the extra {FORMATS[name].extra}; install it with pip install "
+                f"--to {name}: {package} is not installed; accepted: an environment with the "
+                f"extra {FORMATS[name].extra}; install it with pip install "
                 f'".[{FORMATS[name].extra}]"'
-            ) from None
+            )
