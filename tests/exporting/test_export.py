@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import bright_quadrants
 
 import export
 from src.errors import UserError
@@ -75,8 +76,7 @@ def _run_the_code_of_the_card(model_dir, found):
     folder = model_dir / "export"
     blocks = re.findall(r"```python\n(.*?)```", (folder / "MODEL_CARD.md").read_text(), re.DOTALL)
     (block,) = [block for block in blocks if f'"{found.file}"' in block]
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (2, 8, 8), dtype=np.uint8)
+    images, _ = bright_quadrants(2, seed=3)  # noise alone leaves the ranges of an int8 model
     names, before = {}, Path.cwd()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
