@@ -4,7 +4,7 @@ For `model.compile(loss=...)`. They need TensorFlow alone: no Keras is imported,
 An instance is a callable `(y_true, y_pred) -> scalar`, which both kinds of Keras accept. It can be
 called alone, too, in a `tf.function`, and with `jit_compile=True`.
 
-**The same numbers as Addons 0.11 to 0.23** (the last release), with these exceptions:
+**The same numbers as Addons 0.23** (the last release), with these exceptions:
 
 - Without any anchor-positive pair, `TripletSemiHardLoss` is 0, and so is its gradient. Addons
   divides 0 by 0, and the NaN would reach the weights.
@@ -22,8 +22,8 @@ called alone, too, in a `tf.function`, and with `jit_compile=True`.
 - In a batch of one class there is no negative. `TripletHardLoss` takes the largest distance of the
   row in its place, `TripletSemiHardLoss` the smallest, 0; so the loss is large. `batch_hard` and
   `batch_semihard` are 0.
-- "L2" is the default distance; TensorFlow 1's `triplet_semihard_loss`, FaceNet and Addons before
-  0.11 ("L_2") have squared ones: "squared-L2".
+- "L2" is the default distance; FaceNet, TensorFlow 1 and early releases of Addons (whose "L_2" is
+  squared) have what is "squared-L2" here.
 
 `sample_weight` has no meaning for triplets. Keras would multiply the loss by the mean weight.
 

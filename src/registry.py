@@ -61,6 +61,14 @@ OPTIMIZERS = {
     "sgd": "model.optimizers:sgd",
 }
 
+# format(saved_model, target, calibration) -> embed; see model/exporting/__init__.py. Files and
+# packages: src/exporting/formats.py
+EXPORT_FORMATS = {
+    "saved_model": "model.exporting.saved_model:saved_model",
+    "litert": "model.exporting.litert:litert",
+    "onnx": "model.exporting.onnx:onnx",
+}
+
 # Strategies that do not choose triplets themselves. Their batches are triplets, chosen by
 # src/mining/triplets.py and stacked as T anchors, T positives and T negatives. The others take any
 # batch of examples.

@@ -31,6 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from tiny import TINY, bright_quadrants, write_idx  # noqa: E402
 
 import compare  # noqa: E402
+import export  # noqa: E402
 import sweep  # noqa: E402
 import train  # noqa: E402
 import visualize  # noqa: E402
@@ -223,6 +224,22 @@ def trained_files(**files: str) -> Callable[[], None]:
     return prepare
 
 
+def finished_files() -> None:
+    metrics = {"status": "finished", "global_step": 7, "image_shape": [8, 8, 1]}
+    trained_files(metrics_json=json.dumps(metrics))()
+
+
+def damaged_record() -> None:
+    finished_files()
+    (EXPERIMENT / "export").mkdir()
+    (EXPERIMENT / "export/exports.json").write_text('[{"format": 1}]')
+
+
+def linked_export() -> None:
+    finished_files()
+    (EXPERIMENT / "export").symlink_to("/tmp")
+
+
 def foreign_best() -> None:
     trained_files()()
     best = {"metric": "loss", "value": 1, "step": "/../../x", "latest_step": 7}
@@ -318,6 +335,12 @@ def sweeps(what: str, *arguments: str) -> Case:
 def tables(what: str, *arguments: str) -> Case:
     """Return the case of a command line of `compare.py`."""
     return Case("Sweeps and tables", what, nothing, compare.main, arguments)
+
+
+def exports(what: str, prepare: Callable[[], None], *arguments: str) -> Case:
+    """Return the case of a command line of `export.py`."""
+    arguments = ("--model_dir", str(EXPERIMENT), *arguments)
+    return Case("Exports", what, prepare, export.main, arguments)
 
 
 def machines(what: str, **environment: str) -> Case:
@@ -560,6 +583,12 @@ CASES = [
     tables("a directory without experiments", "data"),
     tables("no such column", "experiments", "--columns", "recall_at_3"),
     tables("no such split", "experiments", "--split", "tset"),
+    # Exports
+    exports("nothing trained", nothing, "--to", "litert"),
+    exports("a training that has not finished", trained_files(), "--to", "litert"),
+    exports("int8 of a SavedModel", finished_files, "--to", "saved_model", "--quantize", "int8"),
+    exports("a damaged record of exports", damaged_record, "--to", "saved_model"),
+    exports("an export that is a link", linked_export, "--to", "saved_model"),
     # Several machines
     machines("no JSON", TF_CONFIG="{cluster"),
     machines("parameter servers", TF_CONFIG='{"cluster": {"ps": ["a:1"], "worker": ["b:1"]}}'),

@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from src.registry import DATASETS, FIGURES, LAUNCHERS, NETWORKS, TRIPLET_STRATEGIES
+from src.registry import (
+    DATASETS,
+    EXPORT_FORMATS,
+    FIGURES,
+    LAUNCHERS,
+    NETWORKS,
+    TRIPLET_STRATEGIES,
+)
 
 ROOT = Path(__file__).parent.parent
 PROGRAMS = sorted(ROOT.glob("*.py"))
@@ -37,6 +44,7 @@ MAY_USE_TENSORFLOW_1 = {
     *("model/estimator.py", "model/model_fn.py", "model/embedder.py", "model/loss_scaling.py"),
     *("model/optimizers.py", "model/moving_average.py"),
     *("model/workers.py", "model/micro_batches.py", "model/mining/memory.py"),
+    "model/exporting/onnx.py",  # frozen graphs
     "model/mining/sorting.py",  # the graph that is built, which has no other name
     *("model/training/disk.py", "model/training/build.py"),
     *(f"model/hooks/{name}.py" for name in ("alarms", "checkpoints", "progress", "report")),
@@ -114,6 +122,7 @@ SRC_ROWS = (
     {"embeddings"},
     {"drawing", "figures"},
     {"projector"},
+    {"exporting"},
     {"sweeping"},
     {"searching"},
     {"comparing"},
@@ -138,6 +147,8 @@ MODEL_ROWS = (
     {"hooks"},
     {"training"},
     {"embedder"},
+    {"exporting"},
+    {"exporter"},
 )
 ROWS = {"src": SRC_ROWS, "model": MODEL_ROWS}
 
@@ -319,10 +330,11 @@ def test_importing_all_of_src_leaves_tensorflow_out():
         (DATASETS, "src/datasets"),
         (NETWORKS, "model/networks"),
         (TRIPLET_STRATEGIES, "model/triplet_strategies"),
+        (EXPORT_FORMATS, "model/exporting"),
         (FIGURES, "src/figures"),
         (LAUNCHERS, "src/sweeping/launchers"),
     ],
-    ids=["DATASETS", "NETWORKS", "TRIPLET_STRATEGIES", "FIGURES", "LAUNCHERS"],
+    ids=["DATASETS", "NETWORKS", "STRATEGIES", "FORMATS", "FIGURES", "LAUNCHERS"],
 )
 def test_every_entry_of_a_registry_stands_in_a_file_of_its_name(registry, folder):
     for name, place in registry.items():

@@ -2,8 +2,8 @@
 
 Committed: `params.json`. Written by `train.py`: `trained_params.json`, `trained_data.npz`,
 `network.txt`, `init_from.json`, checkpoints, event files, `triplets-STEP.npy`, `progress.json`,
-`metrics.json`, `figures/live/`. Written by `visualize.py`: `projector/`, `figures/`.
-`src/experiment/run_files.py` lists all names.
+`metrics.json`, `figures/live/`, `export/best/`. By `visualize.py`: `projector/`, `figures/`. By
+`export.py`: the rest of `export/`. `src/experiment/run_files.py` lists all names.
 """
 
 # Long: one class knows every file of an experiment, and most of its methods have a few lines.

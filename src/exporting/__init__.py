@@ -1,0 +1,1 @@
+"""What stands beside exported models: the record of their checks, and the model card."""
