@@ -118,9 +118,11 @@ soak: install ## train a tiny experiment for 200 000 steps; memory and disk in d
 # its wheels differ by accelerator. Resolved as on a Mac it asks for no CUDA packages.
 LOCK = uv pip compile pyproject.toml --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--quiet --custom-compile-command "make lock" --constraint -
+# The releases from 1.3 on are for Python 3.10 alone, and uv does not heed such a bound.
+STRENUM = backports.strenum<1.3\n
 lock: ## write the lock files anew
-	echo "tensorflow==2.21.*" | $(LOCK) --universal --extra dev -o requirements.lock
-	printf "tensorflow==2.15.1\nsetuptools<81\npyarrow<20\n" \
+	printf "tensorflow==2.21.*\n$(STRENUM)" | $(LOCK) --universal --extra dev -o requirements.lock
+	printf "tensorflow==2.15.1\nsetuptools<81\npyarrow<20\n$(STRENUM)" \
 		| $(LOCK) --universal --extra dev -o requirements-tf215.lock
 	echo "tensorflow==2.21.*" | $(LOCK) --python-platform aarch64-apple-darwin --extra bench \
 		--no-emit-package torch -o requirements-bench.lock
