@@ -1,13 +1,15 @@
 """Keeps several workers together: they start with the chief's values and stop at the same step."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from model.distribution import Distribution
 from model.estimator import tf
+from model.hooks.checkpoints import AlignedSaver
 from model.workers import Workers
-from src.system.signals import SIGNALS, StopRequest
+from src.system.signals import SIGNALS, Stopped, StopRequest
 
 
 class StartTogether(tf.compat.v1.train.SessionRunHook):
@@ -68,32 +70,80 @@ class StopTogether(tf.compat.v1.train.SessionRunHook):
 
 
 class ChiefDecides(tf.compat.v1.train.SessionRunHook):
-    """After each checkpoint, the workers wait until the chief has evaluated it, and may stop.
-
-    On the chief, it must come after the hook that saves.
-    """
+    """After each checkpoint, a worker waits until the chief has evaluated it, and may stop."""
 
     def __init__(self, distribution: Distribution, every_steps: int) -> None:
         """Wait after the steps that are multiples of `every_steps`."""
-        self._distribution = distribution
-        self._every_steps = every_steps
+        self._decision = _Decision(distribution, every_steps)
 
     def begin(self) -> None:
         """Build the exchange."""
-        with tf.name_scope("distribution/decision"):
-            self._stops = tf.zeros([1], tf.int32)
-            self._decision = self._distribution.from_chief(self._stops)
+        self._decision.build()
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        """Count steps from the start; keep the coordinator, which an evaluation may stop."""
-        self._step = int(session.run(tf.compat.v1.train.get_global_step()))
-        self._coordinator = coord
+        """Count steps from the start."""
+        self._decision.start(session)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
         """Wait for the decision, unless all workers stop anyway."""
+        self._decision.exchange(run_context, stops=False)
+
+
+class DecidingSaver(AlignedSaver):
+    """The chief's saver: tells the workers that wait after a checkpoint whether to go on.
+
+    Saving includes the evaluation, which may end the training. A signal ends both, and the workers
+    must learn of it, or else they would wait for this decision.
+    """
+
+    def __init__(self, model_dir: str, save_steps: int, distribution: Distribution) -> None:
+        """Save as `AlignedSaver` does."""
+        super().__init__(model_dir, save_steps)
+        self._decision = _Decision(distribution, save_steps)
+
+    def begin(self) -> None:
+        """Build the exchange."""
+        super().begin()
+        self._decision.build()
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Save; keep the coordinator, which an evaluation may stop."""
+        with suppress(Stopped):  # the first step tells the workers
+            super().after_create_session(session, coord)
+        self._decision.start(session)
+        self._coordinator = coord
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """Save and evaluate, then tell the decision, unless all workers stop anyway."""
+        stopped = None
+        try:
+            super().after_run(run_context, run_values)
+        except Stopped as error:
+            stopped = error
+        stops = stopped is not None or self._coordinator.should_stop()
+        self._decision.exchange(run_context, stops=stops)
+        if stopped:
+            raise stopped
+
+
+class _Decision:
+    """The exchange by which the chief decides whether all go on after a checkpoint."""
+
+    def __init__(self, distribution: Distribution, every_steps: int) -> None:
+        self._distribution, self._every_steps = distribution, every_steps
+
+    def build(self) -> None:
+        with tf.name_scope("distribution/decision"):
+            self._stops = tf.zeros([1], tf.int32)
+            self._decided = self._distribution.from_chief(self._stops)
+
+    def start(self, session: Any) -> None:
+        self._step = int(session.run(tf.compat.v1.train.get_global_step()))
+
+    def exchange(self, run_context: Any, *, stops: bool) -> None:
+        """Stop after this step if it has a checkpoint, and the chief says so by `stops`."""
         self._step += 1
         if run_context.stop_requested or self._step % self._every_steps:
             return
-        stops = [int(self._coordinator.should_stop())]
-        if run_context.session.run(self._decision, {self._stops: stops})[0]:
+        if run_context.session.run(self._decided, {self._stops: [int(stops)]})[0]:
             run_context.request_stop()

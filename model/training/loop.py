@@ -1,7 +1,7 @@
 """Trains an experiment, as one or more consecutive runs of the Estimator."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from model.hooks.stopping import (
     StopTraining,
     ends_in_order,
 )
-from model.hooks.together import ChiefDecides, StartTogether, StopTogether
+from model.hooks.together import DecidingSaver, StartTogether, StopTogether
 from model.input_fn import eval_input_fn, names_bad_images, train_input_fn
 from model.model_fn import serving_input_fn
 from model.pretrained import LayerValues, NamedValues
@@ -32,15 +32,16 @@ from model.split_metrics import defined
 from model.training.build import build_estimator
 from model.training.disk import names_disk_errors
 from model.training.embedding import embed
-from model.training.segments import Segment, remaining_segments
+from model.training.segments import Segment, remaining_segments, stopped_message
 from model.workers import Workers
 from src.data.extra_classes import with_extra_classes
 from src.data.split import Split
+from src.errors import WorkerLost
 from src.experiment.checkpoint_files import checkpoint_path
 from src.experiment.experiment import Experiment
 from src.mining.batches import training_batches
 from src.params.schema import Params
-from src.system.signals import StopRequest
+from src.system.signals import Stopped, StopRequest
 
 
 @names_disk_errors
@@ -82,6 +83,22 @@ def train_and_evaluate(
     """
     # Long: what it takes and raises is much.
     training = _Training(experiment, params, splits, initial_weights, distribution, workers)
+    try:
+        _train_segments(training, data_have_changed=data_have_changed)
+    except Stopped as stopped:
+        # Wherever the chief was, the others now wait for a segment.
+        if workers:
+            with suppress(WorkerLost):
+                workers.tell(stopped_message(stopped))
+        raise
+    if workers:
+        workers.tell(b"")
+        workers.close()
+    return training.alarm.collapsed
+
+
+def _train_segments(training: "_Training", *, data_have_changed: bool) -> None:
+    experiment, params = training.experiment, training.params
     training.evaluate_unevaluated()
     segments = remaining_segments(
         experiment,
@@ -93,21 +110,18 @@ def train_and_evaluate(
     for segment in segments:
         if experiment.stopped_early(params):
             break
-        if workers and segment.first_step < segment.last_step:
-            workers.tell(segment.to_message())
         training.run(segment)
         if params.stop_on_collapse and training.alarm.collapsed:
             break
-    if workers:
-        workers.tell(b"")
-        workers.close()
-    return training.alarm.collapsed
 
 
 class _Training:
     """The Estimator of a training, its evaluation, and the hooks that all segments share.
 
     Attributes:
+        experiment: see `train_and_evaluate`.
+        params: see there.
+        workers: see there.
         train: the split to train on, with the extra classes.
         batches: the batches of `train`; those of offline triplets have the same number.
         alarm: knows whether the embeddings have collapsed.
@@ -133,9 +147,9 @@ class _Training:
             model_dir=model_dir,
             stop=params.stop_on_collapse,
         )
-        self._experiment = experiment
-        self._params = params
-        self._distribution, self._workers = distribution, workers
+        self.experiment = experiment
+        self.params = params
+        self._distribution, self.workers = distribution, workers
         self._estimator = build_estimator(
             experiment, params, steps_per_epoch, initial_weights, distribution, workers
         )
@@ -163,20 +177,20 @@ class _Training:
 
     def run(self, segment: Segment) -> None:
         """Train a segment, and evaluate after every checkpoint."""
-        max_steps = self._params.num_epochs * self.batches.steps_per_epoch
-        model_dir = str(self._experiment.model_dir)
+        max_steps = self.params.num_epochs * self.batches.steps_per_epoch
+        model_dir = str(self.experiment.model_dir)
         bar = ProgressBar(
             "train",
             self.batches.examples_before(max_steps),
             seen=self.batches.examples_before(segment.first_step),
             model_dir=model_dir,
-            save_summary_steps=self._params.save_summary_steps,
+            save_summary_steps=self.params.save_summary_steps,
         )
         train_spec = estimator.TrainSpec(
             partial(
                 train_input_fn,
                 self.train,
-                self._params,
+                self.params,
                 segment.first_step,
                 segment.mined,
                 self._distribution,
@@ -185,13 +199,16 @@ class _Training:
             hooks=self._hooks(bar, max_steps),
             saving_listeners=[
                 FiniteCheckpoints(self._guard),
-                KeepUntrained(self._experiment.model_dir, self._experiment.untrained_checkpoint),
+                KeepUntrained(self.experiment.model_dir, self.experiment.untrained_checkpoint),
                 StopAfterSaving(self._request),
             ],
         )
         try:
-            names_the_lost = self._workers.names_the_lost() if self._workers else nullcontext()
+            names_the_lost = self.workers.names_the_lost() if self.workers else nullcontext()
             with ends_in_order(self._request, model_dir), names_the_lost:
+                # From here on, the workers pass a signal on in their next step.
+                if self.workers and segment.first_step < segment.last_step:
+                    self.workers.tell(segment.to_message())
                 estimator.train_and_evaluate(self._estimator, train_spec, self._eval_spec)
         finally:
             bar.close()
@@ -202,21 +219,20 @@ class _Training:
         checkpoints_steps = self._estimator.config.save_checkpoints_steps
         memory = MemoryOfData(self.train)  # before the others get the chief's values
         hooks = [
-            FitsNetwork(self._experiment.model_dir),
-            RoomForCheckpoints(self._experiment.model_dir),
+            FitsNetwork(self.experiment.model_dir),
+            RoomForCheckpoints(self.experiment.model_dir),
             *(self._guard, bar, self.alarm, self._early_stop),
-            ProgressFile(self._experiment, max_steps),
+            ProgressFile(self.experiment, max_steps),
         ]
-        saver = AlignedSaver(str(self._experiment.model_dir), checkpoints_steps)
-        if self._workers is None:
+        if self.workers is None:
+            saver = AlignedSaver(str(self.experiment.model_dir), checkpoints_steps)
             return [memory, *hooks, StopTraining(self._request), saver]
         return [
             memory,
-            StartTogether(self._workers, self._distribution),
+            StartTogether(self.workers, self._distribution),
             *hooks,
             StopTogether(self._request),
-            saver,
-            ChiefDecides(self._distribution, checkpoints_steps),
+            DecidingSaver(str(self.experiment.model_dir), checkpoints_steps, self._distribution),
         ]
 
     def evaluate_unevaluated(self) -> None:
@@ -225,17 +241,17 @@ class _Training:
         The best's are unknown if the data changed. The latest's are unknown if a run was killed
         between saving and evaluating it.
         """
-        with ends_in_order(self._request, str(self._experiment.model_dir)):
-            best, checkpoint = self._experiment.best(), self._experiment.best_checkpoint
+        with ends_in_order(self._request, str(self.experiment.model_dir)):
+            best, checkpoint = self.experiment.best(), self.experiment.best_checkpoint
             if best is not None and best.value is None:
                 metrics = defined(self._evaluate(checkpoint))
                 value, loss = metrics[best.metric], metrics["loss"]
-                self._experiment.save_best(replace(best, value=value, loss=loss))
+                self.experiment.save_best(replace(best, value=value, loss=loss))
             if (step := self._missed_step()) is not None:
-                checkpoint = checkpoint_path(self._experiment.model_dir, step)
+                checkpoint = checkpoint_path(self.experiment.model_dir, step)
                 results = self._evaluate(checkpoint)
                 for exporter in self._eval_spec.exporters:
-                    folder = str(self._experiment.model_dir / "export" / exporter.name)
+                    folder = str(self.experiment.model_dir / "export" / exporter.name)
                     exporter.after_evaluation(
                         Evaluated(self._estimator, checkpoint, results, folder)
                     )
@@ -245,23 +261,23 @@ class _Training:
 
         Only checkpoints that an uninterrupted run evaluates count, so the final best is the same.
         """
-        step, best = self._experiment.latest_step(), self._experiment.best()
+        step, best = self.experiment.latest_step(), self.experiment.best()
         if not step or (best is not None and best.latest_step >= step):
             return None
         steps_per_epoch = self.batches.steps_per_epoch
         periods = [
             self._estimator.config.save_checkpoints_steps,
-            self._params.num_epochs * steps_per_epoch,
+            self.params.num_epochs * steps_per_epoch,
         ]
-        if self._params.offline_mining != "random":
-            periods.append(self._params.remine_epochs * steps_per_epoch)
+        if self.params.offline_mining != "random":
+            periods.append(self.params.remine_epochs * steps_per_epoch)
         return None if all(step % period for period in periods) else step
 
     def _evaluate(self, checkpoint: Path) -> dict[str, Any]:
         """Evaluate a checkpoint on the validation split."""
         return self._estimator.evaluate(
             self._eval_spec.input_fn,
-            hooks=[FitsNetwork(self._experiment.model_dir, checkpoint), *self._eval_spec.hooks],
+            hooks=[FitsNetwork(self.experiment.model_dir, checkpoint), *self._eval_spec.hooks],
             name=self._eval_spec.name,
             checkpoint_path=str(checkpoint),
         )

@@ -17,8 +17,11 @@ from src.experiment.experiment import Experiment
 from src.mining.triplets import TripletsLost, load_triplets, mine_triplets, save_triplets
 from src.params.schema import Params
 from src.seeds import seed_of
+from src.system.signals import Stopped
 
 logger = logging.getLogger(__name__)
+
+_STOPPED = b"stopped "
 
 
 class Segment(NamedTuple):
@@ -42,13 +45,24 @@ class Segment(NamedTuple):
 
     @classmethod
     def from_message(cls, message: bytes) -> "Segment | None":
-        """Undo `to_message`; None if the message is empty: the training has ended."""
+        """Undo `to_message`; None if the message is empty: the training has ended.
+
+        Raises:
+            Stopped: the message is that of `stopped_message`.
+        """
         if not message:
             return None
+        if message.startswith(_STOPPED):
+            raise Stopped(int(message.removeprefix(_STOPPED)))
         head, _, content = message.partition(b"\n")
         first_step, last_step, has_triplets = json.loads(head)
         mined = np.frombuffer(content, np.int32).reshape(-1, 3) if has_triplets else None
         return cls(first_step, last_step, mined)
+
+
+def stopped_message(stopped: Stopped) -> bytes:
+    """Return what the chief tells instead of a segment if a signal has stopped it."""
+    return _STOPPED + str(int(stopped.signal)).encode()
 
 
 def remaining_segments(

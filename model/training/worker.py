@@ -59,8 +59,10 @@ def run_worker(
         raise UserError(f"{experiment.params_path}: {error}") from None
     workers.compare(facts(params, loaded.record, distribution))
     settle()
-    work(params, with_extra_classes(train, params), distribution, workers, own)
-    workers.close()
+    try:
+        work(params, with_extra_classes(train, params), distribution, workers, own)
+    finally:
+        workers.close()
 
 
 def facts(params: Params, record: DataRecord, distribution: Distribution) -> dict[str, str]:
@@ -91,7 +93,7 @@ def work(
 
     Raises:
         TrainingDiverged: the loss is not finite; the chief's is the same.
-        Stopped: this worker or another got a signal.
+        Stopped: this worker or another got a signal; the chief tells so when it has saved.
         WorkerLost: another worker has ended.
     """
     steps_per_epoch = training_batches(train, params).steps_per_epoch
@@ -123,4 +125,3 @@ def work(
             )
             with workers.names_the_lost():
                 estimator.train(read, hooks=hooks, max_steps=segment.last_step)
-            request.raise_if_made()
