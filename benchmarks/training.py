@@ -42,10 +42,11 @@ from benchmarks.harness import (
     warn_if_busy,
     without_log,
 )
+from src.data.loading import load_data
 from src.data.sampling import ShuffledBatches
 from src.data.split import Split
 from src.params.schema import Params
-from src.registry import DATASETS, TRIPLET_STRATEGIES, look_up
+from src.registry import TRIPLET_STRATEGIES, look_up
 
 PARAMS: dict[str, Any] = {
     "batch_size": 64,
@@ -79,7 +80,7 @@ class Speed(NamedTuple):
 
 def load_training_split(params: Params) -> Split:
     """Return the training split of MNIST."""
-    return look_up(DATASETS, params.dataset)(REPOSITORY / "data", "train", params)
+    return load_data(params, REPOSITORY / "data").splits["train"]
 
 
 def resident_batch(params: Params) -> tuple[NDArray[np.float32], NDArray[np.int32]]:

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import gpu
 from benchmarks.harness import Contestant
-from benchmarks.training import convolutions, mflop_an_image
+from benchmarks.training import convolutions, mflop_an_image, resident_batch
 from src.params.schema import Params
 
 
@@ -61,6 +61,14 @@ def test_the_bare_loop_trains_with_a_scaled_loss():
     params = Params(compute_dtype="float16", num_channels=2, num_blocks=1, batch_size=8)
     step = gpu.make_loop(params, (4, 4, 1))
     assert np.isfinite([step(), step()]).all()
+
+
+def test_the_resident_batch_is_the_first_of_a_training():
+    images, labels = resident_batch(Params())
+    assert images.shape == (64, 28, 28, 1)
+    assert images.dtype == np.float32
+    assert images.max() <= 1
+    assert len(np.unique(labels)) == 10
 
 
 def test_convolutions_are_those_of_the_network():
