@@ -90,6 +90,7 @@ def train_and_evaluate(
         if workers:
             with suppress(WorkerLost):
                 workers.tell(stopped_message(stopped))
+            workers.close()
         raise
     if workers:
         workers.tell(b"")
