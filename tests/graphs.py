@@ -28,3 +28,14 @@ def run_as_built() -> None:
         begin(self, target, graph, plain)
 
     module.BaseSession.__init__ = begin_plain
+    _write_in_binary()
+
+
+def _write_in_binary() -> None:
+    """Have the hook of checkpoints write graph.pbtxt in binary: as text it takes far longer.
+
+    Nobody reads this file but people: trainings write it in full, once for each run.
+    """
+    from tensorflow.python.training import training_util
+
+    training_util.write_graph = functools.partial(training_util.write_graph, as_text=False)

@@ -52,7 +52,7 @@ def stage(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _there(stage, monkeypatch, no_umap):
+def _there(stage, monkeypatch, no_umap, one_figure):
     monkeypatch.chdir(stage)
     for name in ("photo.png", *(f"{letter}.png" for letter in "abc")):
         Image.fromarray(np.full((28, 28), ord(name[0]), np.uint8)).save(name)

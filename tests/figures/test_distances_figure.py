@@ -18,6 +18,12 @@ def texts_of(drawn):
     return [text.get_text() for text in axes.texts]
 
 
+def test_the_median_is_the_middle_of_its_bin():
+    edges = np.array([0.0, 1.0, 2.0, 4.0])
+    assert median_distance(edges, np.array([1, 3, 1])) == 1.5
+    assert median_distance(edges, np.array([0, 1, 9])) == 3.0
+
+
 def test_the_margin_has_its_length():
     data = data_of(margin=0.75)
     drawn = draw("distances", data)

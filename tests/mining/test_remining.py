@@ -155,10 +155,10 @@ def two_segments(two_segments_trained, tmp_path):
 def test_mines_at_each_choice_and_keeps_as_many_as_checkpoints(
     make_experiment, data_dir, mined_at, batches
 ):
-    model_dir = make_experiment(**HARD)
+    model_dir = make_experiment(**HARD, keep_checkpoint_max=2)
     assert train_only(model_dir, data_dir) == 28
     assert mined_at == [7, 14, 21]
-    assert triplet_files(model_dir) == [f"triplets-{step}.npy" for step in (14, 21, 7)]
+    assert triplet_files(model_dir) == ["triplets-14.npy", "triplets-21.npy"]
     labels = train_split(model_dir, data_dir).labels
     assert [batches[step] for step in range(7)] == batches_from(labels, 0, 7)
     mined = np.load(model_dir / "triplets-21.npy")
@@ -248,6 +248,15 @@ def flip_a_bit(path):
     path.write_bytes(content)
 
 
+def remove_files(checkpoint):
+    for path in checkpoint.parent.glob(f"{checkpoint.name}.*"):
+        path.unlink()
+
+
+def damage_data(checkpoint):
+    flip_a_bit(checkpoint.with_name(f"{checkpoint.name}.data-00000-of-00001"))
+
+
 @pytest.mark.parametrize("lose", [Path.unlink, flip_a_bit])
 def test_lost_triplets_are_mined_again_with_the_checkpoint_that_made_them(
     two_segments, make_experiment, data_dir, batches, mined_at, caplog, lose
@@ -265,22 +274,23 @@ def test_lost_triplets_are_mined_again_with_the_checkpoint_that_made_them(
     assert line.startswith(f"warning: {path}: {found}; mined again with {two_segments}/")
 
 
-def test_without_triplets_and_their_checkpoint_a_segment_does_not_go_on(make_experiment, data_dir):
-    keys = {**TWO_SEGMENTS, "keep_checkpoint_max": 1, "save_checkpoints_steps": 7}
-    model_dir = make_experiment(**keys)
-    train_only(model_dir, data_dir)
-    path, best = model_dir / "triplets-14.npy", Experiment(model_dir).best_checkpoint
+@pytest.mark.parametrize("lose", [remove_files, damage_data])
+def test_without_triplets_and_their_checkpoint_a_segment_does_not_go_on(
+    two_segments, make_experiment, data_dir, lose
+):
+    path, best = two_segments / "triplets-14.npy", Experiment(two_segments).best_checkpoint
     if best.name == "model.ckpt-14":
         shutil.rmtree(best.parent)
+    lose(two_segments / "model.ckpt-14")
     whole = path.read_bytes()
     path.unlink()
-    make_experiment(**{**keys, "num_epochs": 4})
+    make_experiment(**{**TWO_SEGMENTS, "num_epochs": 4})
     with pytest.raises(UserError, match=r"triplets-14.npy: missing; accepted: .*--overwrite"):
-        run_train(model_dir, data_dir)
+        run_train(two_segments, data_dir)
     path.write_bytes(whole)
     flip_a_bit(path)
     with pytest.raises(UserError, match=r"triplets-14.npy: damaged; accepted: .*--overwrite"):
-        run_train(model_dir, data_dir)
+        run_train(two_segments, data_dir)
 
 
 def test_a_collapse_is_seen_across_segments_and_ends_them(make_experiment, tmp_path, mined_at):

@@ -136,8 +136,14 @@ def test_what_a_kill_leaves_is_removed(tmp_path):
     (tmp_path / "model.ckpt-9_temp").mkdir()
     for name in ("checkpoint", "checkpoint.tmp3", "graph.pbtxt", "graph.pbtxt.tmp4"):
         (tmp_path / name).touch()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept").touch()
+    (tmp_path / "model.ckpt-10_temp").symlink_to(elsewhere)
     remove_leftovers(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["checkpoint", "graph.pbtxt", "model.ckpt-7.index"]
+    assert os.listdir(elsewhere) == ["kept"]
+    kept = ["checkpoint", "elsewhere", "graph.pbtxt", "model.ckpt-7.index"]
+    assert sorted(os.listdir(tmp_path)) == kept
 
 
 def test_a_file_that_cannot_be_read_is_moved_away(tmp_path):

@@ -13,6 +13,7 @@ import visualize
 from src.errors import UserError
 from src.experiment.experiment import Experiment
 from src.params.reading import load_params
+from src.registry import FIGURES
 
 DATA = ".data-00000-of-00001"
 
@@ -27,13 +28,21 @@ MINED = {
 }
 
 
-def test_triplets_of_an_earlier_choice_are_there_to_go_back_to(make_experiment, data_dir, capsys):
+def test_triplets_of_an_earlier_choice_are_there_to_go_back_to(
+    make_experiment, data_dir, monkeypatch, capsys
+):
+    def end(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("model.training.evaluation.evaluate", end)  # which is not tested, and long
     model_dir = make_experiment(**MINED, num_epochs=3)
     arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
-    train.main(arguments)
+    with pytest.raises(KeyboardInterrupt):
+        train.main(arguments)
     for step in (21, 14):
         zero_data(model_dir / f"model.ckpt-{step}")
-    train.main(arguments)
+    with pytest.raises(KeyboardInterrupt):
+        train.main(arguments)
     assert "resuming from model.ckpt-7" in capsys.readouterr().out
     assert Experiment(model_dir).latest_step() == 21
 
@@ -314,7 +323,7 @@ def test_a_best_step_that_is_a_path_moves_nothing(model_dir, data_dir, tmp_path,
 
 
 @pytest.mark.usefixtures("no_umap")
-def test_a_damaged_untrained_network_is_left_out(model_dir, data_dir, capsys):
+def test_a_damaged_untrained_network_is_left_out(model_dir, data_dir, monkeypatch, capsys):
     untrained = Experiment(model_dir).untrained_checkpoint
     flip_a_bit(untrained)
     longer(model_dir)
@@ -323,6 +332,8 @@ def test_a_damaged_untrained_network_is_left_out(model_dir, data_dir, capsys):
     assert f"warning: {untrained}: damaged: " in out and "Checksum" in out
     assert "set aside in" in out and "the baseline `untrained` is left out" in out
     assert metrics["status"] == "finished" and list(metrics["baselines"]) == ["raw_pixels"]
+    figure = FIGURES["before_after"]  # the one that shows it
+    monkeypatch.setattr("src.figures.FIGURES", {"before_after": figure})
     visualize.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir)])
 
 
