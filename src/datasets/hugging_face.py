@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.data.decode import BadImage
-from src.data.picture_tables import PictureTable, TableSplit, choose, table_dataset
+from src.data.picture_tables import (
+    PictureTable,
+    TableSplit,
+    choose,
+    group_column,
+    own_splits,
+    table_dataset,
+)
 from src.data.split import Dataset
 from src.errors import UserError
 from src.printable import printable
@@ -38,8 +45,8 @@ def load(data_dir: Path, params: "Params") -> Dataset:
         data_dir: the folder of all datasets. If `hf_name` is in it, that is read: a Parquet file, a
             folder that `save_to_disk` wrote, or any other folder that `load_dataset` accepts.
             Otherwise `hf_name` is a name on the hub, or in the library's cache.
-        params: uses `hf_name`, `hf_config`, `image_column`, `label_column`, and those of
-            `src.data.picture_tables.table_dataset`.
+        params: uses `hf_name`, `hf_config`, `image_column`, `label_column`, `group_column`, and
+            those of `src.data.picture_tables.table_dataset`.
 
     Returns:
         See `src.data.picture_tables.table_dataset`.
@@ -51,7 +58,8 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     local = data_dir / params.hf_name
     source = local if local.exists() else Path(params.hf_name)
     splits = _opened(source, params, is_local=local.exists())
-    features = next(iter(splits.values())).features
+    used = own_splits(list(splits))
+    features = splits[used.get("train", next(iter(splits)))].features
     images = [name for name, feature in features.items() if _is_picture(feature)]
     image, chose_image = choose(
         "image_column", params.image_column, images, _IMAGES, "pictures", source, list(features)
@@ -64,12 +72,23 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     label, chose_label = choose(
         "label_column", params.label_column, classes, usual, "labels", source, list(features)
     )
+    group = group_column(params, classes, source, list(features))
+    columns = [column for column in (image, label, group) if column is not None]
+    for own in used.values():
+        _check_alike(splits[own].features, features, columns, f"{source}: split '{printable(own)}'")
     folders = _picture_folders(local if local.is_dir() else None)
     table = PictureTable(
         source=source,
         columns=", ".join(filter(None, [params.hf_config, chose_image, chose_label])),
-        splits={name: _split(split, image, label, folders) for name, split in splits.items()},
+        # The others are not read; a warning names them.
+        splits={
+            name: _split(split, image, (label, group), folders)
+            if name in used.values()
+            else TableSplit((), None, (), _no_content)
+            for name, split in splits.items()
+        },
         class_names=_class_names(features[label]),
+        group_names=None if group is None else _class_names(features[group]),
         data_dir_folder=data_dir / FOLDER,
     )
     return table_dataset(data_dir, table, params)
@@ -204,13 +223,44 @@ def _picture_folders(local: Path | None) -> list[str]:
     return [os.path.realpath(folder) for folder in (local, *caches) if folder is not None]
 
 
-def _split(split: Any, image: str, label: str, folders: Sequence[str]) -> TableSplit:
+def _check_alike(
+    of_split: Mapping[str, Any], of_train: Mapping[str, Any], columns: Sequence[str], where: str
+) -> None:
+    """Refuse a split whose columns have other types or class names than those of train.
+
+    A folder that `save_to_disk` wrote may have such splits. The same label would be another class.
+
+    Raises:
+        UserError: a column is missing or differs.
+    """
+    for column in columns:
+        if column not in of_split:
+            raise UserError(
+                f"{where}: found no column '{printable(column)}'; accepted: the columns of train, "
+                "in each split"
+            )
+        if of_split[column] != of_train[column]:
+            names = [_class_names(features[column]) for features in (of_split, of_train)]
+            what = "types" if None in names else "class names"
+            raise UserError(
+                f"{where}: column '{printable(column)}': found other {what} than in train; "
+                f"accepted: the {what} of train, in each split"
+            )
+
+
+def _no_content(row: int) -> bytes:
+    raise AssertionError(f"row {row} of a split that is not used")
+
+
+def _split(
+    split: Any, image: str, facts: tuple[str, str | None], folders: Sequence[str]
+) -> TableSplit:
     """Return the rows of a split; their pictures are read later.
 
     Args:
         split: a `datasets.Dataset`.
         image: the column of pictures.
-        label: the column of labels.
+        facts: the columns of labels and of groups.
         folders: see `_picture_folders`.
     """
     import datasets
@@ -218,8 +268,11 @@ def _split(split: Any, image: str, label: str, folders: Sequence[str]) -> TableS
     if isinstance(split.features[image], datasets.Image):
         split = split.cast_column(image, datasets.Image(decode=False))
     pictures = split.select_columns([image]).with_format(None)
+    label, group = facts
+    values = split.select_columns([*{label, group} - {None}]).with_format(None)[:]
     return TableSplit(
-        labels=split.select_columns([label]).with_format(None)[:][label],
+        labels=values[label],
+        groups=None if group is None else values[group],
         states=_states(pictures, image),
         content=partial(_content, pictures, image, folders),
     )

@@ -86,7 +86,9 @@ def load(data_dir: Path, params: "Params") -> Dataset:
         length = len(images[split])
         names[split] = _names(y, length, arrays.get("class_names"), f"{path}: y of {split}")
         if group is not None:
-            groups[split] = _texts(group, length, f"{path}: group of {split}")
+            texts = _texts(group, length, f"{path}: group of {split}")
+            # An example without a group is a group by itself, as in a CSV file.
+            groups[split] = [text or f"{split}/{row}" for row, text in enumerate(texts)]
         origins[split] = f"the array {name}"
     _check_alike(images, groups, path)
     return Dataset(path, _splits(images, names, groups, path), origins, ignored)

@@ -184,7 +184,8 @@ class Params(BaseModel):
     exclude_same_group: Annotated[bool, _FINDS_DATA] = Field(
         False,
         description="Evaluate as re-identification does: images of the query's class in the "
-        "query's own group (column group of image_csv) are not searched.",
+        "query's own group (column group of image_csv, group_column, or array group of npz) are "
+        "not searched.",
     )
     on_duplicates: Annotated[Literal["warn", "error", "drop"], _MAY_CHANGE, _FINDS_DATA] = Field(
         "warn",
@@ -243,6 +244,12 @@ class Params(BaseModel):
         min_length=1,
         description="For tfds and hugging_face: the column of labels. Default: the only one, or "
         "the one with the usual name.",
+    )
+    group_column: Annotated[str | None, _OF_TABLES] = Field(
+        None,
+        min_length=1,
+        description="For tfds and hugging_face: the column of groups (series), which splits keep "
+        "together. Default: no groups.",
     )
     npz_file: Annotated[str, _OF_NPZ] = Field(
         "data.npz",
