@@ -39,6 +39,10 @@ class TableSplit:
     content: Callable[[int], bytes]
 
 
+UNUSED = TableSplit((), None, (), lambda row: b"")
+"""A split that is not read."""
+
+
 @dataclass(frozen=True)
 class PictureTable:
     """A dataset as its library has it.
@@ -88,13 +92,7 @@ def table_dataset(data_dir: Path, table: PictureTable, params: "Params") -> Data
             if split.groups is not None:
                 where = f"{table.source}: split '{printable(own)}': row {row}"
                 listing.groups.append(_group(split.groups[row], table.group_names, where))
-    if params.group_column is not None:
-        listing.origins["train"] += f", group_column {printable(params.group_column)}"
-        if not any(listing.groups):
-            raise UserError(
-                f'{table.source}: group_column: found "{printable(params.group_column)}", which '
-                "has no value in any row; accepted: a column of groups, or no group_column"
-            )
+    _check_groups(listing, table.source, params.group_column)
     warn_of_names(listing, table.source, given)
     pictures = RowPictures(
         table.source,
@@ -257,6 +255,18 @@ def _class_name(label: object, class_names: Sequence[str] | None, where: str) ->
             f"{len(class_names) - 1}, the positions of the class names"
         )
     return class_names[label]
+
+
+def _check_groups(listing: Listing, source: Path, column: str | None) -> None:
+    """Name the column of groups among the origins; raise UserError if it has no value."""
+    if column is None:
+        return
+    listing.origins["train"] += f", group_column {printable(column)}"
+    if not any(listing.groups):
+        raise UserError(
+            f'{source}: group_column: found "{printable(column)}", which has no value in any row; '
+            "accepted: a column of groups, or no group_column"
+        )
 
 
 def _group(group: object, group_names: Sequence[str] | None, where: str) -> str:

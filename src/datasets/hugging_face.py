@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from src.data.decode import BadImage
 from src.data.picture_tables import (
+    UNUSED,
     PictureTable,
     TableSplit,
     choose,
@@ -65,26 +66,21 @@ def load(data_dir: Path, params: "Params") -> Dataset:
         "image_column", params.image_column, images, _IMAGES, "pictures", source, list(features)
     )
     classes = [name for name, feature in features.items() if _is_label(feature)]
-    usual = _LABELS
     named = [name for name in classes if _class_names(features[name]) is not None]
-    if len(named) == 1 and not set(_LABELS) & set(named):
-        usual = (*named, *_LABELS)
+    usual = _LABELS if len(named) != 1 or named[0] in _LABELS else (*named, *_LABELS)
     label, chose_label = choose(
         "label_column", params.label_column, classes, usual, "labels", source, list(features)
     )
     group = group_column(params, classes, source, list(features))
-    columns = [column for column in (image, label, group) if column is not None]
     for own in used.values():
-        _check_alike(splits[own].features, features, columns, f"{source}: split '{printable(own)}'")
+        where = f"{source}: split '{printable(own)}'"
+        _check_alike(splits[own].features, features, (image, label, group), where)
     folders = _picture_folders(local if local.is_dir() else None)
     table = PictureTable(
         source=source,
         columns=", ".join(filter(None, [params.hf_config, chose_image, chose_label])),
-        # The others are not read; a warning names them.
         splits={
-            name: _split(split, image, (label, group), folders)
-            if name in used.values()
-            else TableSplit((), None, (), _no_content)
+            name: _split(split, image, (label, group), folders) if name in used.values() else UNUSED
             for name, split in splits.items()
         },
         class_names=_class_names(features[label]),
@@ -224,7 +220,10 @@ def _picture_folders(local: Path | None) -> list[str]:
 
 
 def _check_alike(
-    of_split: Mapping[str, Any], of_train: Mapping[str, Any], columns: Sequence[str], where: str
+    of_split: Mapping[str, Any],
+    of_train: Mapping[str, Any],
+    columns: Sequence[str | None],
+    where: str,
 ) -> None:
     """Refuse a split whose columns have other types or class names than those of train.
 
@@ -233,7 +232,7 @@ def _check_alike(
     Raises:
         UserError: a column is missing or differs.
     """
-    for column in columns:
+    for column in filter(None, columns):
         if column not in of_split:
             raise UserError(
                 f"{where}: found no column '{printable(column)}'; accepted: the columns of train, "
@@ -246,10 +245,6 @@ def _check_alike(
                 f"{where}: column '{printable(column)}': found other {what} than in train; "
                 f"accepted: the {what} of train, in each split"
             )
-
-
-def _no_content(row: int) -> bytes:
-    raise AssertionError(f"row {row} of a split that is not used")
 
 
 def _split(

@@ -170,8 +170,7 @@ def _split(
         name: of the split.
         image: the column of pictures.
         facts: the columns of labels and of groups.
-        kept_in: the folder for files of labels and groups. They are in the same records as the
-            pictures, so each start would read the whole dataset otherwise.
+        kept_in: the folder for files of labels and groups; without, each start would read all.
     """
     of_split = info.splits[name]
     paths = [Path(str(path)) for path in of_split.filepaths] if of_split.num_examples else []

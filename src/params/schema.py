@@ -25,7 +25,7 @@ from src.params.kinds import (
 )
 from src.params.metric_names import BEST_METRICS
 from src.params.poses import POSES
-from src.params.rules import check_together
+from src.params.rules import check_together, unread_keys
 from src.registry import (
     DATASETS,
     LIVE_FIGURES,
@@ -691,6 +691,11 @@ class Params(BaseModel):
     def margin_in_use(self) -> float | str | None:
         """The margin; None if the strategy's loss has none."""
         return None if self.triplet_strategy in SIMILARITY_STRATEGIES else self.margin
+
+    @property
+    def unread_keys(self) -> frozenset[str]:
+        """The keys without effect, because the values of others do not read them."""
+        return unread_keys(self)
 
     def arguments_of(self, strategy: str) -> dict[str, Any]:
         """Return the arguments that only this strategy has: the keys `<strategy>_<argument>`."""
