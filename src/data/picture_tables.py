@@ -21,6 +21,8 @@ from src.printable import counted, printable
 if TYPE_CHECKING:
     from src.params.schema import Params
 
+_VALUES = "whole numbers, text, or names of classes"  # labels and groups
+
 
 @dataclass(frozen=True)
 class TableSplit:
@@ -138,8 +140,13 @@ def choose(
         UserError: no column, or more than one, may be meant, or the one that is given cannot be
             read.
     """
-    shown = listed([f"'{printable(name)}'" for name in fitting], 20) or "none"
+    shown = listed([f"'{printable(name)}'" for name in fitting], 20)
     of_all = listed([printable(name) for name in columns], 20)
+    if not fitting:
+        raise UserError(
+            f"{source}: {key}: found no column of {what}, of the columns {of_all}; accepted: a "
+            f"dataset with one, of {'encoded pictures' if what == 'pictures' else _VALUES}"
+        )
     if given is not None:
         if given not in fitting:
             where = "which has no " + what if given in columns else "no column"
