@@ -401,16 +401,20 @@ def png(number: int) -> bytes:
 def library(what: str, package: str | None = None, **keys: object) -> Case:
     """Return the case of a dataset of a library, of which `package` cannot be imported."""
 
+    class Missing:
+        """Finds `package` missing, as in an environment without it."""
+
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == package:
+                raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
     def program(argv: list[str]) -> None:
-        # Of all modules alone this one: those that are imported meanwhile stay.
-        known = sys.modules.pop(package, None) if package else None
+        known = {name: sys.modules.pop(name) for name in [package] if name in sys.modules}
         try:
-            sys.modules |= {package: None} if package else {}
-            train.main(argv)
+            with mock.patch.object(sys, "meta_path", [Missing(), *sys.meta_path]):
+                train.main(argv)
         finally:
-            if package:
-                del sys.modules[package]
-                sys.modules |= {package: known} if known else {}
+            sys.modules.update(known)
 
     def prepare() -> None:
         PARAMS.write_text(json.dumps({**TINY, "image_size": 8, **keys}))
