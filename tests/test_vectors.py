@@ -73,7 +73,7 @@ def test_a_second_start_finds_it_finished_and_a_change_of_the_data(trained, tmp_
         train.main(["--model_dir", str(model_dir), "--data_dir", str(tmp_path)])
 
 
-def test_the_projector_shows_heat_maps(trained):
+def test_the_projector_shows_heat_maps(trained, no_umap):
     model_dir, data_dir = trained
     visualize.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir)])
     folder = model_dir / "projector" / "test"
