@@ -222,17 +222,26 @@ def _picture_folders(local: Path | None) -> list[str]:
 def _check_alike(
     of_split: Mapping[str, Any],
     of_train: Mapping[str, Any],
-    columns: Sequence[str | None],
+    columns: tuple[str, str, str | None],
     where: str,
 ) -> None:
     """Refuse a split whose columns have other types or class names than those of train.
 
     A folder that `save_to_disk` wrote may have such splits. The same label would be another class.
+    A split without the column of labels has no labels.
+
+    Args:
+        of_split: the split's columns.
+        of_train: those of train.
+        columns: the columns of pictures, of labels and of groups.
+        where: for messages.
 
     Raises:
         UserError: a column is missing or differs.
     """
     for column in filter(None, columns):
+        if column not in of_split and column == columns[1]:
+            continue
         if column not in of_split:
             raise UserError(
                 f"{where}: found no column '{printable(column)}'; accepted: the columns of train, "
@@ -264,9 +273,10 @@ def _split(
         split = split.cast_column(image, datasets.Image(decode=False))
     pictures = split.select_columns([image]).with_format(None)
     label, group = facts
-    values = split.select_columns([*{label, group} - {None}]).with_format(None)[:]
+    present = [column for column in {label, group} if column in split.features]
+    values = split.select_columns(present).with_format(None)[:] if present else {}
     return TableSplit(
-        labels=values[label],
+        labels=values.get(label, [None] * len(split)),
         groups=None if group is None else values[group],
         states=_states(pictures, image),
         content=partial(_content, pictures, image, folders),

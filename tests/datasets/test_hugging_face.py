@@ -188,8 +188,12 @@ def test_splits_whose_columns_differ(tmp_path):
     )
     saved(tmp_path, train=table(12), test=other)
     assert "split 'test': column 'label': found other types than in train" in refused(tmp_path)
+    saved(tmp_path, train=table(12), test=table(6, 50).remove_columns("image"))
+    assert "split 'test': found no column 'image'" in refused(tmp_path)
     saved(tmp_path, train=table(12), test=table(6, 50).remove_columns("label"))
-    assert "split 'test': found no column 'label'" in refused(tmp_path)
+    data = load(tmp_path, "x")
+    assert any("split 'test': left out, because no row has a label" in w for w in data.warnings)
+    assert sum(map(len, data.splits.values())) == 12
     saved(tmp_path, train=table(12), extra=table(6, 50).remove_columns("label"))
     assert sum(map(len, load(tmp_path, "x").splits.values())) == 12  # `extra` is not used
 
