@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     experiment = Experiment(args.model_dir)
     params = experiment.trained_params()
-    image_shape = experiment.image_shape()
+    example_shape = experiment.example_shape()
     check(args.to, args.quantize)
     with one_writer(experiment.model_dir):
         experiment.check_own(names=("export", "tensorflow.log"))
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 from model.exporter import export
             settle()
             exported = export(
-                experiment, params, image_shape, _request(args.to, args.quantize, splits)
+                experiment, params, example_shape, _request(args.to, args.quantize, splits)
             )
         exports = add_export(record_path, exported)
         metrics = experiment.metrics()
@@ -124,10 +124,10 @@ def _report(experiment: Experiment, exported: Exported, num_test: int) -> None:
         f"{exported.size:,} bytes, step {exported.step}"
     )
     if exported.num_calibration_images is not None:
-        print(f"  int8, calibrated on {exported.num_calibration_images} training images")
+        print(f"  int8, calibrated on {exported.num_calibration_images} training examples")
     sample = "" if exported.num_images == num_test else f" of {num_test}"
     print(
-        f"  on {exported.num_images}{sample} test images: largest difference of embeddings "
+        f"  on {exported.num_images}{sample} test examples: largest difference of embeddings "
         f"{exported.largest_difference:.2g}; MAP@R {format_number(exported.map_at_r_before)} "
         f"before, {format_number(exported.map_at_r_after)} after"
     )
@@ -136,8 +136,9 @@ def _report(experiment: Experiment, exported: Exported, num_test: int) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = experiment_parser(
         "Write the best checkpoint in another format to export/ in the experiment, with the\n"
-        "preprocessing inside: its input is pixels, uint8 [N, H, W, C]. Run it on the test\n"
-        "images, compare it with the checkpoint, and write export/MODEL_CARD.md.",
+        "preprocessing inside: its input is pixels, uint8 [N, H, W, C] (or vectors,\n"
+        "float32 [N, F]). Run it on the test images, compare it with the checkpoint, and\n"
+        "write export/MODEL_CARD.md.",
         EXAMPLES,
     )
     add_keep_splits(parser)

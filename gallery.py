@@ -106,20 +106,19 @@ def _fill(
 def _rebuild(args: argparse.Namespace) -> None:
     """Embed the stored pictures anew, by the best checkpoint of now."""
     experiment = Experiment(args.model_dir)
-    where = args.gallery or experiment.gallery_path
-    with open_store(where) as store:
+    image_shape = experiment.image_shape()
+    with _open(args) as store:
         old = store.identity()
         if old is None:
             raise UserError(f"{store.where}: an empty gallery; accepted: one that was built")
-        image_shape = experiment.image_shape()
         if old.image_shape != image_shape:
             raise UserError(
                 f"{store.where}: pictures of {_size(old.image_shape)}; accepted: of "
                 f"{_size(image_shape)}, as the experiment has them now (`gallery.py build` takes "
                 "the original pictures)"
             )
-        total = sum(count for _, count in store.classes())
-        _fill(where, experiment, building.from_gallery(store), total)
+        where = args.gallery or experiment.gallery_path
+        _fill(where, experiment, building.from_gallery(store), sum(n for _, n in store.classes()))
 
 
 def _add(args: argparse.Namespace) -> None:
@@ -236,7 +235,9 @@ def _copy(args: argparse.Namespace) -> None:
 
 
 def _open(args: argparse.Namespace) -> Store:
-    return open_store(args.gallery or Experiment(args.model_dir).gallery_path)
+    experiment = Experiment(args.model_dir)
+    experiment.check_pictures()
+    return open_store(args.gallery or experiment.gallery_path)
 
 
 def _summarise(store: Store) -> None:
@@ -266,8 +267,7 @@ def _ranges(ids: Sequence[int]) -> str:
 
 
 def _size(image_shape: Sequence[int]) -> str:
-    height, width, num_channels = image_shape
-    return f"{height} x {width} pixels and {num_channels} channels"
+    return "{} x {} pixels and {} channels".format(*image_shape)
 
 
 def _file_name(class_name: str) -> str:

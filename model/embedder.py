@@ -17,26 +17,34 @@ from src.experiment.checkpoint_files import digest_of, step_of
 from src.experiment.experiment import Experiment
 from src.params.schema import Params
 
+Examples = NDArray[np.uint8] | NDArray[np.float32]
+
 
 class Embedder:
     """The network of an experiment with the weights of its best checkpoint.
 
     Attributes:
-        image_shape: (H, W, C).
+        image_shape: (H, W, C); (1, F, 1) of vectors.
         embedding_size: D.
         checkpoint: the SHA-256 of the checkpoint's files, in hexadecimal.
         step: the checkpoint's global step.
     """
 
     def __init__(
-        self, experiment: Experiment, params: Params, image_shape: tuple[int, int, int]
+        self,
+        experiment: Experiment,
+        params: Params,
+        image_shape: tuple[int, int, int],
+        *,
+        holds_vectors: bool = False,
     ) -> None:
         """Build the network and restore its weights.
 
         Args:
             experiment: a trained experiment.
             params: the params it was trained with.
-            image_shape: (H, W, C) of the images it was trained with.
+            image_shape: (H, W, C) of the images it was trained with; (1, F, 1) of vectors.
+            holds_vectors: whether it was trained with vectors; see `src.data.split.Split`.
 
         Raises:
             UserError: the checkpoint is missing, damaged, or belongs to another network.
@@ -47,8 +55,10 @@ class Embedder:
         # At most as many as in training: that may have been chosen so that a large network fits.
         self._batch_size = min(PREDICT_BATCH_SIZE, params.images_at_once)
         with tf.Graph().as_default():
-            self._images = tf.compat.v1.placeholder(tf.uint8, [None, *image_shape])
-            spec = model_fn(scale_pixels(self._images), None, estimator.ModeKeys.PREDICT, params)
+            dtype = tf.float32 if holds_vectors else tf.uint8
+            self._images = tf.compat.v1.placeholder(dtype, [None, *image_shape])
+            inputs = self._images if holds_vectors else scale_pixels(self._images)
+            spec = model_fn(inputs, None, estimator.ModeKeys.PREDICT, params)
             self._embeddings = spec.predictions["embeddings"]
             self.embedding_size = int(self._embeddings.shape[1])
             tf.compat.v1.train.get_or_create_global_step()  # as in the checkpoint
@@ -57,11 +67,11 @@ class Embedder:
             saver = spec.scaffold.saver or tf.compat.v1.train.Saver()
             saver.restore(self._session, str(path))
 
-    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def __call__(self, images: Examples) -> NDArray[np.float32]:
         """Embed images. Thread-safe.
 
         Args:
-            images: uint8 [N, H, W, C].
+            images: uint8 [N, H, W, C]; vectors: float32 [N, 1, F, 1].
 
         Returns:
             float32 [N, D].

@@ -6,11 +6,12 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.embedder import Embedder
+from model.embedder import Embedder, Examples
 from model.input_fn import names_bad_images
 from model.model_fn import serving_input_fn
 from model.training.build import build_estimator
@@ -30,7 +31,7 @@ from src.system.progress import progress_bar
 
 _BLOCK = 64  # images embedded at a time
 
-Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Embed = Callable[[Examples], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,20 @@ class Request:
 
     Attributes:
         format: a key of `src.registry.EXPORT_FORMATS`.
-        calibration: training images, uint8 [M, H, W, C], for an int8 model; None without.
-        checked: the images on which both models are compared.
+        calibration: training images, uint8 [M, H, W, C], or vectors, float32 [M, 1, F, 1], for an
+            int8 model; None without.
+        checked: the images, or vectors, on which both models are compared.
     """
 
     format: str
-    calibration: NDArray[np.uint8] | None
+    calibration: Examples | None
     checked: Split
 
 
 @names_disk_errors
 @names_bad_images()
 def export(
-    experiment: Experiment, params: Params, image_shape: tuple[int, int, int], request: Request
+    experiment: Experiment, params: Params, example_shape: tuple[int, ...], request: Request
 ) -> Exported:
     """Write the best checkpoint in another format to `export/`, if it embeds as the checkpoint.
 
@@ -61,7 +63,7 @@ def export(
     Args:
         experiment: a trained experiment.
         params: the params it was trained with.
-        image_shape: (H, W, C).
+        example_shape: (H, W, C); (F,) of vectors.
         request: the format, and the images to calibrate and compare with.
 
     Returns:
@@ -76,17 +78,29 @@ def export(
     folder.mkdir(exist_ok=True)
     for leftover in folder.glob(".export-*"):  # of an export that was killed
         shutil.rmtree(leftover, ignore_errors=True)
-    embed = Embedder(experiment, params, image_shape)
+    holds_vectors = len(example_shape) == 1
+    shape = (1, example_shape[0], 1) if holds_vectors else example_shape
+    embed = Embedder(experiment, params, shape, holds_vectors=holds_vectors)
     work = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
     try:
         made = work / "made"
         run = look_up(EXPORT_FORMATS, request.format)(
-            _saved_model(experiment, params, image_shape, request.format, work),
+            _saved_model(
+                experiment,
+                params,
+                serving_input_fn(shape, holds_vectors=holds_vectors),
+                request.format,
+                work,
+            ),
             made,
-            request.calibration,
+            None if request.calibration is None else _as_input(request.calibration),
         )
         before = _embed(embed, request.checked, "embed by the checkpoint")
-        after = _embed(run, request.checked, f"embed by {FORMATS[request.format].title}")
+        after = _embed(
+            lambda examples: run(_as_input(examples)),
+            request.checked,
+            f"embed by {FORMATS[request.format].title}",
+        )
         if not np.isfinite(after).all():
             raise UserError(
                 f"--to {request.format}: the exported model's embeddings are not finite; accepted: "
@@ -135,10 +149,15 @@ def _file(request: Request, step: int) -> str:
     return name.format(step=step)
 
 
+def _as_input(examples: Examples) -> Examples:
+    """Return images as they are, and vectors as exported models take them, float32 [N, F]."""
+    return examples.reshape(len(examples), -1) if examples.dtype == np.float32 else examples
+
+
 def _saved_model(
     experiment: Experiment,
     params: Params,
-    image_shape: tuple[int, int, int],
+    inputs: Callable[[], Any],
     format: str,
     work: Path,
 ) -> Path:
@@ -150,7 +169,7 @@ def _saved_model(
         params = params.model_copy(update={"compute_dtype": "float32"})
     written = build_estimator(experiment, params).export_saved_model(
         str(work / "source"),
-        serving_input_fn(image_shape),
+        inputs,
         checkpoint_path=str(experiment.best_checkpoint or experiment.latest_checkpoint),
     )
     return Path(os.fsdecode(written))
@@ -158,7 +177,7 @@ def _saved_model(
 
 def _embed(embed: Embed, split: Split, description: str) -> NDArray[np.float32]:
     found = []
-    with progress_bar(description, len(split), "images") as bar:
+    with progress_bar(description, len(split), "examples") as bar:
         for start in range(0, len(split), _BLOCK):
             images = np.asarray(split.images[np.arange(start, min(start + _BLOCK, len(split)))])
             found.append(embed(images))

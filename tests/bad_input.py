@@ -32,6 +32,7 @@ from tiny import TINY, bright_quadrants, write_idx  # noqa: E402
 
 import compare  # noqa: E402
 import export  # noqa: E402
+import gallery  # noqa: E402
 import sweep  # noqa: E402
 import train  # noqa: E402
 import visualize  # noqa: E402
@@ -343,6 +344,95 @@ def exports(what: str, prepare: Callable[[], None], *arguments: str) -> Case:
     return Case("Exports", what, prepare, export.main, arguments)
 
 
+def arrays(what: str, num_lines: int = 1, params: dict | None = None, **changes: object) -> Case:
+    """Return the case of an .npz file in which some arrays are others, or none; or some params."""
+
+    def prepare() -> None:
+        PARAMS.write_text(json.dumps({**VECTORS, **(params or {})}))
+        x = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
+        content = {"x": x, "y": np.arange(12) % 3, **changes}
+        np.savez(DATA / "data.npz", **{k: v for k, v in content.items() if v is not None})
+
+    return Case("Arrays and vectors", what, prepare, num_lines=num_lines)
+
+
+VECTORS = {"dataset": "npz", "network": "mlp", "num_epochs": 1}
+X5 = np.ones((12, 5), np.float32)
+
+
+HUGGING_FACE = {
+    **TINY,
+    "dataset": "hugging_face",
+    "hf_name": "x.parquet",
+    "image_size": 8,
+}
+
+
+def table(
+    what: str, content: Mapping[str, object] | None = None, num_lines: int = 1, **keys: object
+) -> Case:
+    """Return the case of a Parquet file in which some columns are others, or none."""
+
+    def prepare() -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        PARAMS.write_text(json.dumps({**HUGGING_FACE, **keys}))
+        rows = {"image": [{"bytes": png(n), "path": None} for n in range(12)]}
+        rows |= {"label": [0, 1, 2] * 4, **(content or {})}
+        columns = {name: values for name, values in rows.items() if values is not None}
+        pq.write_table(pa.table(columns), DATA / "x.parquet")
+
+    return Case("Tables of pictures", what, prepare, num_lines=num_lines, environment=_HUB)
+
+
+# Read when the library is imported: its cache is in the case's directory, and there is no network.
+_HUB = {"HF_HOME": "hf", "HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+
+
+def png(number: int) -> bytes:
+    """Return the bytes of a picture that no other number has."""
+    file = io.BytesIO()
+    pixels = np.random.default_rng(number).integers(0, 256, (9, 9, 3), np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def library(what: str, package: str | None = None, **keys: object) -> Case:
+    """Return the case of a dataset of a library, of which `package` cannot be imported."""
+
+    class Missing:
+        """Finds `package` missing, as in an environment without it."""
+
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == package:
+                raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+    def program(argv: list[str]) -> None:
+        known = {name: sys.modules.pop(name) for name in [package] if name in sys.modules}
+        try:
+            with mock.patch.object(sys, "meta_path", [Missing(), *sys.meta_path]):
+                train.main(argv)
+        finally:
+            sys.modules.update(known)
+
+    def prepare() -> None:
+        PARAMS.write_text(json.dumps({**TINY, "image_size": 8, **keys}))
+
+    return Case("Tables of pictures", what, prepare, program, environment=_HUB)
+
+
+def prepared(**keys: object) -> dict[str, object]:
+    """Return params of a dataset of TensorFlow Datasets."""
+    return {"dataset": "tfds", "tfds_data_dir": ".", **keys}
+
+
+def vectors_finished() -> None:
+    trained_files()()
+    metrics = {"status": "finished", "global_step": 7, "image_shape": [5]}
+    (EXPERIMENT / "metrics.json").write_text(json.dumps(metrics))
+
+
 def machines(what: str, **environment: str) -> Case:
     """Return the case of `train.py` with these variables."""
     return Case("Several machines", what, nothing, environment=environment)
@@ -521,6 +611,73 @@ CASES = [
     picture("equal pictures in two classes", nothing, 1, on_duplicates="error"),
     picture("a position instead of a class name", nothing, 1, holdout_classes=[0, 1]),
     picture("too few classes to draw validation by class", nothing, 1, validation_by="class"),
+    # Arrays and vectors
+    Case("Arrays and vectors", "no such file", lambda: write(PARAMS, json.dumps(VECTORS).encode())),
+    Case(
+        "Arrays and vectors",
+        "not an .npz file",
+        lambda: (
+            write(PARAMS, json.dumps(VECTORS).encode()),
+            write(DATA / "data.npz", b"\x93NUMPY"),
+        ),
+    ),
+    arrays("no labels", y=None),
+    arrays("no vectors", x=None),
+    arrays("an array twice", x_train=X5),
+    arrays("NaN", x=np.where(np.arange(60).reshape(12, 5) == 17, np.nan, 1).astype(np.float32)),
+    arrays("too large for float32", x=np.full((12, 5), 1e60)),
+    arrays("whole numbers", x=np.ones((12, 5), np.int64)),
+    arrays("matrices", x=np.ones((12, 5, 1), np.float32)),
+    arrays("vectors without numbers", x=np.ones((12, 0), np.float32)),
+    arrays("fewer labels than vectors", y=np.arange(5)),
+    arrays("fractions as labels", y=np.arange(12) / 2),
+    arrays("a negative label", y=np.arange(12) % 3 - 1),
+    arrays("a label beyond class_names", class_names=np.array(["oak", "ash"])),
+    arrays("objects", y=np.array([None] * 12)),
+    arrays("a single class", y=np.zeros(12, int)),
+    arrays("a group of another length", group=np.arange(3)),
+    arrays("groups of one split alone", group=np.arange(12), x_test=X5, y_test=np.arange(12) % 3),
+    arrays("test vectors of another length", x_test=X5[:, :4], y_test=np.arange(12) % 3),
+    arrays("test labels alone", y_test=np.arange(12) % 3),
+    arrays(
+        "a network and augmentations of images",
+        num_lines=2,
+        params={"network": "naive_cnn", "augment": {"shift": 1}},
+    ),
+    arrays("vectors that look alike", params={"near_duplicates": 4}),
+    Case(
+        "Arrays and vectors",
+        "a gallery of vectors",
+        vectors_finished,
+        gallery.main,
+        ("build", "--model_dir", str(EXPERIMENT)),
+    ),
+    # Tables of pictures
+    library("no library of Hugging Face", "datasets", dataset="hugging_face", hf_name="x"),
+    library("no TensorFlow Datasets", "tensorflow_datasets", **prepared(tfds_name="mnist")),
+    library("no name of a dataset", dataset="hugging_face"),
+    library("no name of a prepared dataset", **prepared()),
+    library("neither in data_dir nor in the hub", dataset="hugging_face", hf_name="owner/name"),
+    library("a name that runs code", **prepared(tfds_name="owner:mnist")),
+    Case(
+        "Tables of pictures",
+        "not a Parquet file",
+        lambda: (
+            write(PARAMS, json.dumps(HUGGING_FACE).encode()),
+            write(DATA / "x.parquet", b"PAR1 no"),
+        ),
+        environment=_HUB,
+    ),
+    table("no column of pictures", {"image": [1.5] * 12}),
+    table("no such column", label_column="class"),
+    table("fractions for labels", {"label": [0.5, 1.5] * 6}),
+    table("two columns that may be labels", {"label": None, "a": [0, 1] * 6, "b": [0, 1] * 6}),
+    table("labels of -1, which are none", {"label": [0, 1, -1] * 4}),
+    table("no label at all", {"label": [-1] * 12}),
+    table("a single class", {"label": ["cat"] * 12}),
+    table("rows without a picture", {"image": [{"bytes": b"", "path": None}] * 12}, num_lines=13),
+    table("no such column of groups", group_column="person"),
+    table("a column of groups without a value", {"person": [""] * 12}, group_column="person"),
     # The experiment
     Case("The experiment's directory", "another train.py is running", nothing, is_locked=True),
     Case(
@@ -649,7 +806,9 @@ def outcome(case: Case) -> tuple[int, str, str]:
             code = 0
         except SystemExit as end:
             code = end.code
-    return code, out.getvalue(), error.getvalue()
+        # Libraries print whole paths.
+        message = error.getvalue().replace(f"{os.path.realpath(directory)}/", "")
+    return code, out.getvalue(), message
 
 
 def outcomes(cases: Iterable[Case]) -> dict[str, tuple[int, str, str]]:

@@ -34,6 +34,42 @@ def test_every_block_is_run_or_says_why_not():
     assert [c for c in map(complaint, found) if c] == []
 
 
+def test_every_document_is_covered():
+    folders = ("docs", "data", "src", "model", "benchmarks", "tests", "experiments")
+    found = [*ROOT.glob("*.md"), *(path for f in folders for path in (ROOT / f).rglob("*.md"))]
+    exported = {path for path in found if "export" in path.relative_to(ROOT).parts}  # model cards
+    assert set(found) - exported == set(DOCUMENTS)
+
+
+def unfenced(text):
+    """Return the lines that Markdown shows as code without a fence, which no test would run."""
+    inside, found, before = None, [], ""
+    for number, line in enumerate(text.split("\n"), start=1):
+        fence = re.match(r" *(```+|~~~+)", line)
+        if fence and (inside is None or line.strip() == inside):
+            inside = fence[1] if inside is None else None
+        elif inside is None:
+            is_indented = not before.strip() and re.match(r"(    |\t)\s*[^\s*+\d-]", line)
+            if is_indented or re.search(r"^ *> *(```|~~~)|<pre\b", line):
+                found.append(number)
+        before = line
+    return found
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_code_is_without_a_fence(path):
+    assert unfenced(path.read_text(encoding="utf-8")) == []
+
+
+def test_code_without_a_fence_is_found():
+    assert unfenced("a\n\n    make demo\n\n```sh\n\n    b\n```\n> ```sh\n<pre>x</pre>") == [
+        3,
+        9,
+        10,
+    ]
+    assert unfenced("- a\n  b\n\n    - c\n") == []
+
+
 def test_a_block_that_is_not_marked_is_found():
     def found(text):
         return [complaint(block) for block in blocks(text, "x.md")]

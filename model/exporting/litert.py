@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 
 from model.estimator import tf
 
-Images = NDArray[np.uint8]
+Inputs = NDArray[np.uint8] | NDArray[np.float32]
 
 
 def litert(
-    saved_model: Path, target: Path, calibration: Images | None
-) -> Callable[[Images], NDArray[np.float32]]:
+    saved_model: Path, target: Path, calibration: Inputs | None
+) -> Callable[[Inputs], NDArray[np.float32]]:
     """Convert a SavedModel to a `.tflite` file, and return what runs it; see this package.
 
-    An int8 model keeps its uint8 input and float32 output; weights and activations between them are
+    An int8 model keeps its input and its float32 output; weights and activations between them are
     int8. An op that has no int8 kernel stays float32.
     """
     from ai_edge_litert.interpreter import Interpreter
@@ -24,7 +24,7 @@ def litert(
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
     if calibration is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([image[None]] for image in calibration)
+        converter.representative_dataset = lambda: ([each[None]] for each in calibration)
         converter.target_spec.supported_ops = [
             tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
             tf.lite.OpsSet.TFLITE_BUILTINS,
@@ -32,4 +32,5 @@ def litert(
     target.write_bytes(converter.convert())
     interpreter = Interpreter(str(target))
     serve = interpreter.get_signature_runner("serving_default")
-    return lambda images: serve(images=images)["embeddings"]
+    (name,) = serve.get_input_details()
+    return lambda inputs: serve(**{name: inputs})["embeddings"]

@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 from model.estimator import tf
 
-Images = NDArray[np.uint8]
+Inputs = NDArray[np.uint8] | NDArray[np.float32]
 
 # Read by ONNX Runtime since 1.14; everything that the networks need is in it.
 _OPSET = 17
 
 
 def onnx(
-    saved_model: Path, target: Path, calibration: Images | None
-) -> Callable[[Images], NDArray[np.float32]]:
+    saved_model: Path, target: Path, calibration: Inputs | None
+) -> Callable[[Inputs], NDArray[np.float32]]:
     """Convert a SavedModel to an `.onnx` file, and return what runs it; see this package.
 
-    An int8 model keeps its uint8 input and float32 output. Weights and activations between them are
+    An int8 model keeps its input and its float32 output. Weights and activations between them are
     int8 (quantize and dequantize nodes around float nodes, which a runtime fuses).
     """
     import onnxruntime
@@ -30,7 +30,8 @@ def onnx(
     if calibration is not None:
         _quantize(target, calibration)
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
-    return lambda images: session.run(["embeddings"], {"images": images})[0]
+    (name,) = (each.name for each in session.get_inputs())
+    return lambda inputs: session.run(["embeddings"], {name: inputs})[0]
 
 
 def _convert(saved_model: Path, target: Path) -> None:
@@ -40,33 +41,37 @@ def _convert(saved_model: Path, target: Path) -> None:
     with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
         loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(saved_model))
         signature = loaded.signature_def["serving_default"]
-        images, embeddings = signature.inputs["images"].name, signature.outputs["embeddings"].name
+        ((name, tensor),) = signature.inputs.items()
+        inputs, embeddings = tensor.name, signature.outputs["embeddings"].name
         frozen = tf.compat.v1.graph_util.convert_variables_to_constants(
             session, graph.as_graph_def(), [embeddings.partition(":")[0]]
         )
     converted, _ = tf2onnx.convert.from_graph_def(
         frozen,
-        input_names=[images],
+        input_names=[inputs],
         output_names=[embeddings],
         opset=_OPSET,
-        tensors_to_rename={images: "images", embeddings: "embeddings"},
+        tensors_to_rename={inputs: name, embeddings: "embeddings"},
     )
     target.write_bytes(converted.SerializeToString())
 
 
-def _quantize(target: Path, calibration: Images) -> None:
+def _quantize(target: Path, calibration: Inputs) -> None:
     """Replace the model by its int8 version."""
+    from onnx import load
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
+    (name,) = (each.name for each in load(target).graph.input)
+
     class Reader(CalibrationDataReader):
-        """Gives the images one by one."""
+        """Gives the inputs one by one."""
 
         def __init__(self) -> None:
-            self._images = iter(calibration)
+            self._inputs = iter(calibration)
 
         def get_next(self) -> dict[str, Any] | None:
-            image = next(self._images, None)
-            return None if image is None else {"images": image[None]}
+            each = next(self._inputs, None)
+            return None if each is None else {name: each[None]}
 
     logging.getLogger().addFilter(_is_no_advice)
     try:

@@ -9,20 +9,22 @@ from numpy.typing import NDArray
 
 from model.estimator import tf
 
-Images = NDArray[np.uint8]
+Inputs = NDArray[np.uint8] | NDArray[np.float32]
 
 
 def saved_model(
-    saved_model: Path, target: Path, calibration: Images | None
-) -> Callable[[Images], NDArray[np.float32]]:
+    saved_model: Path, target: Path, calibration: Inputs | None
+) -> Callable[[Inputs], NDArray[np.float32]]:
     """Copy the SavedModel to the folder `target`, and return what runs it; see this package."""
     assert calibration is None
     shutil.copytree(saved_model, target)
     loaded = tf.saved_model.load(str(target))
     serve = loaded.signatures["serving_default"]
 
-    def embed(images: Images) -> NDArray[np.float32]:
+    (name,) = serve.structured_input_signature[1]
+
+    def embed(inputs: Inputs) -> NDArray[np.float32]:
         _ = loaded  # its variables live as long as it
-        return np.asarray(serve(images=tf.constant(images))["embeddings"])
+        return np.asarray(serve(**{name: tf.constant(inputs)})["embeddings"])
 
     return embed

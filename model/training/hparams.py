@@ -81,13 +81,15 @@ def write_end(model_dir: Path, *, succeeded: bool) -> None:
 def hparams(params: Params) -> dict[str, Any]:
     """Return what was set or differs from the defaults, by the keys of `compare.py`.
 
-    A null has no place in the tab and is left out. Of augment, what differs from the defaults.
+    A null has no place in the tab and is left out, and so is a key that the others' values do not
+    read. Of augment, what differs from the defaults.
     """
     defaults = flat_params(Params())
     values = {
         key: value
         for key, value in flat_params(params).items()
-        if key in params.model_fields_set or value != defaults.get(key)
+        if (key in params.model_fields_set and key not in params.unread_keys)
+        or value != defaults.get(key)
     }
     values["distance"] = params.distance_name
     return {

@@ -6,7 +6,7 @@ TensorFlow is imported only after params and data have been validated.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,13 @@ from src.data.holdout import hold_out
 from src.data.pretrained_weights import find_weights
 from src.data.split import Split
 from src.errors import TrainingDiverged, UserError
-from src.experiment.data_record import Loaded, load_recorded, save_record
+from src.experiment.data_record import DataRecord, Loaded, load_recorded, save_record
 from src.experiment.experiment import Experiment
 from src.experiment.facts import check_facts, check_training, describe
+from src.experiment.source_data import seen_by_source
 from src.experiment.status import Status
 from src.experiment.table import format_splits, queries_notes, threshold_notes
-from src.experiment.warm_start import WarmStart, find_source, save_warm_start, source_has_changed
+from src.experiment.warm_start import WarmStart, find_source, save_warm_start, source_warnings
 from src.params.schema import Params
 from src.system.atomic import atomic_write
 from src.system.cli import print_warnings, quiet_console
@@ -137,6 +138,8 @@ class _Run:
         if not begins:
             print(f"resuming at step {experiment.latest_step()}", flush=True)
         network, initial_weights, distribution = self._prepare(splits["train"], begins=begins)
+        if self.warm_start:
+            self._warn_of_source(loaded.record)
         if workers:
             from model.training.worker import facts
 
@@ -146,7 +149,7 @@ class _Run:
             if self.warm_start:
                 save_warm_start(experiment.warm_start_path, self.warm_start)
         else:
-            print_warnings(source_has_changed(experiment))
+            print_warnings(source_warnings(experiment))
         self.seconds_before = experiment.start(params)
         with atomic_write(experiment.network_path) as file:
             file.write(network.encode())
@@ -225,9 +228,16 @@ class _Run:
                     source, self.params, train.images.shape[1:], self.experiment.params_path
                 )
         print_warnings(warnings)
-        if self.warm_start:
-            print(f"  {self.warm_start.describe()}", flush=True)
         return network, values, distribution
+
+    def _warn_of_source(self, record: DataRecord) -> None:
+        """Print whose weights the training begins with, and whether they make metrics flatter."""
+        assert self.warm_start is not None
+        source = Experiment(Path(self.warm_start.init_from))
+        flatters = seen_by_source(source, self.params, record, self.experiment.params_path)
+        self.warm_start = replace(self.warm_start, flatters=flatters)
+        print(f"  {self.warm_start.describe()}", flush=True)
+        print_warnings(flatters)
 
     def _train_and_evaluate(
         self,

@@ -57,8 +57,8 @@ class Row:
             common start and end of their names, with `*` between them.
         results: the experiments.
         status: their status: `finished`; if they differ, a count of each: `2 finished, 1 diverged`.
-        params: the values of `Comparison.params`, nested keys dotted; empty if the params are
-            damaged.
+        params: the values of `Comparison.params`, nested keys dotted, without those that these
+            experiments do not read; empty if the params are damaged.
         statistics: every metric of these experiments, by its path.
     """
 
@@ -240,6 +240,7 @@ def _row(group: _Group, directory: Path, params: Sequence[str]) -> Row:
     names = [os.path.relpath(result.model_dir, directory) for result in results]
     statuses = Counter(result.status for result in results)
     flat = group.params or {}
+    unread = results[0].params.unread_keys if results[0].params else frozenset()
     values: dict[str, list[float]] = defaultdict(list)
     for result in results:
         for path, value in result.metrics.items():
@@ -250,7 +251,7 @@ def _row(group: _Group, directory: Path, params: Sequence[str]) -> Row:
         status=", ".join(f"{count} {status}" for status, count in statuses.items())
         if len(statuses) > 1
         else results[0].status,
-        params={key: flat[key] for key in params if key in flat},
+        params={key: flat[key] for key in params if key in flat and key not in unread},
         statistics={path: statistic(found) for path, found in values.items()},
     )
 

@@ -151,12 +151,12 @@ def _series(rows: Sequence[Row], params: Sequence[str]) -> list[_Series]:
     """
     found: dict[str, _Series] = {}
     for row in rows:
-        name = ", ".join(_said(key, row.params[key]) for key in params)
+        name = ", ".join(_said(key, row.params[key]) for key in params if key in row.params)
         if name not in found:
             found[name] = _Series(name, TEN_COLORS[len(found) % len(TEN_COLORS)])
         found[name].rows.append(row)
     series = list(found.values())
-    if len(params) == 1 and all(is_number(row.params[params[0]]) for row in rows):
+    if len(params) == 1 and all(is_number(row.params.get(params[0])) for row in rows):
         scale = _scale(len(series))
         series.sort(key=lambda one: float(one.rows[0].params[params[0]]))  # type: ignore[arg-type]
         for one, color in zip(series, scale, strict=True):

@@ -42,10 +42,12 @@ def axis_of(comparison: Comparison) -> str:
 
 
 def value_of(row: Row, key: str) -> Value:
-    """Return a row's value of the param along the axis."""
+    """Return a row's value of the param along the axis; "-" if its experiments do not read it."""
     if key in row.params:
         return row.params[key]
     params = row.results[0].params
+    if params is not None and key in params.unread_keys:
+        return "-"
     return getattr(params, key, None)
 
 

@@ -95,16 +95,7 @@ def load_data(
         dataset = without_duplicates(dataset)
     train = dataset.splits["train"]
     held_out = held_out_labels(params, train.class_names, params_path)
-    if params.exclude_same_group and train.groups is None:
-        raise UserError(
-            f"{params_path}: exclude_same_group: found true; accepted: false, because "
-            f"{dataset.source} states no groups (column group of a CSV file)"
-        )
-    if params.validation_by and "validation" in dataset.splits:
-        raise UserError(
-            f'{params_path}: validation_by: found "{params.validation_by}"; accepted: null, '
-            f"because {dataset.source} has its own validation split"
-        )
+    _check_keys(params, dataset, params_path)
     known = kept.of(dataset.splits) if kept else {}
     places, validation_by = _places(dataset, params, held_out, kept, known)
     data = Data(
@@ -118,6 +109,21 @@ def load_data(
         *group_warnings(data.splits, held_out, dataset.source, apart=params.exclude_same_group),
     )
     return replace(data, warnings=(*dataset.warnings, *warnings))
+
+
+def _check_keys(params: Params, dataset: Dataset, params_path: Path) -> None:
+    """Raise UserError if a key needs groups that are not there, or a split that is to be drawn."""
+    if params.exclude_same_group and dataset.splits["train"].groups is None:
+        raise UserError(
+            f"{params_path}: exclude_same_group: found true; accepted: false, because "
+            f"{dataset.source} states no groups (column group of a CSV file, group_column of a "
+            "table, array group of an .npz file)"
+        )
+    if params.validation_by and "validation" in dataset.splits:
+        raise UserError(
+            f'{params_path}: validation_by: found "{params.validation_by}"; accepted: null, '
+            f"because {dataset.source} has its own validation split"
+        )
 
 
 def _check_roles(splits: Mapping[str, Split], source: Path) -> None:

@@ -21,6 +21,8 @@ from src.printable import counted, printable
 if TYPE_CHECKING:
     from src.params.schema import Params
 
+_VALUES = "whole numbers, text, or names of classes"  # labels and groups
+
 
 @dataclass(frozen=True)
 class TableSplit:
@@ -28,13 +30,19 @@ class TableSplit:
 
     Attributes:
         labels: of N rows: numbers or text; None if a row has none.
+        groups: likewise; None if no column of groups is read.
         states: N texts; one changes if the picture of this row may have changed.
         content: given a row's number, returns the bytes of a picture file; see `RowPictures`.
     """
 
     labels: Sequence[Any]
+    groups: Sequence[Any] | None
     states: Sequence[str]
     content: Callable[[int], bytes]
+
+
+UNUSED = TableSplit((), None, (), lambda row: b"")
+"""A split that is not read."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +51,10 @@ class PictureTable:
 
     Attributes:
         source: the file, folder or name of the dataset, for messages.
-        columns: the columns that are read and who chose them, for people.
+        columns: the columns of pictures and labels, and who chose them, for people.
         splits: by the names that the dataset gives them.
         class_names: the names of labels 0, 1, ...; None if labels name their classes themselves.
+        group_names: likewise of groups; None as well if no column of groups is read.
         data_dir_folder: the folder of the decoded pictures, if `image_cache` names none.
     """
 
@@ -53,6 +62,7 @@ class PictureTable:
     columns: str
     splits: Mapping[str, TableSplit]
     class_names: Sequence[str] | None
+    group_names: Sequence[str] | None
     data_dir_folder: Path
 
 
@@ -61,16 +71,16 @@ def table_dataset(data_dir: Path, table: PictureTable, params: "Params") -> Data
 
     A picture's path is `train/12`: the split's own name and the row. Splits that are named
     otherwise than train, validation and test are left out, and named in a warning. An only split is
-    `train`, whatever its name.
+    `train`, whatever its name. A row without a group is a group by itself.
 
     Args:
         data_dir: the folder of all datasets.
         table: the dataset.
-        params: see `src.data.listed_pictures.listed_dataset`.
+        params: uses `group_column`, and see `src.data.listed_pictures.listed_dataset`.
 
     Raises:
         UserError: see `listed_dataset`. Or there is no train split, or a label is missing and
-            `on_bad_image` is "error", or it is no label.
+            `on_bad_image` is "error", or it is no label; or a group is none, or no row has one.
     """
     listing = Listing()
     given: list[str] = []
@@ -81,6 +91,10 @@ def table_dataset(data_dir: Path, table: PictureTable, params: "Params") -> Data
             listing.add(f"{printable(own)}/{row}", as_read(class_name), name)
             given.append(class_name)
             rows.append((split, row))
+            if split.groups is not None:
+                where = f"{table.source}: split '{printable(own)}': row {row}"
+                listing.groups.append(_group(split.groups[row], table.group_names, where))
+    _check_groups(listing, table.source, params.group_column)
     warn_of_names(listing, table.source, given)
     pictures = RowPictures(
         table.source,
@@ -126,8 +140,13 @@ def choose(
         UserError: no column, or more than one, may be meant, or the one that is given cannot be
             read.
     """
-    shown = listed([f"'{printable(name)}'" for name in fitting], 20) or "none"
+    shown = listed([f"'{printable(name)}'" for name in fitting], 20)
     of_all = listed([printable(name) for name in columns], 20)
+    if not fitting:
+        raise UserError(
+            f"{source}: {key}: found no column of {what}, of the columns {of_all}; accepted: a "
+            f"dataset with one, of {'encoded pictures' if what == 'pictures' else _VALUES}"
+        )
     if given is not None:
         if given not in fitting:
             where = "which has no " + what if given in columns else "no column"
@@ -146,20 +165,33 @@ def choose(
     return found[0], f"{key} {printable(found[0])} (guessed)"
 
 
+def group_column(
+    params: "Params", fitting: Sequence[str], source: Path, columns: Sequence[str]
+) -> str | None:
+    """Return the column of groups that the params name; none is guessed. See `choose`."""
+    if params.group_column is None:
+        return None
+    return choose("group_column", params.group_column, fitting, (), "groups", source, columns)[0]
+
+
 def _content(rows: Sequence[tuple[TableSplit, int]], position: int) -> bytes:
     split, row = rows[position]
     return split.content(row)
 
 
-def _own_splits(table: PictureTable, listing: Listing) -> dict[str, str]:
-    """Return the table's own name of each split, by ours; set origins and warnings of `listing`."""
-    names = list(table.splits)
+def own_splits(names: Sequence[str]) -> dict[str, str]:
+    """Return which of a table's splits is train, validation and test, if it has them."""
     found: dict[str, str] = {}
     for name in sorted(names, key=lambda name: name not in SPLITS):  # `validation` before `dev`
         if meaning := SPLIT_WORDS.get(name.casefold()):
             found.setdefault(meaning, name)
-    if len(names) == 1:
-        found = {"train": names[0]}
+    return {"train": names[0]} if len(names) == 1 else found
+
+
+def _own_splits(table: PictureTable, listing: Listing) -> dict[str, str]:
+    """Return the table's own name of each split, by ours; set origins and warnings of `listing`."""
+    names = list(table.splits)
+    found = own_splits(names)
     shown = listed([f"'{printable(name)}'" for name in names], 20) or "none"
     if "train" not in found:
         raise UserError(
@@ -198,12 +230,13 @@ def _classes(
         if name == "train":
             raise UserError(f"{where}: no row has a label; accepted: a label in each row")
         del listing.origins[name]
-        listing.warnings.append(f"{where}: left out, because no row has a label")
+        listing.warnings.append(f"{where}: left out, because no row has a label (-1 means none)")
     elif missing and on_bad_image == "error":
+        found = printable(str(labels[missing[0]]))[:80]
         raise UserError(
             f"{where}: {len(missing)} of {len(labels)} rows have no label, the first is row "
-            f"{missing[0]}; accepted: a label in each row; to leave these out, set "
-            '"on_bad_image": "skip"'
+            f"{missing[0]} ('{found}'); accepted: a label in each row (-1 means none); to leave "
+            'these out, set "on_bad_image": "skip"'
         )
     elif missing:
         number = counted(len(missing), "row")
@@ -219,13 +252,43 @@ def _class_name(label: object, class_names: Sequence[str] | None, where: str) ->
     """
     if label is None or (isinstance(label, str) and not as_read(label)):
         return None
+    if label == -1:  # so both libraries mark a label that is kept secret, also without names
+        return None
     if class_names is None:
         return str(label)
-    if label == -1:  # so both libraries mark a label that is kept secret
-        return None
     if not isinstance(label, int) or not 0 <= label < len(class_names):
         raise UserError(
             f"{where}: found label {printable(str(label))[:80]}; accepted: 0 to "
             f"{len(class_names) - 1}, the positions of the class names"
         )
     return class_names[label]
+
+
+def _check_groups(listing: Listing, source: Path, column: str | None) -> None:
+    """Name the column of groups among the origins; raise UserError if it has no value."""
+    if column is None:
+        return
+    listing.origins["train"] += f", group_column {printable(column)}"
+    if not any(listing.groups):
+        raise UserError(
+            f'{source}: group_column: found "{printable(column)}", which has no value in any row; '
+            "accepted: a column of groups, or no group_column"
+        )
+
+
+def _group(group: object, group_names: Sequence[str] | None, where: str) -> str:
+    """Return a group in normal form; "" if a row has none.
+
+    Raises:
+        UserError: it is not the position of a group's name.
+    """
+    if group is None or (group_names is not None and group == -1):
+        return ""
+    if group_names is None:
+        return as_read(str(group))
+    if not isinstance(group, int) or not 0 <= group < len(group_names):
+        raise UserError(
+            f"{where}: found group {printable(str(group))[:80]}; accepted: 0 to "
+            f"{len(group_names) - 1}, the positions of the names of group_column"
+        )
+    return as_read(group_names[group])

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.data.decode import BadImage
-from src.data.picture_tables import PictureTable, TableSplit, choose, table_dataset
+from src.data.picture_tables import (
+    UNUSED,
+    PictureTable,
+    TableSplit,
+    choose,
+    group_column,
+    own_splits,
+    table_dataset,
+)
 from src.data.split import Dataset
 from src.errors import UserError
 from src.printable import printable
@@ -38,8 +46,8 @@ def load(data_dir: Path, params: "Params") -> Dataset:
         data_dir: the folder of all datasets. If `hf_name` is in it, that is read: a Parquet file, a
             folder that `save_to_disk` wrote, or any other folder that `load_dataset` accepts.
             Otherwise `hf_name` is a name on the hub, or in the library's cache.
-        params: uses `hf_name`, `hf_config`, `image_column`, `label_column`, and those of
-            `src.data.picture_tables.table_dataset`.
+        params: uses `hf_name`, `hf_config`, `image_column`, `label_column`, `group_column`, and
+            those of `src.data.picture_tables.table_dataset`.
 
     Returns:
         See `src.data.picture_tables.table_dataset`.
@@ -51,25 +59,32 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     local = data_dir / params.hf_name
     source = local if local.exists() else Path(params.hf_name)
     splits = _opened(source, params, is_local=local.exists())
-    features = next(iter(splits.values())).features
+    used = own_splits(list(splits))
+    features = splits[used.get("train", next(iter(splits)))].features
     images = [name for name, feature in features.items() if _is_picture(feature)]
     image, chose_image = choose(
         "image_column", params.image_column, images, _IMAGES, "pictures", source, list(features)
     )
     classes = [name for name, feature in features.items() if _is_label(feature)]
-    usual = _LABELS
     named = [name for name in classes if _class_names(features[name]) is not None]
-    if len(named) == 1 and not set(_LABELS) & set(named):
-        usual = (*named, *_LABELS)
+    usual = _LABELS if len(named) != 1 or named[0] in _LABELS else (*named, *_LABELS)
     label, chose_label = choose(
         "label_column", params.label_column, classes, usual, "labels", source, list(features)
     )
+    group = group_column(params, classes, source, list(features))
+    for own in used.values():
+        where = f"{source}: split '{printable(own)}'"
+        _check_alike(splits[own].features, features, (image, label, group), where)
     folders = _picture_folders(local if local.is_dir() else None)
     table = PictureTable(
         source=source,
         columns=", ".join(filter(None, [params.hf_config, chose_image, chose_label])),
-        splits={name: _split(split, image, label, folders) for name, split in splits.items()},
+        splits={
+            name: _split(split, image, (label, group), folders) if name in used.values() else UNUSED
+            for name, split in splits.items()
+        },
         class_names=_class_names(features[label]),
+        group_names=None if group is None else _class_names(features[group]),
         data_dir_folder=data_dir / FOLDER,
     )
     return table_dataset(data_dir, table, params)
@@ -204,13 +219,52 @@ def _picture_folders(local: Path | None) -> list[str]:
     return [os.path.realpath(folder) for folder in (local, *caches) if folder is not None]
 
 
-def _split(split: Any, image: str, label: str, folders: Sequence[str]) -> TableSplit:
+def _check_alike(
+    of_split: Mapping[str, Any],
+    of_train: Mapping[str, Any],
+    columns: tuple[str, str, str | None],
+    where: str,
+) -> None:
+    """Refuse a split whose columns have other types or class names than those of train.
+
+    A folder that `save_to_disk` wrote may have such splits. The same label would be another class.
+    A split without the column of labels has no labels.
+
+    Args:
+        of_split: the split's columns.
+        of_train: those of train.
+        columns: the columns of pictures, of labels and of groups.
+        where: for messages.
+
+    Raises:
+        UserError: a column is missing or differs.
+    """
+    for column in filter(None, columns):
+        if column not in of_split and column == columns[1]:
+            continue
+        if column not in of_split:
+            raise UserError(
+                f"{where}: found no column '{printable(column)}'; accepted: the columns of train, "
+                "in each split"
+            )
+        if of_split[column] != of_train[column]:
+            names = [_class_names(features[column]) for features in (of_split, of_train)]
+            what = "types" if None in names else "class names"
+            raise UserError(
+                f"{where}: column '{printable(column)}': found other {what} than in train; "
+                f"accepted: the {what} of train, in each split"
+            )
+
+
+def _split(
+    split: Any, image: str, facts: tuple[str, str | None], folders: Sequence[str]
+) -> TableSplit:
     """Return the rows of a split; their pictures are read later.
 
     Args:
         split: a `datasets.Dataset`.
         image: the column of pictures.
-        label: the column of labels.
+        facts: the columns of labels and of groups.
         folders: see `_picture_folders`.
     """
     import datasets
@@ -218,8 +272,12 @@ def _split(split: Any, image: str, label: str, folders: Sequence[str]) -> TableS
     if isinstance(split.features[image], datasets.Image):
         split = split.cast_column(image, datasets.Image(decode=False))
     pictures = split.select_columns([image]).with_format(None)
+    label, group = facts
+    present = [column for column in {label, group} if column in split.features]
+    values = split.select_columns(present).with_format(None)[:] if present else {}
     return TableSplit(
-        labels=split.select_columns([label]).with_format(None)[:][label],
+        labels=values.get(label, [None] * len(split)),
+        groups=None if group is None else values[group],
         states=_states(pictures, image),
         content=partial(_content, pictures, image, folders),
     )

@@ -86,7 +86,7 @@ def load(data_dir: Path, params: "Params") -> Dataset:
         length = len(images[split])
         names[split] = _names(y, length, arrays.get("class_names"), f"{path}: y of {split}")
         if group is not None:
-            groups[split] = _texts(group, length, f"{path}: group of {split}")
+            groups[split] = _groups(group, length, split, path)
         origins[split] = f"the array {name}"
     _check_alike(images, groups, path)
     return Dataset(path, _splits(images, names, groups, path), origins, ignored)
@@ -229,6 +229,12 @@ def _texts(values: NDArray[np.generic], length: int, where: str) -> list[str]:
     if values.dtype.kind == "S":
         return [as_read(text.decode(errors="replace")) for text in values.tolist()]
     return [as_read(str(value)) for value in values.tolist()]
+
+
+def _groups(values: NDArray[np.generic], length: int, split: str, path: Path) -> list[str]:
+    """Return the group of each example; one without is a group by itself, as in a CSV file."""
+    texts = _texts(values, length, f"{path}: group of {split}")
+    return [text or f"{split}/{row}" for row, text in enumerate(texts)]
 
 
 def _names(

@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 
 from src.data.decode import BadImage
 from src.data.listed_pictures import cache_folders
-from src.data.picture_tables import PictureTable, TableSplit, choose, table_dataset
+from src.data.picture_tables import (
+    PictureTable,
+    TableSplit,
+    choose,
+    group_column,
+    table_dataset,
+)
 from src.data.split import Dataset
 from src.errors import UserError
 from src.printable import printable
@@ -49,7 +55,7 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     Args:
         data_dir: the folder of all datasets.
         params: uses `tfds_name`, `tfds_data_dir` (within `data_dir`; without, the library's own
-            folder), `image_column`, `label_column`, and those of
+            folder), `image_column`, `label_column`, `group_column`, and those of
             `src.data.picture_tables.table_dataset`.
 
     Returns:
@@ -73,14 +79,17 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     label, chose_label = choose(
         "label_column", params.label_column, classes, usual, "labels", source, list(features)
     )
+    group = group_column(params, classes, source, list(features))
     kept_in = cache_folders(data_dir, data_dir / FOLDER, params)[0]
     table = PictureTable(
         source=source,
         columns=f"{chose_image}, {chose_label}",
         splits={
-            name: _split(builder.info, name, image, label, kept_in) for name in builder.info.splits
+            name: _split(builder.info, name, image, (label, group), kept_in)
+            for name in builder.info.splits
         },
         class_names=getattr(features[label], "names", None),
+        group_names=None if group is None else getattr(features[group], "names", None),
         data_dir_folder=data_dir / FOLDER,
     )
     return table_dataset(data_dir, table, params)
@@ -151,11 +160,17 @@ def _is_label(feature: Any) -> bool:
     return is_scalar and feature.shape == () and np.dtype(feature.np_dtype).kind in "iub"
 
 
-def _split(info: Any, name: str, image: str, label: str, kept_in: Path) -> TableSplit:
-    """Return the rows of a split; their labels are read now, their pictures later.
+def _split(
+    info: Any, name: str, image: str, facts: tuple[str, str | None], kept_in: Path
+) -> TableSplit:
+    """Return the rows of a split; their labels and groups are read now, their pictures later.
 
-    Labels and pictures are in the same records. So the labels are kept in a file in `kept_in`;
-    else each start would read the whole dataset.
+    Args:
+        info: of the dataset.
+        name: of the split.
+        image: the column of pictures.
+        facts: the columns of labels and of groups.
+        kept_in: the folder for files of labels and groups; without, each start would read all.
     """
     of_split = info.splits[name]
     paths = [Path(str(path)) for path in of_split.filepaths] if of_split.num_examples else []
@@ -166,26 +181,35 @@ def _split(info: Any, name: str, image: str, label: str, kept_in: Path) -> Table
             f"{of_split.num_examples}, as dataset_info.json says; prepare the dataset again"
         )
 
-    def read_labels() -> NDArray[np.str_]:
-        labels = []
-        with progress_bar(f"labels of {name}", len(examples), "records") as bar:
-            for row in range(len(examples)):
-                labels.append(examples.label(label, row))
-                bar.update(1)
-        return np.array(json.dumps(labels))
-
     state = " ".join(map(_state, paths))
-    files = [label, *(str(path.absolute()) for path in paths)]
-    digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:8]
-    key = {"state": state, "files": files}
-    try:
-        kept_in.mkdir(parents=True, exist_ok=True)
-    except OSError:  # the folder may be read-only
-        text = read_labels()
-    else:
-        text = cached(kept_in / f"labels-{digest}.npz", key, read_labels)
-    labels = json.loads(str(text))
-    return TableSplit(labels, [state] * len(labels), partial(examples.picture, image))
+
+    def values(column: str) -> list[int | str | None]:
+        def read() -> NDArray[np.str_]:
+            found = []
+            with progress_bar(f"{printable(column)} of {name}", len(examples), "records") as bar:
+                for row in range(len(examples)):
+                    found.append(examples.label(column, row))
+                    bar.update(1)
+            return np.array(json.dumps(found))
+
+        files = [column, *(str(path.absolute()) for path in paths)]
+        digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:8]
+        key = {"state": state, "files": files}
+        try:
+            kept_in.mkdir(parents=True, exist_ok=True)
+        except OSError:  # the folder may be read-only
+            text = read()
+        else:
+            text = cached(kept_in / f"labels-{digest}.npz", key, read)
+        return list(json.loads(str(text)))
+
+    label, group = facts
+    return TableSplit(
+        labels=values(label),
+        groups=None if group is None else values(group),
+        states=[state] * len(examples),
+        content=partial(examples.picture, image),
+    )
 
 
 class _Examples:
@@ -218,7 +242,7 @@ class _Examples:
         return example.features.feature[column]
 
     def label(self, column: str, row: int) -> int | str | None:
-        """Return a row's label; None if it has none."""
+        """Return a row's label or group; None if it has none."""
         found = self._feature(column, row)
         values = found.int64_list.value or found.bytes_list.value
         if len(values) != 1:

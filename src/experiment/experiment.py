@@ -404,8 +404,8 @@ class Experiment:
         splits = (self.metrics() or {}).get("splits", {})
         return {name: metrics for name, metrics in splits.items() if "global_step" in metrics}
 
-    def image_shape(self) -> tuple[int, int, int]:
-        """Return the shape of the images that the experiment was trained with, (H, W, C).
+    def example_shape(self) -> tuple[int, ...]:
+        """Return the shape of what the experiment was trained with: (H, W, C); (F,) of vectors.
 
         Raises:
             UserError: the training has not finished.
@@ -416,13 +416,26 @@ class Experiment:
                 f"{self.metrics_path}: no image_shape; accepted: an experiment whose training has "
                 f"finished with this version (python train.py --model_dir {self.model_dir})"
             )
-        if len(metrics["image_shape"]) == 1:
-            raise UserError(
-                f"{self.metrics_path}: image_shape: found vectors of {metrics['image_shape'][0]} "
-                "numbers; accepted: images, because galleries and queries take pictures"
-            )
-        height, width, num_channels = metrics["image_shape"]
+        return tuple(metrics["image_shape"])
+
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return the shape of the images that the experiment was trained with, (H, W, C).
+
+        Raises:
+            UserError: the training has not finished, or was on vectors.
+        """
+        self.check_pictures()
+        height, width, num_channels = self.example_shape()
         return height, width, num_channels
+
+    def check_pictures(self) -> None:
+        """Raise UserError if the experiment was trained on vectors: these have no gallery."""
+        shape = (self.metrics() or {}).get("image_shape", ())
+        if len(shape) == 1:
+            raise UserError(
+                f"{self.metrics_path}: image_shape: found vectors of {shape[0]} numbers; accepted: "
+                "images, because galleries and queries take pictures"
+            )
 
     def trained_params(self) -> Params:
         """Return the params of the checkpoints.

@@ -30,6 +30,8 @@ class WarmStart:
         sha256: of that checkpoint's values, in hexadecimal; see `digest_of`.
         num_layers: how many layers have its weights.
         others: the layers that kept their random weights, by name.
+        flatters: which of this experiment's data the other one was trained on, a line each; see
+            `src.experiment.source_data`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
@@ -39,6 +41,7 @@ class WarmStart:
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     num_layers: Annotated[int, Field(ge=1)]
     others: Annotated[tuple[str, ...], Field(strict=False)]
+    flatters: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
     def describe(self) -> str:
         """Return a line for the console, which names the other layers."""
@@ -84,19 +87,39 @@ def save_warm_start(path: Path, record: WarmStart) -> None:
         file.write(json.dumps(asdict(record), indent=2).encode() + b"\n")
 
 
-def source_has_changed(own: Experiment) -> list[str]:
-    """Return a line if the source of a training has other weights now; else nothing.
+def read_warm_start_record(own: Experiment) -> WarmStart | None:
+    """Return what `save_warm_start` wrote; None if the training did not begin so.
 
-    The training itself continues with its own checkpoint, for which the source does not matter. It
-    matters to who trains again, or compares.
+    Raises:
+        UserError: the file is damaged.
     """
     path = own.warm_start_path
     try:
-        record = TypeAdapter(WarmStart).validate_json(read_regular(path, _MAX_BYTES))
+        return TypeAdapter(WarmStart).validate_json(read_regular(path, _MAX_BYTES))
     except FileNotFoundError:
-        return []
+        return None
     except (UserError, ValueError):
-        return [f"{path}: damaged; it is unknown whether the source of the weights has changed"]
+        raise UserError(
+            f"{path}: damaged; it is unknown whether the source of the weights has changed"
+        ) from None
+
+
+def source_warnings(own: Experiment) -> list[str]:
+    """Return what to know of the source of a training that resumes, a line each.
+
+    What it has seen of this experiment's data, and whether it has other weights now. The training
+    itself continues with its own checkpoint, for which the latter does not matter. It matters to
+    who trains again, or compares.
+    """
+    try:
+        record = read_warm_start_record(own)
+    except UserError as error:
+        return [str(error)]
+    return [*record.flatters, *_changes(own.warm_start_path, record)] if record else []
+
+
+def _changes(path: Path, record: WarmStart) -> list[str]:
+    """Return a line if the source has other weights than at `record`, which is in `path`."""
     then = f"{path}: the weights were those of {printable(record.init_from)} at step {record.step}"
     try:
         checkpoint = checkpoint_of(Experiment(Path(record.init_from)))

@@ -48,7 +48,7 @@ def model_card(
     current = [each for each in exports if each.checkpoint == checkpoint]
     parts = [
         [f"# {_text(name)}", "", _what_it_is(params, metrics)],
-        _files(exports, checkpoint),
+        _files(exports, checkpoint, metrics),
         _how_to_call(current, params, metrics),
         _data(params, metrics),
         _params(params),
@@ -60,66 +60,79 @@ def model_card(
 
 
 def _what_it_is(params: Params, metrics: Mapping[str, Any]) -> str:
-    height, width, num_channels = metrics["image_shape"]
+    shape = metrics["image_shape"]
+    if _holds_vectors(metrics):
+        what = f"vectors of {shape[0]} numbers"
+    else:
+        what = f"images of {shape[0]} x {shape[1]} pixels and {_channels(shape[2])}"
     length = "of length 1" if params.l2_normalize else "of any length"
+    margin = params.margin_in_use
     return (
-        f"It embeds images of {height} x {width} pixels and {_channels(num_channels)} as vectors "
-        f"of {params.embedding_size} numbers, {length}. Images of one class are near each other, "
-        f"by the distance `{params.distance_name}`. Network `{params.network}`, trained by triplet "
-        f"loss (`{params.triplet_strategy}`, margin {params.margin}) on `{params.dataset}`."
+        f"It embeds {what} as vectors of {params.embedding_size} numbers, {length}. "
+        f"{_plural(metrics).capitalize()} of one class are near each other, by the distance "
+        f"`{params.distance_name}`. Network `{params.network}`, trained by triplet loss "
+        f"(`{params.triplet_strategy}`{'' if margin is None else f', margin {margin}'}) on "
+        f"`{params.dataset}`."
     )
+
+
+def _holds_vectors(metrics: Mapping[str, Any]) -> bool:
+    return len(metrics["image_shape"]) == 1
+
+
+def _plural(metrics: Mapping[str, Any]) -> str:
+    return "vectors" if _holds_vectors(metrics) else "images"
 
 
 def _channels(number: int) -> str:
     return "1 channel (grey)" if number == 1 else f"{number} channels"
 
 
-def _files(exports: Sequence[Exported], checkpoint: str) -> list[str]:
+def _files(exports: Sequence[Exported], checkpoint: str, metrics: Mapping[str, Any]) -> list[str]:
+    what = _plural(metrics)
     lines = [
         "## Files",
         "",
-        "| file | format | bytes | step | difference | MAP@R before | after | test images |",
+        f"| file | format | bytes | step | difference | MAP@R before | after | test {what} |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for each in exports:
         title = FORMATS[each.format].title
         if each.num_calibration_images is not None:
-            title += f", int8 (calibrated on {each.num_calibration_images} training images)"
+            title += f", int8 (calibrated on {each.num_calibration_images} training {what})"
         if each.checkpoint != checkpoint:
             title += ", **of an earlier checkpoint: export it again**"
         numbers = (each.largest_difference, each.map_at_r_before, each.map_at_r_after)
         cells = [f"`{each.file}`", title, str(each.size), str(each.step)]
         cells += [*map(format_number, numbers), str(each.num_images)]
         lines.append(f"| {' | '.join(cells)} |")
+    takes = "`images`: uint8 [N, H, W, C], pixels of 0 to 255; scaling is inside"
+    if _holds_vectors(metrics):
+        takes = "`vectors`: float32 [N, F]"
     return [
         *lines,
         "",
-        "Input `images`: uint8 [N, H, W, C], pixels of 0 to 255; scaling is inside. Output "
-        "`embeddings`: float32 [N, D]. *Before* is the checkpoint, *after* the file, on the same "
-        "test images; the difference is a coordinate's largest.",
+        f"Input {takes}. Output `embeddings`: float32 [N, D]. *Before* is the checkpoint, *after* "
+        f"the file, on the same test {what}; the difference is a coordinate's largest.",
     ]
 
 
 def _how_to_call(
     exports: Sequence[Exported], params: Params, metrics: Mapping[str, Any]
 ) -> list[str]:
-    height, width, num_channels = metrics["image_shape"]
-    mode = "L" if num_channels == 1 else "RGB"
     lines = ["## How to call it", "", "In the folder of this file:"]
     for each in exports:
-        call = FORMATS[each.format].call.format(file=each.file)
+        call = FORMATS[each.format].call.format(file=each.file, input=_plural(metrics))
         lines += [
-            *("", "```python", "import numpy as np", "from PIL import Image", ""),
-            f'names = ["a.png", "b.png"]  # {mode}, {height} x {width} pixels',
-            f'pictures = [Image.open(name).convert("{mode}") for name in names]',
-            f"pictures = [picture.resize(({width}, {height})) for picture in pictures]",
-            f"images = np.stack(pictures).reshape(-1, {height}, {width}, {num_channels})",
-            "",
+            *("", "```python", "import numpy as np", *_reading(metrics), ""),
             *call.split("\n"),
             f"a, b = embeddings  # float32 [{params.embedding_size}] each",
             f"distance = {_COMPARE[params.distance_name]}",
             "```",
         ]
+    if _holds_vectors(metrics):
+        note = "Training has used vectors as they are. Those on another scale are embedded worse."
+        return [*lines, "", note]
     resize = {"scale": "stretched to the size", "pad": "fitted into the size, the rest black"}
     return [
         *lines,
@@ -127,6 +140,22 @@ def _how_to_call(
         f"Training has prepared pictures like this: turned upright by EXIF, transparent areas "
         f"white, {resize[params.image_resize]}. A picture that is prepared otherwise is embedded "
         "worse.",
+    ]
+
+
+def _reading(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the lines of Python that read two examples."""
+    if _holds_vectors(metrics):
+        (length,) = metrics["image_shape"]
+        return ["", f'vectors = np.load("two.npy").astype(np.float32)  # [2, {length}]']
+    height, width, num_channels = metrics["image_shape"]
+    mode = "L" if num_channels == 1 else "RGB"
+    return [
+        *("from PIL import Image", ""),
+        f'names = ["a.png", "b.png"]  # {mode}, {height} x {width} pixels',
+        f'pictures = [Image.open(name).convert("{mode}") for name in names]',
+        f"pictures = [picture.resize(({width}, {height})) for picture in pictures]",
+        f"images = np.stack(pictures).reshape(-1, {height}, {width}, {num_channels})",
     ]
 
 
@@ -141,8 +170,8 @@ def _data(params: Params, metrics: Mapping[str, Any]) -> list[str]:
     return [
         "## Data",
         "",
-        f"Dataset `{params.dataset}`; images: {sizes}. Classes of the training split: {len(names)} "
-        f"({shown}{more}).",
+        f"Dataset `{params.dataset}`; {_plural(metrics)}: {sizes}. Classes of the training "
+        f"split: {len(names)} ({shown}{more}).",
     ]
 
 
@@ -176,7 +205,7 @@ def _metrics(metrics: Mapping[str, Any]) -> list[str]:
         *lines,
         "",
         "They are the checkpoint's, in the dtype of training. `_within`: neighbours come from the "
-        "same split; otherwise from the training images. `untrained` and `raw_pixels` are "
+        "same split; otherwise from the training split. `untrained` and `raw_pixels` are "
         "baselines. Definitions: docs/metrics.md of the project.",
     ]
 
@@ -187,9 +216,9 @@ def _thresholds(metrics: Mapping[str, Any]) -> list[str]:
     if not thresholds.get("at"):
         return [*lines, "None were measured."]
     lines += [
-        f"Two images are of one class if their distance (`{thresholds.get('distance')}`) is at "
-        f"most the threshold. Measured on {thresholds.get('measured_on')}; the rates are those of "
-        "the test split.",
+        f"Two {_plural(metrics)} are of one class if their distance "
+        f"(`{thresholds.get('distance')}`) is at most the threshold. Measured on "
+        f"{thresholds.get('measured_on')}; the rates are those of the test split.",
         "",
         "| at | threshold | false accept rate | true accept rate |",
         "|---|---|---|---|",
@@ -200,20 +229,21 @@ def _thresholds(metrics: Mapping[str, Any]) -> list[str]:
         lines.append(f"| {name} | {' | '.join(map(format_number, numbers))} |")
     if open_set.get("auroc") is None:
         return [*lines, "", "Strangers: not measured."]
+    gallery = "" if _holds_vectors(metrics) else " Their thresholds need a gallery (gallery.py)."
     return [
         *lines,
         "",
         f"Strangers among queries of a gallery: AUROC {format_number(open_set['auroc'])}, measured "
-        f"with {open_set.get('calibrated_on')}. Their thresholds need a gallery (gallery.py).",
+        f"with {open_set.get('calibrated_on')}.{gallery}",
     ]
 
 
 def _limits(params: Params, metrics: Mapping[str, Any], exports: Sequence[Exported]) -> list[str]:
     lines = [
-        "It was measured on the data above and on nothing else. On other pictures, measure "
-        "it again.",
-        "It embeds whole images: it finds no object in a picture and turns none.",
+        "It was measured on the data above and on nothing else. On other data, measure it again.",
     ]
+    if not _holds_vectors(metrics):
+        lines.append("It embeds whole images: it finds no object in a picture and turns none.")
     if metrics.get("open_set", {}).get("calibrated_on") == "known classes":
         lines.append(
             "Strangers were measured with classes that were trained on, which flatters "

@@ -15,7 +15,8 @@ class Format(NamedTuple):
         packages: the modules that converting and running it need, besides TensorFlow.
         extra: the extra of pyproject.toml that installs them.
         int8_file: the name of the quantized model; None if there is none.
-        call: Python that embeds `images`, uint8 [N, H, W, C]; `{file}` stands for the file.
+        call: Python that embeds `images`, uint8 [N, H, W, C], or `vectors`, float32 [N, F];
+            `{input}` stands for that name, `{file}` for the file.
     """
 
     title: str
@@ -38,7 +39,7 @@ import tensorflow as tf
 
 model = tf.saved_model.load("{file}")
 embed = model.signatures["serving_default"]
-embeddings = embed(images=tf.constant(images))["embeddings"].numpy()""",
+embeddings = embed({input}=tf.constant({input}))["embeddings"].numpy()""",
     ),
     "litert": Format(
         "LiteRT",
@@ -50,7 +51,7 @@ embeddings = embed(images=tf.constant(images))["embeddings"].numpy()""",
 from ai_edge_litert.interpreter import Interpreter
 
 embed = Interpreter("{file}").get_signature_runner("serving_default")
-embeddings = embed(images=images)["embeddings"]""",
+embeddings = embed({input}={input})["embeddings"]""",
     ),
     "onnx": Format(
         "ONNX",
@@ -62,7 +63,7 @@ embeddings = embed(images=images)["embeddings"]""",
 import onnxruntime
 
 session = onnxruntime.InferenceSession("{file}")
-(embeddings,) = session.run(["embeddings"], {{"images": images}})""",
+(embeddings,) = session.run(["embeddings"], {{"{input}": {input}}})""",
     ),
 }
 """The formats by their names."""

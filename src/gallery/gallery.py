@@ -75,6 +75,7 @@ class Gallery(Closing):
         """
         self.experiment = Experiment(Path(model_dir))
         self.params: Params = self.experiment.trained_params()
+        self.experiment.check_pictures()
         self.store: Store = open_store(where or self.experiment.gallery_path)
         self.identity = check_checkpoint(self.store, self.experiment)
         calibration = self.store.calibration() or {}

@@ -174,11 +174,36 @@ def _check_augment(params: "Params") -> None:
         raise contradiction("fill", "'black', or a shift, rotation or elastic")
 
 
+def unread_keys(params: "Params") -> frozenset[str]:
+    """Return the keys that have no effect because of the values of other keys.
+
+    In valid params, each has its default.
+    """
+    keys = set(_unread(params))
+    if not params.strategies - SIMILARITY_STRATEGIES:
+        keys.add("margin")
+    if not params.is_offline:
+        keys.add("offline_mining")
+    if params.offline_mining == "random":
+        keys.add("remine_epochs")
+    if not params.memory_size:
+        keys.add("memory_start_steps")
+    return frozenset(keys)
+
+
 def _check_read(params: "Params") -> None:
     """Refuse keys that have no effect because of the values of other keys."""
+    for key, accepted in _unread(params).items():
+        if not _is_default(params, key):
+            raise _contradiction(params, key, accepted)
+
+
+def _unread(params: "Params") -> dict[str, str]:
+    """Return keys without effect, and what is accepted for each; the others have own checks."""
+    found = {}
     for key, field in sorted(type(params).model_fields.items()):
         for reader in field.metadata:
-            if not isinstance(reader, ReadBy) or _is_default(params, key):
+            if not isinstance(reader, ReadBy):
                 continue
             chosen = getattr(params, reader.key)
             if reader.key == "triplet_strategy":
@@ -188,14 +213,14 @@ def _check_read(params: "Params") -> None:
             if not is_read:
                 *others, last = (f"'{choice}'" for choice in reader.choices)
                 readers = f"{', '.join(others)} and {last}" if others else last
-                raise _contradiction(
-                    params,
-                    key,
-                    f"no value with {reader.key} '{chosen}', because only {readers} can use it",
+                found[key] = (
+                    f"no value with {reader.key} '{chosen}', because only {readers} can use it"
                 )
-    if not _is_default(params, "bn_momentum") and not params.use_batch_norm:
-        raise _contradiction(params, "bn_momentum", "no value, or use_batch_norm true")
-    if not _is_default(params, "resize") and params.input_size is None:
-        raise _contradiction(params, "resize", "no value, or an input_size")
-    if not _is_default(params, "easy_positive_temperature") and params.margin != "soft":
-        raise _contradiction(params, "easy_positive_temperature", 'no value, or margin "soft"')
+    for key, is_read, accepted in (
+        ("bn_momentum", params.use_batch_norm, "no value, or use_batch_norm true"),
+        ("resize", params.input_size is not None, "no value, or an input_size"),
+        ("easy_positive_temperature", params.margin == "soft", 'no value, or margin "soft"'),
+    ):
+        if not is_read:
+            found.setdefault(key, accepted)
+    return found

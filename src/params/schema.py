@@ -25,7 +25,7 @@ from src.params.kinds import (
 )
 from src.params.metric_names import BEST_METRICS
 from src.params.poses import POSES
-from src.params.rules import check_together
+from src.params.rules import check_together, unread_keys
 from src.registry import (
     DATASETS,
     LIVE_FIGURES,
@@ -184,7 +184,8 @@ class Params(BaseModel):
     exclude_same_group: Annotated[bool, _FINDS_DATA] = Field(
         False,
         description="Evaluate as re-identification does: images of the query's class in the "
-        "query's own group (column group of image_csv) are not searched.",
+        "query's own group (column group of image_csv, group_column, or array group of npz) are "
+        "not searched.",
     )
     on_duplicates: Annotated[Literal["warn", "error", "drop"], _MAY_CHANGE, _FINDS_DATA] = Field(
         "warn",
@@ -243,6 +244,12 @@ class Params(BaseModel):
         min_length=1,
         description="For tfds and hugging_face: the column of labels. Default: the only one, or "
         "the one with the usual name.",
+    )
+    group_column: Annotated[str | None, _OF_TABLES] = Field(
+        None,
+        min_length=1,
+        description="For tfds and hugging_face: the column of groups (series), which splits keep "
+        "together. Default: no groups.",
     )
     npz_file: Annotated[str, _OF_NPZ] = Field(
         "data.npz",
@@ -684,6 +691,11 @@ class Params(BaseModel):
     def margin_in_use(self) -> float | str | None:
         """The margin; None if the strategy's loss has none."""
         return None if self.triplet_strategy in SIMILARITY_STRATEGIES else self.margin
+
+    @property
+    def unread_keys(self) -> frozenset[str]:
+        """The keys without effect, because the values of others do not read them."""
+        return unread_keys(self)
 
     def arguments_of(self, strategy: str) -> dict[str, Any]:
         """Return the arguments that only this strategy has: the keys `<strategy>_<argument>`."""

@@ -85,6 +85,37 @@ def test_only_params_that_differ_in_the_order_of_the_schema():
     ]
 
 
+def test_params_that_an_experiment_does_not_read_are_missing():
+    """They have their defaults, which would look like choices."""
+    similar = {"triplet_strategy": "multi_similarity", "distance": "cosine"}
+    memory = {"memory_size": 64, "memory_start_steps": 9}
+    comparison = compare(
+        [
+            result("a", margin=1.0, **memory),
+            result("b", **similar, multi_similarity_alpha=3.0),
+            result(
+                "c",
+                **similar,
+                multi_similarity_alpha=3.0,
+                warmup_strategy="batch_all",
+                warmup_steps=5,
+            ),
+            result("d", network="mlp", hidden_sizes=[9]),
+            result("e", num_channels=16),
+        ]
+    )
+    rows = {row.name: row.params for row in comparison.rows}
+    assert {name: row.get("margin") for name, row in rows.items()} == {
+        **{"a": 1.0, "b": None, "c": 0.5, "d": 0.5, "e": 0.5}
+    }  # the warm-up of c has a margin
+    assert [name for name in "abcde" if "multi_similarity_alpha" in rows[name]] == ["b", "c"]
+    assert [name for name in "abcde" if "memory_start_steps" in rows[name]] == ["a"]
+    assert [name for name in "abcde" if "hidden_sizes" in rows[name]] == ["d"]
+    assert "num_channels" not in rows["d"] and rows["e"]["num_channels"] == 16
+    # What only some read, and these alike, is no column.
+    assert "num_blocks" not in comparison.params
+
+
 def test_nested_params_one_by_one():
     comparison = compare([result("a", augment={"shift": 2, "flip": True}), result("b")])
     assert comparison.params == ("augment.shift", "augment.flip")

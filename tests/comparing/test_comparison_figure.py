@@ -49,6 +49,19 @@ def ticks(axes):
     }
 
 
+def test_a_strategy_without_a_margin_is_beside_the_margins():
+    similar = {"triplet_strategy": "multi_similarity", "distance": "cosine"}
+    results = [
+        result("a", fraction=0.5, recall=0.9, margin=1.0),
+        result("b", fraction=0.25, recall=0.8, margin=2.0),
+        result("c", fraction=0.125, recall=0.7, **similar),
+        result("d", fraction=0.0625, recall=0.6, multi_similarity_alpha=3.0, **similar),
+    ]
+    axes = recalls_of(results)
+    found = ticks(axes)
+    assert set(found) == {"1", "2", "-"} and found["-"] > found["2"]
+
+
 def test_metrics_against_the_margin_a_line_for_each_strategy():
     results = [
         result("a", fraction=0.5, recall=0.9, margin=1.0),

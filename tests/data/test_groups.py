@@ -218,7 +218,8 @@ def test_no_groups_to_exclude(monkeypatch):
         load(monkeypatch, {"exclude_same_group": True}, train=plain, test=plain)
     assert str(caught.value) == (
         f"{PATH}: exclude_same_group: found true; accepted: false, because data/list.csv states "
-        "no groups (column group of a CSV file)"
+        "no groups (column group of a CSV file, group_column of a "
+        "table, array group of an .npz file)"
     )
 
 

@@ -135,6 +135,85 @@ def test_columns_that_cannot_be_guessed(tmp_path):
     assert "no column" in refused(tmp_path, label_column="x", image_column="image")
 
 
+def test_groups_stay_on_one_side(tmp_path):
+    person = [name for name in "abcdefgh" for _ in range(3)]
+    saved(tmp_path, train=table(24, person=person))
+    for _ in range(2):  # the second time from the cache
+        data = load(tmp_path, "x", group_column="person")
+        found = {}
+        for name, split in data.splits.items():
+            rows = [int(path.partition("/")[2]) for path in split.paths]
+            found[name] = {split.group_names[group] for group in split.groups}
+            assert [split.group_names[group] for group in split.groups] == [
+                person[row] for row in rows
+            ]
+        assert sum(map(len, found.values())) == 8 == len(set().union(*found.values()))
+        assert "group_column person" in data.origins["train"]
+        assert "whole groups" in data.origins["test"]
+    assert load(tmp_path, "x").splits["train"].groups is None  # no column is guessed
+    with pytest.raises(UserError, match="states no groups.*group_column of a table"):
+        load(tmp_path, "x", exclude_same_group=True)
+    load(tmp_path, "x", exclude_same_group=True, group_column="person")
+    assert "accepted: a column of groups" in refused(tmp_path, group_column="image")
+
+
+def test_rows_without_a_group_are_groups_by_themselves(tmp_path):
+    saved(tmp_path, train=table(12, person=["a", None, " ", "a"] * 3))
+    splits = load(tmp_path, "x", group_column="person").splits.values()
+    found = sorted(split.group_names[group] for split in splits for group in split.groups)
+    alone = [f"train/{row}" for row in range(12) if row % 4 in (1, 2)]
+    assert found == sorted(["a"] * 6 + alone)
+    saved(tmp_path, train=table(12, person=[None] * 12))
+    assert 'group_column: found "person", which has no value' in refused(
+        tmp_path, group_column="person"
+    )
+
+
+def test_groups_with_names(tmp_path):
+    kinds = datasets.ClassLabel(names=["x", "y", "z"])
+    rows = table(12).add_column("kind", [0, 1, 2, -1] * 3)
+    saved(tmp_path, train=rows.cast_column("kind", kinds))
+    splits = load(tmp_path, "x", group_column="kind").splits.values()
+    found = [split.group_names[group] for split in splits for group in split.groups]
+    assert sorted(found) == sorted([*"xyz"] * 3 + ["train/3", "train/7", "train/11"])
+
+
+def test_splits_whose_columns_differ(tmp_path):
+    """The same number would be another class."""
+    swapped = datasets.ClassLabel(names=[*reversed(NAMES)])
+    other = table(6, 50).remove_columns("label").add_column("label", [0, 1, 2] * 2)
+    saved(tmp_path, train=table(12), test=other.cast_column("label", swapped))
+    assert "split 'test': column 'label': found other class names than in train" in refused(
+        tmp_path
+    )
+    saved(tmp_path, train=table(12), test=other)
+    assert "split 'test': column 'label': found other types than in train" in refused(tmp_path)
+    saved(tmp_path, train=table(12), test=table(6, 50).remove_columns("image"))
+    assert "split 'test': found no column 'image'" in refused(tmp_path)
+    saved(tmp_path, train=table(12), test=table(6, 50).remove_columns("label"))
+    data = load(tmp_path, "x")
+    assert any("split 'test': left out, because no row has a label" in w for w in data.warnings)
+    assert sum(map(len, data.splits.values())) == 12
+    saved(tmp_path, train=table(12), extra=table(6, 50).remove_columns("label"))
+    assert sum(map(len, load(tmp_path, "x").splits.values())) == 12  # `extra` is not used
+
+
+def test_numbers_that_name_themselves_and_minus_one(tmp_path):
+    """-1 marks secret answers, with and without class names; it is no class."""
+    rows = table(12).remove_columns("label")
+    saved(
+        tmp_path,
+        train=rows.add_column("label", [7, 3, -1] * 4),
+        test=table(6, 50).remove_columns("label").add_column("label", [-1] * 6),
+    )
+    found = refused(tmp_path)
+    assert "4 of 12 rows have no label, the first is row 2 ('-1')" in found
+    data = load(tmp_path, "x", on_bad_image="skip")
+    assert data.splits["train"].class_names == ("3", "7")
+    assert sum(map(len, data.splits.values())) == 8
+    assert any("split 'test': left out, because no row has a label (-1" in w for w in data.warnings)
+
+
 @pytest.mark.parametrize("missing", [None, -1])
 def test_labels_that_are_missing(tmp_path, missing):
     labels = [0, 1, missing, 0, 1, 2, 0, 1, 2, 0, 1, 2]

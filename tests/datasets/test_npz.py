@@ -59,6 +59,14 @@ def test_class_names_groups_and_the_names_of_keras(tmp_path):
     assert kept.isdisjoint(data.splits["test"].group_names[g] for g in data.splits["test"].groups)
 
 
+def test_examples_without_a_group_are_groups_by_themselves(tmp_path):
+    groups = np.array(["a", "", " ", "a"] * 3)
+    splits = load(tmp_path, x=X, y=Y, group=groups).splits.values()
+    found = sorted(split.group_names[group] for split in splits for group in split.groups)
+    alone = [f"train/{row}" for row in range(12) if row % 4 in (1, 2)]
+    assert found == sorted(["a"] * 6 + alone)
+
+
 def test_images(tmp_path):
     x = RNG.integers(0, 256, (12, 4, 6), dtype=np.uint8)
     split = load(tmp_path, Params(dataset="npz"), x=x, y=Y).splits["train"]

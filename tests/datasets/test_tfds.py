@@ -28,6 +28,7 @@ class Toy(tfds.core.GeneratorBasedBuilder):
             "label": tfds.features.ClassLabel(names=["cat", "dog", "eel"]),
             "coarse": tfds.features.ClassLabel(names=["fur", "fin"]),
             "name": tfds.features.Text(),
+            "person": tfds.features.Scalar(np.int64),
         }
         return tfds.core.DatasetInfo(
             builder=self,
@@ -43,7 +44,8 @@ class Toy(tfds.core.GeneratorBasedBuilder):
         for i in range(count):
             pixels = np.full((6, 6, 3), first + i, np.uint8)
             label = -1 if first == 50 and i == 1 else i % 3
-            yield i, {"image": pixels, "label": label, "coarse": i % 2, "name": "ab"[i % 2]}
+            yield i, {"image": pixels, "label": label, "coarse": i % 2, "name": "ab"[i % 2],
+                     "person": first + i // 4}
 
 for file_format in sys.argv[2:]:
     Toy(data_dir=f"{sys.argv[1]}/{file_format}", file_format=file_format).download_and_prepare()
@@ -90,6 +92,22 @@ def test_splits_classes_and_pixels(prepared, file_format):
     named = load_data(params(file_format, label_column="name"), prepared)
     assert named.splits["train"].class_names == ("a", "b")
     assert sum(map(len, named.splits.values())) == 21
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_groups(prepared, file_format):
+    splits = load_data(params(file_format, group_column="person"), prepared).splits
+    for name, first in (("train", 0), ("test", 70)):
+        split = splits[name]
+        values = split.images[:][:, 0, 0, 0].astype(int) - first
+        expected = [str(first + value // 4) for value in values]
+        assert [split.group_names[group] for group in split.groups] == expected
+    coarse = load_data(params(file_format, group_column="coarse"), prepared)
+    assert set(coarse.splits["test"].group_names) == {"fur", "fin"}
+    assert any("2 of 2 groups are in several splits" in line for line in coarse.warnings)
+    assert 'group_column: found "image", which has no groups' in refused(
+        prepared, file_format=file_format, group_column="image"
+    )
 
 
 def test_a_label_that_is_missing_is_an_error_unless_it_is_skipped(prepared):

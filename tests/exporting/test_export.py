@@ -58,12 +58,12 @@ def test_an_exported_model_embeds_as_the_checkpoint(name, quantize, exported, ca
     if quantize:
         assert 1e-6 < found.largest_difference < 0.2
         assert abs(found.map_at_r_after - expected) < 0.1
-        assert "int8, calibrated on 200 training images" in out
+        assert "int8, calibrated on 200 training examples" in out
     else:
         assert found.largest_difference < 1e-5
         assert found.map_at_r_after == pytest.approx(expected, abs=1e-4)
     difference = f"{found.largest_difference:.2g}"
-    assert f"on 60 test images: largest difference of embeddings {difference};" in out
+    assert f"on 60 test examples: largest difference of embeddings {difference};" in out
     assert (model_dir / "export" / found.file).exists()
     assert not [*(model_dir / "export").glob(".*")]  # no temporary folder is left
     _run_the_code_of_the_card(model_dir, found)

@@ -115,7 +115,7 @@ OTHERS = (
     ),
     *("warmup_strategy", "weights"),
     *("tfds_name", "tfds_data_dir", "hf_name", "hf_config", "image_column", "label_column"),
-    "npz_file",
+    *("group_column", "npz_file"),
 )
 _MULTI_SIMILARITY = {"triplet_strategy": "multi_similarity", "distance": "cosine"}
 _OF_MULTI_SIMILARITY = ("alpha", "beta", "base", "epsilon")

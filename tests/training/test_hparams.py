@@ -134,6 +134,7 @@ def test_the_columns(ask):
         Params(save_checkpoints_steps=7, patience_evaluations=3, keep_checkpoint_max=2),
         Params(dataset="image_folder", image_size=32, holdout_classes=["größe", "b"]),
         Params(network="mlp", hidden_sizes=[], extra_classes=["rot90"]),
+        Params(triplet_strategy="multi_similarity", distance="cosine", margin=0.5),
     ],
 )
 def test_what_compare_shows_is_shown(params):
@@ -144,7 +145,7 @@ def test_what_compare_shows_is_shown(params):
         key
         for key, value in flat_params(params).items()
         if value is not None and (key in params.model_fields_set or value != defaults.get(key))
-    }
+    } - params.unread_keys
     assert set(shown) == given | {"distance"}
     assert {info.name for info in hparams.hparam_infos(set(shown))} == set(shown)
     assert all(isinstance(value, str | int | float | bool) for value in shown.values())
@@ -155,6 +156,8 @@ def test_what_compare_shows_is_shown(params):
 def test_a_default_that_was_set_is_shown_and_other_networks_are_not():
     assert hparams.hparams(Params()) == {"distance": "euclidean"}
     assert hparams.hparams(Params(margin=0.5)) == {"distance": "euclidean", "margin": 0.5}
+    similar = {"triplet_strategy": "multi_similarity", "distance": "cosine"}
+    assert hparams.hparams(Params(margin=0.5, **similar)) == similar  # it has no margin
 
 
 def test_damaged_experiments_beside_it_do_not_matter(tmp_path):

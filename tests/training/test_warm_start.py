@@ -1,6 +1,7 @@
 """A training that starts from another one's weights."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -13,7 +14,7 @@ from model.training.warm_start import read_warm_start
 from src.errors import UserError
 from src.experiment.checkpoint_files import digest_of, index_of
 from src.experiment.experiment import Experiment
-from src.experiment.warm_start import WarmStart, find_source, save_warm_start, source_has_changed
+from src.experiment.warm_start import WarmStart, find_source, save_warm_start, source_warnings
 from src.params.schema import Params
 
 SHAPE = (8, 8, 1)
@@ -55,6 +56,8 @@ def test_layers_of_the_same_name_and_shape_start_with_its_weights(
             np.testing.assert_array_equal(begun.get_tensor(f"moving_average/{name}"), expected)
     assert np.abs(begun.get_tensor("embedding/kernel")).max() > 0
     record = json.loads(experiment.warm_start_path.read_text())
+    (flatters,) = record.pop("flatters")  # another seed: another validation split
+    assert re.search(r"was trained on \d+ of \d+ validation examples: their metrics", flatters)
     assert record == {
         "init_from": str(source.model_dir),
         "step": step,
@@ -63,7 +66,7 @@ def test_layers_of_the_same_name_and_shape_start_with_its_weights(
         "others": ["embedding"],
     }
     assert experiment.trained_params().init_from == str(source.model_dir)
-    assert source_has_changed(experiment) == []
+    assert source_warnings(experiment) == [flatters]
 
     shutil.rmtree(source.model_dir)
     make_experiment(num_epochs=2, **keys)
@@ -80,13 +83,13 @@ def test_layers_of_the_same_name_and_shape_start_with_its_weights(
 def test_a_changed_source_is_named(source, tmp_path):
     own = Experiment(tmp_path / "own")
     own.model_dir.mkdir()
-    assert source_has_changed(own) == []
+    assert source_warnings(own) == []
     given = (str(source.model_dir), 14, "0" * 64, 3, ())
     save_warm_start(own.warm_start_path, WarmStart(*given))
-    (line,) = source_has_changed(own)
+    (line,) = source_warnings(own)
     assert line.endswith(f"is now another one, of step {source.best().step}")
     own.warm_start_path.write_text("{}")
-    (line,) = source_has_changed(own)
+    (line,) = source_warnings(own)
     assert "damaged" in line
 
 
