@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from programs import ROOT
+from programs import ROOT, free_ports
 from tiny import TINY, write_params
 
 from model.training.run import run
@@ -40,14 +39,6 @@ PARAMS = {
     "clip_norm": 0.5,
     "ema_decay": 0.8,
 }
-
-
-def free_ports(number):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def tf_configs(addresses):
