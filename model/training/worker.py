@@ -18,6 +18,7 @@ from model.training.build import (
     distribute,
     replica_devices,
 )
+from model.training.devices import check_devices
 from model.training.segments import Segment
 from model.workers import Workers
 from src.data.extra_classes import with_extra_classes
@@ -52,6 +53,7 @@ def run_worker(
     if workers.tell() == b"finished":
         return
     train = hold_out(loaded.data.splits, params, experiment.params_path)["train"]
+    check_devices(params, experiment.params_path)  # of its warnings, the chief prints its own
     distribution = distribute(params, replica_devices(replicas), cluster)
     try:
         describe_network(params, train.images.shape[1:], distribution.num_replicas)
