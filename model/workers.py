@@ -75,6 +75,7 @@ class Workers:
         try:
             self._exchange(np.zeros([1], np.int32), self._distribution.from_chief, _MEET_SECONDS)
         except tf.errors.DeadlineExceededError as error:
+            self._peers.stop_watching()
             ranks = [rank for rank in range(self.cluster.size) if rank != self.cluster.rank]
             places = ", ".join(map(self.cluster.place, ranks))
             raise WorkerLost(
