@@ -205,10 +205,10 @@ def test_no_more_replicas_than_rows():
 def test_what_replicas_cannot_compute_is_refused():
     layers = keras.layers
 
-    def check(layer, num_replicas):
+    def check(make, num_replicas):
         with tf.Graph().as_default():
             images = keras.Input([4])
-            inner = keras.Model(images, layer(images))
+            inner = keras.Model(images, make(name="refused")(images))
             check_network(keras.Model(images, inner(images)), num_replicas)
 
     for make, kind in (
@@ -216,13 +216,13 @@ def test_what_replicas_cannot_compute_is_refused():
         (partial(layers.Dropout, 0.2), "refused.*draws at random.*without it, or one replica"),
         (partial(layers.GaussianNoise, 0.2), "refused.*draws at random"),
     ):
-        check(make(name="refused"), 1)
+        check(make, 1)
         with pytest.raises(UserError, match=kind):
-            check(make(name="refused"), 2)
-    for layer in (
-        layers.BatchNormalization(trainable=False),
-        layers.Dense(2),
-        layers.Dropout(0.0),
-        Dropout(0.2, seed=0, draw=0, name="by_row"),
+            check(make, 2)
+    for make in (
+        partial(layers.BatchNormalization, trainable=False),
+        partial(layers.Dense, 2),
+        partial(layers.Dropout, 0.0),
+        partial(Dropout, 0.2, seed=0, draw=0),
     ):
-        check(layer, 2)
+        check(make, 2)

@@ -150,6 +150,7 @@ def test_mined_triplets_and_replicas_of_workers(programs, start, data_dir, tmp_p
         "learning_rate": 1e-3,
         "triplet_strategy": "offline",
         "offline_mining": "hard",
+        "deterministic": True,
     }
     one = write_params(tmp_path / "one", params)
     several = write_params(tmp_path / "several", params)
@@ -165,6 +166,12 @@ def test_mined_triplets_and_replicas_of_workers(programs, start, data_dir, tmp_p
     ends = [worker.wait() for worker in start(several, 2, "--replicas", "2")]
     assert [code for code, _, _ in ends] == [0, 0], ends
     assert_equal_weights(several, one)
+    # The same number of workers and replicas, without the interruption: the same bits.
+    whole = write_params(tmp_path / "whole", params)
+    assert [worker.wait()[0] for worker in start(whole, 2, "--replicas", "2")] == [0, 0]
+    found = tensors(several)
+    for name, values in tensors(whole).items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
     # Finished: the workers are told so.
     ends = [worker.wait() for worker in start(several, 2)]
     assert [code for code, _, _ in ends] == [0, 0], ends
