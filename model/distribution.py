@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from model.estimator import keras, tf
 from model.mining.loss import TripletLoss
-from model.rows import Rows
+from model.rows import Rows, layer_that_draws
 from src.errors import UserError
 from src.system.signals import SIGNALS
 
@@ -236,6 +236,8 @@ def _pad(values: tf.Tensor, length: int) -> tf.Tensor:
 def check_network(network: keras.Model, num_replicas: int) -> None:
     """Refuse what several replicas cannot compute exactly as one.
 
+    Call this in the graph in which the network was built; it adds ops.
+
     Raises:
         UserError: the network has batch normalization that is trained, because each replica would
             normalize by its own rows; or a random layer that does not draw by row.
@@ -243,14 +245,19 @@ def check_network(network: keras.Model, num_replicas: int) -> None:
     if num_replicas == 1:
         return
     for layer in network._flatten_layers():
-        found = type(layer).__name__
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
             accepted = "use_batch_norm false, or frozen_layers that include it"
-        elif isinstance(layer, keras.layers.Dropout) and layer.rate:
-            accepted = "a network without it"
-        else:
-            continue
-        raise UserError(
-            f'network: found the layer "{layer.name}" ({found}), which {num_replicas} replicas do '
-            f"not compute as one does; accepted: {accepted}, or one replica"
-        )
+            raise _refused(f'"{layer.name}" ({type(layer).__name__})', num_replicas, accepted)
+    graph = tf.compat.v1.get_default_graph()
+    num_before = len(graph.get_operations())
+    network(tf.zeros([1, *network.input_shape[1:]]), training=True)
+    if name := layer_that_draws(network, graph.get_operations()[num_before:]):
+        drawing = f'"{name}", which draws at random, but not by row'
+        raise _refused(drawing, num_replicas, "a network without it")
+
+
+def _refused(found: str, num_replicas: int, accepted: str) -> UserError:
+    return UserError(
+        f"network: found the layer {found}; {num_replicas} replicas do not compute it as one does; "
+        f"accepted: {accepted}, or one replica"
+    )

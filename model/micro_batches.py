@@ -9,7 +9,7 @@ weights. The parts' gradients add up to that of the whole batch (GradCache, arXi
 from collections.abc import Sequence
 
 from model.estimator import keras, tf
-from model.rows import Rows, rows_of_batch
+from model.rows import Rows, layer_that_draws, rows_of_batch
 from src.errors import UserError
 
 
@@ -158,11 +158,9 @@ def _refuse_chance(network: keras.Model, size: int) -> None:
 
     The second embedding would then not be the first one.
     """
-    layers = {layer.name for layer in network.submodules if isinstance(layer, keras.layers.Layer)}
-    for op in tf.compat.v1.get_default_graph().get_operations():
-        if op.op_def is not None and op.op_def.is_stateful and "Random" in op.type:
-            layer = next((name for name in op.name.split("/")[::-1] if name in layers), op.name)
-            raise _refused(size, f"layer {layer} draws at random, differently each time")
+    operations = tf.compat.v1.get_default_graph().get_operations()
+    if layer := layer_that_draws(network, operations):
+        raise _refused(size, f"layer {layer} draws at random, differently each time")
 
 
 def _refused(size: int, reason: str) -> UserError:

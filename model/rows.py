@@ -4,16 +4,20 @@ A replica or a micro-batch has some rows of the batch. A layer that draws random
 rows (`model/dropout.py`) draws those that the same rows get when the batch is whole.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from model.estimator import tf
+from model.estimator import keras, tf
 
 # The numbers that one block of the generator yields, and the generator: Philox, which is also the
 # default of `tf.random.stateless_uniform` on CPUs and GPUs.
 _BLOCK = 4
 _PHILOX = 1
+
+# The ops that draw; those that always draw the same again are not stateful.
+_DRAWS = re.compile(".*Random|Rng")
 
 
 class Rows(NamedTuple):
@@ -89,6 +93,22 @@ def normal_by_row(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     if not _current:
         return tf.random.stateless_normal(shape, seed)
     return _by_row(tf.raw_ops.StatelessRandomNormalV2, shape, seed)
+
+
+def layer_that_draws(network: keras.Model, operations: Sequence[tf.Operation]) -> str | None:
+    """Return the layer whose draws do not depend on the row alone; None if there is none.
+
+    Layers do not say so, but their ops do: those that draw anew each time that they run.
+
+    Args:
+        network: the layers.
+        operations: those that the network's call added to a graph.
+    """
+    layers = {layer.name for layer in network.submodules if isinstance(layer, keras.layers.Layer)}
+    for op in operations:
+        if op.op_def is not None and op.op_def.is_stateful and _DRAWS.match(op.type):
+            return next((name for name in op.name.split("/")[::-1] if name in layers), op.name)
+    return None
 
 
 def _by_row(op: Callable[..., tf.Tensor], shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -16,6 +16,9 @@ from src.errors import UserError, WorkerLost
 from src.system.cluster import Cluster
 from src.system.peers import HAS_ENDED, Peers
 
+# Each notices within seconds that all others listen, unless some of them are slow to answer.
+_MEET_SECONDS = 60
+
 
 class Workers:
     """This process's place among the workers.
@@ -35,7 +38,7 @@ class Workers:
 
         Raises:
             UserError: the server cannot listen at its address.
-            WorkerLost: another has not started.
+            WorkerLost: another has not started, or another program listens at its address.
         """
         self.cluster = cluster
         self.config = tf.compat.v1.ConfigProto()
@@ -60,11 +63,26 @@ class Workers:
         self._peers = Peers(cluster)
         self._peers.wait_for_all()
         self._peers.watch()
+        self._meet()
 
     @property
     def is_chief(self) -> bool:
         """Whether this process writes the experiment's files and evaluates."""
         return self.cluster.rank == 0
+
+    def _meet(self) -> None:
+        """Make a first exchange, soon after all listen; a program of others would never join it."""
+        try:
+            self._exchange(np.zeros([1], np.int32), self._distribution.from_chief, _MEET_SECONDS)
+        except tf.errors.DeadlineExceededError as error:
+            self._peers.stop_watching()
+            ranks = [rank for rank in range(self.cluster.size) if rank != self.cluster.rank]
+            places = ", ".join(map(self.cluster.place, ranks))
+            raise WorkerLost(
+                f"{places}: found a program that has not joined after {_MEET_SECONDS} s"
+                f"{' (one of these)' if len(ranks) > 1 else ''}; accepted: a worker of this "
+                "training, with the same workers in its TF_CONFIG"
+            ) from error
 
     def tell(self, message: bytes | None = None) -> bytes:
         """Return the chief's message, on every worker; the others pass None."""
@@ -119,13 +137,19 @@ class Workers:
     def _from_chief(self, values: np.ndarray) -> np.ndarray:
         return self._exchange(values, self._distribution.from_chief)
 
-    def _exchange(self, values: np.ndarray, build) -> np.ndarray:  # noqa: ANN001
-        """Run an exchange in a session of its own."""
+    def _exchange(
+        self,
+        values: np.ndarray,
+        build,  # noqa: ANN001
+        seconds: int | None = None,
+    ) -> np.ndarray:
+        """Run an exchange in a session of its own; raise DeadlineExceededError after `seconds`."""
+        options = tf.compat.v1.RunOptions(timeout_in_ms=1000 * seconds if seconds else 0)
         with self.names_the_lost(), tf.Graph().as_default():
             given = tf.compat.v1.placeholder(values.dtype, values.shape)
             received = build(given)
             with tf.compat.v1.Session(self.target, config=self.config) as session:
-                return session.run(received, {given: values})
+                return session.run(received, {given: values}, options)
 
 
 def _first_line(error: Exception) -> str:

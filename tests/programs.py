@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -83,6 +84,15 @@ class Server:
     def close(self) -> None:
         """End the server."""
         self._process.communicate()
+
+
+def free_ports(number: int) -> list[int]:
+    """Return ports of this machine that no program listens at."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for each in sockets:
+        each.close()
+    return ports
 
 
 def serve() -> None:

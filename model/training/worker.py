@@ -18,6 +18,7 @@ from model.training.build import (
     distribute,
     replica_devices,
 )
+from model.training.devices import check_devices
 from model.training.segments import Segment
 from model.workers import Workers
 from src.data.extra_classes import with_extra_classes
@@ -52,6 +53,7 @@ def run_worker(
     if workers.tell() == b"finished":
         return
     train = hold_out(loaded.data.splits, params, experiment.params_path)["train"]
+    check_devices(params, experiment.params_path)  # of its warnings, the chief prints its own
     distribution = distribute(params, replica_devices(replicas), cluster)
     try:
         describe_network(params, train.images.shape[1:], distribution.num_replicas)
@@ -67,15 +69,26 @@ def run_worker(
 
 def facts(params: Params, record: DataRecord, distribution: Distribution) -> dict[str, str]:
     """Return what must be equal on all workers, by name; see `Workers.compare`."""
-    data = hashlib.sha256()
+    data = hashlib.sha256(repr((record.class_names, record.groups)).encode())
     for array in (record.digests, record.labels, record.splits):
         data.update(np.ascontiguousarray(array).tobytes())
     return {
         "params.json": params.model_dump_json(),
         "the data": data.hexdigest(),
         "--replicas": str(len(distribution.devices)),
+        "the program": _program(),
         "TensorFlow": tf.__version__,
+        "NumPy": np.__version__,  # draws the batches
     }
+
+
+def _program() -> str:
+    """Return a digest of the code that trains: another version might compute other steps."""
+    root = Path(__file__).parents[2]
+    program = hashlib.sha256()
+    for path in sorted([*root.glob("model/**/*.py"), *root.glob("src/**/*.py")]):
+        program.update(path.read_bytes())
+    return program.hexdigest()
 
 
 @names_bad_images()

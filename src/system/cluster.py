@@ -15,7 +15,8 @@ from src.errors import UserError
 from src.printable import printable
 
 _PORT = r"(?:[1-9][0-9]{0,4})"
-_Address = Annotated[str, Field(max_length=255, pattern=rf"^[A-Za-z0-9_.\-\[\]:]+:{_PORT}$")]
+_HOST = r"(?:[A-Za-z0-9_.\-]+|\[[0-9A-Fa-f:.]+\])"  # an address of IPv6 stands in brackets
+_Address = Annotated[str, Field(max_length=255, pattern=rf"^{_HOST}:{_PORT}$")]
 
 _LAST_PORT = 65535
 
@@ -24,6 +25,7 @@ _FIRST_PORT, _NUM_PORTS = 20000, 12000
 _PORTS_PER_JOB = 64
 _NODES = r"(?:[^,\[\]]|\[[^\[\]]*\])+"  # a name, or a pattern such as n[1-2,5]
 _MAX_NODES = 100_000
+_MAX_BRACKETS = 8  # in a name; SLURM has at most 5
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,15 @@ def _from_tf_config(text: str) -> Cluster | None:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the whole"
-        found = printable(repr(first["input"]))[:80]
+        is_missing = first["type"] == "missing"  # the input is then what lacks it
+        found = "nothing" if is_missing else printable(repr(first["input"]))[:80]
         if first["type"] in ("model_type", "model_attributes_type"):
             raise UserError(
                 f"TF_CONFIG: {key}: found {found}; accepted: a JSON object: {_EXAMPLE}"
             ) from None
         if first["type"] == "string_pattern_mismatch":
-            raise UserError(f"TF_CONFIG: {key}: found {found}; accepted: HOST:PORT") from None
+            accepted = "HOST:PORT, with an IPv6 HOST in brackets"
+            raise UserError(f"TF_CONFIG: {key}: found {found}; accepted: {accepted}") from None
         raise UserError(
             f"TF_CONFIG: {key}: found {found} ({first['msg']}); accepted: {_EXAMPLE}"
         ) from None
@@ -195,7 +199,7 @@ def _hosts_of_tasks(nodes: list[str], per_node: list[int], distribution: str) ->
     Raises:
         UserError: tasks are distributed among nodes in another way than `block` or `cyclic`.
     """
-    way = distribution.split(",")[0].split(":")[0]
+    way = distribution.split(",")[0].split(":")[0].lower()
     counts = list(zip(nodes, per_node, strict=False))
     if way == "cyclic":
         turns = range(max(per_node, default=0))
@@ -227,6 +231,8 @@ def expand_nodes(text: str, key: str = "SLURM_STEP_NODELIST") -> list[str]:
 
 def _expand(pattern: str, key: str) -> Iterator[str]:
     """Yield the names of a pattern such as `n[1-2,05]`."""
+    if pattern.count("[") > _MAX_BRACKETS:
+        raise _bad_nodes(pattern, key)
     match = re.fullmatch(r"([^\[\]]*)\[([^\[\]]+)\](.*)", pattern)
     if match is None:
         if not re.fullmatch(r"[A-Za-z0-9_.\-]+", pattern):
@@ -276,9 +282,9 @@ def int_of(environment: Mapping[str, str], key: str, default: Any = None) -> int
         UserError: it is no such number, or is missing and has no default.
     """
     text = environment.get(key, default)
-    if isinstance(text, str) and re.fullmatch("[0-9]{1,9}", text):
+    if isinstance(text, str) and re.fullmatch("[0-9]{1,10}", text):
         return int(text)
     if isinstance(text, int):
         return text
-    found = "nothing" if text is None else printable(text)[:80]
+    found = printable(text)[:80] if text else "nothing"
     raise UserError(f"{key}: found {found}; accepted: a number, as srun sets it")

@@ -26,8 +26,9 @@ EXIT_CODE = 4
 class Peers:
     """The other processes. Each listens at its address, from its start until it ends.
 
-    A thread connects to every one of them every few seconds. It ends this process if one no longer
-    answers, because the main thread may be inside TensorFlow, in an exchange that cannot end.
+    For each of them, a thread connects to it every few seconds. It ends this process if the other
+    no longer answers, because the main thread may be inside TensorFlow, in an exchange that cannot
+    end. One thread for all would be late: each machine that is gone would cost it a timeout.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -35,7 +36,6 @@ class Peers:
         self._cluster = cluster
         self._others = [rank for rank in range(cluster.size) if rank != cluster.rank]
         self._is_over = threading.Event()
-        self._thread: threading.Thread | None = None
 
     def wait_for_all(self) -> None:
         """Return when every process listens.
@@ -56,9 +56,10 @@ class Peers:
             time.sleep(0.2)
 
     def watch(self) -> None:
-        """Start the thread."""
-        self._thread = threading.Thread(target=self._watch, daemon=True, name="peers")
-        self._thread.start()
+        """Start the threads."""
+        for rank in self._others:
+            name = f"watch {self._cluster.names[rank]}"
+            threading.Thread(target=self._watch, args=(rank,), daemon=True, name=name).start()
 
     def stop_watching(self) -> None:
         """From now on, others may end."""
@@ -74,14 +75,13 @@ class Peers:
         gone = [rank for rank, number in failures.items() if number == _FAILURES]
         return ", ".join(map(self._cluster.place, gone)) or None
 
-    def _watch(self) -> None:
-        failures = dict.fromkeys(self._others, 0)
+    def _watch(self, rank: int) -> None:
+        failures = 0
         while not self._is_over.wait(_EVERY_SECONDS):
-            for rank in self._others:
-                is_alive = _answers(self._cluster.addresses[rank])
-                failures[rank] = 0 if is_alive else failures[rank] + 1
-                if failures[rank] == _FAILURES and not self._is_over.is_set():
-                    _end(f"{self._cluster.place(rank)} {HAS_ENDED}")
+            failures = 0 if _answers(self._cluster.addresses[rank]) else failures + 1
+            if failures == _FAILURES and not self._is_over.is_set():
+                self._is_over.set()  # one line is enough if several are gone
+                _end(f"{self._cluster.place(rank)} {HAS_ENDED}")
 
 
 HAS_ENDED = "no longer answers; all workers end, and the same command on all resumes"

@@ -50,7 +50,11 @@ def test_one_process_is_no_cluster(environment):
         (tf_config({"master": ["a:1"], "worker": WORKERS}), 'found "master".*chief'),
         (tf_config({"chief": ["a:1", "c:1"]}), "cluster.chief: found"),
         (tf_config({"worker": ["a"]}), "cluster.worker.0: found 'a'"),
+        (tf_config({"worker": ["a:b:1"]}), "found 'a:b:1'; accepted: HOST:PORT"),
+        (tf_config({"worker": ["::1:2"]}), "found '::1:2'; accepted: HOST:PORT.*IPv6.*brackets"),
+        (tf_config({"worker": ["[::1:2"]}), r"found '\[::1:2'; accepted: HOST:PORT"),
         (tf_config({"worker": ["a:1", "a:1"]}), "a:1 twice"),
+        ({"TF_CONFIG": json.dumps({"cluster": {"worker": CHIEF}})}, "task: found nothing"),
         (tf_config({"worker": ["a:1", "b:65536"]}), "found b:65536; accepted: a port from 1 to 65"),
         (tf_config({"worker": WORKERS}, "chief"), "task: found chief 0; accepted: worker 0, wor"),
         (tf_config({"worker": WORKERS}, index=2), "found worker 2"),
@@ -102,8 +106,9 @@ def test_a_step_of_slurm():
 
 
 def test_tasks_dealt_out_in_turn():
-    found = read_cluster(slurm(SLURM_DISTRIBUTION="cyclic"))
-    assert [address.split(":")[0] for address in found.addresses] == ["n1", "n2", "m7", "n2"]
+    for way in ("cyclic", "Cyclic:block,NoPack"):
+        found = read_cluster(slurm(SLURM_DISTRIBUTION=way))
+        assert [address.split(":")[0] for address in found.addresses] == ["n1", "n2", "m7", "n2"]
 
 
 def test_neighbouring_jobs_have_other_ports():
@@ -111,7 +116,9 @@ def test_neighbouring_jobs_have_other_ports():
         return set(read_cluster(slurm(SLURM_JOB_ID=job)).addresses)
 
     assert not ports("5") & ports("6")
-    assert all(20000 <= int(a.split(":")[1]) < 32000 for a in ports("999999999"))
+    # Jobs of federated clusters have numbers up to 2^32.
+    for job in ("999999999", "4227858433"):
+        assert all(20000 <= int(a.split(":")[1]) < 32000 for a in ports(job))
 
 
 def test_tf_config_counts_before_slurm_and_one_task_is_no_cluster():
@@ -124,12 +131,14 @@ def test_tf_config_counts_before_slurm_and_one_task_is_no_cluster():
     "changes",
     [
         {"SLURM_PROCID": "x"},
+        {"SLURM_PROCID": ""},
         {"SLURM_PROCID": "4"},
         {"SLURM_STEP_TASKS_PER_NODE": "2(x3)"},
         {"SLURM_STEP_TASKS_PER_NODE": "1,2,"},
         {"SLURM_STEP_TASKS_PER_NODE": "1(x999999)"},
         {"SLURM_STEP_NODELIST": "n[1-"},
         {"SLURM_STEP_NODELIST": "n[1-999999999]"},
+        {"SLURM_STEP_NODELIST": "n" + "[0]" * 2000},
         {"SLURM_DISTRIBUTION": "plane=2"},
     ],
 )

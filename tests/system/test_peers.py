@@ -1,6 +1,7 @@
 """The watch over other processes, with sockets in their place."""
 
 import os
+import queue
 import socket
 import subprocess
 import sys
@@ -43,6 +44,19 @@ def test_who_does_not_start_is_named(listening, monkeypatch, capsys):
         Peers(cluster).wait_for_all()
     assert capsys.readouterr().out == f"waiting for {cluster.place(1)}\n"
     assert Peers(cluster).lost() == cluster.place(1)
+
+
+def test_many_machines_that_are_gone_are_noticed_as_soon_as_one(monkeypatch):
+    monkeypatch.setattr(peers, "_EVERY_SECONDS", 0.01)
+    # A dead process's port refuses at once; a machine that is gone is waited for.
+    monkeypatch.setattr(peers, "_answers", lambda address: time.sleep(0.2))
+    ended = queue.SimpleQueue()
+    monkeypatch.setattr(peers, "_end", ended.put)
+    names = tuple(f"task {rank}" for rank in range(40))
+    Peers(Cluster(names, names, 0)).watch()
+    assert "no longer answers" in ended.get(timeout=5)  # one after the other: 24 s
+    time.sleep(0.3)
+    assert ended.empty()  # one line
 
 
 CODE = """

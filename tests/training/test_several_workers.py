@@ -6,18 +6,21 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from programs import ROOT
+from programs import ROOT, free_ports
 from tiny import TINY, write_params
 
+from model.distribution import ONE_REPLICA
+from model.training import worker as training_worker
 from model.training.run import run
+from src.experiment.data_record import DataRecord
 from src.experiment.experiment import Experiment
 from src.params.schema import Params
 from src.system.cluster import Cluster
@@ -40,14 +43,6 @@ PARAMS = {
     "clip_norm": 0.5,
     "ema_decay": 0.8,
 }
-
-
-def free_ports(number):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def tf_configs(addresses):
@@ -155,6 +150,7 @@ def test_mined_triplets_and_replicas_of_workers(programs, start, data_dir, tmp_p
         "learning_rate": 1e-3,
         "triplet_strategy": "offline",
         "offline_mining": "hard",
+        "deterministic": True,
     }
     one = write_params(tmp_path / "one", params)
     several = write_params(tmp_path / "several", params)
@@ -170,6 +166,12 @@ def test_mined_triplets_and_replicas_of_workers(programs, start, data_dir, tmp_p
     ends = [worker.wait() for worker in start(several, 2, "--replicas", "2")]
     assert [code for code, _, _ in ends] == [0, 0], ends
     assert_equal_weights(several, one)
+    # The same number of workers and replicas, without the interruption: the same bits.
+    whole = write_params(tmp_path / "whole", params)
+    assert [worker.wait()[0] for worker in start(whole, 2, "--replicas", "2")] == [0, 0]
+    found = tensors(several)
+    for name, values in tensors(whole).items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
     # Finished: the workers are told so.
     ends = [worker.wait() for worker in start(several, 2)]
     assert [code for code, _, _ in ends] == [0, 0], ends
@@ -192,6 +194,39 @@ def test_what_differs_is_named_on_every_worker(start, programs, data_dir, tmp_pa
         assert code == 2
         assert "params.json: found another on worker 0 (127.0.0.1:" in error
     assert not list(several.glob("model.ckpt*"))
+
+
+def test_what_workers_compare(monkeypatch, tmp_path):
+    """Also the names of classes, which `holdout_classes` reads, and the program itself."""
+    record = DataRecord(
+        paths=None,
+        digests=np.arange(2, dtype=np.uint64),
+        labels=np.arange(2, dtype=np.int32),
+        class_names=("a", "b"),
+        splits=np.zeros(2, np.int8),
+        own=np.zeros(2, np.int8),
+        validation_by="images",
+    )
+
+    def differ(record):
+        found = training_worker.facts(Params(), record, ONE_REPLICA)
+        return {name for name, fact in found.items() if fact != before[name]}
+
+    before = training_worker.facts(Params(), record, ONE_REPLICA)
+    assert before.keys() >= {"params.json", "the data", "the program", "TensorFlow", "NumPy"}
+    assert differ(record) == set()
+    for changes in (
+        {"class_names": ("b", "a")},
+        {"groups": ("g", "h")},
+        {"labels": np.array([1, 0], np.int32)},
+        {"splits": np.ones(2, np.int8)},
+    ):
+        assert differ(replace(record, **changes)) == {"the data"}
+    program = tmp_path / "model" / "training" / "worker.py"
+    program.parent.mkdir(parents=True)
+    program.write_text("another version")
+    monkeypatch.setattr(training_worker, "__file__", str(program))
+    assert differ(record) == {"the program"}
 
 
 def test_an_evaluator_has_nothing_to_do(tmp_path, capsys):
