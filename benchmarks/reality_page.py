@@ -147,10 +147,12 @@ def _results(rows: Sequence[Row], done: Sequence[Part]) -> list[str]:
     where = "; ".join(f"{name}, {' and '.join(sorted(dates))}" for name, dates in machines.items())
     hours = sum(row.seconds or 0 for row in rows) / 3600
     hours += sum({row.part: row.search_seconds for row in rows}.values()) / 3600
+    budget = " or ".join(sorted({f"{row.trials} + {len(FINAL_SEEDS)}" for row in rows}))
     return [
         f"![MAP@R of each strategy on each data set]({FIGURE})",
         _table(rows),
-        f"({where}; `make reality-check`; {len(done)} of {len(PARTS)} parts, {hours:.1f} hours.)",
+        f"({where}; `make reality-check`; {len(done)} of {len(PARTS)} parts, each of {budget} "
+        f"trainings, {hours:.1f} hours.)",
     ]
 
 

@@ -55,10 +55,11 @@ TASKS = {
         "unseen",
         {
             "dataset": "fashion_mnist",
-            "holdout_classes": [5, 6, 7, 8, 9],
+            "holdout_classes": ["Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"],
             "validation_by": "class",
             "validation_fraction": 0.4,  # two of the five that are left
             "extra_classes": ["rot90"],
+            "augment": {"shift": 2, "flip": True},
             "classes_per_batch": 6,
             "examples_per_class": 20,
             "num_epochs": 1,
@@ -74,8 +75,9 @@ TASKS = {
             "image_size": 64,
             "holdout_classes": [f"s{number}" for number in range(21, 41)],
             "validation_by": "class",
-            "validation_fraction": 0.5,
-            "classes_per_batch": 10,
+            "validation_fraction": 0.4,  # eight of the twenty that are left
+            "augment": {"shift": 3, "rotation": 10, "crop": 0.85},
+            "classes_per_batch": 12,
             "examples_per_class": 6,
             "num_blocks": 4,
             "num_epochs": 60,

@@ -32,6 +32,8 @@ from benchmarks.reality_protocol import (
     read_rows,
     write_rows,
 )
+from src.data.holdout import held_out_labels
+from src.datasets.fashion_mnist import CLASS_NAMES
 from src.errors import SweepFailed, UserError
 from src.params.reading import check_params, load_params
 from src.searching.goal import DEFAULT_METRIC, make_goal
@@ -81,6 +83,11 @@ def test_each_part_is_a_search_that_sweep_accepts(part, tmp_path):
     own = set(space) - {"learning_rate"}
     names = {f"multi_similarity_{name}" for name in ("alpha", "beta", "base")}
     assert own == names if part[1] == "multi_similarity" else len(own) == 1
+
+
+def test_classes_of_fashion_mnist_are_named_as_they_are():
+    params = check_params(params_of(("fashion_unseen", "batch_all")), Path("params.json"))
+    assert held_out_labels(params, CLASS_NAMES, Path("params.json")) == [5, 6, 7, 8, 9]
 
 
 def test_strategies_differ_in_nothing_but_their_own_keys():
@@ -148,7 +155,7 @@ def test_the_table_by_hand():
         f"| 0.7500 | {found} |",
     ]
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
-    assert "3 of 28 parts, 3.0 hours" in text  # 9 x 600 s and 3 x 1800 s
+    assert "3 of 28 parts, each of 12 + 3 trainings, 3.0 hours" in text  # 9 x 600 s and 3 x 1800 s
     assert "(a machine, 2026-11-27; `make reality-check`;" in text
     left = "distance_weighted, easy_positive, multi_similarity, supervised_contrastive"
     assert f"- MNIST (`mnist`): {left}\n" in text
@@ -308,7 +315,7 @@ def test_parts_are_measured_once_and_with_other_seeds_than_the_search(tmp_path, 
         assert (one.trials, one.protocol) == (3, protocol_of(one.part))
         assert re.fullmatch(r".+, \d+ cores, \d+ GB; tensorflow .+", one.machine)
     page = (tmp_path / "out" / reality_page.PAGE).read_text(encoding="utf-8")
-    assert "1 of 28 parts" in page and "how to read it" in page.lower()
+    assert "1 of 28 parts, each of 3 + 3 trainings" in page and "how to read it" in page.lower()
     assert (tmp_path / "out" / reality_page.FIGURE).read_bytes()[:4] == b"\x89PNG"
 
     before = starts(tmp_path)
