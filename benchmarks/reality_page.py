@@ -99,8 +99,8 @@ def write_page(folder: Path, rows: Sequence[Row]) -> None:
 
 
 def figure_of(rows: Sequence[Row]) -> Figure:
-    """Draw a panel for each data set: MAP@R of each strategy, its interval, and every seed."""
-    figure = new_figure(9, 6.4)
+    """Draw a panel for each data set: each strategy's MAP@R with its interval, and every seed."""
+    figure = new_figure(9.5, 6.4)
     for axes, task in zip(figure.subplots(2, 2, sharey=True).flat, TASKS, strict=True):
         _draw(axes, rows, task)
     for axes in figure.axes[::2]:
@@ -110,7 +110,7 @@ def figure_of(rows: Sequence[Row]) -> Figure:
 
 def _draw(axes: Axes, rows: Sequence[Row], task: str) -> None:
     axes.set_title(TASKS[task].title)
-    axes.set_xlabel(f"MAP@R within {TASKS[task].split}, mean and 95 % interval of the seeds")
+    axes.set_xlabel(f"MAP@R within {TASKS[task].split}, with its 95 % interval")
     axes.set_yticks(range(len(STRATEGIES)), list(STRATEGIES))
     axes.set_ylim(len(STRATEGIES) - 0.5, -0.5)
     if not any(row.dataset == task for row in rows):

@@ -207,8 +207,8 @@ def test_the_figure_has_a_panel_for_each_data_set():
     panels = {axes.get_title(): axes for axes in figure.axes}
     assert list(panels) == [task.title for task in TASKS.values()]
     measured, unseen = panels["MNIST"], panels["ORL, unseen persons"]
-    assert measured.get_xlabel() == "MAP@R within test, mean and 95 % interval of the seeds"
-    assert unseen.get_xlabel() == "MAP@R within unseen, mean and 95 % interval of the seeds"
+    assert measured.get_xlabel() == "MAP@R within test, with its 95 % interval"
+    assert unseen.get_xlabel() == "MAP@R within unseen, with its 95 % interval"
     assert [axes.get_ylabel() for axes in figure.axes] == 2 * ["triplet_strategy", ""]
     assert [label.get_text() for label in measured.get_yticklabels()] == list(STRATEGIES)
     places = {
