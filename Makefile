@@ -11,7 +11,7 @@ PYTHON215 ?= $(firstword $(shell command -v python3.11) $(shell command -v pytho
 .PHONY: help install demo demo-open data-orl weights-efficientnet-lite0
 .PHONY: test test-system test-tf215 lint format schema docs tour
 .PHONY: bench bench-batches bench-devices bench-gpu bench-mining bench-query bench-retrieval bench-training
-.PHONY: errors fuzz soak search-study
+.PHONY: errors fuzz soak search-study reality-check
 .PHONY: lock lock-check clean
 
 help: ## this list
@@ -84,6 +84,9 @@ bench-batches: install ## micro-batches: memory and time; what a memory of embed
 
 search-study: install ## grid, random and TPE on Fashion-MNIST, an hour each with three seeds (9 hours; resumes)
 	.venv/bin/python -m benchmarks.searching
+
+reality-check: install ## every strategy with the same search on four data sets; docs/reality-check.md (hours; resumes)
+	.venv/bin/python -m benchmarks.reality $(ARGS)
 
 lint: install ## style, format, types
 	.venv/bin/ruff check .

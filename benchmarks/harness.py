@@ -141,6 +141,16 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, markdow
         print("\n" + format_table(header, rows), flush=True)
 
 
+def machine() -> str:
+    """Return the processor, its cores and the memory: `AMD EPYC, 2 cores, 25 GB`."""
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text().splitlines() if known.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    cpu = names[0] if names else platform.machine()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GB"
+
+
 def print_circumstances(
     program: str,
     statistic: str,
@@ -153,20 +163,11 @@ def print_circumstances(
         statistic: a sentence on how a figure summarises its repetitions.
         packages: those whose versions matter.
     """
-    cpu = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     installed = {name: version_of(name) for name in packages}
     versions = ", ".join(f"{name} {found}" for name, found in installed.items() if found)
     command = shlex.join(["python", "-m", program, *sys.argv[1:]])
     print(
-        f"\n{statistic}\n{cpu}, {os.cpu_count()} cores, {memory:.0f} GB; Python "
+        f"\n{statistic}\n{machine()}; Python "
         f"{platform.python_version()}, {versions}; `{command}`, {datetime.date.today()}."
     )
 
