@@ -48,7 +48,9 @@ def run_worker(
     """
     workers = connect(cluster, params, replicas)
     begins = workers.tell() == b"begins"
-    loaded = load_recorded(params, data_dir, experiment, begins=begins, keeps_splits=keeps_splits)
+    loaded = load_recorded(
+        params, data_dir, experiment, begins=begins, keeps_splits=keeps_splits, to_train=True
+    )
     if workers.tell() == b"finished":
         return
     train = hold_out(loaded.data.splits, params, experiment.params_path)["train"]
@@ -60,7 +62,8 @@ def run_worker(
     workers.compare(facts(params, loaded.record, distribution))
     settle()
     try:
-        work(params, with_extra_classes(train, params), distribution, workers, own)
+        train = with_extra_classes(train, params, loaded.data.extra_data)
+        work(params, train, distribution, workers, own)
     finally:
         workers.close()
 
@@ -68,8 +71,9 @@ def run_worker(
 def facts(params: Params, record: DataRecord, distribution: Distribution) -> dict[str, str]:
     """Return what must be equal on all workers, by name; see `Workers.compare`."""
     data = hashlib.sha256()
-    for array in (record.digests, record.labels, record.splits):
-        data.update(np.ascontiguousarray(array).tobytes())
+    for part in filter(None, (record, record.extra_data)):
+        for array in (part.digests, part.labels, part.splits):
+            data.update(np.ascontiguousarray(array).tobytes())
     return {
         "params.json": params.model_dump_json(),
         "the data": data.hexdigest(),
