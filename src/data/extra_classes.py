@@ -39,7 +39,9 @@ def with_extra_classes(
     return replace(
         posed,
         images=ChainedImages([posed.images, extra_data.images]),
-        labels=np.concatenate([posed.labels, extra_data.labels + len(posed.class_names)], dtype=np.int32),
+        labels=np.concatenate(
+            [posed.labels, extra_data.labels + len(posed.class_names)], dtype=np.int32
+        ),
         class_names=(*posed.class_names, *extra_data.class_names),
         digests=np.concatenate(digests) if digests else None,
     )

@@ -96,9 +96,7 @@ def _load(
     return split, dataset.warnings
 
 
-def _alike(
-    train: Split, own: Split, entry: "ExtraDataset", params: "Params", where: str
-) -> Images:
+def _alike(train: Split, own: Split, entry: "ExtraDataset", params: "Params", where: str) -> Images:
     """Return the images in the shape of the experiment's own; the very images if they have it."""
     if train.holds_vectors != own.holds_vectors or (
         own.holds_vectors and train.example_shape != own.example_shape

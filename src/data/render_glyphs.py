@@ -13,6 +13,7 @@ import argparse
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -53,13 +54,12 @@ MOST_OF_A_SYSTEM = 60
 _SIZE = 96  # pixels of the letters as fonts draw them, before they are made small
 _CANVAS = 3 * _SIZE
 _MOST_FONTS = 12
-_LOOKS_LIKE_A_DIGIT = 0.8  # correlation of two blurred images
-_LOOKS_ALIKE = 0.88
+_WRITINGS_OF_A_DIGIT = 60
+_LOOKS_LIKE_A_DIGIT = 0.855  # correlation of two blurred images
+_LOOKS_ALIKE = 0.92
 
 # What people write like a digit, whatever the fonts do: 0, 1, 2, 3, 4, 5, 6, 7, 8 and 9.
-WRITTEN_LIKE_DIGITS = frozenset(
-    "OoQDCcUu" "Iil|Jjt" "Zz" "EeЗзЭэЄє3" "YyЧчU" "Ss" "GbбСсσ" "TГгΓτ" "B&Вв" "gqPpρаa" "ОоΟο"
-)
+WRITTEN_LIKE_DIGITS = frozenset("OoQDCcUuIil|JjtZzEeЗзЭэЄє3YyЧчUSsGbбСсσTГгΓτB&ВвgqPpρаaОоΟοᛊᛋ")
 
 
 @dataclass(frozen=True)
@@ -119,27 +119,25 @@ def draw(fonts: Path, images_per_class: int, systems: Sequence[str] = SYSTEMS) -
         UserError: the fonts have fewer than two of these characters.
     """
     found = _open_fonts(fonts)
-    digits = [_plain(font, digit) for font in found.values() for digit in "0123456789"]
-    known = _blurred([image for image in digits if image is not None])
+    digits = [_writings(found, digit, _WRITINGS_OF_A_DIGIT) for digit in "0123456789"]
+    known = np.concatenate(digits)
     kept: list[str] = []
     like_digits, like_others = [], []
     seen: NDArray[np.float32] = np.zeros((0, SIDE * SIDE), np.float32)
     fonts_of: dict[str, list[str]] = {}
     for character in _characters(systems):
-        named = [name for name, font in found.items() if _has(font, character)]
-        plain = [image for name in named if (image := _plain(found[name], character)) is not None]
-        if not plain:
+        named = _with_character(found, character)
+        shapes = _shapes({name: found[name] for name in named}, character)
+        if not len(shapes):
             continue
-        shapes = _blurred(plain[:_MOST_FONTS])
-        if character in WRITTEN_LIKE_DIGITS or (
-            len(known) and (shapes @ known.T).max() > _LOOKS_LIKE_A_DIGIT
-        ):
+        likeness = (_writings(found, character, 8) @ known.T).max(axis=1, initial=-1)  # [8]
+        if character in WRITTEN_LIKE_DIGITS or np.median(likeness) > _LOOKS_LIKE_A_DIGIT:
             like_digits.append(character)
-        elif len(seen) and (shapes @ seen.T).max() > _LOOKS_ALIKE:
+        elif _alike(shapes, seen) > _LOOKS_ALIKE:
             like_others.append(character)
         else:
             kept.append(character)
-            fonts_of[character] = named[:_MOST_FONTS]
+            fonts_of[character] = named
             seen = np.concatenate([seen, shapes])
     if len(kept) < 2:
         raise UserError(
@@ -147,7 +145,9 @@ def draw(fonts: Path, images_per_class: int, systems: Sequence[str] = SYSTEMS) -
             f"accepted: fonts for at least 2, such as those of Debian's packages {PACKAGES}"
         )
     images = [
-        _written(found[fonts_of[character][number % len(fonts_of[character])]], character, number)
+        _written(
+            found[fonts_of[character][number % len(fonts_of[character])]].font, character, number
+        )
         for character in kept
         for number in range(images_per_class)
     ]
@@ -175,7 +175,7 @@ def _characters(systems: Sequence[str]) -> Iterator[str]:
         yield from characters
 
 
-def _open_fonts(folder: Path) -> Mapping[str, ImageFont.FreeTypeFont]:
+def _open_fonts(folder: Path) -> Mapping[str, "_Font"]:
     """Return the fonts of a folder by file name, upright ones of usual weight first."""
     paths = sorted(
         (path for path in folder.rglob("*") if path.suffix.lower() in (".ttf", ".otf")),
@@ -184,25 +184,79 @@ def _open_fonts(folder: Path) -> Mapping[str, ImageFont.FreeTypeFont]:
     fonts = {}
     for path in paths:
         try:
-            fonts[path.name] = ImageFont.truetype(
-                str(path), _SIZE, layout_engine=ImageFont.Layout.BASIC
-            )
+            fonts[path.name] = _Font(path)
         except OSError:  # not a font, or a damaged one
             continue
     return fonts
 
 
-def _has(font: ImageFont.FreeTypeFont, character: str) -> bool:
-    """Return whether a font has a character: whether it draws another sign than for none."""
-    drawn, missing = (font.getmask(text) for text in (character, "\uffff"))
-    return drawn.getbbox() is not None and (
-        drawn.size != missing.size or bytes(drawn) != bytes(missing)
+def _with_character(fonts: Mapping[str, "_Font"], character: str) -> list[str]:
+    """Return the names of the first fonts that have a character, at most 12."""
+    named = (name for name, font in fonts.items() if font.has(character))
+    return list(islice(named, _MOST_FONTS))
+
+
+def _shapes(fonts: Mapping[str, "_Font"], characters: str) -> NDArray[np.float32]:
+    """Return the blurred mean of each character's drawings, float32 [<= len(characters), 784].
+
+    Of length 1 and with mean 0: products are correlations. Characters that no font has are missing.
+    """
+    shapes = []
+    for character in characters:
+        drawn = [
+            _in_box(_large(fonts[name].font, character, 0))
+            for name in _with_character(fonts, character)
+        ]
+        if drawn:
+            shapes.append(np.mean(drawn, axis=0).round().astype(np.uint8))
+    return _blurred(shapes)
+
+
+def _writings(fonts: Mapping[str, "_Font"], character: str, count: int) -> NDArray[np.float32]:
+    """Return blurred writings of a character, float32 [count, 784], as `_shapes` returns means."""
+    named = _with_character(fonts, character)
+    if not named:
+        return np.zeros((0, SIDE * SIDE), np.float32)
+    fonts_in_turn = islice(cycle(named), count)
+    return _blurred(
+        [_written(fonts[name].font, character, number) for number, name in enumerate(fonts_in_turn)]
     )
 
 
-def _plain(font: ImageFont.FreeTypeFont, character: str) -> NDArray[np.uint8] | None:
-    """Return a character as the font draws it, uint8 [28, 28]; None if that is nothing."""
-    return _in_box(_large(font, character, 0)) if _has(font, character) else None
+def _blurred(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """Return images, each uint8 [28, 28], blurred, with mean 0 and length 1: float32 [N, 784]."""
+    shapes = []
+    for image in images:
+        blurred = Image.fromarray(image).filter(ImageFilter.GaussianBlur(1.2))
+        shape = np.asarray(blurred, np.float32).ravel()
+        shape = shape - shape.mean()
+        shapes.append(shape / np.linalg.norm(shape))
+    return np.stack(shapes) if shapes else np.zeros((0, SIDE * SIDE), np.float32)
+
+
+def _alike(shapes: NDArray[np.float32], others: NDArray[np.float32]) -> float:
+    """Return the largest correlation of two shapes."""
+    return float((shapes @ others.T).max(initial=-1))
+
+
+class _Font:
+    """A font, and the knowledge which characters it has."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a font; raises OSError if it is none."""
+        layout = ImageFont.Layout.BASIC
+        self.font = ImageFont.truetype(str(path), _SIZE, layout_engine=layout)
+        self._small = ImageFont.truetype(str(path), 16, layout_engine=layout)
+        self._missing = self._drawn("\uffff")
+
+    def has(self, character: str) -> bool:
+        """Return whether the font draws a character, and not the sign for a missing one."""
+        drawn = self._drawn(character)
+        return any(drawn[1]) and drawn != self._missing
+
+    def _drawn(self, character: str) -> tuple[tuple[int, int], bytes]:
+        mask = self._small.getmask(character)
+        return mask.size, bytes(mask)
 
 
 def _large(font: ImageFont.FreeTypeFont, character: str, stroke: int) -> Image.Image:
@@ -275,19 +329,6 @@ def _in_box(image: Image.Image) -> NDArray[np.uint8]:
     return whole
 
 
-def _blurred(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    """Return images blurred, less their mean and of length 1: products are correlations."""
-    rows = [
-        np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(1.2)), np.float32).ravel()
-        for image in images
-    ]
-    found = np.stack(rows) if rows else np.zeros((0, SIDE * SIDE), np.float32)
-    found -= found.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(found, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = found / np.maximum(length, 1e-6)
-    return unit
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m src.data.render_glyphs",
@@ -297,7 +338,10 @@ def _parser() -> argparse.ArgumentParser:
         "--data_dir", type=Path, default=Path("data"), help="the folder of datasets (default: data)"
     )
     parser.add_argument(
-        "--fonts", type=Path, default=FONT_FOLDER, help=f"a folder of fonts (default: {FONT_FOLDER})"
+        "--fonts",
+        type=Path,
+        default=FONT_FOLDER,
+        help=f"a folder of fonts (default: {FONT_FOLDER})",
     )
     parser.add_argument(
         "--images_per_class",

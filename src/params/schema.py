@@ -274,9 +274,7 @@ class Params(DatasetKeys):
         "splits. All their images form the split `unseen`, which is evaluated separately. Or a "
         "share of the classes, such as 0.5, drawn by `seed`.",
     )
-    extra_data: Annotated[
-        tuple[ExtraDataset, ...], Field(strict=False), _FINDS_DATA
-    ] = Field(
+    extra_data: Annotated[tuple[ExtraDataset, ...], Field(strict=False), _FINDS_DATA] = Field(
         (),
         description="Trains on more classes: those of other datasets, each named as params name "
         "theirs. The images get this dataset's size and channels; only the training split has "

@@ -87,8 +87,8 @@ BOOLEANS = (
     "exclude_same_group",
 )
 NAMES = {
-    "dataset": "'cars196', 'cifar10', 'cub200', 'fashion_mnist', 'hugging_face', 'image_folder', "
-    "'mnist', 'npz', 'sop' or 'tfds'",
+    "dataset": "'cars196', 'cifar10', 'cub200', 'fashion_mnist', 'glyphs', 'hugging_face', "
+    "'image_folder', 'mnist', 'npz', 'sop' or 'tfds'",
     "network": "'efficientnet_lite0', 'keras_application', 'mlp' or 'naive_cnn'",
     "triplet_strategy": "'batch_all', 'batch_hard', 'batch_semihard', 'distance_weighted', "
     "'easy_positive', 'multi_similarity', 'offline' or 'supervised_contrastive'",
@@ -99,7 +99,14 @@ NAMES = {
 # Tested by themselves, below
 OTHERS = (
     *("application", "augment", "compute_dtype", "distance", "easy_positive_negative"),
-    *("embedding_activation", "extra_classes", "frozen_layers", "init_from", "last_layer"),
+    *(
+        "embedding_activation",
+        "extra_classes",
+        "extra_data",
+        "frozen_layers",
+        "init_from",
+        "last_layer",
+    ),
     "pooling",
     *("hidden_sizes", "holdout_classes", "image_cache", "image_csv", "image_dir", "image_mode"),
     *(
@@ -565,7 +572,7 @@ def test_which_keys_matter_is_declared_with_the_keys():
     )
     assert keys_with(Role.FINDS_DATA) == {
         *("dataset", "image_size", "validation_fraction", "validation_by"),
-        *("holdout_classes", "on_duplicates", "exclude_same_group"),
+        *("holdout_classes", "on_duplicates", "exclude_same_group", "extra_data"),
     }
     assert keys_with(Role.CHECKS_DATA) == {
         *("num_labels", "train_size", "eval_size"),
