@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import reference
 from PIL import Image
-from tiny import write_idx
+from tiny import bright_quadrants, write_idx
 
 import train
 import visualize
