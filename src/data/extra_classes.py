@@ -44,6 +44,7 @@ def with_extra_classes(
         ),
         class_names=(*posed.class_names, *extra_data.class_names),
         digests=np.concatenate(digests) if digests else None,
+        num_extra=len(extra_data),
     )
 
 

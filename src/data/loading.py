@@ -101,16 +101,7 @@ def load_data(
         dataset = without_duplicates(dataset)
     train = dataset.splits["train"]
     held_out = held_out_labels(params, train.class_names, params_path)
-    if params.exclude_same_group and train.groups is None:
-        raise UserError(
-            f"{params_path}: exclude_same_group: found true; accepted: false, because "
-            f"{dataset.source} states no groups (column group of a CSV file)"
-        )
-    if params.validation_by and "validation" in dataset.splits:
-        raise UserError(
-            f'{params_path}: validation_by: found "{params.validation_by}"; accepted: null, '
-            f"because {dataset.source} has its own validation split"
-        )
+    _check_keys(params, dataset, params_path)
     known = kept.of(dataset.splits) if kept else {}
     places, validation_by = _places(dataset, params, held_out, kept, known)
     data = Data(
@@ -127,6 +118,20 @@ def load_data(
         extra_data, lines = load_extra_data(params, data_dir, data.splits, params_path)
         data, warnings = replace(data, extra_data=extra_data), (*warnings, *lines)
     return replace(data, warnings=(*dataset.warnings, *warnings))
+
+
+def _check_keys(params: Params, dataset: Dataset, params_path: Path) -> None:
+    """Raise UserError if params ask for groups or a validation split that cannot be had."""
+    if params.exclude_same_group and dataset.splits["train"].groups is None:
+        raise UserError(
+            f"{params_path}: exclude_same_group: found true; accepted: false, because "
+            f"{dataset.source} states no groups (column group of a CSV file)"
+        )
+    if params.validation_by and "validation" in dataset.splits:
+        raise UserError(
+            f'{params_path}: validation_by: found "{params.validation_by}"; accepted: null, '
+            f"because {dataset.source} has its own validation split"
+        )
 
 
 def _check_roles(splits: Mapping[str, Split], source: Path) -> None:

@@ -18,8 +18,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.written_glyphs import Font, open_fonts, plain, shapes, with_character, writings
-from src.datasets.glyphs import GLYPHS_FILE
+from src.data.written_glyphs import (
+    GLYPHS_FILE,
+    Font,
+    open_fonts,
+    plain,
+    shapes,
+    with_character,
+    writings,
+)
 from src.errors import UserError
 from src.printable import printable
 from src.system.atomic import atomic_write

@@ -12,6 +12,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 SIDE, BOX = 28, 20
 """Pixels of an image's side, and of the box that a glyph fits into, as MNIST has them."""
 
+GLYPHS_FILE = Path("glyphs") / "glyphs.npz"
+"""The file of the dataset, in the folder of all datasets."""
+
 MOST_FONTS = 12
 """The most fonts that a character is taken from."""
 

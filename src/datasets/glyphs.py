@@ -4,15 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.data.split import Dataset
+from src.data.written_glyphs import GLYPHS_FILE
 from src.datasets import npz
 from src.errors import UserError
 from src.printable import printable
 
 if TYPE_CHECKING:
     from src.params.schema import Params
-
-GLYPHS_FILE = Path("glyphs") / "glyphs.npz"
-"""The file, in the folder of all datasets."""
 
 
 def load(data_dir: Path, params: "Params") -> Dataset:

@@ -57,6 +57,9 @@ def _check_named(keys: "DatasetKeys", where: str = "") -> None:
 
 def _check_extra_data(params: "Params") -> None:
     """Refuse keys of another dataset in `extra_data`, and a dataset that is named twice."""
+    if params.extra_share is not None and not (params.extra_data and params.classes_per_batch):
+        accepted = "null, or extra_data, classes_per_batch and examples_per_class"
+        raise _contradiction(params, "extra_share", accepted)
     names = {params.dataset_name: "the experiment's own dataset"}
     for number, entry in enumerate(params.extra_data):
         where = f"extra_data[{number}]."

@@ -618,6 +618,13 @@ class Params(DatasetKeys):
         ge=2,
         description="K: the images of each class in such a batch; requires classes_per_batch.",
     )
+    extra_share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="For extra_data and classes_per_batch: the share of a batch's classes that are "
+        "of extra_data. An epoch then has the other images once. Default: all classes alike.",
+    )
     extra_classes: Annotated[
         tuple[Annotated[str, name_in(POSES), Field(strict=True)], ...],
         Field(strict=False),
@@ -736,6 +743,15 @@ class Params(DatasetKeys):
         if self.classes_per_batch and self.examples_per_class:
             return self.classes_per_batch * self.examples_per_class
         return self.batch_size
+
+    @property
+    def extra_per_batch(self) -> int | None:
+        """How many classes of a P x K batch are of `extra_data`; None if all are drawn alike."""
+        if self.extra_share is None or self.classes_per_batch is None:
+            return None
+        return min(
+            max(1, round(self.extra_share * self.classes_per_batch)), self.classes_per_batch - 1
+        )
 
     @property
     def images_at_once(self) -> int:

@@ -1,6 +1,7 @@
 """Other datasets that join the training split: in its shape, as further classes, nowhere else."""
 
 import json
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -91,6 +92,31 @@ def test_batches_are_drawn_over_all_classes_alike(data_dir):
     assert all(len(labels) == 3 for labels in drawn)
     counts = np.bincount(np.concatenate(drawn), minlength=7)
     assert counts.tolist() == [30] * 7  # 70 batches of 3, 7 classes
+
+
+def test_a_share_of_each_batch(data_dir):
+    """Of 3 classes a batch, 1 is extra; an epoch has the other images once, on average."""
+    keys = {"classes_per_batch": 3, "examples_per_class": 2, "extra_share": 0.4}
+    given = params(validation_by="image", **keys)
+    data = load_data(given, data_dir, params_path="p.json", to_train=True)
+    train = with_extra_classes(data.splits["train"], given, data.extra_data)
+    own = len(data.splits["train"])
+    batches = training_batches(train, given)
+    assert batches.steps_per_epoch == -(-own // (2 * 2))
+    drawn = list(islice(batches.from_step(0), 60))
+    for batch in drawn:
+        labels, counts = np.unique(train.labels[batch], return_counts=True)
+        assert (labels >= 4).tolist() == [False, False, True] and counts.tolist() == [2, 2, 2]
+        assert len(set(batch.tolist())) == 6
+    classes = np.concatenate([np.unique(train.labels[batch]) for batch in drawn])
+    assert np.bincount(classes).tolist() == [30] * 4 + [20] * 3
+    uses = np.bincount(np.concatenate(drawn), minlength=own + 9)
+    for label in range(7):  # of one class, all images alike
+        assert np.ptp(uses[train.labels == label]) <= 1
+    # A resumed training draws what an uninterrupted one draws.
+    for step in (1, 7, 59):
+        np.testing.assert_array_equal(next(batches.from_step(step)), drawn[step])
+        assert batches.examples_before(step) == sum(map(len, drawn[:step]))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

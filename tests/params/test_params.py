@@ -45,6 +45,7 @@ FLOATS = {
 OPTIONAL_FLOATS = {
     "ema_decay": ([0.5, 0.9999], [0, 1], "a number greater than 0 and less than 1, or null"),
     "clip_norm": ([0.5, 100.0], [0, -1.0], "a number greater than 0, or null"),
+    "extra_share": ([0.25, 0.75], [0, 1], "a number greater than 0 and less than 1, or null"),
 }
 INTEGERS = {
     "seed": ([0, 2147483647], [-1, 2147483648], "a whole number from 0 to 2147483647"),
@@ -139,6 +140,11 @@ OWNER = {
         "learning_rate_drop_steps": [9],
     },
     "momentum": {"optimizer": "sgd"},
+    "extra_share": {
+        "extra_data": [{"dataset": "glyphs"}],
+        "classes_per_batch": 4,
+        "examples_per_class": 2,
+    },
     "weight_decay": {"optimizer": "adamw"},
     "distance_weighted_cutoff": {"triplet_strategy": "distance_weighted"},
     "distance_weighted_farthest": {"triplet_strategy": "distance_weighted"},
