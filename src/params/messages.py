@@ -164,12 +164,17 @@ def shown(value: Any) -> str:
 
     Of an object with a schema, only keys that differ from their defaults are shown.
     """
-    if isinstance(value, BaseModel):
-        value = value.model_dump(exclude_defaults=True)
     try:
-        return shortened(printable(json.dumps(value, ensure_ascii=False)))
+        return shortened(printable(json.dumps(value, ensure_ascii=False, default=_set_keys)))
     except (RecursionError, TypeError, ValueError):
         return f"{kind_of(value)} that is nested too deeply"
+
+
+def _set_keys(value: Any) -> Mapping[str, Any]:
+    """Return the keys of an object that differ from their defaults."""
+    if not isinstance(value, BaseModel):
+        raise TypeError(f"a {type(value).__name__} is not of JSON")
+    return value.model_dump(exclude_defaults=True)
 
 
 def kind_of(value: Any) -> str:
