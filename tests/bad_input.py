@@ -480,6 +480,10 @@ CASES = [
     params("several errors", {"margin": -1, "batch_size": 1}, num_lines=2),
     params("a whole number that overflows", {"num_epochs": 10**13}),
     params("a list with a wrong element", {"hidden_sizes": [64, 0]}),
+    params(
+        "extra data of no dataset", {"extra_data": [{"dataset": "glyphs"}, {"dataset": "emnist"}]}
+    ),
+    params("extra data that nobody has made", {"extra_data": [{"dataset": "glyphs"}]}),
     params("text with terminal controls and letters", {"dataset": "\x1b[2J\u202eümnist"}),
     params("a NUL in a path", {**IMAGE_FOLDER, "image_dir": "pictures\0"}),
     params("half of a surrogate pair in a path", {**IMAGE_FOLDER, "image_csv": "\ud800.csv"}),

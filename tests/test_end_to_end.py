@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import reference
 from PIL import Image
-from tiny import write_idx
+from tiny import bright_quadrants, write_idx
 
 import train
 import visualize
@@ -159,12 +159,17 @@ def test_visualize_writes_what_the_projector_shows(trained, data_dir, capsys):
 
 @pytest.mark.parametrize("strategy", ["batch_all", "offline"])
 def test_extra_classes_are_trained_on_alone(make_experiment, data_dir, strategy):
-    """Two more poses: three times the steps an epoch, and the splits as ever."""
+    """Two more poses, or other data too: more steps an epoch, and the splits as ever."""
     keys = {"extra_classes": ["rot90", "mirror"], "num_epochs": 2, **LINEAR}
+    extra = 0
     if strategy == "offline":
         keys["offline_mining"] = "hard"
+        images, labels = bright_quadrants(extra := 72, seed=9)
+        np.savez(data_dir / "letters.npz", x=255 - images, y=labels)
+        keys["extra_data"] = [{"dataset": "npz", "npz_file": "letters.npz"}]
     metrics = run_train(make_experiment(triplet_strategy=strategy, **keys), data_dir)
-    assert metrics["global_step"] == 2 * -(-3 * 200 // 32)
+    assert metrics["global_step"] == 2 * -(-(3 * 200 + extra) // 32)
+    assert metrics["class_names"] == [str(number) for number in range(10)]
     sizes = {name: m["num_examples"] for name, m in metrics["splits"].items()}
     assert sizes == {"train": 200, "validation": 40, "test": 60}
 

@@ -52,6 +52,7 @@ def train_and_evaluate(
     splits: Mapping[str, Split],
     initial_weights: LayerValues | NamedValues | None = None,
     *,
+    extra_data: Split | None = None,
     data_have_changed: bool = False,
     distribution: Distribution = ONE_REPLICA,
     workers: Workers | None = None,
@@ -68,6 +69,7 @@ def train_and_evaluate(
         splits: `train`, `validation`, and `test` for `live_figures`.
         initial_weights: the weights to start from if there is no checkpoint; None for random
             weights.
+        extra_data: the examples of `extra_data`, which join the training split.
         data_have_changed: whether the run so far used other data; offline triplets are then mined
             again.
         distribution: how batches are divided among replicas.
@@ -82,7 +84,9 @@ def train_and_evaluate(
         WorkerLost: another worker has ended.
     """
     # Long: what it takes and raises is much.
-    training = _Training(experiment, params, splits, initial_weights, distribution, workers)
+    training = _Training(
+        experiment, params, splits, extra_data, initial_weights, distribution, workers
+    )
     try:
         _train_segments(training, data_have_changed=data_have_changed)
     except Stopped as stopped:
@@ -133,12 +137,13 @@ class _Training:
         experiment: Experiment,
         params: Params,
         splits: Mapping[str, Split],
+        extra_data: Split | None,
         initial_weights: LayerValues | NamedValues | None,
         distribution: Distribution,
         workers: Workers | None,
     ) -> None:
         """Prepare a training; arguments as of `train_and_evaluate`."""
-        self.train = with_extra_classes(splits["train"], params)
+        self.train = with_extra_classes(splits["train"], params, extra_data)
         self.batches = training_batches(self.train, params)
         model_dir, steps_per_epoch = str(experiment.model_dir), self.batches.steps_per_epoch
         self.alarm = CollapseAlarm(

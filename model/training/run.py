@@ -126,7 +126,12 @@ class _Run:
             workers.tell(b"begins" if begins else b"resumes")
         with phase(f"reading {params.dataset}"):
             loaded = load_recorded(
-                params, self.data_dir, experiment, begins=begins, keeps_splits=self.keeps_splits
+                params,
+                self.data_dir,
+                experiment,
+                begins=begins,
+                keeps_splits=self.keeps_splits,
+                to_train=True,
             )
         is_finished = not begins and not loaded.changes and experiment.is_finished(params)
         if workers:
@@ -184,7 +189,7 @@ class _Run:
         print_warnings([*loaded.warnings, *data.warnings])  # before an error that they may explain
         print_warnings(check_facts(self.params, data.splits, path))
         splits = hold_out(data.splits, self.params, path)
-        print_warnings(check_training(self.params, splits, path))
+        print_warnings(check_training(self.params, splits, path, data.extra_data))
         sizes = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
         print(
             f"{self.experiment.model_dir}: {self.params.dataset} ({sizes}), "
@@ -261,6 +266,7 @@ class _Run:
                 params,
                 splits,
                 initial_weights,
+                extra_data=loaded.data.extra_data,
                 data_have_changed=bool(loaded.changes),
                 distribution=distribution,
                 workers=self.workers,

@@ -49,7 +49,9 @@ def run_worker(
     """
     workers = connect(cluster, params, replicas)
     begins = workers.tell() == b"begins"
-    loaded = load_recorded(params, data_dir, experiment, begins=begins, keeps_splits=keeps_splits)
+    loaded = load_recorded(
+        params, data_dir, experiment, begins=begins, keeps_splits=keeps_splits, to_train=True
+    )
     if workers.tell() == b"finished":
         return
     train = hold_out(loaded.data.splits, params, experiment.params_path)["train"]
@@ -62,16 +64,19 @@ def run_worker(
     workers.compare(facts(params, loaded.record, distribution))
     settle()
     try:
-        work(params, with_extra_classes(train, params), distribution, workers, own)
+        train = with_extra_classes(train, params, loaded.data.extra_data)
+        work(params, train, distribution, workers, own)
     finally:
         workers.close()
 
 
 def facts(params: Params, record: DataRecord, distribution: Distribution) -> dict[str, str]:
     """Return what must be equal on all workers, by name; see `Workers.compare`."""
-    data = hashlib.sha256(repr((record.class_names, record.groups)).encode())
-    for array in (record.digests, record.labels, record.splits):
-        data.update(np.ascontiguousarray(array).tobytes())
+    data = hashlib.sha256()
+    for part in filter(None, (record, record.extra_data)):
+        data.update(repr((part.class_names, part.groups)).encode())
+        for array in (part.digests, part.labels, part.splits):
+            data.update(np.ascontiguousarray(array).tobytes())
     return {
         "params.json": params.model_dump_json(),
         "the data": data.hexdigest(),

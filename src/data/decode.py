@@ -24,6 +24,7 @@ __all__ = [
     "BadImage",
     "decode",
     "decode_file",
+    "fitted",
     "is_passed_over",
     "thumbnail_file",
 ]
@@ -122,6 +123,23 @@ def decode_file(file: IO[bytes], *, size: int, mode: str, resize: str) -> NDArra
     return np.asarray(image, np.uint8).reshape(size, size, -1)
 
 
+def fitted(pixels: NDArray[np.uint8], height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    """Return an image resized and turned grey or coloured, as pictures are.
+
+    Args:
+        pixels: uint8 [h, w, c]; c is 3 for RGB and 1 for grey.
+        height: H, in pixels.
+        width: W, in pixels. The image is stretched to H x W.
+        channels: C, 3 for RGB and 1 for grey.
+
+    Returns:
+        uint8 [H, W, C].
+    """
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    image = _resized(image.convert("L" if channels == 1 else "RGB"), width, height)
+    return np.asarray(image, np.uint8).reshape(height, width, channels)
+
+
 def thumbnail_file(file: IO[bytes], side: int) -> Image.Image:
     """Read a picture that `decode_file` accepts, RGB, at most `side` pixels a side."""
     picture = _read_any(file, side, "RGB")
@@ -181,14 +199,18 @@ def _orientation(picture: ImageFile.ImageFile) -> int:
         return 1
 
 
+def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
+    # reducing_gap: a much larger picture is first reduced by an integer factor, which is fast.
+    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
 def _fit(image: Image.Image, size: int, resize: str) -> Image.Image:
     """Return the picture as a square of `size` pixels."""
     width, height = size, size
     if resize == "pad":
         longest = max(image.size)
         width, height = (max(1, round(side * size / longest)) for side in image.size)
-    # reducing_gap: a much larger picture is first reduced by an integer factor, which is fast.
-    image = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    image = _resized(image, width, height)
     if resize == "scale":
         return image
     square = Image.new(image.mode, (size, size), "black")

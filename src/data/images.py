@@ -132,6 +132,49 @@ class PosedImages:
         return MappedImages(self, indices)
 
 
+class ChainedImages:
+    """Images of several splits, one after the other; each is read from its own when needed.
+
+    Index the first axis by positions, slices or masks.
+
+    Attributes:
+        shape: (N, H, W, C), N the number of all images.
+        dtype: of all of them: uint8, or float32 for vectors.
+    """
+
+    ndim = 4
+
+    def __init__(self, parts: Sequence[Images]) -> None:
+        """Chain `parts`, each [N_i, H, W, C] with the same H, W, C and dtype."""
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+        self.dtype = parts[0].dtype
+        self.shape = (int(self._ends[-1]), *parts[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        positions = np.arange(len(self))[key]  # [...]
+        numbers = np.searchsorted(self._ends, positions, side="right")
+        images = np.empty((*positions.shape, *self.shape[1:]), self.dtype)
+        for number, part in enumerate(self._parts):
+            chosen = numbers == number
+            if chosen.any():
+                images[chosen] = part[positions[chosen] - (self._ends[number] - len(part))]
+        return images
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return (self[position] for position in range(len(self)))
+
+    def take(self, indices: NDArray[np.intp], axis: Literal[0] = 0) -> Images:
+        """Return the images at `indices`, int [K], in that order; nothing is read yet.
+
+        Vectors are read, because they are in memory anyway.
+        """
+        return MappedImages(self, indices) if self.dtype == np.uint8 else self[indices]
+
+
 @singledispatch
 def joined(images: Images, others: Images) -> Images:
     """Return images followed by others: an array or, if both are of one file, unread rows."""

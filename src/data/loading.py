@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from src.data.digests import digests_of
 from src.data.duplicates import duplicate_warnings, without_duplicates
+from src.data.extra_data import load_extra_data
 from src.data.groups import group_warnings, grouped_indices, linked
 from src.data.holdout import held_out_labels
 from src.data.split import (
@@ -44,6 +45,8 @@ class Data:
         validation_by: how validation was drawn, "image" or "class"; "dataset" if the dataset
             defines it.
         warnings: what the user should know, a line each.
+        extra_data: the examples of `extra_data`, which join only the training; None if there are
+            none or they were not asked for.
     """
 
     splits: dict[str, Split]
@@ -52,6 +55,7 @@ class Data:
     origins: dict[str, str]
     validation_by: str
     warnings: tuple[str, ...] = ()
+    extra_data: Split | None = None
 
 
 class Membership(Protocol):
@@ -74,6 +78,7 @@ def load_data(
     *,
     params_path: Path = Path("params.json"),
     kept: Membership | None = None,
+    to_train: bool = False,
 ) -> Data:
     """Load the dataset that `params` name, and draw the splits that it does not define.
 
@@ -86,6 +91,7 @@ def load_data(
         data_dir: the folder of all datasets.
         params_path: the params file, for messages.
         kept: the splits of an earlier run; its examples stay in their splits.
+        to_train: whether to load `extra_data`, which only a training needs.
 
     Raises:
         UserError: the data are missing or invalid, or a split would be empty.
@@ -108,11 +114,14 @@ def load_data(
         *duplicate_warnings(data.splits, params.on_duplicates, dataset.source),
         *group_warnings(data.splits, held_out, dataset.source, apart=params.exclude_same_group),
     )
+    if to_train:
+        extra_data, lines = load_extra_data(params, data_dir, data.splits, params_path)
+        data, warnings = replace(data, extra_data=extra_data), (*warnings, *lines)
     return replace(data, warnings=(*dataset.warnings, *warnings))
 
 
 def _check_keys(params: Params, dataset: Dataset, params_path: Path) -> None:
-    """Raise UserError if a key needs groups that are not there, or a split that is to be drawn."""
+    """Raise UserError if params ask for groups or a validation split that cannot be had."""
     if params.exclude_same_group and dataset.splits["train"].groups is None:
         raise UserError(
             f"{params_path}: exclude_same_group: found true; accepted: false, because "

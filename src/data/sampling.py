@@ -127,6 +127,54 @@ class BalancedBatches:
         return int(rounds * self._turn_sizes.sum() + self._turn_sizes[begun].sum())
 
 
+class MixedBatches:
+    """Draws P x K batches of which a share of the classes is of the last examples, `extra_data`.
+
+    A batch is one of `BalancedBatches` of the other examples, then one of the last examples. So 700
+    extra classes do not crowd out ten.
+
+    Attributes:
+        classes_per_batch: P as used.
+        steps_per_epoch: as if there were only the other examples and their part of the batches.
+    """
+
+    def __init__(
+        self,
+        labels: NDArray[np.integer],
+        num_extra: int,
+        classes_per_batch: int,
+        extra_per_batch: int,
+        examples_per_class: int,
+        seed: int,
+    ) -> None:
+        """Draw `classes_per_batch` (P) classes, `extra_per_batch` of them extra ones.
+
+        Args:
+            labels: integer [N], of any values; the last `num_extra` have none of the others'.
+            num_extra: from 1 to N - 1.
+            classes_per_batch: > extra_per_batch.
+            extra_per_batch: > 0.
+            examples_per_class: K, > 0; a class with fewer examples uses all of them.
+            seed: >= 0.
+        """
+        self._num_own = len(labels) - num_extra
+        own, extra = labels[: self._num_own], labels[self._num_own :]
+        num_own = classes_per_batch - extra_per_batch
+        self._own = BalancedBatches(own, num_own, examples_per_class, seed)
+        self._extra = BalancedBatches(extra, extra_per_batch, examples_per_class, seed)
+        self.classes_per_batch = self._own.classes_per_batch + self._extra.classes_per_batch
+        self.steps_per_epoch = self._own.steps_per_epoch
+
+    def from_step(self, step: int) -> Iterator[NDArray[np.intp]]:
+        """Yield the batches of steps `step`, `step + 1`, ... endlessly, each int [<= P * K]."""
+        for own, extra in zip(self._own.from_step(step), self._extra.from_step(step), strict=True):
+            yield np.concatenate([own, self._num_own + extra])
+
+    def examples_before(self, step: int) -> int:
+        """Return how many examples the batches before `step` hold."""
+        return self._own.examples_before(step) + self._extra.examples_before(step)
+
+
 class _Deck:
     """Draws fixed-size hands of distinct items; each round draws every item once.
 

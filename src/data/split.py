@@ -41,6 +41,8 @@ class Split:
             its own queries and gallery. All False in a split that has none. Both None if no split
             of the dataset has any.
         group_names: the groups of the whole dataset, in the order of `groups`.
+        num_extra: how many of the last examples are of `extra_data`; only what is trained on has
+            any.
     """
 
     images: Images
@@ -53,6 +55,7 @@ class Split:
     is_query: NDArray[np.bool_] | None = None
     is_gallery: NDArray[np.bool_] | None = None
     group_names: tuple[str, ...] = ()
+    num_extra: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)

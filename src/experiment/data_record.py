@@ -35,6 +35,9 @@ MAX_BYTES = 1 << 30
 
 _VERSION = 1
 
+# What the arrays of `extra_data` begin with.
+_EXTRA = "extra_data_"
+
 # Errors that reading a damaged NumPy file may raise.
 _DAMAGED = (
     *(ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, MemoryError),
@@ -58,6 +61,8 @@ class DataRecord:
         groups: the group of each example, by name; None if the dataset states no groups.
         roles: int8 [N], 1 for a query, plus 2 for a member of the gallery; None if the dataset
             states no roles.
+        extra_data: the record of `extra_data`, of which all is in the training split; None if
+            there are none.
     """
 
     paths: tuple[str, ...] | None
@@ -69,6 +74,7 @@ class DataRecord:
     validation_by: str
     groups: tuple[str, ...] | None = None
     roles: NDArray[np.int8] | None = None
+    extra_data: "DataRecord | None" = None
 
     def of(self, splits: Mapping[str, Split]) -> dict[str, NDArray[np.int8]]:
         """Return the recorded split of each example; see `src.data.loading.Membership`."""
@@ -89,6 +95,12 @@ def record_of(data: Data) -> DataRecord:
     splits = [data.splits[name] for name in SPLITS]
     places = np.repeat(np.arange(len(SPLITS), dtype=np.int8), [len(split) for split in splits])
     record = _joined(splits, splits_of=places, own=own, validation_by=data.validation_by)
+    extra_data = None
+    if (extra := data.extra_data) is not None:
+        in_train = np.zeros(len(extra), np.int8)
+        extra_data = _joined(
+            [extra], splits_of=in_train, own=in_train, validation_by=data.validation_by
+        )
     return replace(
         record,
         paths=None if record.paths is None else tuple(record.paths[row] for row in order),
@@ -98,6 +110,7 @@ def record_of(data: Data) -> DataRecord:
         own=record.own[order],
         groups=None if record.groups is None else tuple(record.groups[row] for row in order),
         roles=None if record.roles is None else record.roles[order],
+        extra_data=extra_data,
     )
 
 
@@ -106,8 +119,20 @@ def changes(before: DataRecord, now: DataRecord) -> str:
 
     Args:
         before: the record of the training.
-        now: the record of the present data; its splits do not matter.
+        now: the record of the present data; its splits do not matter. If it has no `extra_data`,
+            they were not loaded and are not compared.
     """
+    words = [_changes_of_own(before, now)]
+    if now.extra_data is not None:
+        what = "not recorded"
+        if before.extra_data is not None:
+            what = _changes_of_own(before.extra_data, now.extra_data)
+        words.append(what and f"extra_data: {what}")
+    return ", ".join(filter(None, words))
+
+
+def _changes_of_own(before: DataRecord, now: DataRecord) -> str:
+    """Return how the examples have changed, but for `extra_data`."""
     rows = _rows_before(before, now)
     added = np.flatnonzero(rows < 0)
     new = np.flatnonzero(rows >= 0)
@@ -227,6 +252,7 @@ def load_recorded(
     *,
     begins: bool,
     keeps_splits: bool,
+    to_train: bool = False,
 ) -> Loaded:
     """Load the data of an experiment, each example in the split it had in the training.
 
@@ -236,12 +262,15 @@ def load_recorded(
         experiment: the experiment with the record.
         begins: whether its training begins now; then any record is ignored.
         keeps_splits: whether changed data are accepted.
+        to_train: whether to load and compare `extra_data`, which only a training needs.
 
     Raises:
         UserError: the data differ from those of the training; the message says how.
     """
     before = None if begins else read_record(experiment.data_record_path)
-    data = load_data(params, data_dir, params_path=experiment.params_path, kept=before)
+    data = load_data(
+        params, data_dir, params_path=experiment.params_path, kept=before, to_train=to_train
+    )
     record = record_of(data)
     if begins and params.near_duplicates is not None:
         splits = hold_out(data.splits, params, experiment.params_path)
@@ -268,25 +297,32 @@ def load_recorded(
 
 def save_record(path: Path, record: DataRecord) -> None:
     """Write a record as an `.npz` file of arrays."""
+    arrays = {"version": np.array(_VERSION), **_arrays(record)}
+    if record.extra_data is not None:
+        of_extra = _arrays(record.extra_data)
+        arrays |= {f"{_EXTRA}{name}": array for name, array in of_extra.items()}
+    with atomic_write(path) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _arrays(record: DataRecord) -> dict[str, NDArray[Any]]:
+    """Return what `_record` reads, but for the version and `extra_data`."""
     facts = {
         "class_names": record.class_names,
         "has_paths": record.paths is not None,
         "validation_by": record.validation_by,
         "has_groups": record.groups is not None,
     }
-    with atomic_write(path) as file:
-        np.savez(
-            file,
-            version=np.array(_VERSION),
-            facts=_bytes(json.dumps(facts)),
-            paths=_bytes("\0".join(record.paths or ())),
-            digests=record.digests,
-            labels=record.labels,
-            splits=record.splits,
-            own=record.own,
-            groups=_bytes("\0".join(record.groups or ())),
-            roles=np.zeros(0, np.int8) if record.roles is None else record.roles,
-        )
+    return {
+        "facts": _bytes(json.dumps(facts)),
+        "paths": _bytes("\0".join(record.paths or ())),
+        "digests": record.digests,
+        "labels": record.labels,
+        "splits": record.splits,
+        "own": record.own,
+        "groups": _bytes("\0".join(record.groups or ())),
+        "roles": np.zeros(0, np.int8) if record.roles is None else record.roles,
+    }
 
 
 def read_record(path: Path) -> DataRecord | None:
@@ -304,7 +340,12 @@ def read_record(path: Path) -> DataRecord | None:
             if sum(member.file_size for member in file.infolist()) > MAX_BYTES:
                 raise ValueError("too large")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return _record({name: np.asarray(file[name]) for name in file.files})
+            arrays = {name: np.asarray(file[name]) for name in file.files}
+        if int(arrays["version"]) != _VERSION:
+            raise ValueError("another version")
+        record = _record({n: a for n, a in arrays.items() if not n.startswith(_EXTRA)})
+        extra = {n.removeprefix(_EXTRA): a for n, a in arrays.items() if n.startswith(_EXTRA)}
+        return replace(record, extra_data=_record(extra)) if extra else record
     except _DAMAGED:
         raise UserError(
             f"{path}: damaged; accepted: the file that train.py wrote; if the data have not "
@@ -314,8 +355,6 @@ def read_record(path: Path) -> DataRecord | None:
 
 def _record(arrays: Mapping[str, NDArray[np.generic]]) -> DataRecord:
     """Return the record in a file's arrays; raises ValueError and others if they hold none."""
-    if int(arrays["version"]) != _VERSION:
-        raise ValueError("another version")
     facts = json.loads(_text(arrays["facts"]))
     names, by, has_paths = facts["class_names"], facts["validation_by"], facts["has_paths"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -107,13 +107,16 @@ def _check_colors(params: Params, train: Split, path: Path) -> None:
             )
 
 
-def check_training(params: Params, splits: Mapping[str, Split], path: Path) -> list[str]:
+def check_training(
+    params: Params, splits: Mapping[str, Split], path: Path, extra_data: Split | None = None
+) -> list[str]:
     """Check the training data, without the held-out classes and with the extra ones.
 
     Args:
         params: the keys about batches, validation and triplets.
         splits: `train` and `validation`.
         path: the file of the params, for the messages.
+        extra_data: see `Data`.
 
     Returns:
         One line for each thing that a user should know before the training.
@@ -128,7 +131,7 @@ def check_training(params: Params, splits: Mapping[str, Split], path: Path) -> l
             f"{counts.max(initial=0)} examples; accepted: at least two classes, one of them with "
             "at least two examples"
         )
-    train = with_extra_classes(splits["train"], params)
+    train = with_extra_classes(splits["train"], params, extra_data)
     counts = np.unique(train.labels, return_counts=True)[1]
     lines = []
     if params.classes_per_batch and params.classes_per_batch > len(counts):
@@ -170,7 +173,14 @@ def describe(data: Data, splits: Mapping[str, Split], params: Params) -> list[st
     for name, found in of_split.items():
         if others := len(np.setdiff1d(found, of_split["train"])):
             lines.append(f"{name}: {others} of its {len(found)} classes are not in train")
-    steps = training_batches(with_extra_classes(splits["train"], params), params).steps_per_epoch
+    if (extra := data.extra_data) is not None:
+        names = extra.class_names
+        lines.append(
+            f"extra_data: {len(extra)} more training images of {len(names)} more classes, "
+            f"{shortened(names[0])} to {shortened(names[-1])}"
+        )
+    train = with_extra_classes(splits["train"], params, data.extra_data)
+    steps = training_batches(train, params).steps_per_epoch
     if steps <= _FEW_STEPS:
         epoch = "1 step" if steps == 1 else f"{steps} steps"
         lines.append(f"{epoch} per epoch, {steps * params.num_epochs} in total")

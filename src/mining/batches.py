@@ -5,12 +5,12 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.sampling import BalancedBatches, ShuffledBatches
+from src.data.sampling import BalancedBatches, MixedBatches, ShuffledBatches
 from src.data.split import Split
 from src.mining.triplets import TripletBatches
 from src.params.schema import Params
 
-Batches = ShuffledBatches | BalancedBatches | TripletBatches
+Batches = ShuffledBatches | BalancedBatches | MixedBatches | TripletBatches
 
 
 def training_batches(
@@ -20,12 +20,21 @@ def training_batches(
 
     Args:
         split: the examples.
-        params: `triplet_strategy`, `batch_size` or P x K, `seed`.
+        params: `triplet_strategy`, `batch_size` or P x K, `extra_share`, `seed`.
         mined: offline triplets that every epoch uses; see `src.mining.triplets.TripletBatches`.
     """
     if params.is_offline:
         return TripletBatches(split.labels, params.batch_size, params.seed, mined)
     if params.classes_per_batch and params.examples_per_class:
+        if split.num_extra and (extra_per_batch := params.extra_per_batch) is not None:
+            return MixedBatches(
+                split.labels,
+                split.num_extra,
+                params.classes_per_batch,
+                extra_per_batch,
+                params.examples_per_class,
+                params.seed,
+            )
         return BalancedBatches(
             split.labels, params.classes_per_batch, params.examples_per_class, params.seed
         )

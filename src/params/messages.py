@@ -45,11 +45,11 @@ def explain(errors: Sequence[Mapping[str, Any]], model: type[BaseModel]) -> Iter
         if found["type"] == CONTRADICTION:
             line = printable(found["msg"])
         elif found["type"] == "extra_forbidden":
-            line = unknown_key(".".join(path), schemas[-1]["properties"])
-        elif ".".join(path) in explained:  # reported for another alternative of the key
+            line = unknown_key(_dotted(path), schemas[-1]["properties"])
+        elif _dotted(path) in explained:  # reported for another alternative of the key
             continue
         else:
-            explained.add(".".join(path))
+            explained.add(_dotted(path))
             value, accepted = found["input"], describe(schemas[-1], schema)
             if found["type"] == "unknown_name":
                 accepted = found["msg"]
@@ -57,8 +57,19 @@ def explain(errors: Sequence[Mapping[str, Any]], model: type[BaseModel]) -> Iter
                 accepted = accepted.replace("a number", "a finite number", 1)
             elif isinstance(value, str):
                 accepted += did_you_mean(value[:_MAX_VALUE], schemas[-1].get("enum", ()))
-            line = f"{'.'.join(path)}: found {shown(value)}; accepted: {accepted}"
+            line = f"{_dotted(path)}: found {shown(value)}; accepted: {accepted}"
         yield line
+
+
+def _dotted(path: Sequence[str]) -> str:
+    """Return a path as text: `augment.shift`, `hidden_sizes.1`, `extra_data[0].dataset`."""
+    text = ""
+    for place, part in enumerate(path):
+        if part.isdecimal() and place < len(path) - 1:
+            text += f"[{part}]"
+        else:
+            text += f".{part}" if text else part
+    return text
 
 
 def unknown_key(key: str, keys: Iterable[str]) -> str:
@@ -153,12 +164,17 @@ def shown(value: Any) -> str:
 
     Of an object with a schema, only keys that differ from their defaults are shown.
     """
-    if isinstance(value, BaseModel):
-        value = value.model_dump(exclude_defaults=True)
     try:
-        return shortened(printable(json.dumps(value, ensure_ascii=False)))
+        return shortened(printable(json.dumps(value, ensure_ascii=False, default=_set_keys)))
     except (RecursionError, TypeError, ValueError):
         return f"{kind_of(value)} that is nested too deeply"
+
+
+def _set_keys(value: Any) -> Mapping[str, Any]:
+    """Return the keys of an object that differ from their defaults."""
+    if not isinstance(value, BaseModel):
+        raise TypeError(f"a {type(value).__name__} is not of JSON")
+    return value.model_dump(exclude_defaults=True)
 
 
 def kind_of(value: Any) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from src.params.reading import IGNORED
-from src.params.schema import Augment, Params
+from src.params.schema import Augment, ExtraDataset, Params
 
 _ROOT = Path(__file__).parent.parent.parent
 SCHEMA_PATH = _ROOT / "experiments" / "params.schema.json"
@@ -51,6 +51,8 @@ def markdown() -> str:
         lines.append(_row(Params, key))
     lines += ["", "## The keys of augment", *_TABLE_HEAD]
     lines += [_row(Augment, key) for key in Augment.model_fields]
+    lines += ["", "## The keys of each entry of extra_data", *_TABLE_HEAD]
+    lines += [_row(ExtraDataset, key) for key in ExtraDataset.model_fields]
     return "\n".join(lines) + "\n"
 
 

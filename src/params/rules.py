@@ -17,7 +17,7 @@ from src.registry import (
 )
 
 if TYPE_CHECKING:
-    from src.params.schema import Params
+    from src.params.schema import DatasetKeys, Params
 
 
 def check_together(params: "Params") -> None:
@@ -40,13 +40,34 @@ def check_together(params: "Params") -> None:
             f"a whole number from 1 on: the size, in pixels, to which {params.dataset} resizes "
             "pictures",
         )
+    _check_named(params)
+    _check_read(params)
+    _check_extra_data(params)
+
+
+def _check_named(keys: "DatasetKeys", where: str = "") -> None:
+    """Refuse a dataset whose name is missing; `where` stands before the key in the message."""
     for dataset, key, what in (
         ("tfds", "tfds_name", "a prepared dataset of TensorFlow Datasets, such as mnist"),
         ("hugging_face", "hf_name", "a folder, a Parquet file, or a dataset of the hub"),
     ):
-        if params.dataset == dataset and getattr(params, key) is None:
-            raise _contradiction(params, key, what)
-    _check_read(params)
+        if keys.dataset == dataset and getattr(keys, key) is None:
+            raise _contradiction(keys, key, what, where)
+
+
+def _check_extra_data(params: "Params") -> None:
+    """Refuse keys of another dataset in `extra_data`, and a dataset that is named twice."""
+    if params.extra_share is not None and not (params.extra_data and params.classes_per_batch):
+        accepted = "null, or extra_data, classes_per_batch and examples_per_class"
+        raise _contradiction(params, "extra_share", accepted)
+    names = {params.dataset_name: "the experiment's own dataset"}
+    for number, entry in enumerate(params.extra_data):
+        where = f"extra_data[{number}]."
+        _check_named(entry, where)
+        _check_read_by_dataset(entry, where)
+        if (same := names.setdefault(entry.dataset_name, f"extra_data[{number}]")) != where[:-1]:
+            accepted = f"another dataset, because {same} is the same"
+            raise _contradiction(entry, "dataset", accepted, where)
 
 
 def _check_weights(params: "Params") -> None:
@@ -58,13 +79,15 @@ def _check_weights(params: "Params") -> None:
         raise _contradiction(params, "weights", accepted)
 
 
-def _contradiction(params: "Params", key: str, accepted: str) -> PydanticCustomError:
-    """Return the error for a key that contradicts another key."""
-    text = f"{key}: found {shown(getattr(params, key))}; accepted: {accepted}"
+def _contradiction(
+    params: "DatasetKeys", key: str, accepted: str, where: str = ""
+) -> PydanticCustomError:
+    """Return the error for a key that contradicts another key; `where` stands before the key."""
+    text = f"{where}{key}: found {shown(getattr(params, key))}; accepted: {accepted}"
     return PydanticCustomError(CONTRADICTION, "{text}", {"text": text})
 
 
-def _is_default(params: "Params", key: str) -> bool:
+def _is_default(params: "DatasetKeys", key: str) -> bool:
     return bool(getattr(params, key) == type(params).model_fields[key].default)
 
 
@@ -191,6 +214,22 @@ def unread_keys(params: "Params") -> frozenset[str]:
     return frozenset(keys)
 
 
+def _check_read_by_dataset(entry: "DatasetKeys", where: str) -> None:
+    """Refuse keys of an entry of `extra_data` that its dataset does not read."""
+    for key, field in sorted(type(entry).model_fields.items()):
+        for reader in field.metadata:
+            if not isinstance(reader, ReadBy) or _is_default(entry, key):
+                continue
+            if entry.dataset not in reader.choices:
+                raise _contradiction(entry, key, _only_read_by(reader, entry.dataset), where)
+
+
+def _only_read_by(reader: ReadBy, chosen: str) -> str:
+    *others, last = (f"'{choice}'" for choice in reader.choices)
+    readers = f"{', '.join(others)} and {last}" if others else last
+    return f"no value with {reader.key} '{chosen}', because only {readers} can use it"
+
+
 def _check_read(params: "Params") -> None:
     """Refuse keys that have no effect because of the values of other keys."""
     for key, accepted in _unread(params).items():
@@ -211,11 +250,7 @@ def _unread(params: "Params") -> dict[str, str]:
             else:
                 is_read = chosen in reader.choices
             if not is_read:
-                *others, last = (f"'{choice}'" for choice in reader.choices)
-                readers = f"{', '.join(others)} and {last}" if others else last
-                found[key] = (
-                    f"no value with {reader.key} '{chosen}', because only {readers} can use it"
-                )
+                found[key] = _only_read_by(reader, chosen)
     for key, is_read, accepted in (
         ("bn_momentum", params.use_batch_norm, "no value, or use_batch_norm true"),
         ("resize", params.input_size is not None, "no value, or an input_size"),

@@ -147,59 +147,13 @@ class Augment(BaseModel):
     )
 
 
-class Params(BaseModel):
-    """The choices that define an experiment. Facts about the data come from the data."""
+class DatasetKeys(BaseModel):
+    """The keys that name a dataset: of an experiment, and of each entry of its `extra_data`."""
 
-    model_config = ConfigDict(
-        strict=True,
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        json_schema_extra={"$schema": "http://json-schema.org/draft-07/schema#"},
-    )
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
-    # Data
     dataset: Annotated[str, name_in(DATASETS), _FINDS_DATA] = Field(
         "mnist", json_schema_extra=choices(DATASETS), description="The dataset."
-    )
-    validation_fraction: Annotated[float, _FINDS_DATA] = Field(
-        1 / 6,
-        gt=0,
-        lt=1,
-        description="Share of the training file held out for validation, stratified by class. "
-        "1/6 leaves 50 000 of MNIST's 60 000.",
-    )
-    validation_by: Annotated[Literal["image", "class"] | None, _FINDS_DATA] = Field(
-        None,
-        description="What is held out for validation: images of every class, or all images of "
-        "some classes. Default: images, unless most held-out images would be the only one of "
-        "their class.",
-    )
-    holdout_classes: Annotated[ClassesOrShare | None, _FINDS_DATA] = Field(
-        None,
-        description="Classes, by name, that are removed from the train, validation and test "
-        "splits. All their images form the split `unseen`, which is evaluated separately. Or a "
-        "share of the classes, such as 0.5, drawn by `seed`.",
-    )
-    exclude_same_group: Annotated[bool, _FINDS_DATA] = Field(
-        False,
-        description="Evaluate as re-identification does: images of the query's class in the "
-        "query's own group (column group of image_csv, group_column, or array group of npz) are "
-        "not searched.",
-    )
-    on_duplicates: Annotated[Literal["warn", "error", "drop"], _MAY_CHANGE, _FINDS_DATA] = Field(
-        "warn",
-        description="What happens if images with equal pixels are in two splits or two "
-        "classes: a warning, or an error. drop keeps only one of any equal images: the one in "
-        "the dataset's own test split, else in validation, else the first.",
-    )
-    near_duplicates: Annotated[int | None, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
-        None,
-        ge=0,
-        le=16,
-        description="Names images in two splits that look alike when training begins: their "
-        "difference hashes of 64 bits differ in at most this many bits; 4 is usual. Default: only "
-        "equal pixels are named.",
     )
     image_dir: Annotated[str, _OF_IMAGE_FOLDER] = Field(
         "image_folder",
@@ -257,9 +211,6 @@ class Params(BaseModel):
         description="For npz: the file in data_dir with arrays x and y (or x_train and y_train), "
         "and optionally group, class_names, x_validation, y_validation, x_test and y_test.",
     )
-    image_mode: Annotated[Literal["RGB", "L"], _OF_PICTURES] = Field(
-        "RGB", description="For datasets of pictures: colour (RGB) or grey (L)."
-    )
     image_resize: Annotated[Literal["scale", "pad"], _OF_PICTURES] = Field(
         "scale",
         description="For datasets of pictures: how pictures are resized to image_size: stretched "
@@ -276,6 +227,87 @@ class Params(BaseModel):
         "a list of folders, such as mounts of several disks, among which they are divided. "
         "Default: `.tripletboard` in the pictures' folder; for tfds and hugging_face, in "
         "data_dir/tfds and data_dir/hugging_face.",
+    )
+
+    @property
+    def dataset_name(self) -> str:
+        """The dataset with what tells it from others of its kind: `npz data/letters.npz`."""
+        names = {
+            "image_folder": (self.image_dir, self.image_csv),
+            "tfds": (self.tfds_name,),
+            "hugging_face": (self.hf_name, self.hf_config),
+            "npz": (self.npz_file,),
+        }
+        return " ".join([self.dataset, *filter(None, names.get(self.dataset, ()))])
+
+
+class ExtraDataset(DatasetKeys):
+    """A dataset whose classes are only trained on; the experiment's gives its image size."""
+
+    dataset: Annotated[str, name_in(DATASETS), _FINDS_DATA] = Field(
+        json_schema_extra=choices(DATASETS), description="The dataset."
+    )
+
+
+class Params(DatasetKeys):
+    """The choices that define an experiment. Facts about the data come from the data."""
+
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        json_schema_extra={"$schema": "http://json-schema.org/draft-07/schema#"},
+    )
+
+    # Data
+    validation_fraction: Annotated[float, _FINDS_DATA] = Field(
+        1 / 6,
+        gt=0,
+        lt=1,
+        description="Share of the training file held out for validation, stratified by class. "
+        "1/6 leaves 50 000 of MNIST's 60 000.",
+    )
+    validation_by: Annotated[Literal["image", "class"] | None, _FINDS_DATA] = Field(
+        None,
+        description="What is held out for validation: images of every class, or all images of "
+        "some classes. Default: images, unless most held-out images would be the only one of "
+        "their class.",
+    )
+    holdout_classes: Annotated[ClassesOrShare | None, _FINDS_DATA] = Field(
+        None,
+        description="Classes, by name, that are removed from the train, validation and test "
+        "splits. All their images form the split `unseen`, which is evaluated separately. Or a "
+        "share of the classes, such as 0.5, drawn by `seed`.",
+    )
+    extra_data: Annotated[tuple[ExtraDataset, ...], Field(strict=False), _FINDS_DATA] = Field(
+        (),
+        description="Trains on more classes: those of other datasets, each named as params name "
+        "theirs. The images get this dataset's size and channels; only the training split has "
+        "them. For embeddings of unseen classes.",
+    )
+    exclude_same_group: Annotated[bool, _FINDS_DATA] = Field(
+        False,
+        description="Evaluate as re-identification does: images of the query's class in the "
+        "query's own group (column group of image_csv, group_column, or array group of npz) are "
+        "not searched.",
+    )
+    on_duplicates: Annotated[Literal["warn", "error", "drop"], _MAY_CHANGE, _FINDS_DATA] = Field(
+        "warn",
+        description="What happens if images with equal pixels are in two splits or two "
+        "classes: a warning, or an error. drop keeps only one of any equal images: the one in "
+        "the dataset's own test split, else in validation, else the first.",
+    )
+    near_duplicates: Annotated[int | None, _MAY_CHANGE, _WITHOUT_EFFECT] = Field(
+        None,
+        ge=0,
+        le=16,
+        description="Names images in two splits that look alike when training begins: their "
+        "difference hashes of 64 bits differ in at most this many bits; 4 is usual. Default: only "
+        "equal pixels are named.",
+    )
+    image_mode: Annotated[Literal["RGB", "L"], _OF_PICTURES] = Field(
+        "RGB", description="For datasets of pictures: colour (RGB) or grey (L)."
     )
     test_fraction: Annotated[float, _OF_ANY_SPLITS] = Field(
         0.2,
@@ -593,6 +625,13 @@ class Params(BaseModel):
         ge=2,
         description="K: the images of each class in such a batch; requires classes_per_batch.",
     )
+    extra_share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="For extra_data and classes_per_batch: the share of a batch's classes that are "
+        "of extra_data. An epoch then has the other images once. Default: all classes alike.",
+    )
     extra_classes: Annotated[
         tuple[Annotated[str, name_in(POSES), Field(strict=True)], ...],
         Field(strict=False),
@@ -718,6 +757,15 @@ class Params(BaseModel):
         return self.batch_size
 
     @property
+    def extra_per_batch(self) -> int | None:
+        """How many classes of a P x K batch are of `extra_data`; None if all are drawn alike."""
+        if self.extra_share is None or self.classes_per_batch is None:
+            return None
+        return min(
+            max(1, round(self.extra_share * self.classes_per_batch)), self.classes_per_batch - 1
+        )
+
+    @property
     def images_at_once(self) -> int:
         """The largest number of images that the network embeds at once."""
         return self.micro_batch_size or self.batch_size
@@ -731,6 +779,11 @@ class Params(BaseModel):
         """Return the keys that make `other` another experiment, sorted; some keys may change."""
         mine, theirs = self.model_dump(), other.model_dump()
         free = DURATION_KEYS
+        for values in (mine, theirs):
+            values["extra_data"] = [
+                {key: value for key, value in entry.items() if key not in free}
+                for entry in values["extra_data"]
+            ]
         if self.learning_rate_schedule == "cosine":  # each step's rate depends on the last
             free -= {"num_epochs"}
         if self.dataset in PICTURE_DATASETS:  # their image size is a choice, not a fact

@@ -213,7 +213,9 @@ def check_data(
         _grouped(children, DATA_KEYS), desc="checking the data", disable=None, leave=False
     ):
         try:
-            data = load_data(group[0].params, data_dir, params_path=Path(group[0].name))
+            data = load_data(
+                group[0].params, data_dir, params_path=Path(group[0].name), to_train=True
+            )
         except UserError as error:
             errors += _of_children(group, error)
             continue
@@ -223,7 +225,8 @@ def check_data(
             params, source = alike[0].params, Path(alike[0].name)
             try:
                 check_facts(params, data.splits, source)
-                check_training(params, hold_out(data.splits, params, source), source)
+                splits = hold_out(data.splits, params, source)
+                check_training(params, splits, source, data.extra_data)
             except UserError as error:
                 errors += _of_children(alike, error)
     for group in _grouped(children, {"weights"}):

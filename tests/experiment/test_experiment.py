@@ -9,7 +9,7 @@ from experiment_files import FOREIGN, GENERATED, files, write_checkpoint
 from src.errors import UserError
 from src.experiment.experiment import Best, Experiment
 from src.params.reading import load_params, save_params
-from src.params.schema import DURATION_KEYS, Augment, Params
+from src.params.schema import DURATION_KEYS, Augment, ExtraDataset, Params
 
 
 @pytest.fixture
@@ -113,6 +113,9 @@ def test_changed_params_are_refused(experiment):
     assert "num_epochs" not in text and "seed" not in text
 
 
+LETTERS = (ExtraDataset(dataset="npz", npz_file="letters.npz"),)
+
+
 @pytest.mark.parametrize("key", sorted(set(Params.model_fields) - DURATION_KEYS))
 def test_every_other_key_makes_another_experiment(experiment, key):
     old = getattr(Params(), key)
@@ -120,6 +123,7 @@ def test_every_other_key_makes_another_experiment(experiment, key):
     new = {
         "augment": Augment(shift=1),
         "extra_classes": ("rot90",),
+        "extra_data": LETTERS,
         "hidden_sizes": (64,),
         "holdout_classes": [1, 2],
         "classes_per_batch": 3,
@@ -128,9 +132,14 @@ def test_every_other_key_makes_another_experiment(experiment, key):
     }.get(key, new)
     train(experiment, Params())
     changed = Params().model_copy(update={key: new})
-    as_json = {Augment(shift=1): '{"shift": 1}', Augment(): "{}"}
+    as_json = {
+        Augment(shift=1): '{"shift": 1}',
+        Augment(): "{}",
+        LETTERS: '[{"dataset": "npz", "npz_file": "letters.npz"}]',
+    }
     new, old = (
-        as_json[value] if isinstance(value, Augment) else json.dumps(value) for value in (new, old)
+        as_json[value] if value in (Augment(shift=1), Augment(), LETTERS) else json.dumps(value)
+        for value in (new, old)
     )
     assert f": {key} (now {new}, trained with {old});" in refusal(experiment, changed)
 

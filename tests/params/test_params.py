@@ -45,6 +45,7 @@ FLOATS = {
 OPTIONAL_FLOATS = {
     "ema_decay": ([0.5, 0.9999], [0, 1], "a number greater than 0 and less than 1, or null"),
     "clip_norm": ([0.5, 100.0], [0, -1.0], "a number greater than 0, or null"),
+    "extra_share": ([0.25, 0.75], [0, 1], "a number greater than 0 and less than 1, or null"),
 }
 INTEGERS = {
     "seed": ([0, 2147483647], [-1, 2147483648], "a whole number from 0 to 2147483647"),
@@ -87,8 +88,8 @@ BOOLEANS = (
     "exclude_same_group",
 )
 NAMES = {
-    "dataset": "'cars196', 'cifar10', 'cub200', 'fashion_mnist', 'hugging_face', 'image_folder', "
-    "'mnist', 'npz', 'sop' or 'tfds'",
+    "dataset": "'cars196', 'cifar10', 'cub200', 'fashion_mnist', 'glyphs', 'hugging_face', "
+    "'image_folder', 'mnist', 'npz', 'sop' or 'tfds'",
     "network": "'efficientnet_lite0', 'keras_application', 'mlp' or 'naive_cnn'",
     "triplet_strategy": "'batch_all', 'batch_hard', 'batch_semihard', 'distance_weighted', "
     "'easy_positive', 'multi_similarity', 'offline' or 'supervised_contrastive'",
@@ -99,7 +100,14 @@ NAMES = {
 # Tested by themselves, below
 OTHERS = (
     *("application", "augment", "compute_dtype", "distance", "easy_positive_negative"),
-    *("embedding_activation", "extra_classes", "frozen_layers", "init_from", "last_layer"),
+    *(
+        "embedding_activation",
+        "extra_classes",
+        "extra_data",
+        "frozen_layers",
+        "init_from",
+        "last_layer",
+    ),
     "pooling",
     *("hidden_sizes", "holdout_classes", "image_cache", "image_csv", "image_dir", "image_mode"),
     *(
@@ -132,6 +140,11 @@ OWNER = {
         "learning_rate_drop_steps": [9],
     },
     "momentum": {"optimizer": "sgd"},
+    "extra_share": {
+        "extra_data": [{"dataset": "glyphs"}],
+        "classes_per_batch": 4,
+        "examples_per_class": 2,
+    },
     "weight_decay": {"optimizer": "adamw"},
     "distance_weighted_cutoff": {"triplet_strategy": "distance_weighted"},
     "distance_weighted_farthest": {"triplet_strategy": "distance_weighted"},
@@ -565,7 +578,7 @@ def test_which_keys_matter_is_declared_with_the_keys():
     )
     assert keys_with(Role.FINDS_DATA) == {
         *("dataset", "image_size", "validation_fraction", "validation_by"),
-        *("holdout_classes", "on_duplicates", "exclude_same_group"),
+        *("holdout_classes", "on_duplicates", "exclude_same_group", "extra_data"),
     }
     assert keys_with(Role.CHECKS_DATA) == {
         *("num_labels", "train_size", "eval_size"),

@@ -1,0 +1,96 @@
+"""Letters drawn from fonts as MNIST's digits are; no digit, and nothing that looks like another."""
+
+import shutil
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+
+import src.data.render_glyphs
+from src.data.render_glyphs import draw, main
+from src.data.written_glyphs import open_fonts, plain, shapes, with_character
+from src.datasets import glyphs
+from src.errors import UserError
+from src.params.schema import Params
+
+OF_MATPLOTLIB = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+SYSTEMS = ("LATIN CAPITAL LETTER", "GREEK CAPITAL LETTER")
+
+
+@pytest.fixture(scope="module")
+def fonts(tmp_path_factory):
+    """Three of DejaVu's fonts, which matplotlib brings, in a folder and one below it."""
+    folder = tmp_path_factory.mktemp("fonts")
+    (folder / "below").mkdir()
+    shutil.copy(OF_MATPLOTLIB / "DejaVuSans.ttf", folder)
+    shutil.copy(OF_MATPLOTLIB / "DejaVuSerif.ttf", folder / "below")
+    shutil.copy(OF_MATPLOTLIB / "DejaVuSans-Bold.ttf", folder / "below")
+    (folder / "broken.ttf").write_bytes(b"no font")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def drawn(fonts):
+    return draw(fonts, 3, SYSTEMS)
+
+
+def test_they_are_drawn_as_mnist_was_made(drawn):
+    assert drawn.images.dtype == np.uint8 and drawn.images.shape == (3 * len(drawn.names), 28, 28)
+    np.testing.assert_array_equal(drawn.labels, np.repeat(np.arange(len(drawn.names)), 3))
+    for image in drawn.images:
+        rows, columns = (np.flatnonzero(image.any(axis)) for axis in (1, 0))
+        assert max(np.ptp(rows), np.ptp(columns)) < 20  # the box
+        mass = image / image.sum()
+        center = [mass.sum(1) @ (np.arange(28) + 0.5), mass.sum(0) @ (np.arange(28) + 0.5)]
+        np.testing.assert_allclose(center, 14, atol=0.51)  # in the middle, to half a pixel
+        assert image.max() == 255
+    of_class = drawn.images.reshape(-1, 3, 28, 28)
+    assert all(len(np.unique(images, axis=0)) == 3 for images in of_class)
+
+
+def test_no_digit_no_look_alike_and_each_shape_once(drawn):
+    assert {"O", "Q", "S", "Z", "B", "I", "G", "T"} <= set(drawn.like_digits)
+    assert {"Η", "Κ", "Μ"} <= set(drawn.like_others)  # Greek, of Latin shape
+    assert {"LATIN CAPITAL LETTER W", "GREEK CAPITAL LETTER XI"} <= set(drawn.names)
+    assert not any("DIGIT" in name or " WITH " in name for name in drawn.names)
+
+
+def test_the_same_fonts_give_the_same_images(drawn, fonts):
+    again = draw(fonts, 2, SYSTEMS[:1])
+    assert again.names == drawn.names[: len(again.names)]
+    np.testing.assert_array_equal(again.images[::2], drawn.images[: 3 * len(again.names) : 3])
+
+
+def test_a_missing_character_is_not_drawn_as_a_box(fonts):
+    fonts = open_fonts(fonts)
+    assert len(fonts) == 3
+    assert with_character(fonts, "\ua500") == []  # Vai
+    assert len(with_character(fonts, "A")) == 3
+    assert with_character(fonts, " ") == []
+
+
+def test_shapes_are_correlations(fonts):
+    fonts = open_fonts(fonts)
+    images = [plain(with_character(fonts, letter), letter) for letter in "HN"]
+    found = shapes(images)
+    np.testing.assert_allclose((found @ found.T).diagonal(), 1, rtol=1e-5)
+    expected = np.corrcoef(found)[0, 1]
+    np.testing.assert_allclose((found @ found.T)[0, 1], expected, rtol=1e-4)
+
+
+def test_the_dataset_reads_what_the_program_writes(tmp_path, fonts, monkeypatch, capsys):
+    monkeypatch.setattr(src.data.render_glyphs, "SYSTEMS", SYSTEMS[1:])
+    main(["--data_dir", str(tmp_path), "--fonts", str(fonts), "--images_per_class", "2"])
+    out = capsys.readouterr().out
+    train = glyphs.load(tmp_path, Params()).splits["train"]
+    assert train.images.shape[1:] == (28, 28, 1)
+    assert f"{len(train)} images of {len(train.class_names)} classes" in out
+    assert "GREEK CAPITAL LETTER XI" in train.class_names
+
+
+def test_without_fonts(tmp_path):
+    with pytest.raises(UserError) as caught:
+        draw(tmp_path, 2, SYSTEMS)
+    assert str(caught.value).startswith(f"{tmp_path}: found fonts for 0 of the characters to draw")
+    assert "\n" not in str(caught.value)
