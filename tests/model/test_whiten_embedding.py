@@ -20,6 +20,8 @@ SPLIT = Split(IMAGES, LABELS, ("a", "b", "c"))
 # 8 features for 5 dimensions or 9, in batches that do not divide the images.
 KEYS = {"network": "mlp", "hidden_sizes": (8,), "batch_size": 7, "embedding_whitening": 0.5}
 
+DTYPES = ("float32", "float16")
+
 
 def begun(split=SPLIT, **keys):
     """The values of a new training's variables before its first step, and the features."""
@@ -67,6 +69,12 @@ def test_the_layer_whitens_the_features_of_the_training_images(size, flip):
         np.testing.assert_array_equal(values[name], before[name])
     again = begun(embedding_size=size, seed=4, ema_decay=0.9, **augment)[1]
     np.testing.assert_array_equal(again["embedding/kernel"], values["embedding/kernel"])
+
+
+def test_features_in_half_precision_give_nearly_the_same_layer():
+    kernel, half = (begun(compute_dtype=dtype)[1]["embedding/kernel"] for dtype in DTYPES)
+    assert half.dtype == np.float32
+    assert 0 < np.abs(half - kernel).max() < 0.1 * np.abs(kernel).max()
 
 
 def test_rows_or_columns_of_the_projection_are_orthonormal():
