@@ -36,7 +36,7 @@ def begun(split=SPLIT, **keys):
         variables = {v.op.name: v for v in tf.compat.v1.global_variables()}
         before = session.run(variables)
         session.graph.finalize()  # as the Estimator's session does
-        spec.scaffold.init_fn(spec.scaffold, session)
+        spec.scaffold.init_fn(session)
         return before, session.run(variables)
 
 
