@@ -20,6 +20,8 @@ from model.optimizers import training_step
 from model.pretrained import InitialWeights, LayerValues, NamedValues
 from model.split_metrics import SPLIT_METRICS, SplitMetrics
 from model.views import embed_views
+from model.whitening import WhitenEmbedding
+from src.data.split import Split
 from src.experiment.tags import tag_of
 from src.mining.distances import PERCENTILES, percentiles_of_distances
 from src.params.schema import Params
@@ -33,6 +35,7 @@ def model_fn(
     num_steps: int = 1,
     initial_weights: LayerValues | NamedValues | None = None,
     distribution: Distribution = ONE_REPLICA,
+    fitted_to: Split | None = None,
 ) -> "estimator.EstimatorSpec":
     """Build the graph of one mode.
 
@@ -46,6 +49,8 @@ def model_fn(
         num_steps: the steps of the whole training, for the learning rate's schedule.
         initial_weights: the weights that a new training starts from; None for random weights.
         distribution: how TRAIN is divided among replicas; the other modes are not.
+        fitted_to: the training images, with `embedding_whitening`: a new training fits the
+            embedding layer to them.
 
     Returns:
         The EstimatorSpec. PREDICT returns `embeddings`, float32 [B, D]. In TRAIN and EVAL, hooks
@@ -107,8 +112,13 @@ def model_fn(
         train_op = training_step(by_weights, weights, params, num_steps, scaling, average)
     if memory:
         train_op = tf.group(train_op, memory.write(labels, candidates))
+    whitening = None
+    if fitted_to is not None and params.embedding_whitening is not None:
+        whitening = WhitenEmbedding(network, fitted_to, params)
+    starts_otherwise = initial_weights is not None or whitening is not None
+    begin = InitialWeights(network, initial_weights, average, whitening)
     scaffold = tf.compat.v1.train.Scaffold(
-        init_fn=InitialWeights(network, initial_weights, average) if initial_weights else None,
+        init_fn=begin if starts_otherwise else None,
         summary_op=_defined_summaries(),
     )
     return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, scaffold=scaffold)

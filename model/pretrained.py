@@ -3,7 +3,7 @@
 import contextlib
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,17 +70,22 @@ class InitialWeights:
     def __init__(
         self,
         network: keras.Model,
-        values: LayerValues | NamedValues,
+        values: LayerValues | NamedValues | None,
         average: MovingAverage | None = None,
+        fit: Callable[[Any], None] | None = None,
     ) -> None:
         """Store the values.
 
         Args:
             network: the network of the session's graph.
-            values: by name, or of its application's layers.
+            values: by name, or of its application's layers; None to leave the weights.
             average: follows the weights, and starts with these values.
+            fit: called with the session when the values are set; it may set further weights.
         """
-        self._average = average
+        self._average, self._fit = average, fit
+        if values is None:
+            self._values: list[tuple[Any, np.ndarray]] = []
+            return
         if isinstance(values, dict):
             self._values = [
                 (weight.initializer, values[weight.op.name])
@@ -102,6 +107,8 @@ class InitialWeights:
             [initializer for initializer, _ in self._values],
             {initializer.inputs[1]: value for initializer, value in self._values},
         )
+        if self._fit:
+            self._fit(session)
         if self._average:
             session.run(self._average.restart)
 

@@ -26,6 +26,7 @@ STREAMS: Mapping[str, Callable[..., tuple[int, ...]]] = {
     # For groups of images, and a share of the classes.
     "ties between groups": lambda num_groups: (1, 0, num_groups),
     "classes held out": lambda num_classes: (2, 0, num_classes),
+    "projection of the embedding layer": lambda: (3, 0, 0),
     # For the open set, with a fixed seed.
     "halves of the unseen classes": lambda num_classes: (0, 0, num_classes),
     "pictures of a class": lambda size: (0, 1, size),

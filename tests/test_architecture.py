@@ -42,7 +42,7 @@ LOSSES = {
 MAY_IMPORT_TENSORFLOW = {"model/estimator.py", *LOSSES}
 MAY_USE_TENSORFLOW_1 = {
     *("model/estimator.py", "model/model_fn.py", "model/embedder.py", "model/loss_scaling.py"),
-    *("model/optimizers.py", "model/moving_average.py"),
+    *("model/optimizers.py", "model/moving_average.py", "model/whitening.py"),
     *("model/workers.py", "model/micro_batches.py", "model/mining/memory.py"),
     "model/exporting/onnx.py",  # frozen graphs
     "model/mining/sorting.py",  # the graph that is built, which has no other name
@@ -143,6 +143,7 @@ MODEL_ROWS = (
     {"triplet_loss"},
     {"moving_average"},
     {"pretrained", "split_metrics", "input_fn", "micro_batches", "optimizers", "views"},
+    {"whitening"},
     {"model_fn"},
     {"hooks"},
     {"training"},

@@ -11,7 +11,9 @@ from model.micro_batches import MicroBatches
 from model.model_fn import model_fn
 from model.network import build_network
 from model.pretrained import LayerValues, NamedValues
+from model.whitening import check_embedding_layer
 from model.workers import Workers
+from src.data.split import Split
 from src.errors import UserError
 from src.experiment.experiment import Experiment
 from src.params.schema import Params
@@ -25,10 +27,9 @@ def build_estimator(
     initial_weights: LayerValues | NamedValues | None = None,
     distribution: Distribution = ONE_REPLICA,
     workers: Workers | None = None,
+    fitted_to: Split | None = None,
 ) -> "estimator.Estimator":
     """Return the Estimator of an experiment; it builds no graph yet.
-
-    With several workers, only the chief's Estimator writes.
 
     Args:
         experiment: checkpoints and summaries are written to its directory.
@@ -37,7 +38,8 @@ def build_estimator(
             the training.
         initial_weights: the weights that a new training starts from; None for random weights.
         distribution: how training is divided among replicas.
-        workers: the processes of the training; None for one.
+        workers: the processes of the training, whose chief alone writes; None for one.
+        fitted_to: the training images, for `embedding_whitening`; see `model_fn`.
     """
     writes = workers is None or workers.is_chief
     checkpoints_steps = params.save_checkpoints_steps or steps_per_epoch
@@ -56,13 +58,13 @@ def build_estimator(
         )
     if workers:
         config._master = workers.target  # training alone; evaluations have sessions of their own
-    num_steps = params.num_epochs * steps_per_epoch
     return estimator.Estimator(
         partial(
             model_fn,
-            num_steps=num_steps,
+            num_steps=params.num_epochs * steps_per_epoch,
             initial_weights=initial_weights,
             distribution=distribution,
+            fitted_to=fitted_to,
         ),
         config=config,
         params=params,
@@ -169,6 +171,7 @@ def describe_network(
     with tf.Graph().as_default():  # not in the Estimator's graph
         network = build_network(params, image_shape)
         check_network(network, num_replicas)
+        check_embedding_layer(network, params)
         network.summary(
             print_fn=lines.append, line_length=89, expand_nested=True, show_trainable=True
         )

@@ -156,9 +156,8 @@ class _Training:
         self.experiment = experiment
         self.params = params
         self._distribution, self.workers = distribution, workers
-        self._estimator = build_estimator(
-            experiment, params, steps_per_epoch, initial_weights, distribution, workers
-        )
+        start = (initial_weights, distribution, workers, self.train)
+        self._estimator = build_estimator(experiment, params, steps_per_epoch, *start)
         self._guard = DivergenceGuard(model_dir)
         self._request, self._early_stop = StopRequest(), StopAfterEvaluation()
         self._live_figures = LiveFigures(

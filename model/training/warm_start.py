@@ -7,6 +7,7 @@ from model.moving_average import SCOPE
 from model.network import build_network, plain
 from model.pretrained import NamedValues
 from model.training.checkpoints import usable_checkpoint
+from model.whitening import EMBEDDING_LAYER
 from src.errors import UserError
 from src.experiment.checkpoint_files import digest_of, step_of
 from src.experiment.experiment import Experiment
@@ -20,7 +21,7 @@ def read_warm_start(
     """Return the weights of every layer that a source has with the same name and shapes.
 
     If the source has moving averages of its weights, which it embeds with, these are read. A
-    layer's weights are all read, or none.
+    layer's weights are all read, or none. The embedding layer's are not with `embedding_whitening`.
 
     Args:
         source: a trained experiment; its best checkpoint is read, or the latest without a best.
@@ -49,7 +50,8 @@ def read_warm_start(
     values: NamedValues = {}
     others = []
     for layer, of_layer in wanted.items():
-        if all(shapes.get(name) == shape for name, shape in of_layer.items()):
+        is_fitted = layer == EMBEDDING_LAYER and params.embedding_whitening is not None
+        if not is_fitted and all(shapes.get(name) == shape for name, shape in of_layer.items()):
             for name in of_layer:
                 averaged = f"{SCOPE}/{name}"
                 values[name] = reader.get_tensor(averaged if averaged in shapes else name)
@@ -60,7 +62,5 @@ def read_warm_start(
             f"{params_path}: init_from: found {source.model_dir}, which has no layer of the same "
             "name and shape; accepted: an experiment whose network has layers of this one"
         )
-    num_layers = len(wanted) - len(others)
-    return values, WarmStart(
-        str(params.init_from), step_of(path), digest_of(path), num_layers, tuple(others)
-    )
+    read = (step_of(path), digest_of(path), len(wanted) - len(others))
+    return values, WarmStart(str(params.init_from), *read, tuple(others))

@@ -33,6 +33,7 @@ def check_together(params: "Params") -> None:
     _check_drops(params)
     _check_augment(params)
     _check_weights(params)
+    _check_whitening(params)
     if params.dataset in PICTURE_DATASETS and params.image_size is None:
         raise _contradiction(
             params,
@@ -77,6 +78,12 @@ def _check_weights(params: "Params") -> None:
     if params.network == "efficientnet_lite0" and params.weights == "imagenet":
         accepted = f"'{LITE0_WEIGHTS}', which `make weights-efficientnet-lite0` writes"
         raise _contradiction(params, "weights", accepted)
+
+
+def _check_whitening(params: "Params") -> None:
+    if params.embedding_whitening is not None and params.embedding_activation != "linear":
+        accepted = "'linear', because embedding_whitening makes the layer a linear map"
+        raise _contradiction(params, "embedding_activation", accepted)
 
 
 def _contradiction(

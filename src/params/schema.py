@@ -421,6 +421,15 @@ class Params(DatasetKeys):
     embedding_activation: Annotated[Literal["linear", "relu", "sigmoid", "tanh"], _OF_MLP] = Field(
         "linear", description="For mlp: the activation of the last layer."
     )
+    embedding_whitening: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Begins with an embedding layer that whitens the features within classes, then "
+        "projects them at random. It is fitted to the training images; with augment.flip, also to "
+        "their mirror images. The number is the shrinkage of the covariance: 0.5 is usual, 1 only "
+        "centres. Default: a random layer.",
+    )
     l2_normalize: bool = Field(
         False, description="Scale each embedding to length 1, so that distances are at most 2."
     )

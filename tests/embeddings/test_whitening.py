@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from src.embeddings.whitening import whitened, within_class_whitening
+from src.embeddings.whitening import whitened, whitened_projection, within_class_whitening
 
 
 def scattered(size=4000, scales=(4.0, 1.0, 0.25), seed=0):
@@ -68,3 +68,38 @@ def test_where_it_is_undefined():
     assert within_class_whitening(x[:32], labels[:32]) is not None
     assert within_class_whitening(np.ones((100, 2), np.float32), labels[:100]) is None
     assert within_class_whitening(np.ones((9000, 257), np.float32), np.zeros(9000, int)) is None
+
+
+@pytest.mark.parametrize("size", [7, 40])
+@pytest.mark.parametrize("shrinkage", [0.1, 0.5, 1.0])
+def test_the_projection_is_of_whitened_points(size, shrinkage):
+    """Against the definition, with fewer points than dimensions and with more."""
+    rng = np.random.default_rng(size)
+    labels = rng.integers(3, size=size).astype(np.int32)
+    x = (5 + rng.normal(size=(size, 12)) * rng.uniform(0.1, 3, 12)).astype(np.float32)
+    projection = rng.normal(size=(12, 4))
+    kernel, bias = whitened_projection(x, labels, projection, shrinkage)
+
+    scatter = scatter_of(x, labels)
+    shrunken = (1 - shrinkage) * scatter / np.mean(np.diag(scatter)) + shrinkage * np.eye(12)
+    values, vectors = np.linalg.eigh(shrunken)
+    expected = vectors @ np.diag(values**-0.5) @ vectors.T @ projection
+    expected *= np.sqrt(2 / (12 + 4)) / np.sqrt((expected**2).mean())
+    np.testing.assert_allclose(kernel, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose((x @ kernel + bias).mean(axis=0), np.zeros(4), atol=1e-5)
+    # Neither order, nor unit, nor where the classes lie.
+    other = (x + 100 * labels[:, None]).astype(np.float32)[::-1] * np.float32(1e3)
+    again, _ = whitened_projection(other, labels[::-1], projection, shrinkage)
+    np.testing.assert_allclose(again, kernel, rtol=1e-2, atol=1e-4)
+
+
+def test_a_projection_of_classes_that_do_not_scatter():
+    x = np.repeat(np.eye(3, dtype=np.float32), 2, axis=0)
+    labels = np.repeat(np.arange(3, dtype=np.int32), 2)
+    assert whitened_projection(x, labels, np.eye(3), 0.5) is None
+    # One class of one picture says nothing, and changes nothing but the centre.
+    x[0, 0] = 2
+    kernel, _ = whitened_projection(x, labels, np.eye(3), 0.5)
+    more = np.concatenate([x, [[9, 9, 9]]]).astype(np.float32)
+    again, _ = whitened_projection(more, np.append(labels, 3), np.eye(3), 0.5)
+    np.testing.assert_allclose(again, kernel, rtol=1e-6)

@@ -44,6 +44,11 @@ FLOATS = {
 }
 OPTIONAL_FLOATS = {
     "ema_decay": ([0.5, 0.9999], [0, 1], "a number greater than 0 and less than 1, or null"),
+    "embedding_whitening": (
+        [1e-9, 1],
+        [0, 1.1],
+        "a number greater than 0 and at most 1, or null",
+    ),
     "clip_norm": ([0.5, 100.0], [0, -1.0], "a number greater than 0, or null"),
     "extra_share": ([0.25, 0.75], [0, 1], "a number greater than 0 and less than 1, or null"),
 }

@@ -166,6 +166,11 @@ def test_distance_and_squared(path, content, distance):
             "weights-efficientnet-lite0` writes",
         ),
         (
+            {"network": "mlp", "embedding_activation": "tanh", "embedding_whitening": 0.5},
+            "embedding_activation: found \"tanh\"; accepted: 'linear', because "
+            "embedding_whitening makes the layer a linear map",
+        ),
+        (
             {"augment": {"crop_area": [0.5, 0.2]}},
             "augment.crop_area: found [0.5, 0.2]; accepted: the smallest value, then the largest, "
             "at most 1",

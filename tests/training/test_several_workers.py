@@ -42,6 +42,7 @@ PARAMS = {
     "memory_start_steps": 3,
     "clip_norm": 0.5,
     "ema_decay": 0.8,
+    "embedding_whitening": 0.5,  # the chief fits, and the others get its layer
 }
 
 

@@ -100,6 +100,7 @@ def test_all_weights_of_a_layer_or_none(source, tmp_path):
     names = {f"{layer}/{weight}" for layer in LAYERS for weight in ("kernel", "bias")}
     assert values.keys() == names
     assert read(source, tmp_path)[1].others == ()
+    assert read(source, tmp_path, embedding_whitening=0.5)[1].others == ("embedding",)
 
 
 def test_what_gives_no_weights_is_refused(source, tmp_path, monkeypatch):
