@@ -248,9 +248,10 @@ def check_network(network: keras.Model, num_replicas: int) -> None:
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
             accepted = "use_batch_norm false, or frozen_layers that include it"
             raise _refused(f'"{layer.name}" ({type(layer).__name__})', num_replicas, accepted)
-    graph = tf.compat.v1.get_default_graph()
+    image = tf.zeros([1, *network.input_shape[1:]])
+    graph = image.graph
     num_before = len(graph.get_operations())
-    network(tf.zeros([1, *network.input_shape[1:]]), training=True)
+    network(image, training=True)
     if name := layer_that_draws(network, graph.get_operations()[num_before:]):
         drawing = f'"{name}", which draws at random, but not by row'
         raise _refused(drawing, num_replicas, "a network without it")

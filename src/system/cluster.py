@@ -97,6 +97,7 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
 
 
 def _from_tf_config(text: str) -> Cluster | None:
+    # Long: each mistake has its own line.
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
