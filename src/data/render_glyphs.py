@@ -55,11 +55,13 @@ SYSTEMS = (
 MOST_OF_A_SYSTEM = 60
 
 _WRITINGS_OF_A_DIGIT, _WRITINGS_COMPARED = 60, 8
-_LOOKS_LIKE_A_DIGIT = 0.855  # correlation of two blurred images
+_LOOKS_LIKE_A_DIGIT = 0.84  # correlation of two blurred images
 _LOOKS_ALIKE = 0.92
 
 # What people write like a digit, whatever the fonts do: 0, 1, 2, 3, 4, 5, 6, 7, 8 and 9.
-WRITTEN_LIKE_DIGITS = frozenset("OoQDCcUuIil|JjtZzEeЗзЭэЄє3YyЧчUSsGbбСсσTГгΓτB&ВвgqPpρаaОоΟοᛊᛋ")
+WRITTEN_LIKE_DIGITS = frozenset(
+    "OoQDCcUuОоΟοՕօIil|JjtZzEeЗзЭэЄєƷʒვYyЧчҮүՎվԿկЏSsςϛʃƩՏᛊᛋGbбСсσЬЪъьTГгΓτB&ВвѲθՖgqPpρаaþÞϼφ"
+)
 
 
 @dataclass(frozen=True)
