@@ -149,12 +149,7 @@ class _Run:
             from model.training.worker import facts
 
             workers.compare(facts(params, loaded.record, distribution))
-        if begins:
-            print_warnings(experiment.overwrite() if self.overwrite else experiment.begin())
-            if self.warm_start:
-                save_warm_start(experiment.warm_start_path, self.warm_start)
-        else:
-            print_warnings(source_warnings(experiment))
+        self._prepare_directory(begins=begins)
         self.seconds_before = experiment.start(params)
         with atomic_write(experiment.network_path) as file:
             file.write(network.encode())
@@ -243,6 +238,16 @@ class _Run:
         self.warm_start = replace(self.warm_start, flatters=flatters)
         print(f"  {self.warm_start.describe()}", flush=True)
         print_warnings(flatters)
+
+    def _prepare_directory(self, *, begins: bool) -> None:
+        """Move the files of earlier runs away if the training begins; else warn of the source."""
+        experiment = self.experiment
+        if not begins:
+            print_warnings(source_warnings(experiment))
+            return
+        print_warnings(experiment.overwrite() if self.overwrite else experiment.begin())
+        if self.warm_start:
+            save_warm_start(experiment.warm_start_path, self.warm_start)
 
     def _train_and_evaluate(
         self,
