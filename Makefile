@@ -9,7 +9,7 @@ PYTHON215 ?= $(firstword $(shell command -v python3.11) $(shell command -v pytho
 
 .DELETE_ON_ERROR:
 .PHONY: help install demo demo-open data-orl data-glyphs weights-efficientnet-lite0
-.PHONY: test test-system test-tf215 lint format schema docs tour
+.PHONY: install-tf215 test test-system test-tf215 lint format schema docs tour
 .PHONY: bench bench-batches bench-devices bench-gpu bench-mining bench-query bench-retrieval bench-training
 .PHONY: errors fuzz soak search-study reality-check
 .PHONY: lock lock-check clean
@@ -50,9 +50,11 @@ test: install ## the tests, but for those of make test-system
 test-system: install ## the tests of whole processes: SLURM, several workers, kills, browsers, full disks
 	$(PYTEST) -m system
 
-# Two files of unequal length: a process that is done takes tests of the other's.
-test-tf215: ## the losses and the end-to-end tests on TensorFlow 2.15.1 (Python 3.10 or 3.11)
+install-tf215:
 	@sh setup_venv.sh .venv-tf215 requirements-tf215.lock "$(PYTHON215)" 3.10 3.11 PYTHON215
+
+# Two files of unequal length: a process that is done takes tests of the other's.
+test-tf215: install-tf215 ## the losses and the end-to-end tests on TensorFlow 2.15.1 (Python 3.10 or 3.11)
 	$(COMPILE_ONCE) .venv-tf215/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal tests/test_end_to_end.py tests/triplet_strategies/test_triplet_strategies.py
 
 # PyTorch's builds differ by machine; this one is for the processor alone. Elsewhere, for example:
