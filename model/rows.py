@@ -5,9 +5,9 @@ rows (`model/dropout.py`) draws those that the same rows get when the batch is w
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from model.estimator import keras, tf
 
@@ -16,8 +16,10 @@ from model.estimator import keras, tf
 _BLOCK = 4
 _PHILOX = 1
 
-# The ops that draw; those that always draw the same again are not stateful.
-_DRAWS = re.compile(".*Random|Rng")
+# The ops that draw anew each time that they run.
+_DRAWS = re.compile(
+    "(?!Stateless).*(Random|TruncatedNormal|Multinomial)|Rng|Stateful(Uniform|Stand)"
+)
 
 
 class Rows(NamedTuple):
@@ -105,10 +107,32 @@ def layer_that_draws(network: keras.Model, operations: Sequence[tf.Operation]) -
         operations: those that the network's call added to a graph.
     """
     layers = {layer.name for layer in network.submodules if isinstance(layer, keras.layers.Layer)}
+    library: dict[str, Any] = {}
     for op in operations:
-        if op.op_def is not None and op.op_def.is_stateful and _DRAWS.match(op.type):
+        if not library and any(_called(op.node_def)):
+            library = {f.signature.name: f for f in op.graph.as_graph_def().library.function}
+        if _draws(op.node_def, library):
             return next((name for name in op.name.split("/")[::-1] if name in layers), op.name)
     return None
+
+
+def _draws(node: Any, library: Mapping[str, Any]) -> bool:
+    """Return whether a NodeDef draws, or a node of the functions that it calls, such as a loop's.
+
+    Args:
+        node: the node.
+        library: the FunctionDefs of its graph, by name.
+    """
+    if _DRAWS.match(node.op):
+        return True
+    functions = [library[name] for name in _called(node) if name in library]
+    return any(_draws(inner, library) for function in functions for inner in function.node_def)
+
+
+def _called(node: Any) -> Iterator[str]:
+    """Yield the names of the functions that a NodeDef calls."""
+    for value in node.attr.values():
+        yield from (function.name for function in (value.func, *value.list.func) if function.name)
 
 
 def _by_row(op: Callable[..., tf.Tensor], shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

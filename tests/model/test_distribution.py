@@ -202,6 +202,22 @@ def test_no_more_replicas_than_rows():
         distribute(params, ("",) * 7, None)
 
 
+def normal(x):
+    return x + tf.random.normal(tf.shape(x))
+
+
+DRAWING = (
+    lambda x: x + tf.random.truncated_normal(tf.shape(x)),
+    lambda x: x + tf.cast(tf.random.categorical(x, 4), tf.float32),
+    lambda x: x + tf.random.Generator.from_seed(1).normal(tf.shape(x)),
+    # In functions, which are not among the graph's own ops: also of a function within another.
+    lambda x: tf.cond(tf.shape(x)[0] > 0, lambda: normal(x), lambda: x),
+    lambda x: tf.map_fn(normal, x),
+    tf.function(lambda x: tf.map_fn(normal, x)),
+)
+"""Ways to draw, by [B, 4]."""
+
+
 def test_what_replicas_cannot_compute_is_refused():
     layers = keras.layers
 
@@ -215,6 +231,7 @@ def test_what_replicas_cannot_compute_is_refused():
         (layers.BatchNormalization, "refused.*BatchNormalization.*2 replicas.*use_batch_norm"),
         (partial(layers.Dropout, 0.2), "refused.*draws at random.*without it, or one replica"),
         (partial(layers.GaussianNoise, 0.2), "refused.*draws at random"),
+        *((partial(layers.Lambda, function), "refused.*draws at random") for function in DRAWING),
     ):
         check(make, 1)
         with pytest.raises(UserError, match=kind):
@@ -224,5 +241,7 @@ def test_what_replicas_cannot_compute_is_refused():
         partial(layers.Dense, 2),
         partial(layers.Dropout, 0.0),
         partial(Dropout, 0.2, seed=0, draw=0),
+        partial(layers.Lambda, lambda x: tf.map_fn(tf.nn.relu, x)),
+        partial(layers.Lambda, lambda x: x + tf.random.stateless_normal([4], [0, 1])),
     ):
         check(make, 2)
