@@ -1,6 +1,7 @@
 """Loads `extra_data`: other datasets, whose classes join the training split and no other."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from src.data.decode import fitted
 from src.data.digests import digests_of
+from src.data.duplicates import duplicate_warnings, without_duplicates
 from src.data.images import ChainedImages, Images
-from src.data.split import Split
+from src.data.split import Dataset, Split
 from src.errors import UserError
 from src.registry import DATASETS, PICTURE_DATASETS, look_up
 
@@ -36,9 +38,10 @@ def load_extra_data(
 
     Returns:
         The examples of all these datasets, None if there is none, and what the user should know,
-        a line each. Class names are `letters/A`: the dataset's name, then the class. `digests` are
-        of the files or the pixels as they were before they got their new shape. If an image also
-        is in `splits`, `on_duplicates` says what happens.
+        a line each. Class names are `letters/A`: the dataset's name, then the class.
+        `file_digests` are of the files or the pixels as they were before they got their new shape.
+        If an image is also in `splits`, or in an earlier dataset of these, or in two classes of one
+        of them, `on_duplicates` says what happens.
 
     Raises:
         UserError: a dataset is missing or invalid, or has vectors and the other images.
@@ -47,17 +50,22 @@ def load_extra_data(
     lines: list[str] = []
     for number, entry in enumerate(params.extra_data):
         where = f"{params_path}: extra_data[{number}]"
-        part, warnings = _load(entry, params, data_dir, splits["train"], where)
-        part, duplicates = _without_known(part, splits, params.on_duplicates, where)
+        dataset = _load(entry, params, data_dir, splits["train"], where)
+        if params.on_duplicates == "drop":
+            dataset = without_duplicates(dataset)
+        lines += dataset.warnings
+        lines += duplicate_warnings(dataset.splits, params.on_duplicates, dataset.source)
+        known = [*splits.values(), *parts]
+        part, repeated = _without_known(dataset.splits["train"], known, params.on_duplicates, where)
         parts.append(part)
-        lines += [*warnings, *duplicates]
+        lines += repeated
     return (reduce(_chained, parts) if parts else None), tuple(lines)
 
 
 def _load(
     entry: "ExtraDataset", params: "Params", data_dir: Path, own: Split, where: str
-) -> tuple[Split, tuple[str, ...]]:
-    """Return the training split of one dataset, and warnings; the images are like those of `own`.
+) -> Dataset:
+    """Return a dataset's training split, and no other; the images are like those of `own`.
 
     `digests` are of the pixels, `file_digests` of what the record keeps.
     """
@@ -93,7 +101,7 @@ def _load(
         digests=train.digests if is_same else digests_of(images),
         file_digests=before,
     )
-    return split, dataset.warnings
+    return replace(dataset, splits={"train": split})
 
 
 def _alike(train: Split, own: Split, entry: "ExtraDataset", params: "Params", where: str) -> Images:
@@ -119,17 +127,17 @@ def _alike(train: Split, own: Split, entry: "ExtraDataset", params: "Params", wh
 
 
 def _without_known(
-    part: Split, splits: Mapping[str, Split], on_duplicates: str, where: str
+    part: Split, splits: Sequence[Split], on_duplicates: str, where: str
 ) -> tuple[Split, list[str]]:
-    """Return the examples that are not in the experiment's dataset too, or all and a warning."""
-    known = [split.digests for split in splits.values() if split.digests is not None]
+    """Return the examples that are not in other splits too, or all and a warning."""
+    known = [split.digests for split in splits if split.digests is not None]
     assert part.digests is not None
     is_known = np.isin(part.digests, np.concatenate(known))
     if not is_known.any():
         return part, []
     what = (
         f"{where}: found {int(is_known.sum())} of {len(part)} images with the pixels of images in "
-        "the experiment's own dataset"
+        "the experiment's own dataset or before it in extra_data"
     )
     if on_duplicates == "drop":
         if is_known.all():

@@ -134,11 +134,8 @@ def check_training(
     train = with_extra_classes(splits["train"], params, extra_data)
     counts = np.unique(train.labels, return_counts=True)[1]
     lines = []
-    if params.classes_per_batch and params.classes_per_batch > len(counts):
-        lines.append(
-            f"classes_per_batch: found {params.classes_per_batch}, but the train split has "
-            f"{len(counts)} classes; all are used"
-        )
+    num_extra = 0 if extra_data is None else len(np.unique(extra_data.labels))
+    lines += _of_classes_per_batch(params, len(counts) - num_extra, num_extra)
     if params.examples_per_class and (fewer := int((counts < params.examples_per_class).sum())):
         lines.append(
             f"examples_per_class: found {params.examples_per_class}, but {fewer} of {len(counts)} "
@@ -174,10 +171,12 @@ def describe(data: Data, splits: Mapping[str, Split], params: Params) -> list[st
         if others := len(np.setdiff1d(found, of_split["train"])):
             lines.append(f"{name}: {others} of its {len(found)} classes are not in train")
     if (extra := data.extra_data) is not None:
-        names = extra.class_names
+        per = params.extra_per_batch
+        names = [extra.class_names[label] for label in np.unique(extra.labels)]
+        share = f"; {per} of {params.classes_per_batch} classes of a batch" if per else ""
         lines.append(
             f"extra_data: {len(extra)} more training images of {len(names)} more classes, "
-            f"{shortened(names[0])} to {shortened(names[-1])}"
+            f"{shortened(names[0])} to {shortened(names[-1])}{share}"
         )
     train = with_extra_classes(splits["train"], params, data.extra_data)
     steps = training_batches(train, params).steps_per_epoch
@@ -185,6 +184,32 @@ def describe(data: Data, splits: Mapping[str, Split], params: Params) -> list[st
         epoch = "1 step" if steps == 1 else f"{steps} steps"
         lines.append(f"{epoch} per epoch, {steps * params.num_epochs} in total")
     return lines
+
+
+def _of_classes_per_batch(params: Params, num_own: int, num_extra: int) -> list[str]:
+    """Return a line if there are fewer classes than a batch should have.
+
+    Args:
+        params: `classes_per_batch` (P), `extra_share`.
+        num_own: the classes without those of `extra_data`.
+        num_extra: the classes of `extra_data`.
+    """
+    wanted, extra = params.classes_per_batch, params.extra_per_batch
+    if wanted is None:
+        return []
+    if extra is None:
+        num_all = num_own + num_extra
+        line = f"classes_per_batch: found {wanted}, but the train split has {num_all} classes"
+        return [f"{line}; all are used"] if wanted > num_all else []
+    found = f"extra_share: found {params.extra_share}, of {wanted} classes_per_batch"
+    return [
+        f"{found}: {number} should be of {where}, which has {there} to train on; all are used"
+        for number, there, where in (
+            (wanted - extra, num_own, params.dataset),
+            (extra, num_extra, "extra_data"),
+        )
+        if number > there
+    ]
 
 
 def _of_batches(params: Params, train: Split) -> list[str]:

@@ -72,8 +72,14 @@ def _what_it_is(params: Params, metrics: Mapping[str, Any]) -> str:
         f"{_plural(metrics).capitalize()} of one class are near each other, by the distance "
         f"`{params.distance_name}`. Network `{params.network}`, trained by triplet loss "
         f"(`{params.triplet_strategy}`{'' if margin is None else f', margin {margin}'}) on "
-        f"`{params.dataset}`."
+        f"`{params.dataset}`{_also(params)}."
     )
+
+
+def _also(params: Params) -> str:
+    """Return which other datasets it was trained on."""
+    names = [_text(entry.dataset_name) for entry in params.extra_data]
+    return f" and classes of other data: {', '.join(names)}" if names else ""
 
 
 def _holds_vectors(metrics: Mapping[str, Any]) -> bool:
@@ -171,7 +177,7 @@ def _data(params: Params, metrics: Mapping[str, Any]) -> list[str]:
         "## Data",
         "",
         f"Dataset `{params.dataset}`; {_plural(metrics)}: {sizes}. Classes of the training "
-        f"split: {len(names)} ({shown}{more}).",
+        f"split: {len(names)} ({shown}{more}){_also(params)}.",
     ]
 
 

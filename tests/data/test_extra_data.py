@@ -1,6 +1,7 @@
 """Other datasets that join the training split: in its shape, as further classes, nowhere else."""
 
 import json
+import re
 from itertools import islice
 
 import numpy as np
@@ -174,13 +175,28 @@ def test_images_of_the_own_dataset_are_named_refused_or_left_out(data_dir):
     np.savez(data_dir / "letters.npz", x=letters, y=[*OF_LETTERS, "x", "y"])
     found = (
         "p.json: extra_data[0]: found 2 of 11 images with the pixels of images in the experiment's "
-        "own dataset"
+        "own dataset or before it in extra_data"
     )
     data = load(data_dir)
     assert len(data.extra_data) == 11 and any(line.startswith(found) for line in data.warnings)
     assert refused(data_dir, on_duplicates="error").startswith(f"{found}; accepted: other images")
     dropped = load(data_dir, on_duplicates="drop").extra_data
     np.testing.assert_array_equal(dropped.images[:][..., 0], LETTERS)
+
+
+def test_one_picture_in_two_extra_classes_is_named_refused_or_left_out(data_dir):
+    """Of two datasets, or of one: the labels contradict each other."""
+    np.savez(data_dir / "again.npz", x=LETTERS[:2], y=["a", "b"])
+    np.savez(data_dir / "twice.npz", x=LETTERS[[0, 1, 0]], y=["a", "b", "c"])
+    again = [*EXTRA, {"dataset": "npz", "npz_file": "again.npz"}]
+    twice = {"dataset": "npz", "npz_file": "twice.npz"}
+    across = "p.json: extra_data[1]: found 2 of 2 images with the pixels of images in the"
+    within = f"{data_dir}/twice.npz: 2 images with equal pixels in several classes"
+    for extra, line in ((again, across), ([twice], within)):
+        assert any(warning.startswith(line) for warning in load(data_dir, *extra).warnings)
+        assert refused(data_dir, *extra, on_duplicates="error").startswith(line)
+    assert refused(data_dir, *again, on_duplicates="drop").startswith(across)
+    assert load(data_dir, twice, on_duplicates="drop").extra_data.labels.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -263,6 +279,28 @@ def test_what_is_said_before_training(data_dir):
         "extra_data: 9 more training images of 3 more classes, letters.npz/x to letters.npz/z"
         in (describe(data, data.splits, given))
     )
+
+
+def test_classes_that_a_batch_lacks_and_those_without_an_image(data_dir):
+    """`w` is only in the test split. Of 8 classes, 6 should be the dataset's, which has 4."""
+    np.savez(
+        data_dir / "letters.npz",
+        x=LETTERS,
+        y=OF_LETTERS,
+        x_test=LETTERS[:1],
+        y_test=np.array(["a"]),
+    )
+    keys = {"classes_per_batch": 8, "examples_per_class": 2, "validation_by": "image"}
+    for share, kept in ((0.25, "6 should be of npz, which has 4"), (0.5, "4 .* extra_data.* 3")):
+        given = params(**keys, extra_share=share)
+        data = load_data(given, data_dir, params_path="p.json", to_train=True)
+        lines = check_training(given, data.splits, "p.json", data.extra_data)
+        assert re.search(f"p.json: extra_share: found {share}, of 8 .*{kept} to train", lines[0])
+        line = "9 more training images of 3 more classes, letters.npz/x to letters.npz/z"
+        share = round(8 * share)
+        assert f"extra_data: {line}; {share} of 8 classes of a batch" in (
+            describe(data, data.splits, given)
+        )
 
 
 def test_where_it_is_cached_and_how_it_is_shown():

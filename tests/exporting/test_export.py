@@ -16,6 +16,7 @@ from src.experiment.experiment import Experiment
 from src.exporting.card import model_card
 from src.exporting.formats import FORMATS
 from src.exporting.record import Exported, read_exports
+from src.params.schema import ExtraDataset
 from src.registry import EXPORT_FORMATS
 from src.system.lock import one_writer
 
@@ -161,7 +162,10 @@ def test_the_card_shows_what_is_undefined_and_what_is_old(finished):
         map_at_r_after=None,
     )
     new = old.model_copy(update={"file": "model.onnx", "format": "onnx", "checkpoint": "1" * 64})
-    card = model_card("x", experiment.trained_params(), metrics, [old, new], "1" * 64)
+    extra = ExtraDataset(dataset="npz", npz_file="more*.npz")
+    params = experiment.trained_params().model_copy(update={"extra_data": (extra,)})
+    card = model_card("x", params, metrics, [old, new], "1" * 64)
+    assert card.count(r" and classes of other data: npz more\*.npz.") == 2
     assert re.search(r"\n\| test \| - \|", card)
     assert "\n| far_1e-4 | - | - | - |" in card
     assert r"a\|b, \<i\>" in card and " and 12 more)" in card
