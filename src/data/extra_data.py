@@ -88,7 +88,6 @@ def _load(
         lines = [f"{where}: {line}" for line in str(error).split("\n")]
         raise UserError("\n".join(lines)) from None
     train = dataset.splits["train"]
-    prefix = entry.dataset_name.removeprefix(f"{entry.dataset} ")
     before = train.digests if train.file_digests is None else train.file_digests
     if before is None:
         before = digests_of(train.images)
@@ -97,7 +96,7 @@ def _load(
     split = Split(
         images,
         train.labels,
-        tuple(f"{prefix}/{name}" for name in train.class_names),
+        tuple(f"{entry.prefix}{name}" for name in train.class_names),
         digests=train.digests if is_same else digests_of(images),
         file_digests=before,
     )

@@ -30,7 +30,7 @@ def seen_by_source(
 
     The source may itself have begun with the weights of another one, and so on: all are compared.
     Pictures are compared by their digests: of files, or of pixels. Classes are compared by their
-    names; between two different datasets not if these are numbers.
+    names; between two different datasets not if these are numbers. A source's `extra_data` count.
 
     Args:
         source: the experiment that `init_from` names.
@@ -57,11 +57,17 @@ def seen_by_source(
                 "here, the metrics flatter"
             )
             continue
-        is_trained = (seen.splits == SPLITS.index("train")) & ~np.isin(seen.labels, unseen)
-        is_same = before.dataset == params.dataset
+        trained = _class_names(seen, before, unseen)
+        dataset = params.dataset_name
+        known = [
+            label
+            for label in held_out
+            if (dataset, name := record.class_names[label]) in trained
+            or (not name.isdecimal() and name in {of_any for _, of_any in trained})
+        ]
         what = [
-            *_classes(seen, is_trained, record, held_out, is_same=is_same),
-            *_pictures(seen, is_trained, record, held_out),
+            *_classes(known, held_out, record),
+            *_pictures(_digests(seen, unseen), record, held_out, known),
         ]
         if what:
             lines.append(f"{where} was trained on {' and '.join(what)}: their metrics flatter")
@@ -83,37 +89,56 @@ def _lineage(source: Experiment) -> Iterator[Experiment]:
             return
 
 
-def _classes(
-    seen: DataRecord,
-    is_trained: NDArray[np.bool_],
-    record: DataRecord,
-    held_out: list[int],
-    *,
-    is_same: bool,
-) -> list[str]:
+def _is_trained(record: DataRecord, held_out: list[int]) -> NDArray[np.bool_]:
+    return (record.splits == SPLITS.index("train")) & ~np.isin(record.labels, held_out)
+
+
+def _digests(record: DataRecord, held_out: list[int]) -> NDArray[np.uint64]:
+    """Return the digests of the examples that are trained on, with those of `extra_data`."""
+    own, extra = record.digests[_is_trained(record, held_out)], record.extra_data
+    return own if extra is None else np.concatenate([own, extra.digests])
+
+
+def _class_names(record: DataRecord, params: Params, held_out: list[int]) -> set[tuple[str, str]]:
+    """Return the classes that are trained on, each with the name of its dataset."""
+    labels = np.unique(record.labels[_is_trained(record, held_out)])
+    found = {(params.dataset_name, record.class_names[label]) for label in labels}
+    if (extra := record.extra_data) is not None:
+        names = [extra.class_names[label] for label in np.unique(extra.labels)]
+        found |= {
+            (entry.dataset_name, name.removeprefix(entry.prefix))
+            for entry in params.extra_data
+            for name in names
+            if name.startswith(entry.prefix)
+        }
+    return found
+
+
+def _classes(known: list[int], held_out: list[int], record: DataRecord) -> list[str]:
     """Return in words which held-out classes were trained on."""
-    trained = {seen.class_names[label] for label in np.unique(seen.labels[is_trained])}
-    own = [record.class_names[label] for label in held_out]
-    common = [name for name in own if name in trained and (is_same or not name.isdecimal())]
-    if not common:
+    if not known:
         return []
-    names = listed([printable(name) for name in common], _MAX_NAMED)
-    return [f"{len(common)} of the {len(own)} classes of {UNSEEN} ({names})"]
+    names = listed([printable(record.class_names[label]) for label in known], _MAX_NAMED)
+    return [f"{len(known)} of the {len(held_out)} classes of {UNSEEN} ({names})"]
 
 
 def _pictures(
-    seen: DataRecord, is_trained: NDArray[np.bool_], record: DataRecord, held_out: list[int]
+    seen: NDArray[np.uint64], record: DataRecord, held_out: list[int], known: list[int]
 ) -> list[str]:
-    """Return in words how many examples of known classes were trained on, by split.
+    """Return in words how many examples were trained on, by split.
 
-    Examples that are equal to one of this experiment's own training split do not count.
+    Examples that are equal to one that this experiment trains on do not count, nor do those of the
+    classes `known`, which have been named.
     """
-    own = record.digests[record.splits == SPLITS.index("train")]
-    was_seen = np.isin(record.digests, seen.digests[is_trained]) & ~np.isin(record.digests, own)
-    was_seen &= ~np.isin(record.labels, held_out)
-    found = []
-    for name in ("validation", "test"):
-        of_split = record.splits == SPLITS.index(name)
-        if count := int((was_seen & of_split).sum()):
-            found.append(f"{count} of {int(of_split.sum())} {name} examples")
-    return found
+    own = _digests(record, held_out)
+    was_seen = np.isin(record.digests, seen) & ~np.isin(record.digests, own)
+    was_seen &= ~np.isin(record.labels, known)
+    is_unseen = np.isin(record.labels, held_out)
+    of_splits = {
+        name: (record.splits == SPLITS.index(name)) & ~is_unseen for name in ("validation", "test")
+    }
+    return [
+        f"{count} of {int(of_split.sum())} {name} examples"
+        for name, of_split in {**of_splits, UNSEEN: is_unseen}.items()
+        if (count := int((was_seen & of_split).sum()))
+    ]

@@ -248,6 +248,11 @@ class ExtraDataset(DatasetKeys):
         json_schema_extra=choices(DATASETS), description="The dataset."
     )
 
+    @property
+    def prefix(self) -> str:
+        """What the names of its classes begin with: `letters.npz/`."""
+        return self.dataset_name.removeprefix(f"{self.dataset} ") + "/"
+
 
 class Params(DatasetKeys):
     """The choices that define an experiment. Facts about the data come from the data."""

@@ -73,12 +73,49 @@ def test_pictures_by_split(tmp_path):
         source, Params(**TINY, holdout_classes=["beech", "cedar"]), RECORD, PATH
     )
     # 6 (cedar) and 9 (beech) are in `unseen` then.
-    assert "2 of the 2 classes of unseen" in line and "1 of 3 validation examples: their" in line
+    assert "2 of the 2 classes of unseen" in line and "1 of 2 validation examples: their" in line
 
 
 def test_what_the_own_training_sees_as_well_is_not_the_sources_fault(tmp_path):
     doubled = replace(RECORD, digests=np.array([*range(9), 0, 1, 2], np.uint64))
     assert seen_by_source(trained(tmp_path / "y", doubled), Params(**TINY), doubled, PATH) == ()
+
+
+def test_extra_data_of_the_source_count(tmp_path):
+    """Its classes by their names without the dataset's; its pictures, here all of test."""
+    extra = replace(
+        RECORD,
+        digests=RECORD.digests[9:],
+        labels=np.array([0, 1, 1], np.int32),
+        class_names=("leaves.npz/ash", "leaves.npz/7"),
+        splits=np.zeros(3, np.int8),
+        own=np.zeros(3, np.int8),
+    )
+    keys = {"extra_data": [{"dataset": "npz", "npz_file": "leaves.npz"}]}
+    first = replace(RECORD, digests=RECORD.digests + np.uint64(50))
+    source = trained(
+        tmp_path / "y", replace(first, extra_data=extra), dataset="fashion_mnist", **keys
+    )
+    own = replace(RECORD, class_names=("ash", "beech", "cedar", "7"))
+    given = Params(**TINY, holdout_classes=["ash", "7"])
+    (line,) = seen_by_source(source, given, own, PATH)
+    # Picture 11 is of class 7, which the source may have meant otherwise; 9 and 10 are test's.
+    found = "2 of 2 test examples and 1 of 6 unseen examples"
+    assert f"was trained on 1 of the 2 classes of unseen (ash) and {found}: their" in line
+    # What the own training sees as well.
+    own = replace(own, extra_data=extra)
+    (line,) = seen_by_source(source, given, own, PATH)
+    assert "was trained on 1 of the 2 classes of unseen (ash): their" in line
+
+
+def test_numbers_are_classes_of_one_file_not_of_one_kind_of_dataset(tmp_path):
+    elsewhere = replace(RECORD, digests=RECORD.digests + np.uint64(100))
+    source = trained(tmp_path / "y", elsewhere, dataset="npz", npz_file="a.npz")
+    keys = {**TINY, "dataset": "npz", "holdout_classes": ["3", "cedar"]}
+    (line,) = seen_by_source(source, Params(**keys, npz_file="b.npz"), RECORD, PATH)
+    assert "1 of the 2 classes of unseen (cedar)" in line
+    (line,) = seen_by_source(source, Params(**keys, npz_file="a.npz"), RECORD, PATH)
+    assert "2 of the 2 classes of unseen (3, cedar)" in line
 
 
 @pytest.mark.parametrize("content", [None, b"damaged"])
