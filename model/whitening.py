@@ -27,16 +27,18 @@ def check_embedding_layer(network: keras.Model, params: Params) -> None:
     """Refuse `embedding_whitening` for a network that has no layer to be fitted.
 
     Raises:
-        UserError: no dense layer is named "embedding", or it has no bias.
+        UserError: no dense layer is named "embedding", or it has no bias, or an activation.
     """
     if params.embedding_whitening is None:
         return
     layers = {layer.name: layer for layer in network.layers}
     layer = layers.get(EMBEDDING_LAYER)
-    if not (isinstance(layer, keras.layers.Dense) and layer.use_bias):
+    is_dense = isinstance(layer, keras.layers.Dense)
+    if not (is_dense and layer.use_bias and layer.activation is keras.activations.linear):
         raise UserError(
             f"embedding_whitening: found {params.embedding_whitening}; accepted: null, because "
-            f"network '{params.network}' has no dense layer '{EMBEDDING_LAYER}' with a bias"
+            f"network '{params.network}' has no dense layer '{EMBEDDING_LAYER}' with a bias "
+            "and no activation"
         )
 
 
@@ -113,11 +115,13 @@ def _rows(labels: NDArray[np.int32], generator: np.random.Generator) -> NDArray[
     """Return the images to fit to, sorted: all, or about `_MAX_IMAGES` that are drawn.
 
     The same number of each class is drawn, but at least `_MIN_PER_CLASS` if it has them, because
-    the scatter within classes is sought. Then some classes may have none.
+    the scatter within classes is sought. Then some classes may have none, as have those of a single
+    image, which does not scatter.
     """
     if len(labels) <= _MAX_IMAGES:
         return np.arange(len(labels))
-    classes = generator.permutation(np.unique(labels))
+    present, counts = np.unique(labels, return_counts=True)
+    classes = generator.permutation(present[counts > 1])
     per_class = max(_MIN_PER_CLASS, _MAX_IMAGES // len(classes))
     drawn: list[NDArray[np.intp]] = []
     num_drawn = 0

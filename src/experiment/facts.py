@@ -131,6 +131,7 @@ def check_training(
             f"{counts.max(initial=0)} examples; accepted: at least two classes, one of them with "
             "at least two examples"
         )
+    _check_scatter(params, splits["train"], extra_data, path)
     train = with_extra_classes(splits["train"], params, extra_data)
     counts = np.unique(train.labels, return_counts=True)[1]
     lines = []
@@ -184,6 +185,26 @@ def describe(data: Data, splits: Mapping[str, Split], params: Params) -> list[st
         epoch = "1 step" if steps == 1 else f"{steps} steps"
         lines.append(f"{epoch} per epoch, {steps * params.num_epochs} in total")
     return lines
+
+
+def _check_scatter(params: Params, train: Split, extra_data: Split | None, path: Path) -> None:
+    """Raise UserError if `embedding_whitening` has nothing to fit: equal images in each class.
+
+    It fits later, when `--overwrite` has removed the earlier training.
+    """
+    if params.embedding_whitening is None or params.augment.flip:  # mirror images differ
+        return
+    for split in (train, extra_data):
+        if split is None:
+            continue
+        assert split.digests is not None
+        kinds = set(zip(split.labels.tolist(), split.digests.tolist(), strict=True))
+        if len(kinds) > len(np.unique(split.labels)):
+            return
+    raise UserError(
+        f"{path}: embedding_whitening: found {params.embedding_whitening}; accepted: null, because "
+        "no class of the train split has two images that differ"
+    )
 
 
 def _of_classes_per_batch(params: Params, num_own: int, num_extra: int) -> list[str]:

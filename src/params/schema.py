@@ -426,7 +426,7 @@ class Params(DatasetKeys):
     embedding_activation: Annotated[Literal["linear", "relu", "sigmoid", "tanh"], _OF_MLP] = Field(
         "linear", description="For mlp: the activation of the last layer."
     )
-    embedding_whitening: float | None = Field(
+    embedding_whitening: Annotated[float | None, _CHECKS_DATA] = Field(
         None,
         gt=0,
         le=1,

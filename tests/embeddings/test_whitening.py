@@ -97,6 +97,8 @@ def test_a_projection_of_classes_that_do_not_scatter():
     x = np.repeat(np.eye(3, dtype=np.float32), 2, axis=0)
     labels = np.repeat(np.arange(3, dtype=np.int32), 2)
     assert whitened_projection(x, labels, np.eye(3), 0.5) is None
+    rounded = x * np.float32([[1], [1 + 2e-7], [1], [1], [1], [1]])
+    assert whitened_projection(rounded, labels, np.eye(3), 0.5) is None
     # One class of one picture says nothing, and changes nothing but the centre.
     x[0, 0] = 2
     kernel, _ = whitened_projection(x, labels, np.eye(3), 0.5)

@@ -1,5 +1,6 @@
 """What is said of the data before training, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,28 @@ def test_one_image_a_class_is_left_after_classes_are_held_out():
         UserError, match="the train split has 7 classes, the largest with 1 examples"
     ):
         check_training(params, hold_out(splits, params, PATH), PATH)
+
+
+def test_whitening_needs_two_images_of_a_class_that_differ():
+    """It is refused before `--overwrite` removes anything, which fitting the layer comes after."""
+    images = split([0, 0, 1, 1, 2])
+    others = np.array([7, 7, 8, 8, 9], np.uint64)
+
+    def found(digests=others, extra_data=None, **keys):
+        splits = {"train": replace(images, digests=digests), "validation": images}
+        check_training(Params(embedding_whitening=0.5, **keys), splits, PATH, extra_data)
+
+    with pytest.raises(UserError) as caught:
+        found()
+    assert str(caught.value) == (
+        f"{PATH}: embedding_whitening: found 0.5; accepted: null, because no class of the train "
+        "split has two images that differ"
+    )
+    with pytest.raises(UserError):
+        found(extra_data=replace(images, digests=others))
+    found(others + np.arange(5, dtype=np.uint64))
+    found(extra_data=replace(images, digests=others + np.arange(5, dtype=np.uint64)))
+    found(augment={"flip": True})  # an image and its mirror image differ
 
 
 @pytest.mark.parametrize(("num_classes", "size"), [(600, 4), (3000, 2), (200, 3)])

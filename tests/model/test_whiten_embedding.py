@@ -97,6 +97,8 @@ def test_of_many_images_some_are_drawn(monkeypatch):
     many_classes = np.arange(4000) % 400  # of 10 images: the least of some
     counts = np.bincount(many_classes[_rows(many_classes, rng)])
     assert set(counts) == {0, 8} and counts.sum() == 64
+    singles = np.concatenate([np.arange(500), [500] * 3])  # do not scatter
+    assert _rows(singles, rng).tolist() == [500, 501, 502]
 
 
 def test_what_cannot_be_fitted_is_refused():
@@ -111,5 +113,7 @@ def test_what_cannot_be_fitted_is_refused():
     outputs = keras.layers.Dense(3, name="last")(keras.layers.Flatten()(images))
     network = keras.Model(images, outputs)
     check_embedding_layer(network, Params())
-    with pytest.raises(UserError, match="network 'mlp' has no dense layer 'embedding' with a bias"):
-        check_embedding_layer(network, Params(**KEYS))
+    active = keras.Model(images, keras.layers.Dense(3, "relu", name="embedding")(network.output))
+    for each in (network, active):
+        with pytest.raises(UserError, match="'mlp' has no dense layer 'embedding' with a bias and"):
+            check_embedding_layer(each, Params(**KEYS))
