@@ -182,6 +182,22 @@ def test_finished_again_says_so_and_changes_nothing(copied, data_dir, capsys):
     assert {path: path.stat().st_mtime_ns for path in copied.rglob("*")} == files
 
 
+def test_the_best_checkpoint_is_evaluated_again_if_the_data_have_changed(
+    copied, data_dir, tmp_path
+):
+    """Its value was of other images. The later ones are compared with the new value."""
+    before = Experiment(copied).best()
+    changed = shutil.copytree(data_dir, tmp_path / "changed")
+    images, labels = bright_quadrants(240, 1)
+    images[::3] = 255 - images[::3]
+    write_idx(changed / "mnist" / "train-images-idx3-ubyte.gz", images)
+    metrics = run_train(copied, changed, "--keep_splits")
+    best = Experiment(copied).best()
+    assert (metrics["global_step"], best.step) == (28, before.step)
+    assert best.value == pytest.approx(metrics["splits"]["validation"][best.metric])
+    assert best.value < before.value
+
+
 def test_more_epochs_go_on_where_it_stopped(copied, make_experiment, data_dir, capsys):
     first = json.loads((copied / "metrics.json").read_text())
     make_experiment(num_epochs=6, train_size=50000, image_size=8)
