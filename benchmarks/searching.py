@@ -7,10 +7,13 @@ the same command goes on.
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+import compare
+import sweep
+from src.errors import SweepFailed
+from src.system.cli import run
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,7 +42,7 @@ SEARCHES = {"grid": "none", "random": "none", "tpe": "median"}
 
 
 def commands(directory: Path, minutes: float, data_dir: Path) -> list[list[str]]:
-    """Return the commands of the study, in their order, after writing the params of each search."""
+    """Return what `sweep.py` is given for each search, in order, after writing its params."""
     found = []
     for seed in (0, 1, 2):
         for search, prune in SEARCHES.items():
@@ -47,8 +50,8 @@ def commands(directory: Path, minutes: float, data_dir: Path) -> list[list[str]]
             parent.mkdir(parents=True, exist_ok=True)
             content = json.dumps({**PARAMS, "seed": seed}, indent=2) + "\n"
             (parent / "params.json").write_text(content)
-            command = [sys.executable, str(ROOT / "sweep.py"), "--parent_dir", str(parent)]
-            command += ["--data_dir", str(data_dir), "--search", search, "--prune", prune]
+            command = ["--parent_dir", str(parent), "--data_dir", str(data_dir)]
+            command += ["--search", search, "--prune", prune]
             command += ["--minutes", f"{minutes:g}"]
             for key, texts in RANGES.items():
                 command += ["--param", f"{key}={texts[search == 'grid']}"]
@@ -64,13 +67,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data_dir", type=Path, default=ROOT / "data")
     args = parser.parse_args(argv)
     for command in commands(args.directory, args.minutes, args.data_dir):
-        code = subprocess.run(command).returncode
-        if code not in (0, 3):  # 3: nothing has finished in this time, which is a result
-            sys.exit(code)
-    figure = str(args.directory / "searches.png")
-    compare = [sys.executable, str(ROOT / "compare.py"), str(args.directory), "--plot", figure]
-    sys.exit(subprocess.run(compare).returncode)
+        # In this process: if it is killed, no search is left behind that keeps the next one out.
+        try:
+            sweep.main(command)
+        except SweepFailed as error:  # nothing has finished in this time, which is a result
+            print(error, flush=True)
+        except SystemExit:  # by a signal
+            print("to go on with all searches: the same command as before", flush=True)
+            raise
+    compare.main([str(args.directory), "--plot", str(args.directory / "searches.png")])
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
