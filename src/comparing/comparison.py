@@ -23,6 +23,7 @@ from src.comparing.columns import (
 from src.comparing.results import NOTES_ALONE, Result
 from src.experiment.status import Status
 from src.params.kinds import Role
+from src.params.reading import format_value
 from src.params.schema import Params, keys_with
 from src.registry import PICTURE_DATASETS
 
@@ -152,7 +153,10 @@ def statistic(values: Sequence[float]) -> Statistic:
 
 
 def flat_params(params: Params) -> dict[str, Value]:
-    """Return the params that affect what is learned; keys of nested objects are dotted."""
+    """Return the params that affect what is learned; keys of nested objects are dotted.
+
+    An entry of `extra_data` is an object of the keys that are set.
+    """
     without = WITHOUT_EFFECT
     if params.dataset in PICTURE_DATASETS:  # here the size is a choice
         without = without - {"image_size"}
@@ -160,9 +164,19 @@ def flat_params(params: Params) -> dict[str, Value]:
     for key, value in params.model_dump(exclude=set(without)).items():
         if isinstance(value, dict):
             flat |= {f"{key}.{inner}": of_inner for inner, of_inner in value.items()}
+        elif key == "extra_data":
+            flat[key] = [
+                entry.model_dump(exclude_defaults=True, exclude=set(without))
+                for entry in params.extra_data
+            ]
         else:
             flat[key] = value
     return flat
+
+
+def hashable(value: Value) -> Any:
+    """Return a value with text in the place of a list, which may have objects."""
+    return format_value(value) if isinstance(value, list | tuple) else value
 
 
 def _differing_params(flat: Iterable[Mapping[str, Value] | None]) -> tuple[str, ...]:
@@ -227,11 +241,7 @@ def _groups(results: Sequence[Result], flat: Sequence[Mapping[str, Value] | None
 
 def _identity(params: Mapping[str, Value]) -> Hashable:
     """Return a key that is equal for equal params, ignoring the seed."""
-    return tuple(
-        (key, tuple(value) if isinstance(value, list) else value)
-        for key, value in params.items()
-        if key != "seed"
-    )
+    return tuple((key, hashable(value)) for key, value in params.items() if key != "seed")
 
 
 def _row(group: _Group, directory: Path, params: Sequence[str]) -> Row:

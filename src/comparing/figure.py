@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from src.comparing.comparison import Comparison, Row, Value
+from src.comparing.comparison import Comparison, Row, Value, hashable
 from src.comparing.formats import shown
 from src.comparing.plot_notes import (
     Panel,
@@ -166,7 +166,7 @@ def _series(rows: Sequence[Row], params: Sequence[str]) -> list[_Series]:
 
 def _colors_of_values(rows: Sequence[Row], key: str) -> dict[Value, Any]:
     """Return a colour for each value of the axis' param, numbers on a scale and in order."""
-    values = list(dict.fromkeys(_hashable(value_of(row, key)) for row in rows))
+    values = list(dict.fromkeys(hashable(value_of(row, key)) for row in rows))
     numbers = sorted(value for value in values if is_number(value))
     others = [value for value in values if not is_number(value)]
     return dict(zip([*numbers, *others], _scale(len(values)), strict=True))
@@ -177,10 +177,6 @@ def _scale(count: int) -> list[Any]:
     return [colormaps["viridis"](0.85 * place / max(1, count - 1)) for place in range(count)]
 
 
-def _hashable(value: Value) -> Any:
-    return format_value(value) if isinstance(value, list) else value
-
-
 def _said(key: str, value: Any) -> str:
     """Return a param for a legend: text as it is, numbers and booleans with their key."""
     said = value if isinstance(value, str) else f"{key} {format_value(value)}"
@@ -189,7 +185,7 @@ def _said(key: str, value: Any) -> str:
 
 def _positions(values: Sequence[Value]) -> dict[Any, float]:
     """Return each value's position on the axis; what is not a number is at the right."""
-    found = [_hashable(value) for value in values]
+    found = [hashable(value) for value in values]
     numbers = sorted({value for value in found if is_number(value)})
     is_wide = bool(numbers) and numbers[0] > 0 and numbers[-1] >= _LOGARITHMIC_FROM * numbers[0]
     positions: dict[Any, float] = {
@@ -252,7 +248,7 @@ def _draw_line(
     """Draw one metric of a series: a point at each value, with its deviation over the seeds."""
 
     def value(row: Row) -> Any:
-        return _hashable(value_of(row, key))
+        return hashable(value_of(row, key))
 
     rows = [row for row in series.rows if path in row.statistics]
     rows.sort(key=lambda row: positions[value(row)])
@@ -291,7 +287,7 @@ def _draw_curves(
         for one in series:
             for row in one.rows:
                 value = value_of(row, key)
-                color = colors.get(_hashable(value), one.color)
+                color = colors.get(hashable(value), one.color)
                 for result in row.results:
                     steps, values = curves.get(result.model_dir, {}).get(tag, ([], []))
                     axes.plot(steps, values, color=color, linewidth=1, alpha=0.8)

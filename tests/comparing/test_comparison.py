@@ -1,5 +1,6 @@
 """The comparison: which params are shown, which experiments are one row, statistics, sorting."""
 
+import json
 import math
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from src.comparing.columns import METRICS
 from src.comparing.comparison import Statistic, compare, statistic
+from src.comparing.formats import as_csv, as_json, as_markdown, for_console
 from src.comparing.results import Result
 from src.errors import UserError
 from src.experiment.status import Status
@@ -126,6 +128,18 @@ def test_keys_without_effect_are_passed_over():
     comparison = compare([result("a", **facts), result("b", seed=1)])
     assert comparison.params == ()
     assert names(comparison) == ["*"]
+
+
+def test_extra_data_are_a_column_of_the_keys_that_are_set():
+    entry = {"dataset": "image_folder", "image_dir": "trees"}
+    extra = [[{**entry, "image_cache": cache}] for cache in ("here", "there")]  # no choice
+    found = [result("a_1", extra_data=extra[0]), result("a_2", extra_data=extra[1], seed=1)]
+    comparison = compare([*found, result("b")])
+    assert comparison.params == ("extra_data",) and names(comparison) == ["b", "a_*"]
+    assert [row.params["extra_data"] for row in comparison.rows] == [[], [entry]]
+    for text in (as_markdown(comparison), as_csv(comparison), for_console(comparison)):
+        assert "trees" in text and "null" not in text
+    assert json.loads(as_json(comparison))[1]["params"]["extra_data"] == [entry]
 
 
 def test_the_size_of_ones_own_images_is_a_choice():

@@ -227,6 +227,7 @@ def test_colours_are_of_what_varies():
         ("learning_rate", (1e-4, 1e-3), ["0.0001", "0.001"]),
         ("network", ("mlp", "naive_cnn"), ["mlp", "naive_cnn"]),
         ("l2_normalize", (False, True), ["false", "true"]),
+        ("extra_data", ((), ({"dataset": "glyphs"},)), ["[]", '[{"dataset": "glyphs"}]']),
     ],
 )
 def test_another_param_is_along_the_axis_if_the_margin_is_the_same(key, values, names):
