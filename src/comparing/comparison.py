@@ -23,7 +23,7 @@ from src.comparing.columns import (
 from src.comparing.results import NOTES_ALONE, Result
 from src.experiment.status import Status
 from src.params.kinds import Role
-from src.params.reading import format_value
+from src.params.reading import hashable
 from src.params.schema import Params, keys_with
 from src.registry import PICTURE_DATASETS
 
@@ -172,11 +172,6 @@ def flat_params(params: Params) -> dict[str, Value]:
         else:
             flat[key] = value
     return flat
-
-
-def hashable(value: Value) -> Any:
-    """Return a value with text in the place of a list, which may have objects."""
-    return format_value(value) if isinstance(value, list | tuple) else value
 
 
 def _differing_params(flat: Iterable[Mapping[str, Value] | None]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from src.comparing.comparison import Comparison, Row, Value, hashable
+from src.comparing.comparison import Comparison, Row, Value
 from src.comparing.formats import shown
 from src.comparing.plot_notes import (
     Panel,
@@ -27,7 +27,7 @@ from src.comparing.plot_notes import (
 from src.drawing.colors import TEN_COLORS
 from src.experiment.curves import Curve
 from src.experiment.status import Status
-from src.params.reading import format_value
+from src.params.reading import format_value, hashable
 
 CURVE_TAGS = ("loss", "fraction_positive", "recall_at_1_within", "map_at_r_within")
 """Summaries of the evaluations on the validation split whose `curves` are drawn."""

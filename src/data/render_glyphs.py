@@ -118,10 +118,10 @@ def draw(fonts: Path, images_per_class: int, systems: Sequence[str]) -> Glyphs:
         systems: how the names of the characters begin in Unicode.
 
     Raises:
-        UserError: the fonts have fewer than two of these characters.
+        UserError: the fonts have fewer than two of these characters, or lack a digit.
     """
     found = open_fonts(fonts)
-    digits = [writings(with_character(found, d), d, _WRITINGS_OF_A_DIGIT) for d in "0123456789"]
+    digits = [writings(having, d, _WRITINGS_OF_A_DIGIT) for d, having in _digits(found, fonts)]
     of_digits = shapes([image for of_digit in digits for image in of_digit])
     kept: dict[str, list[Font]] = {}
     of_kept = shapes([])
@@ -156,6 +156,20 @@ def draw(fonts: Path, images_per_class: int, systems: Sequence[str]) -> Glyphs:
         tuple(like_digits),
         tuple(like_others),
     )
+
+
+def _digits(found: Sequence[Font], folder: Path) -> list[tuple[str, list[Font]]]:
+    """Return the digits, each with fonts; raise UserError if there are none of one.
+
+    What looks like a digit could not be left out then.
+    """
+    digits = [(digit, with_character(found, digit)) for digit in "0123456789"]
+    if missing := "".join(digit for digit, having in digits if not having):
+        raise UserError(
+            f"{printable(str(folder))}: found no font with {missing}; accepted: fonts with all "
+            f"digits, such as those of Debian's packages {PACKAGES}"
+        )
+    return digits
 
 
 def _characters(systems: Sequence[str]) -> Iterator[str]:

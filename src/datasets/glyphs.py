@@ -22,7 +22,7 @@ def load(data_dir: Path, params: "Params") -> Dataset:
 
     Returns:
         `train`: images uint8 [N, S, S, 1], white on black, labels int32 [N]. A class is a
-        character, named by its code point and its name: `U+0041 LATIN CAPITAL LETTER A`.
+        character, by its name in Unicode: `LATIN CAPITAL LETTER A`.
 
     Raises:
         UserError: the file is missing or damaged.

@@ -107,6 +107,11 @@ def format_value(value: Any) -> str:
     return printable(json.dumps(value, ensure_ascii=False))
 
 
+def hashable(value: Any) -> Any:
+    """Return a param's value with text in the place of a list, which may have objects."""
+    return format_value(value) if isinstance(value, list | tuple) else value
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in `path`, unchecked.
 

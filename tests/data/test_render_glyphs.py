@@ -92,5 +92,10 @@ def test_the_dataset_reads_what_the_program_writes(tmp_path, fonts, monkeypatch,
 def test_without_fonts(tmp_path):
     with pytest.raises(UserError) as caught:
         draw(tmp_path, 2, SYSTEMS)
-    assert str(caught.value).startswith(f"{tmp_path}: found fonts for 0 of the characters to draw")
+    assert str(caught.value).startswith(f"{tmp_path}: found no font with 0123456789; accepted")
     assert "\n" not in str(caught.value)
+
+
+def test_fonts_without_the_characters(fonts):
+    with pytest.raises(UserError, match=": found fonts for 0 of the characters to draw; accepted"):
+        draw(fonts, 2, ("VAI SYLLABLE",))
