@@ -83,7 +83,9 @@ def _load(
             f"{params.dataset} has {found}, and pictures are decoded to squares"
         )
     try:
-        dataset = look_up(DATASETS, entry.dataset)(data_dir, params.model_copy(update=keys))
+        dataset: Dataset = look_up(DATASETS, entry.dataset)(
+            data_dir, params.model_copy(update=keys)
+        )
     except UserError as error:
         lines = [f"{where}: {line}" for line in str(error).split("\n")]
         raise UserError("\n".join(lines)) from None

@@ -95,7 +95,8 @@ def whitened_projection(
     largest = np.abs(centred).max()
     if largest <= _FLOAT32_ROUNDING * np.abs(points).max():
         return None
-    directions, variances = _principal(centred / largest)
+    centred /= largest
+    directions, variances = _principal(centred)
     outside = shrinkage**-0.5
     inside = 1 / np.sqrt((1 - shrinkage) * variances + shrinkage)
     kernel = outside * projection

@@ -90,7 +90,8 @@ def _lineage(source: Experiment) -> Iterator[Experiment]:
 
 
 def _is_trained(record: DataRecord, held_out: list[int]) -> NDArray[np.bool_]:
-    return (record.splits == SPLITS.index("train")) & ~np.isin(record.labels, held_out)
+    in_train: NDArray[np.bool_] = record.splits == SPLITS.index("train")
+    return in_train & ~np.isin(record.labels, held_out)
 
 
 def _digests(record: DataRecord, held_out: list[int]) -> NDArray[np.uint64]:
