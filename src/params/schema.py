@@ -639,7 +639,7 @@ class Params(DatasetKeys):
         ge=2,
         description="K: the images of each class in such a batch; requires classes_per_batch.",
     )
-    extra_share: float | None = Field(
+    extra_share: Annotated[float | None, _CHECKS_DATA] = Field(
         None,
         gt=0,
         lt=1,

@@ -587,6 +587,13 @@ def test_which_keys_matter_is_declared_with_the_keys():
     }
     assert keys_with(Role.CHECKS_DATA) == {
         *("num_labels", "train_size", "eval_size"),
-        *("classes_per_batch", "examples_per_class", "extra_classes", "network", "augment"),
+        *(
+            "classes_per_batch",
+            "examples_per_class",
+            "extra_classes",
+            "extra_share",
+            "network",
+            "augment",
+        ),
         "embedding_whitening",
     }
