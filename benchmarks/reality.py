@@ -44,7 +44,7 @@ from src.system.lock import one_writer
 
 _EXAMPLES = """\
   python -m benchmarks.reality --datasets orl_unseen --strategies batch_all multi_similarity
-  python -m benchmarks.reality --trials 2 --directory /tmp/trainings --out /tmp/results"""
+  python -m benchmarks.reality --trials 2 --directory rehearsal/trainings --out rehearsal"""
 
 _ENDED = (Status.FINISHED, Status.DIVERGED, Status.COLLAPSED)
 """What is a result. Anything else, such as a full disk, is run again by the same command."""
