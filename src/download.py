@@ -11,7 +11,7 @@ from pathlib import Path
 
 from src.data.remote import RemoteFile, fetch, is_present
 from src.registry import DATASETS
-from src.system.cli import program_parser, run
+from src.system.cli import add_data_dir, program_parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,9 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m src.download",
     )
     parser.add_argument("dataset", choices=sorted(DATASETS), help="the dataset")
-    parser.add_argument(
-        "--data_dir", type=Path, default=Path("data"), help="folder of all datasets; default: data"
-    )
+    add_data_dir(parser)
     arguments = parser.parse_args(argv)
     download(arguments.dataset, arguments.data_dir)
 

