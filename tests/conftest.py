@@ -37,6 +37,12 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores: a fifth of the time, tests wait for processes and clocks."""
+    return (os.cpu_count() or 1) + 1
+
+
 # The files that take longest, in seconds of a processor or of the clock. They begin first: a
 # process that takes one of them last would go on alone, while the others have nothing left to do.
 # First those of `make test-system`, which wait for SLURM, signals and pages, then those of
