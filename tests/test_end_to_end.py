@@ -255,9 +255,7 @@ def test_facts_are_checked_against_the_data(make_experiment, data_dir):
         run_train(make_experiment("b", num_labels=4), data_dir)
 
 
-def test_visualize_again_computes_nothing_again(
-    trained, visualized, data_dir, capsys, monkeypatch
-):
+def test_visualize_again_computes_nothing_again(trained, visualized, data_dir, capsys, monkeypatch):
     files = {p: p.read_bytes() for p in (trained / "projector" / "test").iterdir()}
     monkeypatch.setattr("model.training.embedding.embed", None)
     monkeypatch.setattr("src.embeddings.layouts.tsne", None)
