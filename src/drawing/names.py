@@ -144,7 +144,9 @@ def _beside(
 
     if len(boxes) == 0:
         return boxes
-    to_own, to_others = distance(own[:_MAX_COMPARED]), distance(points[~is_own])
-    fits = (to_own <= _REACH * (boxes[0, 3] - boxes[0, 1])) & (to_own <= to_others)
+    to_own = distance(own[:_MAX_COMPARED])
+    is_near = to_own <= _REACH * (boxes[0, 3] - boxes[0, 1])
+    boxes, to_own = boxes[is_near], to_own[is_near]  # few are compared with the many other points
+    to_others = distance(points[~is_own])
     is_clear = 2 * to_own <= to_others
-    return np.concatenate([boxes[fits & is_clear], boxes[fits & ~is_clear]])
+    return np.concatenate([boxes[is_clear], boxes[(to_own <= to_others) & ~is_clear]])
