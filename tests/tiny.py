@@ -52,7 +52,7 @@ class NotEvaluatedError(Exception):
 def train_only(model_dir: Path, data_dir: Path, *options: str) -> int:
     """Train as `train.py` does, without the evaluation of all splits and baselines at the end.
 
-    This takes half of the time of a tiny training, and many tests are not about it.
+    This takes a third of the time of a tiny training, and many tests are not about it.
 
     Returns:
         The latest step.

@@ -40,8 +40,8 @@ class Space:
 def _apart(boxes: NDArray[np.intp], others: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Return whether each box, int [B, 4], overlaps none of the others, int [M, 4]; bool [B]."""
     begin, end = boxes[:, None, :2], boxes[:, None, 2:]
-    overlaps = ((begin < others[:, 2:]) & (others[:, :2] < end)).all(axis=2)
-    found: NDArray[np.bool_] = ~overlaps.any(axis=1)
+    overlaps = np.all((begin < others[:, 2:]) & (others[:, :2] < end), axis=2)
+    found: NDArray[np.bool_] = ~np.any(overlaps, axis=1)
     return found
 
 
