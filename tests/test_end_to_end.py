@@ -1,5 +1,7 @@
 """The programs' own `main`, on a tiny dataset in a temporary directory."""
 
+import contextlib
+import io
 import json
 import re
 import shutil
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 import reference
 from PIL import Image
-from tiny import bright_quadrants, write_idx
+from tiny import bright_quadrants, train_only, write_idx
 
 import train
 import visualize
@@ -54,6 +56,15 @@ def events(directory):
 def trained(tmp_path_factory, finished):
     """An experiment of 4 epochs of 7 steps, trained once; only `visualize.py` writes to it."""
     return shutil.copytree(finished, tmp_path_factory.mktemp("trained") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def visualized(trained, data_dir):
+    """What `visualize.py` printed of `trained`: all layouts and figures, made once."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        run_visualize(trained, data_dir)  # UMAP included, if it is installed
+    return out.getvalue()
 
 
 @pytest.fixture
@@ -134,8 +145,7 @@ def test_every_strategy_learns(make_experiment, data_dir, params):
     assert_has_learnt(metrics)
 
 
-def test_visualize_writes_what_the_projector_shows(trained, data_dir, capsys):
-    run_visualize(trained, data_dir)  # UMAP included, if it is installed
+def test_visualize_writes_what_the_projector_shows(trained, visualized):
     projector = trained / "projector" / "test"
     (embeddings,) = projector.glob("2_embeddings_step_*.bytes")
     tensor = np.fromfile(embeddings, "<f4").reshape(60, 8)
@@ -154,7 +164,7 @@ def test_visualize_writes_what_the_projector_shows(trained, data_dir, capsys):
         "label_number",
     ]
     assert [line.split("\t")[:2] for line in lines[1:4]] == [["0", "0"], ["1", "1"], ["2", "2"]]
-    assert f"tensorboard --logdir {trained}" in capsys.readouterr().out
+    assert f"tensorboard --logdir {trained}" in visualized
 
 
 @pytest.mark.parametrize("strategy", ["batch_all", "offline"])
@@ -227,7 +237,7 @@ def test_changed_params_are_refused_and_overwrite_starts_afresh(copied, make_exp
         run_train(copied, data_dir)
     assert not (copied / "checkpoint").exists()
     state.rename(copied / "checkpoint")
-    assert run_train(copied, data_dir, "--overwrite")["global_step"] == 7
+    assert train_only(copied, data_dir, "--overwrite") == 7
     assert "(None, 8, 8, 5)" in (copied / "network.txt").read_text()
 
 
@@ -245,30 +255,28 @@ def test_facts_are_checked_against_the_data(make_experiment, data_dir):
         run_train(make_experiment("b", num_labels=4), data_dir)
 
 
-@pytest.mark.usefixtures("no_umap")
-def test_visualize_again_computes_nothing_again(trained, data_dir, capsys, monkeypatch):
-    run_visualize(trained, data_dir)
-    first = capsys.readouterr().out
+def test_visualize_again_computes_nothing_again(trained, visualized, data_dir, capsys, monkeypatch):
     files = {p: p.read_bytes() for p in (trained / "projector" / "test").iterdir()}
     monkeypatch.setattr("model.training.embedding.embed", None)
     monkeypatch.setattr("src.embeddings.layouts.tsne", None)
+    monkeypatch.setattr("src.embeddings.layouts.umap", None)
     monkeypatch.setattr("src.projector.columns.neighbors", None)
     monkeypatch.setattr("src.projector.columns.errors_nearby", None)
     monkeypatch.setattr("src.projector.figure_cache.write_figures", None)
     run_visualize(trained, data_dir)
     strip = re.compile(r"done in .*")
-    assert strip.sub("", capsys.readouterr().out) == strip.sub("", first)
+    assert strip.sub("", capsys.readouterr().out) == strip.sub("", visualized)
     for path, content in files.items():
         assert path.read_bytes() == content or path.name.startswith("events"), path.name
 
 
-@pytest.mark.usefixtures("no_umap")
+@pytest.mark.usefixtures("no_umap", "one_figure")
 def test_visualize_draws_again_what_has_been_removed(trained, data_dir, capsys):
     run_visualize(trained, data_dir)
     figures = trained / "figures"
     assert f"{figures / 'index.html'}: all figures" in capsys.readouterr().out
     # Each file by itself: tests/projector/test_view.py
-    removed = [figures / name for name in ("tsne.png", "index.html")]
+    removed = [figures / name for name in ("pca.png", "index.html")]
     for path in removed:
         path.unlink()
     run_visualize(trained, data_dir)
@@ -451,7 +459,8 @@ def test_p_x_k_with_augmentation_and_warm_up_learns(make_experiment, data_dir):
         distance="cosine",
         margin=0.3,
         num_epochs=6,
-        save_checkpoints_steps=36,
+        save_checkpoints_steps=72,
+        **LINEAR,
     )
     metrics = run_train(model_dir, data_dir)
     assert metrics["global_step"] == 6 * 12  # 200 images, 18 a batch
@@ -523,7 +532,7 @@ def test_metrics_are_those_of_the_best_checkpoint_by_every_definition(trained, d
 @pytest.mark.usefixtures("no_umap", "one_figure")
 def test_unseen_classes(make_experiment, data_dir, capsys):
     """They are a split of their own, and are compared only with each other."""
-    model_dir = make_experiment(holdout_classes=["2", 3], num_epochs=2)
+    model_dir = make_experiment(holdout_classes=["2", 3], num_epochs=1, **LINEAR)
     metrics = run_train(model_dir, data_dir)
     sizes = {name: values["num_examples"] for name, values in metrics["splits"].items()}
     assert sizes == {
@@ -715,8 +724,9 @@ def test_a_cosine_schedule_ends_at_0_and_goes_on_where_it_stopped(make_experimen
     from model.estimator import tf
 
     schedule = {"learning_rate_schedule": "cosine", "learning_rate_warmup_steps": 5}
-    model_dir = make_experiment(save_summary_steps=1, save_checkpoints_steps=28, **schedule)
-    run_train(model_dir, data_dir)
+    keys = {**schedule, **LINEAR}
+    model_dir = make_experiment(save_summary_steps=1, save_checkpoints_steps=28, **keys)
+    train_only(model_dir, data_dir)
     rates = {
         event.step: value.simple_value
         for path in model_dir.glob("events.out.tfevents.*")
@@ -726,6 +736,6 @@ def test_a_cosine_schedule_ends_at_0_and_goes_on_where_it_stopped(make_experimen
     }
     assert max(rates.values()) == pytest.approx(5e-3, rel=1e-2)
     assert rates[min(rates)] < 2.1e-3 and rates[max(rates)] < 1e-4
-    make_experiment(num_epochs=5, **schedule)
+    make_experiment(num_epochs=5, **keys)
     with pytest.raises(UserError, match="num_epochs .now 5, trained with 4."):
         run_train(model_dir, data_dir)

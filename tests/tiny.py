@@ -5,6 +5,7 @@ import json
 import struct
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -42,3 +43,26 @@ def write_params(model_dir: Path, params: dict[str, Any]) -> Path:
     model_dir.mkdir(exist_ok=True)
     (model_dir / "params.json").write_text(json.dumps(params))
     return model_dir
+
+
+class NotEvaluatedError(Exception):
+    """Ends a training before its last evaluation."""
+
+
+def train_only(model_dir: Path, data_dir: Path, *options: str) -> int:
+    """Train as `train.py` does, without the evaluation of all splits and baselines at the end.
+
+    This takes a third of the time of a tiny training, and many tests are not about it.
+
+    Returns:
+        The latest step.
+    """
+    import train
+    from src.experiment.experiment import Experiment
+
+    try:
+        with patch("model.training.evaluation.evaluate", side_effect=NotEvaluatedError):
+            train.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir), *options])
+    except NotEvaluatedError:
+        return Experiment(model_dir).latest_step()
+    raise AssertionError("the training came to no evaluation")

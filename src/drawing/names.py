@@ -19,13 +19,9 @@ class Space:
     """The pixels of a map that are taken."""
 
     def __init__(self, taken: NDArray[np.bool_]) -> None:
-        """Take some pixels, bool [height, width], rows from the top; the array is changed later."""
-        self.taken = taken
-        self._sum()
-
-    def _sum(self) -> None:
-        """Sum all pixels above and left of each corner: four of these give a box's number."""
-        self._sums = np.pad(self.taken.cumsum(0, np.int32).cumsum(1), ((1, 0), (1, 0)))
+        """Take some pixels, bool [height, width], rows from the top."""
+        # All pixels above and left of each corner: four of these sums give a box's number.
+        self._sums = np.pad(taken.cumsum(0, np.int32).cumsum(1, np.int32), ((1, 0), (1, 0)))
 
     def covered(self, boxes: NDArray[np.intp]) -> NDArray[np.int32]:
         """Return the number of taken pixels in each box, int32 [B].
@@ -40,11 +36,13 @@ class Space:
         )
         return found
 
-    def take(self, box: NDArray[np.intp]) -> None:
-        """Take the pixels of a box, int [4]."""
-        left, top, right, bottom = box
-        self.taken[top:bottom, left:right] = True
-        self._sum()
+
+def _apart(boxes: NDArray[np.intp], others: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Return whether each box, int [B, 4], overlaps none of the others, int [M, 4]; bool [B]."""
+    begin, end = boxes[:, None, :2], boxes[:, None, 2:]
+    overlaps = np.all((begin < others[:, 2:]) & (others[:, :2] < end), axis=2)
+    found: NDArray[np.bool_] = ~np.any(overlaps, axis=1)
+    return found
 
 
 def place_names(
@@ -74,11 +72,11 @@ def place_names(
         The box of each name, int [4]: left, top, right, bottom; None if it has no place.
     """
     some = np.random.default_rng(0).permutation(len(points))[:_MAX_COMPARED]
-    pixels, names = Space(taken), Space(np.zeros_like(taken))
+    pixels, names = Space(taken), np.empty((0, 4), np.intp)
     found: list[NDArray[np.intp] | None] = []
     for size, is_own in zip(sizes, members, strict=True):
         boxes = _candidates(np.array(size), points[is_own], radius, taken.shape)
-        boxes = boxes[names.covered(boxes) == 0]
+        boxes = boxes[_apart(boxes, names)]
         box = None
         if len(boxes):
             covered = pixels.covered(boxes)
@@ -89,7 +87,7 @@ def place_names(
             elif must:
                 box = boxes[covered.argmin()]
         if box is not None:
-            names.take(box)
+            names = np.concatenate([names, box[None]])
         found.append(box)
     return found
 
@@ -146,7 +144,9 @@ def _beside(
 
     if len(boxes) == 0:
         return boxes
-    to_own, to_others = distance(own[:_MAX_COMPARED]), distance(points[~is_own])
-    fits = (to_own <= _REACH * (boxes[0, 3] - boxes[0, 1])) & (to_own <= to_others)
+    to_own = distance(own[:_MAX_COMPARED])
+    is_near = to_own <= _REACH * (boxes[0, 3] - boxes[0, 1])
+    boxes, to_own = boxes[is_near], to_own[is_near]  # few are compared with the many other points
+    to_others = distance(points[~is_own])
     is_clear = 2 * to_own <= to_others
-    return np.concatenate([boxes[fits & is_clear], boxes[fits & ~is_clear]])
+    return np.concatenate([boxes[is_clear], boxes[(to_own <= to_others) & ~is_clear]])

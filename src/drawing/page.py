@@ -16,7 +16,7 @@ from src.registry import FIGURES
 from src.system.atomic import atomic_write
 
 if TYPE_CHECKING:
-    from src.figures import CaptionedFigure, FigureData
+    from src.figures import FigureData, Texts
 
 _STYLE = """\
 :root { color-scheme: light dark; --ink: #1c1c1c; --faint: #62666c; --ground: #fff; --line: #ddd;
@@ -103,13 +103,13 @@ def animations(directory: Path) -> list[Path]:
     return [path for path in (directory / "evolution.gif", *live) if path.is_file()]
 
 
-def page(directory: Path, data: "FigureData", figures: Mapping[str, "CaptionedFigure"]) -> Path:
+def page(directory: Path, data: "FigureData", figures: Mapping[str, "Texts"]) -> Path:
     """Write `index.html`, which embeds the figures' SVG files from the same directory.
 
     Args:
         directory: contains `NAME.svg` for each figure, and the animations, if any.
         data: the data of the figures.
-        figures: by name, in the order of the page.
+        figures: their texts by name, in the order of the page.
 
     Returns:
         The path of the page.
@@ -153,7 +153,7 @@ def page(directory: Path, data: "FigureData", figures: Mapping[str, "CaptionedFi
     return target
 
 
-def _first(path: Path, drawn: "CaptionedFigure") -> list[str]:
+def _first(path: Path, drawn: "Texts") -> list[str]:
     """Return the section of the figure in full width."""
     uri = _data_uri(path, "image/svg+xml")
     return [
@@ -168,7 +168,7 @@ def _tables(data: "FigureData") -> list[_Section]:
 
 
 def _card(
-    name: str, title: str, path: Path, texts: "CaptionedFigure | None" = None, caption: str = ""
+    name: str, title: str, path: Path, texts: "Texts | None" = None, caption: str = ""
 ) -> list[str]:
     """Return a picture of the grid. A link to it shows it large, with its caption."""
     is_svg = path.suffix == ".svg"

@@ -53,13 +53,21 @@ def neighbors(
     nearest_own, nearest_other = np.full((2, size), -1, np.intp)
 
     def visit(rows: NDArray[np.intp], distances: NDArray[np.float32]) -> None:
-        voted[rows] = majority(gallery_labels[nearest_columns(distances, NUM_VOTES)])
-        is_own = query_labels[rows, None] == gallery_labels
-        for found, excluded in ((nearest_own, ~is_own), (nearest_other, is_own)):
-            candidates = np.where(excluded, np.float32(np.inf), distances)
-            first = candidates.argmin(axis=1)
-            exists = np.isfinite(candidates[np.arange(len(rows)), first])
-            found[rows[exists]] = first[exists]
+        nearest = nearest_columns(distances, NUM_VOTES)
+        labels, own_labels = gallery_labels[nearest], query_labels[rows, None]
+        voted[rows] = majority(labels)
+        for found, fits in ((nearest_own, np.equal), (nearest_other, np.not_equal)):
+            # Mostly one of the voters is the nearest own example: no other needs to be looked at.
+            is_found = fits(labels, own_labels)
+            first = nearest[np.arange(len(rows)), is_found.argmax(axis=1)]
+            if not is_found.any(axis=1).all():
+                rest = np.flatnonzero(~is_found.any(axis=1))
+                excluded = ~fits(gallery_labels, own_labels[rest])
+                candidates = np.where(excluded, np.float32(np.inf), distances[rest])
+                first[rest] = candidates.argmin(axis=1)
+                exists = np.isfinite(candidates[np.arange(len(rest)), first[rest]])
+                first[rest[~exists]] = -1
+            found[rows] = first
         bar.update(len(rows))
 
     with progress_bar("neighbours", size, "images") as bar:

@@ -1,5 +1,6 @@
 """The figures of an experiment: one file per figure, each with a function of `FigureData`."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,6 +19,7 @@ from src.experiment.curves import Curve
 from src.params.schema import Params
 from src.printable import printable
 from src.registry import FIGURES, LIVE_ONLY_FIGURES, look_up
+from src.system.aside import Aside
 from src.system.progress import progress_bar
 
 if TYPE_CHECKING:  # slow to import, and not needed before the first figure is drawn
@@ -27,6 +29,14 @@ if TYPE_CHECKING:  # slow to import, and not needed before the first figure is d
 
 MAX_SHOWN = 10_000
 """Maximum number of images in a figure."""
+
+
+MIN_ASIDE = 2_000
+"""With fewer images, starting another process takes longer than what it draws."""
+
+# What another process draws meanwhile, which takes about half of the time. They show no images,
+# which may be too many to hand over, and the scan of all pairs that the others share is not theirs.
+_ASIDE = frozenset({"before_after", "confusion", "open_set", "curves"})
 
 
 class CaptionedFigure(NamedTuple):
@@ -43,6 +53,21 @@ class CaptionedFigure(NamedTuple):
     title: str
     caption: str
     alt: str
+
+
+class Texts(NamedTuple):
+    """The texts of a figure; see `CaptionedFigure`."""
+
+    title: str
+    caption: str
+    alt: str
+
+
+class _Written(NamedTuple):
+    """The files of a figure, and its texts."""
+
+    paths: list[Path]
+    texts: Texts
 
 
 @dataclass(frozen=True)
@@ -192,24 +217,54 @@ def write_figures(
         The files written, the page first.
     """
     from src.drawing.page import page
-    from src.drawing.style import save_figure, style
 
     if names is None:
         names = [name for name in FIGURES if name not in LIVE_ONLY_FIGURES]
     names = list(names)
     data = data.of_shown()
-    figures: dict[str, CaptionedFigure] = {}
-    written: list[Path] = []
+    aside = [name for name in names if name in _ASIDE and _is_slow(data)]
+    here = [name for name in names if name not in aside]
+    if not here:
+        aside, here = [], names
+    # Drawing takes one thread, so a second process halves the time.
+    begun = Aside(_write_each, directory, _without_images(data), aside) if aside else None
     with progress_bar("figures", len(names), "figures") as bar:
-        for name in names:
+        found: dict[str, _Written] = {}
+        for name in here:
             bar.set_description(f"figure {name}")
-            drawn = draw(name, data)
-            if drawn is not None:
-                figures[name] = drawn
-                with style():
-                    written += save_figure(drawn.figure, directory / name)
-            else:  # remove files that show older data
-                for ending in ("png", "svg"):
-                    (directory / f"{name}.{ending}").unlink(missing_ok=True)
+            found |= _write_each(directory, data, [name])
             bar.update(1)
-    return [page(directory, data, figures), *written]
+        if begun is not None:
+            bar.set_description(f"figure {aside[-1]}")
+            found |= begun.result()
+            bar.update(len(aside))
+    in_order = {name: found[name] for name in names if name in found}
+    texts = {name: written.texts for name, written in in_order.items()}
+    paths = [path for written in in_order.values() for path in written.paths]
+    return [page(directory, data, texts), *paths]
+
+
+def _is_slow(data: FigureData) -> bool:
+    return len(data.split) >= MIN_ASIDE and os.cpu_count() != 1
+
+
+def _without_images(data: FigureData) -> FigureData:
+    images = np.empty((0, *data.split.images.shape[1:]), data.split.images.dtype)
+    return replace(data, split=replace(data.split, images=images))
+
+
+def _write_each(directory: Path, data: FigureData, names: Iterable[str]) -> dict[str, _Written]:
+    """Write figures, and return their files by name, without those that have nothing to show."""
+    from src.drawing.style import save_figure, style
+
+    found = {}
+    for name in names:
+        drawn = draw(name, data)
+        if drawn is not None:
+            with style():
+                paths = save_figure(drawn.figure, directory / name)
+            found[name] = _Written(paths, Texts(drawn.title, drawn.caption, drawn.alt))
+        else:  # remove files that show older data
+            for ending in ("png", "svg"):
+                (directory / f"{name}.{ending}").unlink(missing_ok=True)
+    return found

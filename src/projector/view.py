@@ -112,8 +112,11 @@ class Viewer:
             layout: self._begin_layout(layout, name, checkpoint, embeddings)
             for layout in layouts.available_layouts()
         }
+        # UMAP computes meanwhile, in one thread. Most of t-SNE needs one too, so it comes next; the
+        # columns, which take all processors, come after it.
+        found = {layout: finish() for layout, finish in begun.items() if layout != "umap"}
         columns = self._columns(name, name, checkpoint, indices)
-        found = {layout: finish() for layout, finish in begun.items()}
+        found |= {layout: finish() for layout, finish in begun.items() if layout == "umap"}
         usable = {layout: points for layout, points in found.items() if points is not None}
         return View(name, split, indices, embeddings, usable, columns, step)
 

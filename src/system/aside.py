@@ -4,7 +4,9 @@ import multiprocessing
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, Generic, TypeVar
 
@@ -27,51 +29,48 @@ class Aside(Generic[Result]):
         """
         # A fork of a process with threads may wait forever for a lock that one of them held.
         context = multiprocessing.get_context("spawn")
-        self._receiver, sender = context.Pipe(duplex=False)
-        self._process = context.Process(
-            target=_call, args=(sender, function, args, kwargs), daemon=True
-        )
+        self._connection, other_end = context.Pipe()
+        self._process = context.Process(target=_call, args=(other_end,), daemon=True)
         # The other process inherits the mask: Ctrl-C is for this one, which then ends the other.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        sender.close()
+        other_end.close()
+        # Large arguments of the process itself would wait forever if it ended before it read them.
+        with suppress(BrokenPipeError, ConnectionResetError):  # `result` says that it has ended
+            self._connection.send((function, args, kwargs))
 
     def result(self) -> Result:
         """Wait for the result.
 
         Raises:
             ChildProcessError: the process has ended without one, as when memory runs out.
-            Exception: what the function raised.
+            Exception: what the function raised; its cause has the traceback.
         """
         try:
-            value, error = self._receiver.recv()
-        except EOFError:
+            value, error, trace = self._connection.recv()
+        except (EOFError, ConnectionResetError):
             self._process.join()
             raise ChildProcessError(
                 f"its process ended with code {self._process.exitcode}"
             ) from None
         self._process.join()
         if error is not None:
-            raise error
+            raise error from ChildProcessError(f"in another process:\n{trace}")
         found: Result = value
         return found
 
 
-def _call(
-    sender: Connection,
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> None:
-    """Send a function's result, or its error. The console belongs to the other process."""
+def _call(connection: Connection) -> None:
+    """Receive a call; send its result or its error. The console belongs to the other process."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         sys.stdout = sys.stderr = nowhere
-        outcome: tuple[Any, Exception | None]
+        outcome: tuple[Any, Exception | None, str]
         try:
-            outcome = function(*args, **kwargs), None
+            function, args, kwargs = connection.recv()
+            outcome = function(*args, **kwargs), None, ""
         except Exception as error:
-            outcome = None, error
-        sender.send(outcome)
+            outcome = None, error, traceback.format_exc()
+        connection.send(outcome)

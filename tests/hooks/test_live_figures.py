@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import TINY, write_params
+from tiny import TINY, train_only, write_params
 
 import train
 from model.hooks.live_figures import LiveFigures
@@ -30,9 +30,11 @@ def steps(folder):
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory, data_dir):
     """An experiment of one epoch that was resumed for another, and its layout before."""
-    params = {**TINY, "live_figures": ["progress", "mistakes"]}
+    params = {**TINY, "network": "mlp", "hidden_sizes": []}
+    params["live_figures"] = ["progress", "mistakes"]
+    del params["num_channels"]
     model_dir = write_params(tmp_path_factory.mktemp("live") / "tiny", {**params, "num_epochs": 1})
-    run_train(model_dir, data_dir)
+    train_only(model_dir, data_dir)
     layout = np.load(model_dir / "figures" / "live" / "layout.npy")
     write_params(model_dir, {**params, "num_epochs": 2})
     run_train(model_dir, data_dir)

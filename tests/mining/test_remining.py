@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import TINY, write_idx, write_params
+from tiny import TINY, train_only, write_idx, write_params
 
 import model.training.embedding
-import model.training.evaluation
 import model.training.segments
 import train
 from model.hooks.progress import ProgressFile
@@ -43,14 +42,6 @@ def die(*args, **options):
 def run_train(model_dir, data_dir, *options):
     train.main(["--model_dir", str(model_dir), "--data_dir", str(data_dir), *options])
     return json.loads((model_dir / "metrics.json").read_text())
-
-
-def train_only(model_dir, data_dir):
-    """Train to the end, and die before the evaluation, which takes no triplets and long."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(model.training.evaluation, "evaluate", die)
-        run_train(model_dir, data_dir)
-    return Experiment(model_dir).latest_step()
 
 
 def train_split(model_dir, data_dir):
@@ -134,11 +125,11 @@ def one_segment_trained(tmp_path_factory, data_dir):
 
 @pytest.fixture(scope="module")
 def two_segments_trained(tmp_path_factory, data_dir):
-    """A finished experiment of TWO_SEGMENTS, and its batches by step."""
+    """An experiment of TWO_SEGMENTS that was trained to its end, and its batches by step."""
     model_dir = tmp_path_factory.mktemp("remining") / "tiny"
     write_params(model_dir, {**TINY_MLP, **TWO_SEGMENTS})
     with batches_noted() as given:
-        assert run_train(model_dir, data_dir)["global_step"] == 21
+        assert train_only(model_dir, data_dir) == 21
     return model_dir, given
 
 

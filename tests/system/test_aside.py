@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -22,8 +24,10 @@ def test_a_layout_is_the_same_in_another_process():
 def test_an_error_comes_back():
     begun = Aside(np.linalg.inv, np.zeros((2, 2)))
 
-    with pytest.raises(np.linalg.LinAlgError, match="Singular"):
+    with pytest.raises(np.linalg.LinAlgError, match="Singular") as raised:
         begun.result()
+
+    assert "in inv" in str(raised.value.__cause__), "the traceback of the other process"
 
 
 def test_an_end_without_a_result_is_an_error():
@@ -31,6 +35,26 @@ def test_an_end_without_a_result_is_an_error():
 
     with pytest.raises(ChildProcessError, match=f"code -{signal.SIGABRT.value}"):
         begun.result()
+
+
+def test_an_end_before_large_arguments_are_read_is_an_error(tmp_path):
+    """The other process runs the program's file first, which here ends it."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os\n"
+        "if __name__ != '__main__':\n"
+        "    os._exit(3)\n"
+        "import numpy as np\n"
+        "from src.system.aside import Aside\n"
+        "Aside(np.linalg.inv, np.zeros((500, 500))).result()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+
+    done = subprocess.run(
+        [sys.executable, program], env=environment, capture_output=True, text=True, timeout=60
+    )
+
+    assert done.stderr.splitlines()[-1] == "ChildProcessError: its process ended with code 3"
 
 
 def test_ctrl_c_is_for_the_process_that_waits():

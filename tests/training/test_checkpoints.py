@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from tiny import train_only
 
 import train
 import visualize
@@ -28,23 +29,13 @@ MINED = {
 }
 
 
-def test_triplets_of_an_earlier_choice_are_there_to_go_back_to(
-    make_experiment, data_dir, monkeypatch, capsys
-):
-    def end(*args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("model.training.evaluation.evaluate", end)  # which is not tested, and long
+def test_triplets_of_an_earlier_choice_are_there_to_go_back_to(make_experiment, data_dir, capsys):
     model_dir = make_experiment(**MINED, num_epochs=3)
-    arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
-    with pytest.raises(KeyboardInterrupt):
-        train.main(arguments)
+    train_only(model_dir, data_dir)
     for step in (21, 14):
         zero_data(model_dir / f"model.ckpt-{step}")
-    with pytest.raises(KeyboardInterrupt):
-        train.main(arguments)
+    assert train_only(model_dir, data_dir) == 21
     assert "resuming from model.ckpt-7" in capsys.readouterr().out
-    assert Experiment(model_dir).latest_step() == 21
 
 
 @pytest.fixture
@@ -231,14 +222,12 @@ def test_nothing_to_repair(tmp_path):
 def test_train_goes_on_from_the_one_before(model_dir, data_dir, capsys):
     """Also where the training had been finished."""
     truncate_data(model_dir / "model.ckpt-28")
-    arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
     capsys.readouterr()
-    train.main(arguments)
+    assert train_only(model_dir, data_dir) == 28
     out = capsys.readouterr().out
     assert f"warning: {model_dir}/model.ckpt-28: damaged: " in out
     assert f"warning: {model_dir}: resuming from model.ckpt-21" in out
     assert "step 28  validation" in out and "step 21  validation" not in out
-    assert Experiment(model_dir).latest_step() == 28
 
 
 def test_a_finished_training_whose_state_file_is_gone_is_not_lost(model_dir, data_dir, capsys):
@@ -294,11 +283,10 @@ def test_a_state_file_that_leads_out_of_the_directory(model_dir, data_dir, tmp_p
         + "".join(f'all_model_checkpoint_paths: "{path}"\n' for path in paths)
     )
     longer(model_dir, keep_checkpoint_max=1)
-    assert run_train(model_dir, data_dir)["global_step"] == 35
+    assert train_only(model_dir, data_dir) == 35
     out = capsys.readouterr().out
     assert f"{model_dir}/checkpoint: names more than checkpoints beside it; rewritten" in out
     assert sorted(os.listdir(victim)) == before
-    assert Experiment(model_dir).latest_step() == 35
 
 
 def test_a_state_file_that_names_a_checkpoint_elsewhere_alone(tmp_path):
@@ -419,7 +407,7 @@ def test_a_damaged_record_of_the_data_has_a_way_on(model_dir, data_dir):
         with pytest.raises(UserError, match=r"trained_data.npz: damaged; accepted: .*remove it"):
             run_train(model_dir, data_dir)
     record.unlink()
-    assert run_train(model_dir, data_dir)["global_step"] == 35
+    assert train_only(model_dir, data_dir) == 35
     assert record.exists()
 
 

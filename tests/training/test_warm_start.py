@@ -6,9 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
-from tiny import TINY
+from tiny import TINY, train_only
 
-import train
 from model.estimator import tf
 from model.training.warm_start import read_warm_start
 from src.errors import UserError
@@ -41,8 +40,7 @@ def test_layers_of_the_same_name_and_shape_start_with_its_weights(
     """And the others at random, the averages with the same; resuming does not need the source."""
     keys = {"init_from": str(source.model_dir), "embedding_size": 6, "ema_decay": 0.9, "seed": 5}
     model_dir = make_experiment(num_epochs=1, **keys)
-    arguments = ["--model_dir", str(model_dir), "--data_dir", str(data_dir)]
-    train.main(arguments)
+    train_only(model_dir, data_dir)
     step = source.best().step
     line = f"  weights of {source.model_dir}, step {step}, for 2 of 3 layers; random: embedding\n"
     assert line in capsys.readouterr().out
@@ -70,7 +68,7 @@ def test_layers_of_the_same_name_and_shape_start_with_its_weights(
 
     shutil.rmtree(source.model_dir)
     make_experiment(num_epochs=2, **keys)
-    train.main(arguments)
+    assert train_only(model_dir, data_dir) == 14
     printed = capsys.readouterr()
     assert "weights of" not in printed.out and "resuming at step 7" in printed.out
     assert (
