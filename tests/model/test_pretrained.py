@@ -287,8 +287,8 @@ def message(path, application="MobileNet"):
 def test_a_file_of_another_network_is_refused_by_layer_and_shapes(weights_file):
     assert message(weights_file, "VGG16") == (
         f"{weights_file}: weights: layer 1 with weights: found conv_1 (3, 3, 3, 6), (6,), but "
-        "VGG16 has block1_conv1 (3, 3, 3, 64), (64,); accepted: weights of VGG16 without its classifier "
-        '(`notop`), as tf_keras saves them: save_weights("weights.h5")'
+        "VGG16 has block1_conv1 (3, 3, 3, 64), (64,); accepted: weights of VGG16 without its "
+        'classifier (`notop`), as tf_keras saves them: save_weights("weights.h5")'
     )
 
 
