@@ -310,6 +310,17 @@ def test_a_file_that_ends_too_early(weights_file, tmp_path):
     ) in message(path)
 
 
+def test_a_layer_of_which_one_weight_has_another_shape(weights_file, tmp_path):
+    path = tmp_path / "bias.h5"
+    path.write_bytes(weights_file.read_bytes())
+    with h5py.File(path, "a") as file:
+        del file["conv_1/conv_1/bias:0"]
+        file["conv_1/conv_1/bias:0"] = np.zeros(7, np.float32)
+    assert "found conv_1 (3, 3, 3, 6), (7,), but MobileNet has conv_1 (3, 3, 3, 6), (6,)" in (
+        message(path)
+    )
+
+
 @pytest.mark.parametrize("content", ["empty", "other", "truncated"])
 def test_files_without_weights_of_keras(content, weights_file, tmp_path):
     path = tmp_path / "wrong.h5"
