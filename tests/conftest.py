@@ -33,6 +33,8 @@ def pytest_configure() -> None:
     """
     gc.disable()
     prepare_for_tensorflow()
+    # What XLA compiles here runs once: LLVM's optimizations would take longer than they save.
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

@@ -90,6 +90,7 @@ def find_on_device(
     num_blocks = tf.maximum(1, -(-num_anchors // tf.maximum(1, num_rows)))
     columns = tf.range(tf.cast(num_candidates, tf.int64))
 
+    @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking takes long
     def find_in_block(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         # All blocks have the same number of rows: the last one begins before the end of the last
         # but one.

@@ -1,5 +1,7 @@
 """Networks that compute in half precision: dtypes, equal embeddings, the scaled loss."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import reference
@@ -49,6 +51,7 @@ class Training:
             self.variables = {v.op.name: v for v in tf.compat.v1.global_variables()}
             self.session = tf.compat.v1.Session()
             self.session.run(tf.compat.v1.global_variables_initializer())
+            self.start = {**self.values(), **(values or {})}
             self.load(values or {})
 
     def load(self, values):
@@ -61,6 +64,18 @@ class Training:
 
     def values(self):
         return self.session.run(self.variables)
+
+
+@pytest.fixture(scope="module")
+def training_of():
+    """`training_of(network, dtype)`: a training without dropout, built once."""
+
+    @cache
+    def build(network, dtype):
+        keys = {"dropout": 0.0} if network == "mlp" else {}
+        return Training(params_of(network, dtype, **keys))
+
+    return build
 
 
 @pytest.mark.parametrize("dtype", HALF)
@@ -80,10 +95,10 @@ def test_the_network_is_half_and_all_else_float32(network, dtype):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_checkpoints_have_the_same_variables(network):
+def test_checkpoints_have_the_same_variables(network, training_of):
     def shapes(dtype):
-        training = Training(params_of(network, dtype))
-        return {name: (v.shape, v.dtype) for name, v in training.variables.items()}
+        variables = training_of(network, dtype).variables
+        return {name: (v.shape, v.dtype) for name, v in variables.items()}
 
     float32 = shapes("float32")
     assert shapes("bfloat16") == float32
@@ -93,12 +108,12 @@ def test_checkpoints_have_the_same_variables(network):
 
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_step_is_near_that_of_float32(network, dtype):
+def test_a_step_is_near_that_of_float32(network, dtype, training_of):
     """From the same weights: the loss, and the direction of the change."""
-    keys = {"dropout": 0.0} if network == "mlp" else {}
-    exact = Training(params_of(network, "float32", **keys))
-    before = exact.values()
-    half = Training(params_of(network, dtype, **keys), before)
+    exact, half = training_of(network, "float32"), training_of(network, dtype)
+    before = exact.start
+    exact.load(before)
+    half.load(before)
     loss, half_loss = exact.run(exact.spec.loss), half.run(half.spec.loss)
     assert half_loss == pytest.approx(loss, rel=0.02)
     assert half_loss != loss
@@ -120,9 +135,15 @@ def test_a_step_is_near_that_of_float32(network, dtype):
     assert half.values()["global_step"] == 3
 
 
-@pytest.mark.parametrize("l2_normalize", [False, True])
-@pytest.mark.parametrize("strategy", sorted(TRIPLET_STRATEGIES.keys() - OFFLINE_STRATEGIES))
-@pytest.mark.parametrize("dtype", HALF)
+# Each pair of a dtype, a strategy and whether embeddings have length 1.
+PAIRS = [
+    (HALF[(number + l2_normalize) % 2], strategy, l2_normalize)
+    for number, strategy in enumerate(sorted(TRIPLET_STRATEGIES.keys() - OFFLINE_STRATEGIES))
+    for l2_normalize in (False, True)
+]
+
+
+@pytest.mark.parametrize(("dtype", "strategy", "l2_normalize"), PAIRS)
 def test_nothing_is_nan_where_embeddings_coincide(dtype, strategy, l2_normalize):
     keys = reference.keys_of(strategy, l2_normalize=l2_normalize)
     params = params_of("naive_cnn", dtype, **keys)

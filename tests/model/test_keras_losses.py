@@ -142,23 +142,22 @@ def test_numbers_are_those_of_the_definition(loss, metric):
 def test_in_a_graph_and_under_xla(loss):
     definition, class_, arguments = LOSSES[loss]
     labels, x = random_batch(12, 4, 5)
-    for metric in ("L2", "function"):
-        by_loops, name = METRICS[metric]
-        one = class_(margin=0.3, distance_metric=name, **arguments)
-        expected = definition(labels, x.astype(np.float64), 0.3, by_loops)
+    metrics = [METRICS[metric] for metric in ("L2", "function")]
+    of_each = [class_(margin=0.3, distance_metric=name, **arguments) for _, name in metrics]
 
-        def value_and_gradient(labels, x, one=one):
-            with tf.GradientTape() as tape:
-                tape.watch(x)
-                value = one(labels, x)
-            return value, tape.gradient(value, x)
+    def values_and_gradients(labels, x):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            values = [one(labels, x) for one in of_each]
+        return *values, *(tape.gradient(value, x) for value in values)
 
-        found = value_and_gradient(tf.constant(labels), tf.constant(x))
-        np.testing.assert_allclose(found[0], expected, rtol=1e-5)
-        for is_compiled in (False, True):
-            compiled = tf.function(value_and_gradient, jit_compile=is_compiled)
-            for value, other in zip(found, compiled(tf.constant(labels), x), strict=True):
-                np.testing.assert_allclose(value, other, rtol=1e-5, atol=1e-6)
+    found = values_and_gradients(tf.constant(labels), tf.constant(x))
+    expected = [definition(labels, x.astype(np.float64), 0.3, by_loops) for by_loops, _ in metrics]
+    np.testing.assert_allclose(found[:2], expected, rtol=1e-5)
+    for is_compiled in (False, True):
+        compiled = tf.function(values_and_gradients, jit_compile=is_compiled)
+        for value, other in zip(found, compiled(tf.constant(labels), tf.constant(x)), strict=True):
+            np.testing.assert_allclose(value, other, rtol=1e-5, atol=1e-6)
 
 
 # A class of one example; one class; no pair at all
@@ -241,13 +240,15 @@ def test_labels_that_cannot_be_told_apart_are_refused(labels, message):
         triplet_hard_loss(labels, np.eye(4, dtype=np.float32))
 
 
-@pytest.mark.parametrize("labels", [[0.0, 0.5, 1, 1], [2.0**24, 2.0**24 + 2, 0, 0]])
-def test_labels_that_float32_may_have_rounded_are_not_used(labels):
-    labels, x = tf.constant(labels), tf.eye(4)
+def test_labels_that_float32_may_have_rounded_are_not_used():
+    x = tf.eye(4)
     for function in (triplet_hard_loss, triplet_semihard_loss, triplet_all_loss):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="y_true: found a label"):
-            function(labels, x)
-        assert np.isnan(tf.function(function, jit_compile=True)(labels, x))  # XLA cannot raise
+        compiled = tf.function(function, jit_compile=True)
+        for labels in ([0.0, 0.5, 1, 1], [2.0**24, 2.0**24 + 2, 0, 0]):
+            labels = tf.constant(labels)
+            with pytest.raises(tf.errors.InvalidArgumentError, match="y_true: found a label"):
+                function(labels, x)
+            assert np.isnan(compiled(labels, x))  # XLA cannot raise
 
 
 @pytest.mark.parametrize(

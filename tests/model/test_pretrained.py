@@ -45,18 +45,31 @@ def randomize(application, seed=0):
     return application
 
 
-def random_application(name="MobileNet"):
+def random_application(name):
     function = getattr(keras.applications, name)
     return randomize(
         function(include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg")
     )
 
 
+def random_small_application():
+    return randomize(
+        small_application(include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg")
+    )
+
+
 @pytest.fixture(scope="module")
-def weights_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "mobilenet.h5"
-    random_application().save_weights(path)
+def file_of_small(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "small.h5"
+    random_small_application().save_weights(path)
     return path
+
+
+@pytest.fixture
+def weights_file(file_of_small, monkeypatch):
+    """A file for MobileNet, for which a smaller network stands."""
+    monkeypatch.setattr(keras.applications, "MobileNet", small_application)
+    return file_of_small
 
 
 def checkpoint_of(prefix):
@@ -236,9 +249,7 @@ def test_a_network_in_half_precision_takes_them_in_float32(monkeypatch, dtype):
         input_size=32,
         compute_dtype=dtype,
     )
-    original = randomize(
-        small_application(include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg")
-    )
+    original = random_small_application()
     values = [layer.get_weights() for layer in original.layers if layer.weights]
     expected = original(preprocess_input(IMAGES * 255), training=False).numpy()
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -260,7 +271,7 @@ def test_a_network_in_half_precision_takes_them_in_float32(monkeypatch, dtype):
 
 def test_weights_by_path_are_those_of_the_file(weights_file):
     values = read_weights(MOBILENET, weights_file)
-    expected = [x.get_weights() for x in random_application().layers if x.weights]
+    expected = [x.get_weights() for x in random_small_application().layers if x.weights]
     for mine, theirs in zip(values, expected, strict=True):
         for a, b in zip(mine, theirs, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -275,9 +286,9 @@ def message(path, application="MobileNet"):
 
 def test_a_file_of_another_network_is_refused_by_layer_and_shapes(weights_file):
     assert message(weights_file, "VGG16") == (
-        f"{weights_file}: weights: layer 1 with weights: found conv1 (3, 3, 3, 32), but VGG16 "
-        "has block1_conv1 (3, 3, 3, 64), (64,); accepted: weights of VGG16 without its classifier "
-        '(`notop`), as tf_keras saves them: save_weights("weights.h5")'
+        f"{weights_file}: weights: layer 1 with weights: found conv_1 (3, 3, 3, 6), (6,), but "
+        "VGG16 has block1_conv1 (3, 3, 3, 64), (64,); accepted: weights of VGG16 without its "
+        'classifier (`notop`), as tf_keras saves them: save_weights("weights.h5")'
     )
 
 
@@ -294,7 +305,18 @@ def test_a_file_that_ends_too_early(weights_file, tmp_path):
     path.write_bytes(weights_file.read_bytes())
     with h5py.File(path, "a") as file:
         file.attrs["layer_names"] = file.attrs["layer_names"][:4]
-    assert "layer 3 with weights: found no layer, but MobileNet has conv_dw_1 (3, 3, 32, 1)" in (
+    assert (
+        "layer 3 with weights: found no layer, but MobileNet has conv_2 (3, 3, 6, 6), (6,)"
+    ) in message(path)
+
+
+def test_a_layer_of_which_one_weight_has_another_shape(weights_file, tmp_path):
+    path = tmp_path / "bias.h5"
+    path.write_bytes(weights_file.read_bytes())
+    with h5py.File(path, "a") as file:
+        del file["conv_1/conv_1/bias:0"]
+        file["conv_1/conv_1/bias:0"] = np.zeros(7, np.float32)
+    assert "found conv_1 (3, 3, 3, 6), (7,), but MobileNet has conv_1 (3, 3, 3, 6), (6,)" in (
         message(path)
     )
 
@@ -312,7 +334,7 @@ def test_files_without_weights_of_keras(content, weights_file, tmp_path):
 
 
 def soft_link(file, path, secret):
-    file[path] = h5py.SoftLink("/conv1_bn/conv1_bn/gamma:0")
+    file[path] = h5py.SoftLink("/norm_1/norm_1/gamma:0")
 
 
 def link_to_another_file(file, path, secret):
@@ -334,7 +356,7 @@ ELSEWHERE = [soft_link, link_to_another_file, bytes_of_another_file, values_of_a
 
 
 @pytest.mark.parametrize("link", ELSEWHERE, ids=lambda link: link.__name__)
-@pytest.mark.parametrize("path", ["conv1/conv1/kernel:0", "deep/er/\x1b[2J"])
+@pytest.mark.parametrize("path", ["conv_1/conv_1/kernel:0", "deep/er/\x1b[2J"])
 def test_a_file_that_leads_out_of_itself_is_refused(weights_file, tmp_path, link, path):
     """Anywhere in it, and before anything of it is read."""
     secret, target = tmp_path / "secret.h5", tmp_path / "weights.h5"
@@ -345,8 +367,8 @@ def test_a_file_that_leads_out_of_itself_is_refused(weights_file, tmp_path, link
         if path in file:
             del file[path]
         link(file, path, secret)
-        file["again"] = file["conv1"]  # hard links, in a circle, are of the file itself
-        file["conv1/root"] = file["/"]
+        file["again"] = file["conv_1"]  # hard links, in a circle, are of the file itself
+        file["conv_1/root"] = file["/"]
     text = message(target)
     shown = path.replace("\x1b", "\\x1b")
     assert shown.rpartition("/")[2] in text and " stored outside the file, as a link or " in text
@@ -358,9 +380,9 @@ def test_values_that_are_no_numbers(weights_file, tmp_path, dtype):
     path = tmp_path / "weights.h5"
     path.write_bytes(weights_file.read_bytes())
     with h5py.File(path, "a") as file:
-        shape = file["conv1/conv1/kernel:0"].shape
-        del file["conv1/conv1/kernel:0"]
-        file.create_dataset("conv1/conv1/kernel:0", shape, dtype)
+        shape = file["conv_1/conv_1/kernel:0"].shape
+        del file["conv_1/conv_1/kernel:0"]
+        file.create_dataset("conv_1/conv_1/kernel:0", shape, dtype)
     assert "layer 1 with weights: found values of type " in message(path)
 
 
@@ -368,9 +390,9 @@ def test_a_huge_shape_is_not_allocated(weights_file, tmp_path):
     path = tmp_path / "weights.h5"
     path.write_bytes(weights_file.read_bytes())
     with h5py.File(path, "a") as file:
-        del file["conv1/conv1/kernel:0"]
-        file.create_dataset("conv1/conv1/kernel:0", (2**40, 2**10), "float32", chunks=(2**10, 1))
-    assert "found conv1 (1099511627776, 1024), but MobileNet has conv1 (3, 3, 3, 32)" in (
+        del file["conv_1/conv_1/kernel:0"]
+        file.create_dataset("conv_1/conv_1/kernel:0", (2**40, 2**10), "float32", chunks=(2**10, 1))
+    assert "found conv_1 (1099511627776, 1024), (6,), but MobileNet has conv_1 (3, 3, 3, 6)" in (
         message(path)
     )
 
@@ -379,9 +401,9 @@ def test_damaged_values_are_one_line(weights_file, tmp_path):
     path = tmp_path / "weights.h5"
     path.write_bytes(weights_file.read_bytes())
     with h5py.File(path, "a") as file:
-        values = file["conv1/conv1/kernel:0"][()]
-        del file["conv1/conv1/kernel:0"]
-        packed = file.create_dataset("conv1/conv1/kernel:0", data=values, compression="gzip")
+        values = file["conv_1/conv_1/kernel:0"][()]
+        del file["conv_1/conv_1/kernel:0"]
+        packed = file.create_dataset("conv_1/conv_1/kernel:0", data=values, compression="gzip")
         start = packed.id.get_chunk_info(0).byte_offset
     content = bytearray(path.read_bytes())
     content[start : start + 40] = b"\xff" * 40
@@ -390,9 +412,10 @@ def test_damaged_values_are_one_line(weights_file, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
-def test_whole_models_hold_weights_too(tmp_path):
+def test_whole_models_hold_weights_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.applications, "MobileNet", small_application)
     path = tmp_path / "model.h5"
-    application = random_application()
+    application = random_small_application()
     application.save(path)
     values = read_weights(MOBILENET, path)
     np.testing.assert_array_equal(values[0][0], application.layers[1].get_weights()[0])
@@ -408,10 +431,10 @@ def test_imagenet_offline_is_one_line_with_the_address(monkeypatch, tmp_path):
     monkeypatch.setattr(socket, "getaddrinfo", unreachable)
     for variable in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
-    text = message("imagenet", "ResNet50")
+    text = message("imagenet", "VGG16")
     assert text.startswith(
         'weights: found "imagenet", but https://storage.googleapis.com/tensorflow/'
-        "keras-applications/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 cannot be "
+        "keras-applications/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5 cannot be "
         "fetched ("
     )
     assert "Name or service not known" in text

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
+from small_application import shorten_lite0
 
 from model.backbone import APPLICATION_LAYER
 from model.estimator import keras, tf
@@ -160,38 +161,43 @@ def test_images_that_are_too_small():
     )
 
 
-def test_frozen_layers_are_those_of_the_name():
-    params = Params(network="efficientnet_lite0", frozen_layers="block_5_add", input_size=32)
+def test_frozen_layers_are_those_of_the_name(monkeypatch):
+    shorten_lite0(monkeypatch)
+    params = Params(network="efficientnet_lite0", frozen_layers="block_2_project_norm")
     with tf.Graph().as_default():
-        network = build(params, (28, 28, 1))
+        network = build(params, (32, 32, 1))
     layers = network.get_layer(APPLICATION_LAYER).layers
     names = [layer.name for layer in layers if layer.weights and layer.trainable]
-    assert names[0] == "block_6_expand_conv" and names[-1] == "head_norm"
+    assert names[0] == "block_3_expand_conv" and names[-1] == "head_norm"
 
 
-def test_layers_that_are_left_out_leave_the_others_their_weights(tmp_path):
-    tensors = state_dict()
-    path = tmp_path / "weights.h5"
-    write_weights(path, keras_layers(tensors), classifier(tensors))
-    params = PARAMS.model_copy(update={"last_layer": "block_5_add", "pooling": "none"})
+def test_layers_that_are_left_out_leave_the_others_their_weights(tmp_path, monkeypatch):
+    shorten_lite0(monkeypatch)
+    params = PARAMS.model_copy(update={"last_layer": "block_2_project_norm", "pooling": "none"})
+    path, rng = tmp_path / "weights.h5", np.random.default_rng(0)
     with tf.init_scope():
+        whole = build_application((None, None, 3))
+        layers = [layer for layer in whole.layers if layer.weights]
+        for layer in layers:
+            layer.set_weights([rng.uniform(0.5, 1, w.shape) for w in layer.get_weights()])
+        of_names = (
+            (layer.name, {w.name.split("/")[1].split(":")[0]: w.numpy() for w in layer.weights})
+            for layer in layers
+        )
+        write_weights(path, of_names, {})
         cut = build_application((32, 32, 3), params.last_layer, params.pooling)
-        layers = [layer for layer in cut.layers if layer.weights]
-        for layer, values in zip(layers, read_weights(params, path), strict=True):
+        used = [layer for layer in cut.layers if layer.weights]
+        for layer, values in zip(used, read_weights(params, path), strict=True):
             layer.set_weights(values)
-        assert layers[-1].name == "block_5_project_norm"
-        found = layers[-1].get_weights()[2]
-        np.testing.assert_array_equal(found, tensors["_blocks.4._bn2.running_mean"])
-        whole = application()
-        for layer, values in zip(
-            [layer for layer in whole.layers if layer.weights],
-            read_weights(PARAMS, path),
-            strict=True,
-        ):
-            layer.set_weights(values)
-        inner = keras.Model(whole.input, whole.get_layer("block_5_add").output)
+        assert used[-1].name == "block_2_project_norm"
+        for one, other in zip(used, layers[: len(used)], strict=True):
+            assert one.name == other.name
+            for mine, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
+                np.testing.assert_array_equal(mine, theirs)
+        inner = keras.Model(whole.input, whole.get_layer("block_2_project_norm").output)
         images = tf.random.stateless_uniform([2, 32, 32, 3], [0, 0])
-        expected = np.reshape(inner(images, training=False), [2, 4 * 4 * 40])
+        expected = np.reshape(inner(images, training=False), [2, 8 * 8 * 8])
+        assert expected.std(axis=1).min() > 0
         np.testing.assert_allclose(cut(images, training=False), expected, rtol=1e-5, atol=1e-5)
 
 
