@@ -68,6 +68,7 @@ def _nodes(text):
     return tuple(ast.walk(ast.parse(text)))
 
 
+@cache
 def imported(path):
     """Return the top-level packages that a file imports anywhere, also inside its functions."""
     packages = set()
@@ -162,19 +163,19 @@ def row(top, name):
     return next((number for number, names in enumerate(ROWS[top]) if name in names), None)
 
 
+@cache
 def imported_modules(path):
     """Return the modules of its own top folder that a file imports, also inside functions."""
     top = relative(path).split("/")[0]
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     for_types = {
         ast.dump(inner)
-        for node in ast.walk(tree)
+        for node in nodes(path)
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         for inner in ast.walk(node)
         if isinstance(inner, ast.ImportFrom)
     }
     found = set()
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if not isinstance(node, ast.ImportFrom) or node.module.split(".")[0] != top:
             continue
         if ast.dump(node) in for_types:

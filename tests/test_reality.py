@@ -39,6 +39,7 @@ from src.params.reading import check_params, load_params
 from src.searching.goal import DEFAULT_METRIC, make_goal
 from src.searching.record import read_record
 from src.searching.request import Request, check_space
+from src.sweeping.launchers.local import Local
 from src.sweeping.space import parse_dimension
 
 ROOT = Path(__file__).parent.parent
@@ -281,6 +282,7 @@ def data(tmp_path_factory):
 @pytest.fixture
 def fake(monkeypatch):
     monkeypatch.setattr(sweep, "_job", sweep._job)
+    monkeypatch.setattr(Local, "look_every_seconds", 0.02)
     use_fake(0.0)
 
 

@@ -7,13 +7,16 @@ import re
 import signal
 import threading
 import time
+from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from forks import forks
 from galleries import IDENTITY, digest, picture, row
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from written_and_killed import COMMANDS, add_to_two_classes, give_all_commands
 
 from src.errors import UserError
 from src.gallery import edit, postgresql, sqlite
@@ -413,58 +416,28 @@ def test_any_order_of_commands(where):
     )
 
 
-def _in_child(work):
-    """Run `work` in a fork; return its number, and a pipe to which it may write."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work(writing)
-        finally:
-            os._exit(1)
-    os.close(writing)
-    return pid, reading
+@pytest.fixture(scope="module")
+def processes():
+    """Runs the functions of `written_and_killed.py` in processes of their own."""
+    with forks("written_and_killed", Path(__file__).parent) as started:
+        yield started
 
 
-def _commands():
-    """Commands of every kind, each with the contents after it."""
-    keep = [picture(number, f"class {number % 3}") for number in range(40)]
-    heart, moved = [picture(100 + k, "heart") for k in range(5)], picture(200, "b")
-    return [
-        (lambda store: store.replace(IDENTITY, {}, iter(keep)), keep),
-        (lambda store: store.add(IDENTITY, heart), keep + heart),
-        (lambda store: store.add(IDENTITY, [moved]), [*keep, *heart, moved]),
-        (lambda store: store.remove_class("heart"), [*keep, moved]),
-        (
-            lambda store: store.move(store.embeddings().ids[-1].item(), "c"),
-            [*keep, dataclasses.replace(moved, class_name="c")],
-        ),
-        (lambda store: store.remove_picture(store.embeddings().ids[-1].item()), keep),
-    ]
-
-
-def test_a_kill_leaves_the_gallery_as_before_or_as_after(where):
-    commands = _commands()
-    states = [digest(state) for _, state in commands]
+def test_a_kill_leaves_the_gallery_as_before_or_as_after(where, processes):
+    contents = [state for _, state in COMMANDS]
+    states = [digest(state) for state in contents]
     assert len(set(states)) == len(states) - 1  # the last leads back to the first
     with open_store(where, create=True) as store:
-        store.replace(IDENTITY, {}, commands[-1][1])
-
-    def work(done):
-        with open_store(where) as store:
-            while True:
-                for command, _ in commands:
-                    command(store)
-                    os.write(done, b".")
+        store.replace(IDENTITY, {}, contents[-1])
 
     rng = random.Random(0)
     places = set()
     for _ in range(50):
-        pid, reading = _in_child(work)
+        pid, reading = processes.start(give_all_commands, where)
         os.read(reading, 1)  # the first command is done
         time.sleep(rng.random() * 0.03)
         os.kill(pid, signal.SIGKILL)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        assert processes.wait(pid) == -signal.SIGKILL
         num_done = 1
         while more := os.read(reading, 1000):
             num_done += len(more)
@@ -479,23 +452,12 @@ def test_a_kill_leaves_the_gallery_as_before_or_as_after(where):
     assert len(places) > 2, "all kills came during the same commands"
 
 
-def test_two_writers_at_once(where):
+def test_two_writers_at_once(where, processes):
     with open_store(where, create=True) as store:
         store.replace(IDENTITY, {}, [])
-
-    def work(start):
-        def add(done):
-            with open_store(where) as store:
-                for number in range(start, start + 25):
-                    store.add(IDENTITY, [picture(number, f"class {start}"), picture(7, "both")])
-            os.write(done, b".")
-            os._exit(0)
-
-        return add
-
-    children = [_in_child(work(start)) for start in (100, 200)]
+    children = [processes.start(add_to_two_classes, where, start) for start in (100, 200)]
     for pid, reading in children:
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert processes.wait(pid) == 0
         os.close(reading)
     with open_store(where) as store:
         assert store.classes() == [("both", 1), ("class 100", 25), ("class 200", 25)]

@@ -25,6 +25,7 @@ from src.params.schema import Params
 from src.searching.goal import make_goal
 from src.searching.record import read_record
 from src.searching.search import misleading
+from src.sweeping.launchers.local import Local
 from src.system.lock import has_writer, one_writer
 
 ROOT = Path(__file__).parents[2]
@@ -43,9 +44,16 @@ def make_parent(directory, **params):
     return directory
 
 
+@pytest.fixture(autouse=True)
+def _few_images(tmp_path, data_dir):
+    """Beside the parents, the data that `arguments` names: each search reads them all."""
+    (tmp_path / "data").symlink_to(data_dir)
+
+
 @pytest.fixture
 def fake(monkeypatch):
     monkeypatch.setattr(sweep, "_job", sweep._job)
+    monkeypatch.setattr(Local, "look_every_seconds", 0.02)
     use_fake(0.0)
 
 
@@ -53,7 +61,8 @@ MARGIN = ("--param", "margin=0.05..5:log")
 
 
 def arguments(parent, *others, search="tpe"):
-    return ["--parent_dir", str(parent), "--search", search, *map(str, others)]
+    data = ["--data_dir", str(parent.parent / "data")]
+    return ["--parent_dir", str(parent), *data, "--search", search, *map(str, others)]
 
 
 def run(parent, *others, search="tpe"):
@@ -209,9 +218,10 @@ def test_params_that_contradict_each_other_are_told(parent, fake, capsys):
 
 
 @pytest.fixture(scope="module")
-def pruned_once(tmp_path_factory):
+def pruned_once(tmp_path_factory, data_dir):
     """A search of nine random margins; some are pruned."""
     parent = make_parent(tmp_path_factory.mktemp("pruned") / "p")
+    (parent.parent / "data").symlink_to(data_dir)
     options = (*MARGIN, "--trials", 9, "--prune", "median")
     command = [*PROGRAM, "0.4", *arguments(parent, *options, search="random")]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

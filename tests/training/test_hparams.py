@@ -2,10 +2,7 @@
 
 import json
 import os
-import re
-import subprocess
-import sys
-import time
+import threading
 import urllib.request
 
 import pytest
@@ -15,6 +12,8 @@ from model.training import hparams
 from src.comparing.comparison import flat_params
 from src.experiment.tags import name_of, tag_of
 from src.params.schema import Augment, Params
+
+pytestmark = pytest.mark.filterwarnings("ignore:html5lib")  # TensorBoard's own, on import
 
 SWEPT = {
     "margin_0.5": Params(margin=0.5, triplet_strategy="batch_hard"),
@@ -53,37 +52,41 @@ def experiments(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ask(experiments, tmp_path_factory):
-    """`ask(route, **request)`: the answer of the plugin of a TensorBoard over all experiments."""
-    output = tmp_path_factory.mktemp("tensorboard") / "output.txt"
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(experiments)]
-    command += ["--host", "127.0.0.1", "--port", "0", "--load_fast", "false"]
-    with open(output, "w") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
-        try:
-            for _ in range(600):
-                if found := re.search(r"(http://127\.0\.0\.1:\d+)", output.read_text()):
-                    break
-                assert server.poll() is None, output.read_text()
-                time.sleep(0.1)
+def ask(experiments):
+    """`ask(route, **request)`: the answer of the plugin of a TensorBoard over all experiments.
 
-            def ask(route, **request):
-                post = urllib.request.Request(
-                    f"{found[1]}/data/plugin/hparams/{route}",
-                    json.dumps(request).encode(),
-                    {"Content-Type": "application/json"},
-                )
-                opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-                with opener.open(post, timeout=60) as response:
-                    return json.loads(response.read())
+    It runs in a thread: a process of its own would import TensorFlow again.
+    """
+    from tensorboard import default, program
 
-            for _ in range(300):  # until the files are read
-                if len(ask("experiment").get("hparamInfos", [])) > 0:
-                    break
-                time.sleep(0.1)
-            time.sleep(1)
-            yield ask
-        finally:
-            server.terminate()
+    servers = []
+
+    def make_server(application, flags):
+        servers.append(program.create_port_scanning_werkzeug_server(application, flags))
+        return servers[0]
+
+    board = program.TensorBoard(plugins=default.get_plugins(), server_class=make_server)
+    arguments = ["--logdir", str(experiments), "--host", "127.0.0.1", "--port", "0"]
+    arguments += ["--load_fast", "false", "--reload_interval", "0"]  # read everything, once
+    board.configure(argv=["tensorboard", *arguments])
+    address = board.launch().rstrip("/")
+    for thread in threading.enumerate():
+        if thread.name == "Reloader":
+            thread.join(60)
+            assert not thread.is_alive()
+
+    def ask(route, **request):
+        post = urllib.request.Request(
+            f"{address}/data/plugin/hparams/{route}",
+            json.dumps(request).encode(),
+            {"Content-Type": "application/json"},
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(post, timeout=60) as response:
+            return json.loads(response.read())
+
+    yield ask
+    servers[0].shutdown()
 
 
 @pytest.fixture(scope="module")
