@@ -196,7 +196,9 @@ def test_a_sweep_killed_while_it_submits(slurm, parent, start, tmp_path, monkeyp
     real = slurm.run("sh", "-c", "command -v sbatch").strip()
     steps = [f'"{real}" "$@" > {tmp_path}/said', kill]
     if when == "before":
-        steps = [kill, "sleep 1", steps[0]]
+        # Killed sooner, it might not have written the script; sbatch would then submit nothing.
+        written = f"cat > {tmp_path}/script"
+        steps = [written, kill, "sleep 1", f"{steps[0]} < {tmp_path}/script"]
     fake = tmp_path / "bin" / "sbatch"
     fake.parent.mkdir()
     test = f'case "$*" in *--test-only*) exec "{real}" "$@";; esac'
