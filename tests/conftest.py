@@ -40,9 +40,9 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
-def pytest_xdist_auto_num_workers() -> int:
-    """One process more than cores: a fifth of the time, tests wait for processes and clocks."""
-    return (os.cpu_count() or 1) + 1
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """`-n logical`: a process per core. `-n auto`: one more, as a fifth of the time tests wait."""
+    return (os.cpu_count() or 1) + (config.option.numprocesses == "auto")
 
 
 # The files that take longest, in seconds of a processor or of the clock. They begin first: a
@@ -57,7 +57,7 @@ LONGEST = (
     *("test_triplet_strategies.py", "test_figures.py", "test_layouts.py", "test_half_precision.py"),
     *("test_embedder.py", "test_distribution.py", "test_live_figures.py", "test_micro_batches.py"),
     *("test_model_fn.py", "test_stores.py", "test_scatter.py", "test_fuzz_service.py"),
-    *("test_tour.py", "test_commands.py"),
+    *("test_tour.py", "test_commands.py", "test_reality.py"),
     *("test_errors.py", "test_image_folder.py", "test_view.py", "test_disk.py", "test_sweep.py"),
 )
 

@@ -180,6 +180,21 @@ def test_a_figure_of_before_that_shows_nothing_now_is_removed(tmp_path):
     ]
 
 
+def test_what_another_process_draws_is_the_same(tmp_path, monkeypatch):
+    names = ["before_after", "mistakes", "confusion", "curves"]
+    data = data_of(spread=0.4)
+    here = write_figures(tmp_path / "here", data, names)
+    monkeypatch.setattr("src.figures.MIN_ASIDE", 1)
+    there = write_figures(tmp_path / "there", data, names)
+    assert [path.name for path in there] == [path.name for path in here]
+    for path, other in zip(here, there, strict=True):
+        assert path.read_bytes() == other.read_bytes()
+    write_figures(tmp_path / "there", replace(data, untrained=None), names)
+    assert {path.name for path in here} - {
+        path.name for path in (tmp_path / "there").iterdir()
+    } == {*("before_after.png", "before_after.svg")}
+
+
 def test_files_of_others_beside_it_are_not_shown(tmp_path):
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     write_gif(tmp_path / "live" / '"><b>.gif', frames)

@@ -322,7 +322,7 @@ def test_erasing_leaves_a_rectangle_of_the_right_area(run, shape, probability):
     assert (corners + sizes == shape[:2]).any(axis=0).all()
 
 
-@pytest.mark.parametrize("shape", [(40, 160), (160, 40), (20, 320), (320, 20)])
+@pytest.mark.parametrize("shape", [(20, 80), (80, 20), (10, 160), (160, 10)])
 def test_erased_areas_are_uniform_in_long_images_too(shape):
     """Where most aspects do not fit: 4 and 16 times as long as wide."""
     images = tf.ones([2000, *shape, 1])
