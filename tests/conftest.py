@@ -41,7 +41,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """`-n logical`: a process per core. `-n auto`: one more, as a fifth of the time tests wait."""
+    """`-n logical`: a process per core. `-n auto`: one more, as a sixth of the time tests wait."""
     return (os.cpu_count() or 1) + (config.option.numprocesses == "auto")
 
 

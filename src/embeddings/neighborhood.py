@@ -57,11 +57,11 @@ def neighbors(
         labels, own_labels = gallery_labels[nearest], query_labels[rows, None]
         voted[rows] = majority(labels)
         for found, fits in ((nearest_own, np.equal), (nearest_other, np.not_equal)):
-            # Mostly one of the voters is the nearest own example: no other needs to be looked at.
-            is_found = fits(labels, own_labels)
-            first = nearest[np.arange(len(rows)), is_found.argmax(axis=1)]
-            if not is_found.any(axis=1).all():
-                rest = np.flatnonzero(~is_found.any(axis=1))
+            # Mostly the first voter that fits is the nearest: no other needs to be looked at.
+            is_voter = fits(labels, own_labels)
+            first = nearest[np.arange(len(rows)), is_voter.argmax(axis=1)]
+            rest = np.flatnonzero(~is_voter.any(axis=1))
+            if rest.size:
                 excluded = ~fits(gallery_labels, own_labels[rest])
                 candidates = np.where(excluded, np.float32(np.inf), distances[rest])
                 first[rest] = candidates.argmin(axis=1)

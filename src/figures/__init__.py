@@ -1,6 +1,5 @@
 """The figures of an experiment: one file per figure, each with a function of `FigureData`."""
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,7 +18,7 @@ from src.experiment.curves import Curve
 from src.params.schema import Params
 from src.printable import printable
 from src.registry import FIGURES, LIVE_ONLY_FIGURES, look_up
-from src.system.aside import Aside
+from src.system.aside import Aside, is_worth_it
 from src.system.progress import progress_bar
 
 if TYPE_CHECKING:  # slow to import, and not needed before the first figure is drawn
@@ -29,10 +28,6 @@ if TYPE_CHECKING:  # slow to import, and not needed before the first figure is d
 
 MAX_SHOWN = 10_000
 """Maximum number of images in a figure."""
-
-
-MIN_ASIDE = 2_000
-"""With fewer images, starting another process takes longer than what it draws."""
 
 # What another process draws meanwhile, which takes about half of the time. They show no images,
 # which may be too many to hand over, and the scan of all pairs that the others share is not theirs.
@@ -222,7 +217,7 @@ def write_figures(
         names = [name for name in FIGURES if name not in LIVE_ONLY_FIGURES]
     names = list(names)
     data = data.of_shown()
-    aside = [name for name in names if name in _ASIDE and _is_slow(data)]
+    aside = [name for name in names if name in _ASIDE and is_worth_it(len(data.split))]
     here = [name for name in names if name not in aside]
     if not here:
         aside, here = [], names
@@ -242,10 +237,6 @@ def write_figures(
     texts = {name: written.texts for name, written in in_order.items()}
     paths = [path for written in in_order.values() for path in written.paths]
     return [page(directory, data, texts), *paths]
-
-
-def _is_slow(data: FigureData) -> bool:
-    return len(data.split) >= MIN_ASIDE and os.cpu_count() != 1
 
 
 def _without_images(data: FigureData) -> FigureData:

@@ -1,7 +1,6 @@
 """A layout of a view: from the experiment's cache, or computed, perhaps in another process."""
 
 import logging
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,14 +10,11 @@ from numpy.typing import NDArray
 
 from src.embeddings import layouts
 from src.printable import printable
-from src.system.aside import Aside
+from src.system.aside import Aside, is_worth_it
 from src.system.cache import digest, kept_in, save_cached
 from src.system.progress import phase
 
 Layout = NDArray[np.float32]
-
-MIN_ASIDE = 2_000
-"""With fewer points, a layout takes no longer than starting another process."""
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +80,7 @@ def _begin(
         return partial(
             layouts.tsne, embeddings, seed=seed, initial=initial, description=description
         )
-    if len(embeddings) < MIN_ASIDE or os.cpu_count() == 1:
+    if not is_worth_it(len(embeddings)):
         return partial(layouts.umap, embeddings, seed=seed, initial=initial)
     return partial(_waited_for, Aside(layouts.umap, embeddings, seed=seed, initial=initial))
 

@@ -13,6 +13,15 @@ from typing import Any, Generic, TypeVar
 Result = TypeVar("Result")
 
 
+MIN_IMAGES = 2_000
+"""With fewer images, starting another process takes longer than what it would do."""
+
+
+def is_worth_it(num_images: int) -> bool:
+    """Return whether a call about this many images takes less time in another process."""
+    return num_images >= MIN_IMAGES and os.cpu_count() != 1
+
+
 class Aside(Generic[Result]):
     """A call in another process, which ends with this one.
 

@@ -184,7 +184,7 @@ def test_what_another_process_draws_is_the_same(tmp_path, monkeypatch):
     names = ["before_after", "mistakes", "confusion", "curves"]
     data = data_of(spread=0.4)
     here = write_figures(tmp_path / "here", data, names)
-    monkeypatch.setattr("src.figures.MIN_ASIDE", 1)
+    monkeypatch.setattr("src.system.aside.MIN_IMAGES", 1)
     there = write_figures(tmp_path / "there", data, names)
     assert [path.name for path in there] == [path.name for path in here]
     for path, other in zip(here, there, strict=True):
