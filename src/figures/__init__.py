@@ -231,7 +231,10 @@ def write_figures(
             bar.update(1)
         if begun is not None:
             bar.set_description(f"figure {aside[-1]}")
-            found |= begun.result()
+            try:
+                found |= begun.result()
+            except ChildProcessError:  # it was killed, as when memory runs out
+                found |= _write_each(directory, data, aside)
             bar.update(len(aside))
     in_order = {name: found[name] for name in names if name in found}
     texts = {name: written.texts for name, written in in_order.items()}

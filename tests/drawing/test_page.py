@@ -1,5 +1,6 @@
 """The page of all figures: self-contained, harmless, and complete."""
 
+import os
 from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -14,6 +15,7 @@ from src.drawing.animation import write_gif
 from src.drawing.headline import verdict
 from src.figures import MAX_SHOWN, draw, write_figures
 from src.registry import FIGURES
+from src.system.aside import Aside
 
 
 class Page(HTMLParser):
@@ -193,6 +195,13 @@ def test_what_another_process_draws_is_the_same(tmp_path, monkeypatch):
     assert {path.name for path in here} - {
         path.name for path in (tmp_path / "there").iterdir()
     } == {*("before_after.png", "before_after.svg")}
+
+
+def test_what_another_process_could_not_draw_is_drawn_here(tmp_path, monkeypatch):
+    monkeypatch.setattr("src.system.aside.MIN_IMAGES", 1)
+    monkeypatch.setattr("src.figures.Aside", lambda *_: Aside(os.abort))
+    page, *figures = write_figures(tmp_path, data_of(spread=0.4), ["mistakes", "confusion"])
+    assert sorted(tmp_path.iterdir()) == sorted([page, *figures]) and len(figures) == 4
 
 
 def test_files_of_others_beside_it_are_not_shown(tmp_path):
