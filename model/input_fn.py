@@ -20,6 +20,7 @@ from src.errors import UserError
 from src.mining.batches import training_batches
 from src.mining.triplets import TripletBatches
 from src.params.schema import Augment, Params
+from src.system.process import stay_settled
 
 # The largest batch of `predict_input_fn`, which mines no triplets.
 PREDICT_BATCH_SIZE = 256
@@ -149,6 +150,7 @@ def _gather(
     image_shape = split.images.shape[1:]
 
     def gather() -> Iterator[tuple[NDArray[Any], NDArray[np.int32]]]:
+        stay_settled()
         for chunk in _in_chunks(batches(), max(1, CHUNK_BYTES // math.prod(image_shape))):
             own = chunk
             if distribution.num_workers > 1:

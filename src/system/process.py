@@ -32,16 +32,31 @@ def settle() -> None:
     an evaluation's graph, because the graph refers to itself. Calling this again does nothing:
     graphs that wait for their collection would become permanent too.
     """
-    if gc.get_freeze_count() == 0:
+    if not _is_settled():
         _keep_freed_memory()
         gc.freeze()
+
+
+def stay_settled() -> None:
+    """Make glibc keep freed memory again, if `settle` was called.
+
+    On Python 3.11, the first `tf.data.Dataset.from_generator` of a process makes glibc map every
+    array of 128 KiB or more anew. Call this from within the generator, which runs after that.
+    """
+    if _is_settled():
+        _keep_freed_memory()
+
+
+def _is_settled() -> bool:
+    return gc.get_freeze_count() > 0
 
 
 def _keep_freed_memory() -> None:
     """Make glibc keep the memory of freed arrays instead of returning it to the kernel.
 
-    Otherwise, the pages of its arrays are mapped again in every step. At B = 256 this costs as much
-    time as the arithmetic. Without glibc, nothing is done.
+    Otherwise, the pages of arrays are mapped again for each. At B = 256 this costs a training step
+    as much time as the arithmetic, and it doubles the time that ranking a gallery takes. Without
+    glibc, nothing is done.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:

@@ -1,5 +1,6 @@
 """Settings of a program's process."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -38,4 +39,30 @@ later = [[] for _ in range(1000)]
 settle()
 assert gc.get_freeze_count() == frozen > 1000, gc.get_freeze_count()
 """
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_freed_memory_is_kept_after_tensorflow_has_built_a_generator():
+    code = """
+import ctypes
+import numpy as np
+from src.system.process import prepare_for_tensorflow, settle
+prepare_for_tensorflow()
+import tensorflow as tf
+from model.input_fn import predict_input_fn
+from src.data.split import Split
+settle()
+split = Split(np.zeros([3, 2, 2, 1], np.uint8), np.zeros(3, np.int32), ("a",))
+assert sum(1 for _ in predict_input_fn(split)) == 1
+libc = ctypes.CDLL(None)
+class Mallinfo2(ctypes.Structure):  # malloc.h; hblks is the fourth: blocks with their own mapping
+    _fields_ = [(f"f{number}", ctypes.c_size_t) for number in range(10)]
+libc.mallinfo2.restype = Mallinfo2
+libc.malloc.restype = ctypes.c_void_p
+before = libc.mallinfo2().f3
+held = [libc.malloc(2**20) for _ in range(4)]
+assert libc.mallinfo2().f3 == before, (libc.mallinfo2().f3, before)
+"""
+    if not hasattr(ctypes.CDLL(None), "mallinfo2"):
+        pytest.skip("needs glibc 2.33 or newer")
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
