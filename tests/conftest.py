@@ -95,9 +95,13 @@ def pytest_runtest_setup() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _give_memory_back() -> Iterator[None]:
-    """Free what the tests of a file leave: the graphs, and the pages that glibc keeps."""
+    """Free what the tests of a file leave: the graphs, and the pages that glibc keeps.
+
+    What is left then, above all what they have imported, is excluded from garbage collection.
+    """
     yield
     _free()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

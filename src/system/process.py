@@ -8,6 +8,8 @@ import os
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
+_keeps_freed_memory = False
+
 
 def prepare_for_tensorflow() -> None:
     """Set the environment variables that TensorFlow reads when it is imported.
@@ -32,7 +34,7 @@ def settle() -> None:
     an evaluation's graph, because the graph refers to itself. Calling this again does nothing:
     graphs that wait for their collection would become permanent too.
     """
-    if not _is_settled():
+    if gc.get_freeze_count() == 0:
         _keep_freed_memory()
         gc.freeze()
 
@@ -43,12 +45,8 @@ def stay_settled() -> None:
     On Python 3.11, the first `tf.data.Dataset.from_generator` of a process makes glibc map every
     array of 128 KiB or more anew. Call this from within the generator, which runs after that.
     """
-    if _is_settled():
+    if _keeps_freed_memory:
         _keep_freed_memory()
-
-
-def _is_settled() -> bool:
-    return gc.get_freeze_count() > 0
 
 
 def _keep_freed_memory() -> None:
@@ -58,6 +56,8 @@ def _keep_freed_memory() -> None:
     as much time as the arithmetic, and it doubles the time that ranking a gallery takes. Without
     glibc, nothing is done.
     """
+    global _keeps_freed_memory
+    _keeps_freed_memory = True
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # arrays from this size on get their own mapping
