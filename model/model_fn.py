@@ -57,29 +57,38 @@ def model_fn(
         can fetch scalars of the scope `progress`: `loss`, `fraction_positive` (NaN if there is no
         triplet) and `batch_size` (B or T); in TRAIN also `median_distance`.
     """
-    # Long: the three modes share a beginning.
     network = _network(features, params)
-    if mode != estimator.ModeKeys.TRAIN:
-        part_size = None if mode == estimator.ModeKeys.PREDICT else params.micro_batch_size
+    if mode == estimator.ModeKeys.TRAIN:
+        return _train_spec(
+            network, features, labels, params, num_steps, initial_weights, distribution, fitted_to
+        )
+    part_size = None if mode == estimator.ModeKeys.PREDICT else params.micro_batch_size
 
-        def embed(images: tf.Tensor) -> tf.Tensor:
-            if part_size:
-                return MicroBatches(network, images, part_size, is_training=False).embeddings
-            return network(images, training=False)
+    def embed(images: tf.Tensor) -> tf.Tensor:
+        if part_size:
+            return MicroBatches(network, images, part_size, is_training=False).embeddings
+        return network(images, training=False)
 
-        embeddings = embed_views(embed, features, params)  # [B, D]
-        saver = saver_of_averages(network) if params.ema_decay is not None else None
-        scaffold = tf.compat.v1.train.Scaffold(saver=saver)
-        if mode == estimator.ModeKeys.PREDICT:
-            predictions = {"embeddings": embeddings}
-            return estimator.EstimatorSpec(mode, predictions=predictions, scaffold=scaffold)
-        triplets = loss_by_params(labels, embeddings, params, is_training=False)
-        if params.is_offline:  # measure each image once: as an anchor
-            labels, embeddings = tf.split(labels, 3)[0], tf.split(embeddings, 3)[0]
-        _scalars_for_hooks(triplets, batch_size=tf.shape(embeddings)[0])
-        return _eval_spec(labels, embeddings, triplets, params, scaffold)
+    embeddings = embed_views(embed, features, params)  # [B, D]
+    saver = saver_of_averages(network) if params.ema_decay is not None else None
+    scaffold = tf.compat.v1.train.Scaffold(saver=saver)
+    if mode == estimator.ModeKeys.PREDICT:
+        predictions = {"embeddings": embeddings}
+        return estimator.EstimatorSpec(mode, predictions=predictions, scaffold=scaffold)
+    return _eval_spec(labels, embeddings, params, scaffold)
 
-    # Embed, gather, mine, step: see model/distribution.py.
+
+def _train_spec(
+    network: keras.Model,
+    features: tf.Tensor,
+    labels: tf.Tensor,
+    params: Params,
+    num_steps: int,
+    initial_weights: LayerValues | NamedValues | None,
+    distribution: Distribution,
+    fitted_to: Split | None,
+) -> "estimator.EstimatorSpec":
+    """Return the EstimatorSpec of TRAIN: embed, gather, mine, step; see model/distribution.py."""
     size = tf.shape(labels)[0] // distribution.stack
     batches = _embed(network, features, params, distribution, size)
     embeddings = distribution.join([batch.embeddings for batch in batches])  # of this process
@@ -112,16 +121,29 @@ def model_fn(
         train_op = training_step(by_weights, weights, params, num_steps, scaling, average)
     if memory:
         train_op = tf.group(train_op, memory.write(labels, candidates))
+    scaffold = tf.compat.v1.train.Scaffold(
+        init_fn=_beginning(network, params, initial_weights, average, fitted_to),
+        summary_op=_defined_summaries(),
+    )
+    return estimator.EstimatorSpec(
+        estimator.ModeKeys.TRAIN, loss=loss, train_op=train_op, scaffold=scaffold
+    )
+
+
+def _beginning(
+    network: keras.Model,
+    params: Params,
+    initial_weights: LayerValues | NamedValues | None,
+    average: MovingAverage | None,
+    fitted_to: Split | None,
+) -> InitialWeights | None:
+    """Return what sets weights once they are drawn; None if a training starts with those."""
     whitening = None
     if fitted_to is not None and params.embedding_whitening is not None:
         whitening = WhitenEmbedding(network, fitted_to, params)
-    starts_otherwise = initial_weights is not None or whitening is not None
-    begin = InitialWeights(network, initial_weights, average, whitening)
-    scaffold = tf.compat.v1.train.Scaffold(
-        init_fn=begin if starts_otherwise else None,
-        summary_op=_defined_summaries(),
-    )
-    return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, scaffold=scaffold)
+    if initial_weights is None and whitening is None:
+        return None
+    return InitialWeights(network, initial_weights, average, whitening)
 
 
 def _embed(
@@ -234,11 +256,14 @@ def _scalars_for_hooks(triplets: TripletLoss, batch_size: tf.Tensor) -> tuple[tf
 def _eval_spec(
     labels: tf.Tensor,
     embeddings: tf.Tensor,
-    triplets: TripletLoss,
     params: Params,
     scaffold: "tf.compat.v1.train.Scaffold",
 ) -> "estimator.EstimatorSpec":
     """Return the EstimatorSpec of EVAL: metrics over the whole split, and its exact loss."""
+    triplets = loss_by_params(labels, embeddings, params, is_training=False)
+    if params.is_offline:  # measure each image once: as an anchor
+        labels, embeddings = tf.split(labels, 3)[0], tf.split(embeddings, 3)[0]
+    _scalars_for_hooks(triplets, batch_size=tf.shape(embeddings)[0])
     at_reference = loss_by(
         "batch_all",
         labels,
