@@ -175,7 +175,8 @@ class Director:
             if ended is None:
                 write_params(child)
         except UserError as error:
-            ended = Ending(Status.FAILED, None, str(error).replace("\n", "; "))
+            lines = [line.removeprefix(f"{name}: ") for line in str(error).split("\n")]
+            ended = Ending(Status.FAILED, None, "; ".join(lines))
         if ended is not None:
             if ended.status == Status.FAILED:
                 self._news.append(f"{name}: {ended.reason}")
