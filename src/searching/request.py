@@ -14,6 +14,7 @@ from src.experiment.experiment import Experiment
 from src.params.messages import MAX_LINES
 from src.params.reading import check_params, read_json_object
 from src.printable import printable
+from src.searching.comparable import in_search
 from src.searching.goal import Goal
 from src.searching.record import WINNER_DIR
 from src.sweeping.content import one_deeper, with_values
@@ -127,9 +128,21 @@ def _is_right_with_others(
     return False
 
 
-def check_all_data(request: Request, parent: Mapping[str, Any]) -> None:
-    """Check the data that trials read, with each choice and each end of a range."""
-    children = []
+def check_all_data(
+    request: Request, parent: Mapping[str, Any], begun: Iterable[Child] = ()
+) -> None:
+    """Check the data that trials read, with each choice and each end of a range.
+
+    Args:
+        request: what is searched, and where the data are.
+        parent: the content of the parent's `params.json`, as a child needs it.
+        begun: trainings of earlier runs, whose data shall be the same.
+
+    Raises:
+        UserError: data are missing, wrong, or others than those of an earlier run.
+    """
+    children = [child for child in begun if _has_trained(child)]
+    has_begun = bool(children)
     for key, dimension in request.space.items():
         for value in _ends(dimension)[:_MAX_CHECKED]:
             content = with_values(parent, {key: value})
@@ -140,18 +153,28 @@ def check_all_data(request: Request, parent: Mapping[str, Any]) -> None:
             experiment = Experiment(request.parent_dir / "none")
             children.append(Child(experiment, content, params))
     try:
-        check_data(children, request.data_dir, afresh=True, keeps_splits=request.keeps_splits)
+        keeps_splits = request.keeps_splits
+        check_data(children, request.data_dir, afresh=not has_begun, keeps_splits=keeps_splits)
     except UserError as error:
-        lines = [line.removeprefix("none: ") for line in str(error).split("\n")]
+        lines = [line.removeprefix("none: ") for line in str(in_search(error)).split("\n")]
         raise UserError("\n".join(lines)) from None
+
+
+def _has_trained(child: Child) -> bool:
+    """Return whether a training has saved a checkpoint; a damaged one cannot win anyway."""
+    try:
+        return child.experiment.latest_step() is not None
+    except UserError:
+        return False
 
 
 def _check_no_best(parent_dir: Path) -> None:
     """Refuse a parent that was trained itself: its best checkpoint is where the winner will be.
 
     Raises:
-        UserError: it was.
+        UserError: it was, or something else has the folder's name.
     """
+    Experiment(parent_dir / WINNER_DIR)  # no file
     if (parent_dir / WINNER_DIR / "best.json").exists():
         raise UserError(
             f"{parent_dir}: trained itself, and its folder {WINNER_DIR} has a checkpoint; "

@@ -6,6 +6,7 @@ study that was interrupted proposes what it would have proposed.
 """
 
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,6 +49,10 @@ _STATES = {
     Status.COLLAPSED: TrialState.PRUNED,
     Status.FAILED: TrialState.FAIL,
 }
+
+
+_DAMAGES = (ValueError, LookupError, TypeError, AssertionError, AttributeError, RuntimeError)
+"""What Optuna raises if a journal's lines are JSON, but not those that were written."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +133,9 @@ class Study:
                 direction="maximize" if is_higher_better else "minimize",
                 load_if_exists=True,
             )
-            self._study.get_trials(deepcopy=False)
-        except (ValueError, KeyError, TypeError, AssertionError, AttributeError) as error:
+            for found in self._study.get_trials(deepcopy=False):
+                _check_entry(found)
+        except _DAMAGES as error:
             raise UserError(
                 f"{printable(str(self._path))}: damaged ({printable(str(error)[:200])}); accepted: "
                 "the journal that sweep.py wrote, or another --parent_dir"
@@ -278,6 +284,26 @@ class Study:
     def _trial(self, number: int) -> "optuna.trial.Trial":
         found = self._study.get_trials(deepcopy=False)[number]
         return optuna.trial.Trial(self._study, found._trial_id)
+
+
+def _check_entry(trial: "optuna.trial.FrozenTrial") -> None:
+    """Check that a trial of a journal has what `Study` writes.
+
+    Raises:
+        ValueError: something is missing, or is of another kind; others of `_DAMAGES` too.
+    """
+    attrs, numbers = trial.user_attrs, list(trial.intermediate_values.values())
+    values_of(trial)
+    if trial.state.is_finished():
+        if "is_complete" not in attrs or attrs.get("status") not in {str(one) for one in _STATES}:
+            raise ValueError(f"trial {trial.number} has ended without a status")
+        if not isinstance(attrs.get("reason"), str):
+            raise ValueError(f"trial {trial.number} has ended without a reason")
+        numbers.append(attrs.get("seconds"))
+    if trial.state == TrialState.COMPLETE:
+        numbers.append(trial.value)
+    if not all(isinstance(one, int | float) and math.isfinite(one) for one in numbers):
+        raise ValueError(f"trial {trial.number}: a value is missing, or no finite number")
 
 
 class _NoLock(JournalFileOpenLock):
