@@ -55,11 +55,11 @@ def search_figure(searches: Mapping[Path, SearchRecord]) -> Figure:
     for key, axes in zip(keys, panels[2:], strict=False):
         _draw_key(axes, key, searches, colors)
     trials = [trial for one in searches.values() for trial in one.trials]
-    for axes, key in zip(panels, [None, None, *keys], strict=False):
+    for n, axes in enumerate(panels[: 2 + len(keys)]):
         axes.set_ylabel(" / ".join(metrics))
-        if all(t.value is None for t in trials if key is None or key in t.values):
+        if all(t.value is None for t in trials if n < 2 or keys[n - 2] in t.values):
             axes.set_yticks([])  # numbers would be of nothing
-            if key is None:
+            if n < 2:
                 axes.set_xticks([])
             axes.text(0.5, 0.5, "nothing has finished", transform=axes.transAxes, ha="center")
     if measured:

@@ -18,14 +18,14 @@ from src.errors import UserError
 from src.experiment.experiment import Experiment
 from src.experiment.pruned import is_pruned, read_pruned, save_pruned
 from src.experiment.status import Status
-from src.params.reading import check_params, format_value
+from src.params.reading import format_value
+from src.searching.child import child_of
 from src.searching.comparable import check_comparable
 from src.searching.ending import Ending, ending, trial_name
 from src.searching.evaluations import Evaluations
 from src.searching.goal import Goal
 from src.searching.record import SearchRecord, TrialRecord, save_record
 from src.searching.study import Study, Trial, key_of
-from src.sweeping.content import with_values
 from src.sweeping.job import Elsewhere, Job, Started
 from src.sweeping.plan import Child, write_params
 from src.sweeping.space import Dimension
@@ -329,23 +329,6 @@ class Director:
         ]
         update = {"seconds": round(self.seconds, 1), "trials": trials, **changes}
         save_record(self.parent_dir, self.record.model_copy(update=update))
-
-
-def child_of(parent_dir: Path, parent: Mapping[str, Any], trial: Trial) -> Child:
-    """Return the experiment of a trial.
-
-    Args:
-        parent_dir: where the search is.
-        parent: the content of the parent's `params.json`, as a child needs it.
-        trial: the trial.
-
-    Raises:
-        UserError: its params contradict each other.
-    """
-    name = trial_name(trial.number)
-    content = with_values(parent, trial.values)
-    params = check_params(content, Path(name))
-    return Child(Experiment(parent_dir / name), content, params)
 
 
 def said(values: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """A search from its beginning, or from where it was interrupted, to its winner."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,9 @@ from src.errors import SweepFailed, UserError
 from src.experiment.status import Status
 from src.params.reading import check_params
 from src.params.schema import Params
+from src.searching.child import child_of
 from src.searching.comparable import check_comparable
-from src.searching.director import Director, child_of
+from src.searching.director import Director
 from src.searching.ending import trial_name
 from src.searching.goal import Goal
 from src.searching.record import SearchRecord, range_of, read_record
@@ -49,13 +50,7 @@ def search(
                 seed=seed,
                 num_trials=goal.num_trials,
             )
-            begun = [
-                child_of(parent_dir, parent, trial)
-                for trial in study.trials()
-                if (parent_dir / trial_name(trial.number)).exists()
-            ]
-            check_comparable(begun)
-            check_all_data(request, parent, begun)
+            _check_all(request, parent, study)
             launcher.check()
             before = read_record(parent_dir)
             record = SearchRecord(
@@ -74,6 +69,17 @@ def search(
         raise UserError(
             f"{parent_dir}: in use by {error.holder}; accepted: one search at a time"
         ) from None
+
+
+def _check_all(request: Request, parent: Mapping[str, Any], study: Study) -> None:
+    """Check the data, and whether the trainings of earlier runs can be compared with new ones."""
+    begun = [
+        child_of(request.parent_dir, parent, trial)
+        for trial in study.trials()
+        if (request.parent_dir / trial_name(trial.number)).exists()
+    ]
+    check_comparable(begun)
+    check_all_data(request, parent, begun)
 
 
 def _run(

@@ -104,7 +104,7 @@ def test_one_trial_is_visible():
     axes = panels["best so far, over trials"]
     (line,) = axes.get_lines()
     assert line.get_xydata().tolist() == [[1, 0.3]] and line.get_marker() == "o"
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["1"]
+    assert all(place.is_integer() for place in axes.get_xticks())
 
 
 def test_without_anything_finished_axes_have_no_numbers():

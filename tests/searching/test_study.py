@@ -183,7 +183,7 @@ def test_a_damaged_journal_is_named(tmp_path):
         ("user_attr", {}, "trial 0 has ended without a status"),
         ("values", [float("nan")], "trial 0: a value is missing, or no finite number"),
         ("values", [], "list index"),
-        ("param_value_internal", [], "unsupported"),
+        ("param_value_internal", [], "not 'list'"),
         ("intermediate_value", None, "trial 0: a value is missing"),
     ],
 )
