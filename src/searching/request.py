@@ -18,10 +18,11 @@ from src.searching.comparable import in_search
 from src.searching.goal import Goal
 from src.searching.record import WINNER_DIR
 from src.sweeping.content import one_deeper, with_values
-from src.sweeping.plan import MAX_CHILDREN, Child, check_data
+from src.sweeping.plan import DATA_KEYS, MAX_CHILDREN, Child, check_data
 from src.sweeping.space import Dimension, Range
 
 _MAX_CHECKED = 64  # values of a key whose data are checked before anything runs
+_MAX_BEGUN = 8  # trainings of earlier runs, unless they share the data of these values
 _MAX_TRIED = 200  # combinations of the other keys' values, for one that is wrong with the parent's
 
 
@@ -141,8 +142,7 @@ def check_all_data(
     Raises:
         UserError: data are missing, wrong, or others than those of an earlier run.
     """
-    children = [child for child in begun if _has_trained(child)]
-    has_begun = bool(children)
+    children = []
     for key, dimension in request.space.items():
         for value in _ends(dimension)[:_MAX_CHECKED]:
             content = with_values(parent, {key: value})
@@ -152,12 +152,22 @@ def check_all_data(
                 continue
             experiment = Experiment(request.parent_dir / "none")
             children.append(Child(experiment, content, params))
+    loaded = {_data_of(child) for child in children}
+    trained = [child for child in begun if _has_trained(child)]
+    children += [  # not all: with a range of image_size, each loads data of its own
+        child for n, child in enumerate(trained) if n < _MAX_BEGUN or _data_of(child) in loaded
+    ]
     try:
         keeps_splits = request.keeps_splits
-        check_data(children, request.data_dir, afresh=not has_begun, keeps_splits=keeps_splits)
+        check_data(children, request.data_dir, afresh=not trained, keeps_splits=keeps_splits)
     except UserError as error:
         lines = [line.removeprefix("none: ") for line in str(in_search(error)).split("\n")]
         raise UserError("\n".join(lines)) from None
+
+
+def _data_of(child: Child) -> str:
+    """Return a text that is equal for trainings that load the same data."""
+    return child.params.model_dump_json(include=set(DATA_KEYS))
 
 
 def _has_trained(child: Child) -> bool:
