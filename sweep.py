@@ -18,6 +18,7 @@ from src.comparing.formats import for_console
 from src.comparing.results import read_result
 from src.errors import SweepFailed, UserError
 from src.experiment.status import Status
+from src.printable import printable
 from src.registry import LAUNCHERS, look_up
 from src.searching.arguments import PARAMS, add_search, refuse_without_search
 from src.searching.goal import DEFAULT_METRIC, make_goal
@@ -158,10 +159,19 @@ def _search(args: argparse.Namespace, argv: Sequence[str] | None) -> None:
 
 
 def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the pairs as a dict; refuse a key that occurs twice."""
-    if len({key for key, _ in pairs}) < len(pairs):
+    """Return the pairs as a dict; refuse a key that occurs twice, or is inside another one."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
         raise UserError("--param: found a key twice; accepted: each key once")
-    return dict(pairs)
+    for key in found:  # the later of both would replace the other one's values
+        parts = key.split(".")
+        outer = next((o for n in range(1, len(parts)) if (o := ".".join(parts[:n])) in found), None)
+        if outer is not None:
+            raise UserError(
+                f"--param {printable(key)}: found --param {printable(outer)} as well; accepted: "
+                "one of them"
+            )
+    return found
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

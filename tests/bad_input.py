@@ -738,6 +738,7 @@ CASES = [
     sweeps("a range beyond a key's values", "--param", "margin=-1..1", *SEARCH),
     sweeps("a search without an end", "--param", "margin=0.1..1", "--search", "tpe"),
     sweeps("a search on the test split", "--param", "margin=1..2", *SEARCH, "--metric", "test.nmi"),
+    sweeps("a key and one inside it", "--param", "augment={}", "--param", "augment.shift=1,2"),
     sweeps("options of a search without one", "--seeds", "2", "--trials", "9"),
     sweeps("a search that starts over", "--param", "margin=0.1..1", *SEARCH, "--overwrite"),
     tables("no such directory", "nowhere"),

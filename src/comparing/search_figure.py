@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from src.comparing.formats import shown
 from src.experiment.status import Status
@@ -19,6 +20,8 @@ from src.searching.record import KeyRange, SearchRecord, TrialRecord
 _COLUMNS = 3
 _MOST = 1e300  # matplotlib adds room to what is drawn
 _MAX_LABEL = 24  # characters of a choice below its axis
+_MAX_LINE = 42  # as many stand side by side, with those between choices
+_MAX_SLANTED = 10  # choices
 
 
 def search_figure(searches: Mapping[Path, SearchRecord]) -> Figure:
@@ -47,10 +50,18 @@ def search_figure(searches: Mapping[Path, SearchRecord]) -> Figure:
         _draw_best(panels[1], best_over_minutes(one), colors[path])
     panels[0].set(title="best so far, over trials", xlabel="trials that have ended")
     panels[1].set(title="best so far, over time", xlabel="minutes")
+    panels[0].xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    panels[1].xaxis.set_major_locator(MaxNLocator(nbins=5))
     for key, axes in zip(keys, panels[2:], strict=False):
         _draw_key(axes, key, searches, colors)
-    for axes in panels[: 2 + len(keys)]:
+    trials = [trial for one in searches.values() for trial in one.trials]
+    for n, axes in enumerate(panels[: 2 + len(keys)]):
         axes.set_ylabel(" / ".join(metrics))
+        if all(t.value is None for t in trials if n < 2 or keys[n - 2] in t.values):
+            axes.set_yticks([])  # numbers would be of nothing
+            if n < 2:
+                axes.set_xticks([])
+            axes.text(0.5, 0.5, "nothing has finished", transform=axes.transAxes, ha="center")
     if measured:
         _draw_importances(panels[num_panels - 1], keys, searches, measured, colors)
     if len(searches) > 1:
@@ -99,9 +110,10 @@ def _best(
 
 
 def _draw_best(axes: Axes, points: Sequence[tuple[float, float]], color: Any) -> None:
+    """Draw a line, and a dot at its begin: after one trial there is nothing else."""
     if points:
         places, values = zip(*points, strict=True)
-        axes.step(places, values, where="post", color=color)
+        axes.step(places, values, "o-", where="post", color=color, markevery=[0], markersize=4)
 
 
 def _draw_key(
@@ -112,7 +124,11 @@ def _draw_key(
     is_choice = _is_choice(spaces)
     places = _places(spaces)
     for path, one in searches.items():
-        known = [(t, _place(t.values.get(key), places if is_choice else None)) for t in one.trials]
+        known = [
+            (t, _place(t.values[key], places if is_choice else None))
+            for t in one.trials
+            if key in t.values  # null is a value
+        ]
         finished = [(t, x) for t, x in known if x is not None and t.value is not None]
         others = [(t, x) for t, x in known if x is not None and t.value is None]
         for trials, mark in ((finished, "o"), (others, "x")):
@@ -121,11 +137,18 @@ def _draw_key(
             transform = axes.transData if mark == "o" else axes.get_xaxis_transform()
             axes.plot(x, y, mark, color=colors[path], alpha=0.7, transform=transform)
     if is_choice:
-        axes.set_xticks(list(places.values()), [shown(name) for name in places])
+        labels = [shown(name) for name in places]
+        axes.set_xticks(list(places.values()), labels)
+        if sum(len(label) + 3 for label in labels) > _MAX_LINE:
+            axes.tick_params("x", labelrotation=90 if len(labels) > _MAX_SLANTED else 30)
+            for label in axes.get_xticklabels():
+                label.set(ha="right", va="top", rotation_mode="anchor")
         axes.set_xlim(-0.5, len(places) - 0.5)
     elif any(space.is_log for space in spaces):
         axes.set_xscale("log")
-    has_others = any(t.value is None for one in searches.values() for t in one.trials)
+    has_others = any(
+        t.value is None and key in t.values for one in searches.values() for t in one.trials
+    )
     axes.set_xlabel(f"{shown(key)}{' (x: not finished)' if has_others else ''}")
     axes.set_title(shown(key))
     for text in (axes.title, axes.xaxis.label, *(axes.get_xticklabels() if is_choice else ())):
@@ -176,7 +199,7 @@ def _draw_importances(
         offset = (n - (len(measured) - 1) / 2) * height
         axes.barh(np.arange(len(keys)) + offset, values, height, color=colors[path])
     axes.set_yticks(range(len(keys)), [shown(key) for key in keys])
-    axes.invert_yaxis()
+    axes.set_ylim(len(keys) - 0.5, -0.5)  # the first above, and room for those without a number
     axes.set(title="importance (fANOVA)", xlabel="share of the variance")
     for text in axes.get_yticklabels():
         text.set_parse_math(False)

@@ -32,7 +32,10 @@ from src.params.schema import Params
 from src.system.atomic import atomic_write
 from src.system.regular_file import read_regular
 
-__all__ = ["Best", "Experiment"]
+__all__ = ["START_OVER", "Best", "Experiment"]
+
+START_OVER = "; to start over, use --overwrite"
+"""The end of some messages; a search, which has no such option, leaves it out."""
 
 _Content = TypeVar("_Content")
 
@@ -348,7 +351,7 @@ class Experiment:
         except UserError as error:
             raise UserError(
                 f"{error}; if params.json has not changed since training began, copy it to this "
-                "file; to start over, use --overwrite"
+                f"file{START_OVER}"
             ) from None
         if keys := params.differences(trained):
             changes = ", ".join(
@@ -360,7 +363,7 @@ class Experiment:
                 changes += f" and {len(keys) - 5} more keys"
             raise UserError(
                 f"{self.params_path}: changed since training began: {changes}; accepted: the "
-                "params of that training, or another directory; to start over, use --overwrite"
+                f"params of that training, or another directory{START_OVER}"
             )
 
     def is_finished(self, params: Params) -> bool:

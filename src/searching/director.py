@@ -18,15 +18,16 @@ from src.errors import UserError
 from src.experiment.experiment import Experiment
 from src.experiment.pruned import is_pruned, read_pruned, save_pruned
 from src.experiment.status import Status
-from src.params.reading import check_params, format_value
+from src.params.reading import format_value
+from src.searching.child import child_of
+from src.searching.comparable import check_comparable
 from src.searching.ending import Ending, ending, trial_name
 from src.searching.evaluations import Evaluations
 from src.searching.goal import Goal
 from src.searching.record import SearchRecord, TrialRecord, save_record
 from src.searching.study import Study, Trial, key_of
-from src.sweeping.content import with_values
 from src.sweeping.job import Elsewhere, Job, Started
-from src.sweeping.plan import Child, check_unchanged, write_params
+from src.sweeping.plan import Child, write_params
 from src.sweeping.space import Dimension
 
 _SECONDS_BETWEEN_LOOKS = 1.0  # at the trainings' evaluations
@@ -76,8 +77,6 @@ class Director:
         self._combinations = self._grid()
         trials = self.study.trials()
         self._resumed.extend(one for one in trials if one.status == Status.RUNNING)
-        made = [one for one in trials if (self.parent_dir / trial_name(one.number)).exists()]
-        check_unchanged([self.child(one) for one in made])
         self.save()
 
     @property
@@ -116,10 +115,7 @@ class Director:
         Raises:
             UserError: its params contradict each other.
         """
-        name = trial_name(trial.number)
-        content = with_values(self.parent, trial.values)
-        params = check_params(content, Path(name))
-        return Child(Experiment(self.parent_dir / name), content, params)
+        return child_of(self.parent_dir, self.parent, trial)
 
     def next_job(self) -> Job | None:
         """Return the next training; None if there is none, or none now.
@@ -170,12 +166,13 @@ class Director:
             return None  # else with the one that runs
         try:
             child = self.child(trial)
-            check_unchanged([child])
+            check_comparable([child])
             ended = ending(child, self.goal.metric)
             if ended is None:
                 write_params(child)
         except UserError as error:
-            ended = Ending(Status.FAILED, None, str(error).replace("\n", "; "))
+            lines = [line.removeprefix(f"{name}: ") for line in str(error).split("\n")]
+            ended = Ending(Status.FAILED, None, "; ".join(lines))
         if ended is not None:
             if ended.status == Status.FAILED:
                 self._news.append(f"{name}: {ended.reason}")
@@ -251,8 +248,10 @@ class Director:
             if status == Status.TO_RUN:
                 self._resumed.appendleft(self._trial(number))
                 return None
-            if stopped or is_interrupted or was_stopped:
+            if is_interrupted or was_stopped:
                 return "stopped; the same command with time left resumes it"
+            if stopped:  # by a time limit of its own, or by somebody else
+                return f"not finished: {status}"
             ended = Ending(Status.FAILED, None, status)
         if ended.status != Status.FAILED and ended.status != Status.PRUNED:
             self._evaluations.report(number, child)

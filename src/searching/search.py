@@ -1,6 +1,6 @@
 """A search from its beginning, or from where it was interrupted, to its winner."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,8 @@ from src.errors import SweepFailed, UserError
 from src.experiment.status import Status
 from src.params.reading import check_params
 from src.params.schema import Params
+from src.searching.child import child_of
+from src.searching.comparable import check_comparable
 from src.searching.director import Director
 from src.searching.ending import trial_name
 from src.searching.goal import Goal
@@ -17,11 +19,7 @@ from src.searching.study import Study
 from src.searching.winner import choose, finalists, finished_trials, how_found, write_winner
 from src.sweeping.job import Job, Outcome
 from src.sweeping.launchers import Launcher
-from src.sweeping.plan import (
-    Child,
-    check_unchanged,
-    write_params,
-)
+from src.sweeping.plan import Child, write_params
 from src.sweeping.run_jobs import run_jobs
 from src.system.lock import InUse, one_writer
 
@@ -52,7 +50,7 @@ def search(
                 seed=seed,
                 num_trials=goal.num_trials,
             )
-            check_all_data(request, parent)
+            _check_all(request, parent, study)
             launcher.check()
             before = read_record(parent_dir)
             record = SearchRecord(
@@ -71,6 +69,17 @@ def search(
         raise UserError(
             f"{parent_dir}: in use by {error.holder}; accepted: one search at a time"
         ) from None
+
+
+def _check_all(request: Request, parent: Mapping[str, Any], study: Study) -> None:
+    """Check the data, and whether the trainings of earlier runs can be compared with new ones."""
+    begun = [
+        child_of(request.parent_dir, parent, trial)
+        for trial in study.trials()
+        if (request.parent_dir / trial_name(trial.number)).exists()
+    ]
+    check_comparable(begun)
+    check_all_data(request, parent, begun)
 
 
 def _run(
@@ -102,7 +111,7 @@ def _run(
     if not best:
         raise SweepFailed(_why_nothing(director))
     again = [child for one in best for child in one.others]
-    check_unchanged(again)
+    check_comparable(again)
     to_run = [child for child in again if child.status == Status.TO_RUN]
     if to_run:
         names = ", ".join(one.name for one in best)
@@ -142,9 +151,9 @@ def _conclude(director: Director, best: Sequence[Any], seconds: float, outcome: 
     if winner is not None:
         num_trials = len(director.study.trials())
         line = how_found(winner, director.goal, num_trials, seconds / 60)
-        path = write_winner(director.parent_dir, winner, line)
+        written = write_winner(director.parent_dir, winner, line)
         changes["winner"] = winner.finalist.name
-        print(f"\nwinner: {line}\nwrote {path}", flush=True)
+        print(f"\nwinner: {line}\n{written}", flush=True)
     director.save(**changes)
     if winner is None and not outcome.stopped_by:
         raise SweepFailed(
@@ -166,6 +175,10 @@ def _begun(director: Director) -> list[Path]:
 def _why_nothing(director: Director) -> str:
     """Return that no training has finished, with what the last ones say."""
     trials = director.study.trials()
-    ends = [f"{trial_name(one.number)}: {one.status} {one.reason}" for one in trials[-5:]]
+    ends = [
+        f"{trial_name(one.number)}: "
+        + ("not finished" if one.status == Status.RUNNING else f"{one.status} {one.reason}")
+        for one in trials[-5:]
+    ]
     lines = [f"  {end}".rstrip() for end in ends]
     return "\n".join([f"none of {len(trials)} trials has finished", *lines])

@@ -6,8 +6,9 @@ study that was interrupted proposes what it would have proposed.
 """
 
 import json
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from typing import Any
 from src.errors import UserError
 from src.experiment.status import Status
 from src.printable import printable
+from src.searching.journal import mend
 from src.sweeping.space import Dimension
-from src.system.regular_file import require_regular
 
 try:
     import optuna
@@ -48,6 +49,10 @@ _STATES = {
     Status.COLLAPSED: TrialState.PRUNED,
     Status.FAILED: TrialState.FAIL,
 }
+
+
+_DAMAGES = (ValueError, LookupError, TypeError, AssertionError, AttributeError, RuntimeError)
+"""What Optuna raises if a journal's lines are JSON, but not those that were written."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._path = parent_dir / JOURNAL_FILE
         self._distributions = {key: distribution_of(value) for key, value in space.items()}
-        _mend(self._path)
+        mend(self._path)
         path = str(self._path)
         random_trials = _RANDOM_TRIALS
         if num_trials is not None:
@@ -128,8 +133,8 @@ class Study:
                 direction="maximize" if is_higher_better else "minimize",
                 load_if_exists=True,
             )
-            self._study.get_trials(deepcopy=False)
-        except (ValueError, KeyError, TypeError, AssertionError, AttributeError) as error:
+            _check_entries(self._study.get_trials(deepcopy=False))
+        except _DAMAGES as error:
             raise UserError(
                 f"{printable(str(self._path))}: damaged ({printable(str(error)[:200])}); accepted: "
                 "the journal that sweep.py wrote, or another --parent_dir"
@@ -280,6 +285,28 @@ class Study:
         return optuna.trial.Trial(self._study, found._trial_id)
 
 
+def _check_entries(trials: Iterable["optuna.trial.FrozenTrial"]) -> None:
+    """Check that the trials of a journal have what `Study` writes.
+
+    Raises:
+        ValueError: something is missing, or is of another kind; others of `_DAMAGES` too.
+    """
+    for trial in trials:
+        attrs = trial.user_attrs
+        numbers: list[Any] = list(trial.intermediate_values.values())
+        values_of(trial)
+        if trial.state.is_finished():
+            if "is_complete" not in attrs or attrs.get("status") not in {*map(str, _STATES)}:
+                raise ValueError(f"trial {trial.number} has ended without a status")
+            if not isinstance(attrs.get("reason"), str):
+                raise ValueError(f"trial {trial.number} has ended without a reason")
+            numbers.append(attrs.get("seconds"))
+        if trial.state == TrialState.COMPLETE:
+            numbers.append(trial.value)
+        if not all(isinstance(one, int | float) and math.isfinite(one) for one in numbers):
+            raise ValueError(f"trial {trial.number}: a value is missing, or no finite number")
+
+
 class _NoLock(JournalFileOpenLock):
     """No lock: the parent directory's is held, and one left by a killed process would stay."""
 
@@ -288,38 +315,3 @@ class _NoLock(JournalFileOpenLock):
 
     def release(self) -> None:
         pass
-
-
-def _mend(path: Path) -> None:
-    """Cut off an incomplete last line, which a kill, a full disk or a power failure may leave.
-
-    Raises:
-        UserError: another line is none of Optuna's.
-    """
-    require_regular(path)
-    try:
-        with open(path, "r+b") as file:
-            whole = 0
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):  # the last
-                    file.truncate(whole)
-                    break
-                if not _is_entry(line):
-                    found = printable(line[:60].decode(errors="backslashreplace").strip())
-                    raise UserError(
-                        f"{printable(str(path))}: line {number}: found {found!r}; accepted: the "
-                        "lines that sweep.py wrote, JSON; to resume with what stands before, "
-                        "remove the lines from this one on"
-                    )
-                whole += len(line)
-    except FileNotFoundError:
-        return
-
-
-def _is_entry(line: bytes) -> bool:
-    """Return whether a line of a journal can be read."""
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(entry, dict) and isinstance(entry.get("op_code"), int)

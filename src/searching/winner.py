@@ -171,12 +171,19 @@ def how_found(winner: Winner, goal: Goal, num_trials: int, minutes: float) -> st
     )
 
 
-def write_winner(parent_dir: Path, winner: Winner, line: str) -> Path:
-    """Write the winner's `params.json`; return its path."""
-    folder = parent_dir / WINNER_DIR
-    folder.mkdir(exist_ok=True)
-    path = folder / "params.json"
+def write_winner(parent_dir: Path, winner: Winner, line: str) -> str:
+    """Write the winner's `params.json`, unless its folder has been trained since.
+
+    Returns:
+        A line that says what was written, or where else the params are.
+    """
+    best = Experiment(parent_dir / WINNER_DIR)
+    if best.has_checkpoints() or best.trained_params_path.exists():
+        own = winner.finalist.own.experiment.params_path
+        return f"{best.model_dir}: has been trained, so it stays as it is; these params: {own}"
+    best.model_dir.mkdir(exist_ok=True)
+    path = best.params_path
     content = {"$comment": line, **winner.finalist.own.values}
     with atomic_write(path) as file:
         file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
-    return path
+    return f"wrote {path}"

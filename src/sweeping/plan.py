@@ -22,7 +22,7 @@ from src.data.loading import load_data
 from src.data.pretrained_weights import find_weights
 from src.errors import UserError
 from src.experiment.data_record import DataRecord, changes, read_record, record_of
-from src.experiment.experiment import Experiment
+from src.experiment.experiment import START_OVER, Experiment
 from src.experiment.facts import check_facts, check_training
 from src.experiment.status import Status
 from src.experiment.warm_start import find_source
@@ -180,8 +180,8 @@ def check_unchanged(children: Iterable[Child]) -> None:
             (
                 child.name,
                 f"{key}: found {_json(child.params, key)}, but {_json(made, key)} in its "
-                "params.json; accepted: the value in its params.json, or another --parent_dir; to "
-                "start over, use --overwrite",
+                "params.json; accepted: the value in its params.json, or another --parent_dir"
+                + START_OVER,
             )
             for key in child.params.differences(made)
         ]
@@ -270,7 +270,7 @@ def _changed(children: Sequence[Child], now: DataRecord) -> list[tuple[str, str]
         if before is not None and (found := changes(before, now)):
             line = (
                 f"the data have changed since training began: {found}; accepted: the data used "
-                "for training; to resume, use --keep_splits; to start over, use --overwrite"
+                f"for training; to resume, use --keep_splits{START_OVER}"
             )
             errors.append((child.name, line))
     return errors

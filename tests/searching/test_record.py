@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from src.comparing.search_figure import search_figure
 from src.errors import UserError
@@ -89,3 +90,43 @@ def test_lower_is_better(tmp_path):
     figure = search_figure({tmp_path: RECORD})
     line = figure.get_axes()[0].get_lines()[0].get_xydata().tolist()
     assert line == [[2.0, 0.3], [3.0, 0.15]]
+
+
+def panels_of(trials, **changes):
+    record = RECORD.model_copy(update={"trials": trials, **changes})
+    figure = search_figure({Path("p"): record})
+    return figure, {axes.get_title(): axes for axes in figure.get_axes()}
+
+
+def test_one_trial_is_visible():
+    figure, panels = panels_of(RECORD.trials[1:2])
+    FigureCanvasAgg(figure).draw()
+    axes = panels["best so far, over trials"]
+    (line,) = axes.get_lines()
+    assert line.get_xydata().tolist() == [[1, 0.3]] and line.get_marker() == "o"
+    assert all(place.is_integer() for place in axes.get_xticks())
+
+
+def test_without_anything_finished_axes_have_no_numbers():
+    _, panels = panels_of(RECORD.trials[:1])
+    for axes in panels.values():
+        assert not len(axes.get_yticks()) and axes.texts[0].get_text() == "nothing has finished"
+    assert panels["margin"].get_lines()[1].get_xydata().tolist() == [[0.2, 0.02]]
+
+
+def test_a_key_that_a_trial_did_not_search_is_not_null():
+    trials = [one.model_copy(update={"values": {"margin": 0.2}}) for one in RECORD.trials]
+    _, panels = panels_of([*trials, RECORD.trials[2].model_copy(update={"number": 3})])
+    drawn = [line.get_xydata().tolist() for line in panels["a"].get_lines()]
+    assert drawn == [[[0, 0.15]], []]
+    assert panels["a"].get_xlabel() == "a" and "not finished" in panels["margin"].get_xlabel()
+
+
+def test_names_of_choices_do_not_overlap():
+    names = ["batch_all", "batch_hard", "batch_semihard", "easy_positive", "distance_weighted"]
+    space = {"a": KeyRange(choices=names), "b": KeyRange(choices=list("xyz"))}
+    figure, panels = panels_of(RECORD.trials, space=space)
+    FigureCanvasAgg(figure).draw()
+    for key in space:
+        slanted = [label.get_rotation() for label in panels[key].get_xticklabels()]
+        assert set(slanted) == ({30.0} if key == "a" else {0.0})

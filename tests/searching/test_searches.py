@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,11 +14,14 @@ import numpy as np
 import pytest
 from fake_train import EVALUATIONS, peak
 from search_program import use_fake
+from tiny import bright_quadrants, write_idx
 
 import sweep
 from src.comparing.results import read_results
 from src.comparing.search_figure import best_over_minutes, best_over_trials, search_figure
+from src.data.loading import load_data
 from src.errors import SweepFailed, UserError
+from src.experiment.data_record import record_of, save_record
 from src.experiment.experiment import Experiment
 from src.experiment.pruned import PRUNED_FILE, is_pruned, read_pruned
 from src.params.reading import load_params
@@ -212,6 +216,7 @@ def test_params_that_contradict_each_other_are_told(parent, fake, capsys):
         for trial in record.trials
     }
     assert statuses["soft", "batch_all"] == "failed" and statuses[0.3, "batch_all"] == "finished"
+    assert re.search(r"^trial_000\d: margin: found \"soft\"", capsys.readouterr().out, re.MULTILINE)
 
 
 # Pruning
@@ -412,6 +417,67 @@ def test_another_parent_is_refused(parent, fake):
         run(parent, *MARGIN, "--trials", 4)
 
 
+@pytest.mark.parametrize(
+    ("key", "found"), [("num_epochs", "5, but 20"), ("save_checkpoints_steps", "7, but null")]
+)
+def test_another_length_of_training_is_refused(parent, fake, key, found):
+    """Trainings of 20 epochs could not win beside those of 5, whatever they have reached."""
+    run(parent, *MARGIN, "--trials", 2)
+    before = (parent / "search.json").read_bytes()
+    params = json.loads((parent / "params.json").read_text())
+    (parent / "params.json").write_text(json.dumps({**params, key: int(found[0])}))
+    with pytest.raises(UserError, match=f"trial_0000: {key}: found {found} in its") as caught:
+        run(parent, *MARGIN, "--trials", 4)
+    assert "overwrite" not in str(caught.value)
+    assert (parent / "search.json").read_bytes() == before
+
+
+def test_other_data_than_before_are_refused(parent, fake, capsys):
+    run(parent, *MARGIN, "--trials", 1)
+    options = ["--parent_dir", str(parent), "--search", "tpe", "--trials", "2", *MARGIN]
+    own = parent.parent / "data"
+    params = load_params(parent / "trial_0000" / "params.json")
+    record = record_of(load_data(params, own, params_path=Path("p"), to_train=True))
+    save_record(parent / "trial_0000" / "trained_data.npz", record)
+    other = parent.parent / "other"
+    (other / "mnist").mkdir(parents=True)
+    for prefix, size in (("train", 80), ("t10k", 20)):
+        images, labels = bright_quadrants(size, seed=9)
+        write_idx(other / "mnist" / f"{prefix}-images-idx3-ubyte.gz", images)
+        write_idx(other / "mnist" / f"{prefix}-labels-idx1-ubyte.gz", labels)
+    with pytest.raises(UserError, match="trial_0000: the data have changed .*--keep_spl") as caught:
+        sweep.main([*options, "--data_dir", str(other)])
+    assert "overwrite" not in str(caught.value)
+    assert not (parent / "trial_0001").exists()
+    sweep.main([*options, "--data_dir", str(other), "--keep_splits"])
+    sweep.main([*options, "--data_dir", str(own)])
+
+
+def test_a_winners_folder_that_was_trained_stays_as_it_is(parent, fake, capsys):
+    run(parent, "--param", "margin=1,2", search="grid")
+    command = [sys.executable, str(ROOT / "tests" / "fake_train.py"), "--model_dir"]
+    subprocess.run([*command, str(parent / "best")], check=True)
+    before = (parent / "best" / "params.json").read_bytes()
+    better = json.loads((parent / "trial_0000" / "metrics.json").read_text())
+    capsys.readouterr()
+    loser = next(t for t in read_record(parent).trials if t.values["margin"] == 2)
+    better["splits"]["validation"]["map_at_r_within"] = 0.99
+    (parent / loser.name / "metrics.json").write_text(json.dumps(better))
+    record = run(parent, "--param", "margin=1,2", search="grid")
+    assert record.winner == loser.name
+    out = capsys.readouterr().out
+    assert f"best: has been trained, so it stays as it is; these params: {parent}" in out
+    assert (parent / "best" / "params.json").read_bytes() == before
+
+
+def test_a_training_at_its_own_limit_is_not_called_running(parent, fake, capsys):
+    use_fake(1.0)
+    with pytest.raises(SweepFailed, match="trial_0000: not finished$"):
+        run(parent, *MARGIN, "--trials", 1, "--job_minutes", 0.01)
+    out = capsys.readouterr().out
+    assert "trial_0000: not finished: stopped after --job_minutes 0.01; the same command" in out
+
+
 # What is refused before anything is written
 
 
@@ -436,6 +502,17 @@ def test_another_parent_is_refused(parent, fake):
         ((*MARGIN, "--trials", 3, "--launcher", "slurm"), "--jobs: found none"),
         ((*MARGIN, *MARGIN, "--trials", 3), "found a key twice"),
         ((*MARGIN, "--trials", 10**6), "--trials: found 1000000"),
+        ((*MARGIN, "--trials", 3, "--seeds", 2**31), "--seeds 2147483648: seed: found 2147483648"),
+        (
+            ("--param", "augment.shift=0..1", "--param", 'augment={},{"shift": 3}', "--trials", 3),
+            "--param augment.shift: found --param augment as well; accepted: one of them",
+        ),
+        # the name of one key is part of the other's
+        (
+            (*(f"--param=learning_rate{end}" for end in ("=0.1,1", "_warmup_steps=-5..5")),)
+            + ("--trials", 3),
+            "--param learning_rate_warmup_steps: learning_rate_warmup_steps: found -5",
+        ),
     ],
 )
 def test_refused(parent, fake, options, message):
@@ -444,6 +521,27 @@ def test_refused(parent, fake, options, message):
     assert message in str(found.value)
     assert "accepted" in str(found.value) or "did you mean" in str(found.value)
     assert not list(parent.glob("trial_*")) and not (parent / "search.json").exists()
+
+
+def test_a_value_that_is_right_only_with_another_value_of_another_key(tmp_path, fake, capsys):
+    """`multi_similarity` has no margin and needs the cosine distance."""
+    strategies = ("--param", "triplet_strategy=multi_similarity,batch_all", "--trials", 3)
+    parent = make_parent(tmp_path / "p", triplet_strategy="multi_similarity", distance="cosine")
+    for others in (MARGIN, ("--param", "distance=cosine,euclidean")):
+        sweep.main([*arguments(parent, *others, *strategies), "--dry_run"])
+    with pytest.raises(UserError, match="--param margin: margin: found 0.05; .* has no margin"):
+        run(parent, *MARGIN, "--param", "distance=cosine,euclidean", "--trials", 3)
+    sizes = ("--param", f"embedding_size={','.join(map(str, range(2, 300)))}")  # too many for all
+    with pytest.raises(UserError, match="--param margin: margin: found 0.05; .* has no margin"):
+        run(parent, *MARGIN, *sizes, "--trials", 3)
+    sweep.main([*arguments(parent, *MARGIN, *sizes, *strategies), "--dry_run"])
+
+
+def test_a_file_in_the_winners_place_is_refused_at_once(parent, fake):
+    (parent / "best").touch()
+    with pytest.raises(UserError, match="best: found a file; accepted: a directory"):
+        run(parent, *MARGIN, "--trials", 3)
+    assert sorted(path.name for path in parent.iterdir()) == ["best", "params.json"]
 
 
 def test_a_range_without_steps_is_no_grid(parent, fake):

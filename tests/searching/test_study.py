@@ -177,6 +177,31 @@ def test_a_damaged_journal_is_named(tmp_path):
         open_study(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("user_attr", {}, "trial 0 has ended without a status"),
+        ("values", [float("nan")], "trial 0: a value is missing, or no finite number"),
+        ("values", [], "list index"),
+        ("param_value_internal", [], "not 'list'"),
+        ("intermediate_value", None, "trial 0: a value is missing"),
+    ],
+)
+def test_a_journal_of_entries_with_other_values_is_named(tmp_path, key, value, message):
+    """Each line can be read, but what it says is not what was written."""
+    study = open_study(tmp_path)
+    study.report(study.propose().number, 1, 0.5)
+    study.end(0, Status.FINISHED, 0.5, 1.0)
+    path = tmp_path / JOURNAL_FILE
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    changed = [{**entry, key: value} if key in entry else entry for entry in entries]
+    if key == "user_attr":
+        changed = [one for one in entries if "status" not in one.get("user_attr", {})]
+    path.write_text("".join(f"{json.dumps(entry)}\n" for entry in changed))
+    with pytest.raises(UserError, match=f"search.journal: damaged .*{message}.*accepted"):
+        open_study(tmp_path)
+
+
 def test_importances_by_what_matters(tmp_path):
     study = open_study(tmp_path, search="random")
     assert study.importances() is None

@@ -384,6 +384,14 @@ def test_a_key_given_twice(parent, data_dir):
         run_sweep(parent, data_dir, "--param", "margin=1", "--param", "margin=2")
 
 
+def test_a_key_and_one_inside_it(parent, data_dir):
+    """One would replace the other's values, and directories would be named after both."""
+    both = ("--param=augment.shift=1,2", '--param=augment={},{"shift": 3}')
+    for order in (both, both[::-1]):
+        with pytest.raises(UserError, match="--param augment.shift: found --param augment as well"):
+            run_sweep(parent, data_dir, *order)
+
+
 @pytest.mark.parametrize("option", ["--jobs", "--seeds"])
 @pytest.mark.parametrize("value", ["0", "-1", "x", "1.5"])
 def test_numbers_that_are_none(parent, data_dir, capsys, option, value):
