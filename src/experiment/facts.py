@@ -86,6 +86,7 @@ def _check_vectors(params: Params, train: Split, path: Path) -> None:
         "augment": ("changes of images", "no value", params.augment != Augment()),
         "extra_classes": ("poses of images", "no value", bool(params.extra_classes)),
         "image_size": (params.image_size, "no value", params.image_size is not None),
+        "embed_views": (params.embed_views, "1", params.embed_views != 1),
     }
     lines = [
         f"{path}: {key}: found {found}; accepted: {accepted}, {why}"
