@@ -273,6 +273,7 @@ def nearest_class_means(
         int32 [Q], labels. In a tie, the smallest label wins; distances that round to the same
         float32 are equal. A class of which nothing is searched never wins.
     """
+    # Long: the query's own class has a mean of its own.
     if gallery is None or gallery_labels is None:
         gallery, gallery_labels, own = queries, query_labels, np.arange(len(queries))
     classes, gallery_classes, own_classes = _places_of_classes(gallery_labels, query_labels)
