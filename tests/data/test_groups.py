@@ -170,8 +170,9 @@ def test_cameras_that_saw_everybody_cannot_validate_by_class(monkeypatch):
     with pytest.raises(UserError) as caught:
         load(monkeypatch, {"validation_by": "class"}, **given)
     assert str(caught.value) == (
-        'data/list.csv: validation_by: found "class", but classes and groups link the images to '
-        'fewer than 4 sets; accepted: "image", or a validation split in the column split'
+        'data/list.csv: validation_by: found "class", but classes and groups do not leave 4 sets '
+        'of linked images, 3 of them with two or more; accepted: "image", or a validation split in '
+        "the column split"
     )
     assert are_apart(groups_by_split(load(monkeypatch, **given)))
 
