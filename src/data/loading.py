@@ -305,8 +305,8 @@ def _empty_split(dataset: Dataset, name: str, params: Params, *, was_kept: bool)
     if name == "validation" and params.validation_by == "class" and in_groups:
         return UserError(
             f'{dataset.source}: validation_by: found "class", but classes and groups do not leave '
-            '4 sets of linked images, 3 of them with two or more; accepted: "image", or a validation '
-            "split in the column split"
+            '4 sets of linked images, 3 of them with two or more; accepted: "image", or a '
+            "validation split in the column split"
         )
     if name == "validation" and params.validation_by == "class":
         return UserError(
