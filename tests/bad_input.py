@@ -644,9 +644,9 @@ CASES = [
     arrays("test vectors of another length", x_test=X5[:, :4], y_test=np.arange(12) % 3),
     arrays("test labels alone", y_test=np.arange(12) % 3),
     arrays(
-        "a network and augmentations of images",
-        num_lines=2,
-        params={"network": "naive_cnn", "augment": {"shift": 1}},
+        "a network, augmentations and views of images",
+        num_lines=3,
+        params={"network": "naive_cnn", "augment": {"shift": 1}, "embed_views": 2},
     ),
     arrays("vectors that look alike", params={"near_duplicates": 4}),
     Case(

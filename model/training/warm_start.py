@@ -35,6 +35,7 @@ def read_warm_start(
     Raises:
         UserError: the checkpoint is damaged, or no layer agrees.
     """
+    # Long: what it takes and raises is much.
     try:
         path = usable_checkpoint(source.model_dir, checkpoint_of(source))
     except UserError as error:
@@ -58,9 +59,12 @@ def read_warm_start(
         else:
             others.append(layer)
     if not values:
+        besides = ""
+        if params.embedding_whitening is not None:
+            besides = f" beside '{EMBEDDING_LAYER}', which embedding_whitening sets"
         raise UserError(
             f"{params_path}: init_from: found {source.model_dir}, which has no layer of the same "
-            "name and shape; accepted: an experiment whose network has layers of this one"
+            f"name and shape{besides}; accepted: an experiment whose network has layers of this one"
         )
     read = (step_of(path), digest_of(path), len(wanted) - len(others))
     return values, WarmStart(str(params.init_from), *read, tuple(others))

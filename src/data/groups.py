@@ -105,6 +105,38 @@ def linked(labels: NDArray[np.int32], groups: NDArray[np.int32]) -> NDArray[np.i
     return np.array([root(label) for label in labels.tolist()], np.int32)
 
 
+def join_classes(
+    labels: NDArray[np.int32],
+    groups: NDArray[np.int32],
+    of_train: NDArray[np.bool_],
+    of_validation: NDArray[np.bool_],
+    fraction: float,
+    seed: int,
+) -> NDArray[np.bool_]:
+    """Return which new examples join a validation split of whole classes, bool [M].
+
+    These are the examples of its classes, and of a share of the new classes. New classes that
+    groups link to others count as one with them. If groups link a class of validation to one of
+    train, only a group with both is trained on: else new images of many classes of train would
+    join validation.
+
+    Args:
+        labels: int32 [M], of the new examples.
+        groups: int32 [M]; none has an earlier example.
+        of_train: bool [M], whether the class has examples in train.
+        of_validation: bool [M], whether it has some in validation.
+        fraction: the share of the new classes.
+        seed: fixes the choice.
+    """
+    stays = np.isin(groups, groups[of_train])
+    joins = ~stays & np.isin(groups, groups[of_validation])
+    new = linked(labels, groups)
+    stays |= ~joins & np.isin(new, new[stays])
+    joins |= ~stays & np.isin(new, new[joins])
+    unknown = stream("sample", seed).permutation(np.unique(new[~joins & ~stays]))
+    return joins | np.isin(new, unknown[: round(fraction * len(unknown))])
+
+
 def group_warnings(
     splits: Mapping[str, Split],
     held_out: Sequence[int],
@@ -147,6 +179,29 @@ def group_warnings(
             + listed([names[group] for group in both.tolist()], _MAX_NAMED)
         )
     return tuple(lines)
+
+
+def class_warnings(
+    splits: Mapping[str, Split], held_out: Sequence[int], source: Path, validation_by: str
+) -> tuple[str, ...]:
+    """Return a warning if validation by class has classes of train, by groups of new images.
+
+    Args:
+        splits: with all classes.
+        held_out: as for `group_warnings`.
+        source: the dataset's file or folder, for messages.
+        validation_by: see `src.data.loading.Data`.
+    """
+    if validation_by != "class":
+        return ()
+    train, validation = (np.setdiff1d(splits[n].labels, held_out) for n in ("train", "validation"))
+    both = [splits["train"].class_names[label] for label in np.intersect1d(train, validation)]
+    if not both:
+        return ()
+    return (
+        f"{source}: validation_by: {len(both)} of its {len(validation)} classes are trained on "
+        f"too, because new images keep to their groups: {listed(both, _MAX_NAMED)}",
+    )
 
 
 def _grouped(splits: Mapping[str, Split]) -> list[tuple[Split, NDArray[np.int32]]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from src.data.digests import digests_of
 from src.data.duplicates import duplicate_warnings, without_duplicates
 from src.data.extra_data import load_extra_data
-from src.data.groups import group_warnings, grouped_indices, linked
+from src.data.groups import class_warnings, group_warnings, grouped_indices, join_classes, linked
 from src.data.holdout import held_out_labels
 from src.data.split import (
     SPLITS,
@@ -25,7 +25,7 @@ from src.data.split import (
 from src.errors import UserError
 from src.params.schema import Params
 from src.registry import DATASETS, look_up
-from src.seeds import TEST_SPLIT_SEED, stream
+from src.seeds import TEST_SPLIT_SEED
 
 # The smallest share of validation images that must have another image of their class in the split.
 # Below it, validation is drawn by class, because retrieval metrics need pairs.
@@ -113,6 +113,7 @@ def load_data(
     warnings = (
         *duplicate_warnings(data.splits, params.on_duplicates, dataset.source),
         *group_warnings(data.splits, held_out, dataset.source, apart=params.exclude_same_group),
+        *class_warnings(data.splits, held_out, dataset.source, validation_by),
     )
     if to_train:
         extra_data, lines = load_extra_data(params, data_dir, data.splits, params_path)
@@ -254,20 +255,15 @@ def _by_image(train: Split, pool: NDArray[np.intp], fraction: float, seed: int) 
 def _draw_beside(
     train: Split, place: NDArray[np.int8], pool: NDArray[np.intp], params: Params
 ) -> NDArray[np.intp]:
-    """Return which of the new examples `pool` join a validation split of whole classes.
-
-    These are the examples of its classes, and of `validation_fraction` of the new classes. Classes
-    that groups link count as one.
-    """
-    labels = train.labels if train.groups is None else linked(train.labels, train.groups)
-    old = np.setdiff1d(np.arange(len(labels)), pool)
-    of_validation = labels[old[place[old] == SPLITS.index("validation")]]
-    of_train = labels[old[place[old] == SPLITS.index("train")]]
-    joins = np.isin(labels[pool], of_validation)
-    unknown = np.unique(labels[pool][~joins & ~np.isin(labels[pool], of_train)])
-    unknown = stream("sample", params.seed).permutation(unknown)
-    chosen = unknown[: round(params.validation_fraction * len(unknown))]
-    return pool[joins | np.isin(labels[pool], chosen)]
+    """Return which of the new examples `pool` join a validation split of whole classes."""
+    labels, old = train.labels, np.setdiff1d(np.arange(len(place)), pool)
+    of_train, of_validation = (
+        np.isin(labels[pool], labels[old[place[old] == SPLITS.index(name)]])
+        for name in ("train", "validation")
+    )
+    groups = labels if train.groups is None else train.groups
+    fraction, seed = params.validation_fraction, params.seed
+    return pool[join_classes(labels[pool], groups[pool], of_train, of_validation, fraction, seed)]
 
 
 def _dealt(
@@ -308,9 +304,9 @@ def _empty_split(dataset: Dataset, name: str, params: Params, *, was_kept: bool)
     in_groups = f" in {len(np.unique(train.groups))} groups" if train.groups is not None else ""
     if name == "validation" and params.validation_by == "class" and in_groups:
         return UserError(
-            f'{dataset.source}: validation_by: found "class", but classes and groups link the '
-            'images to fewer than 4 sets; accepted: "image", or a validation split in the column '
-            "split"
+            f'{dataset.source}: validation_by: found "class", but classes and groups do not leave '
+            '4 sets of linked images, 3 of them with two or more; accepted: "image", or a '
+            "validation split in the column split"
         )
     if name == "validation" and params.validation_by == "class":
         return UserError(

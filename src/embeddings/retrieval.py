@@ -13,6 +13,7 @@ from src.data.roles import counts_of, parts_of
 from src.embeddings.search import (
     BLOCK_SIZE,
     NUM_VOTES,
+    ROUNDING,
     comparable,
     majority,
     nearest_columns,
@@ -269,9 +270,10 @@ def nearest_class_means(
         groups: see `rank_gallery`.
 
     Returns:
-        int32 [Q], labels. In a tie, the smallest label wins. A class of which nothing is searched
-        never does.
+        int32 [Q], labels. In a tie, the smallest label wins; distances that round to the same
+        float32 are equal. A class of which nothing is searched never wins.
     """
+    # Long: the query's own class has a mean of its own.
     if gallery is None or gallery_labels is None:
         gallery, gallery_labels, own = queries, query_labels, np.arange(len(queries))
     classes, gallery_classes, own_classes = _places_of_classes(gallery_labels, query_labels)
@@ -281,19 +283,27 @@ def nearest_class_means(
     np.add.at(sums, gallery_classes, gallery64)
     means = sums / sizes[:, None]
     half_norms = 0.5 * np.einsum("cd,cd->c", means, means)
+    query_half_norms = 0.5 * np.einsum("qd,qd->q", queries64, queries64)
     hidden = _HiddenOfClass(gallery64, Unsearched.of(own, query_labels, gallery_labels, groups))
     predicted = np.empty(len(queries), np.int32)
     for start in range(0, len(queries), BLOCK_SIZE):
         rows = np.arange(start, min(start + BLOCK_SIZE, len(queries)))
-        distances = half_norms - queries64[rows] @ means.T  # [<= BLOCK_SIZE, C]; less |q|^2 / 2
+        # Half of the squared distances, float64 [<= BLOCK_SIZE, C].
+        norms = query_half_norms[rows, None] + half_norms
+        distances = norms - queries64[rows] @ means.T
         changed = rows[(own_classes[rows] < len(classes)) & (hidden.counts[rows] > 0)]
         if len(changed):
             of_class = own_classes[changed]
             left = sizes[of_class] - hidden.counts[changed]
             own_means = (sums[of_class] - hidden.sums(changed)) / np.maximum(left, 1)[:, None]
-            closeness = np.einsum("qd,qd->q", queries64[changed] - 0.5 * own_means, own_means)
-            distances[changed - start, of_class] = np.where(left > 0, -closeness, np.inf)
-        predicted[rows] = classes[distances.argmin(axis=1)]
+            own_norms = 0.5 * np.einsum("qd,qd->q", own_means, own_means)
+            own_norms += query_half_norms[changed]
+            products = np.einsum("qd,qd->q", queries64[changed], own_means)
+            norms[changed - start, of_class] = own_norms
+            distances[changed - start, of_class] = np.where(left > 0, own_norms - products, np.inf)
+        # As neighbours are compared: rounding does not decide between equally near means.
+        distances[distances <= ROUNDING * norms] = 0
+        predicted[rows] = classes[distances.astype(np.float32).argmin(axis=1)]
     return predicted
 
 

@@ -23,7 +23,7 @@ _MAX_THREADS = 8
 _CHUNK_PAIRS = 1 << 18
 
 # A squared distance below this share of |x|^2 + |y|^2 is rounding error: the vectors are equal.
-_ROUNDING = 1e-13
+ROUNDING = 1e-13
 
 # Number of neighbours that vote in k-NN.
 NUM_VOTES = 5
@@ -138,7 +138,7 @@ class _SquaredDistances:
         # |q - g|^2 = -2 q.g + |q|^2 + |g|^2, as one product of matrices
         ones = np.ones(len(gallery64))
         self._columns = np.column_stack([gallery64, ones, gallery_norms]).T  # [D + 2, G]
-        self._rounding = (_ROUNDING * gallery_norms).astype(np.float32)
+        self._rounding = (ROUNDING * gallery_norms).astype(np.float32)
         self._own = own
 
     def fill(self, rows: NDArray[np.intp], block: NDArray[np.float64]) -> None:
@@ -158,8 +158,8 @@ class _SquaredDistances:
         if self._own is not None:
             distances[np.arange(len(rows)), self._own[rows]] = np.inf
         # No vector is longer than 1. Such small distances are rare, and testing each one is slow.
-        if distances.min() <= 2 * _ROUNDING:
-            rounding = (_ROUNDING * self._query_norms[rows]).astype(np.float32)
+        if distances.min() <= 2 * ROUNDING:
+            rounding = (ROUNDING * self._query_norms[rows]).astype(np.float32)
             distances[distances <= rounding[:, None] + self._rounding] = 0
         return distances
 

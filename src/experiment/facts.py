@@ -9,7 +9,7 @@ from src.data.class_names import listed, shortened
 from src.data.extra_classes import with_extra_classes
 from src.data.holdout import UNSEEN
 from src.data.loading import Data
-from src.data.roles import num_answers, roles_of
+from src.data.roles import Roles, num_answers, roles_of
 from src.data.sampling import BalancedBatches
 from src.data.split import Split
 from src.errors import UserError
@@ -86,6 +86,7 @@ def _check_vectors(params: Params, train: Split, path: Path) -> None:
         "augment": ("changes of images", "no value", params.augment != Augment()),
         "extra_classes": ("poses of images", "no value", bool(params.extra_classes)),
         "image_size": (params.image_size, "no value", params.image_size is not None),
+        "embed_views": (params.embed_views, "1", params.embed_views != 1),
     }
     lines = [
         f"{path}: {key}: found {found}; accepted: {accepted}, {why}"
@@ -261,18 +262,22 @@ def _of_batches(params: Params, train: Split) -> list[str]:
 def _of_validation(params: Params, validation: Split) -> list[str]:
     """Return a warning with a remedy if validation cannot choose the best checkpoint."""
     metric = params.best_metric
-    roles = roles_of(validation, params)
+    of_all_images = metric in (*CLUSTERING, "loss")  # whoever searches whom
+    roles = Roles() if of_all_images else roles_of(validation, params)
     has_positive = bool(num_answers(validation.labels, roles).any())
     has_negative = len(np.unique(validation.labels)) > 1
-    needs_both = metric in (*VERIFICATION, *CLUSTERING, "loss")
+    needs_both = of_all_images or metric in VERIFICATION
     if has_positive and (has_negative or not needs_both):
         return []
     apart = " in two groups" if roles.groups is not None else ""
+    cure = f"a larger validation_fraction, more {'groups' if apart else 'images'} per class"
+    if params.validation_by != "class":
+        cure += ', or "validation_by": "class" with at least 4 classes'
     what = f"no two images of one class{apart}" if not has_positive else "a single class"
-    cure = (
-        'a larger validation_fraction, more images per class, or "validation_by": "class" with at '
-        "least 4 classes"
-    )
+    if roles.is_query is not None and not has_positive:
+        apart = " in another group" if apart else ""
+        what = f"no query with another image of its class{apart} in the gallery"
+        cure = "such images in the gallery"
     return [
         f"best_metric: {metric} is undefined on the validation split, which has {what}; the latest "
         f"checkpoint is kept as the best, and patience has no effect; to change this: {cure}"

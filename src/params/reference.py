@@ -63,7 +63,8 @@ def _row(model: type[BaseModel], key: str) -> str:
     """Return the table row of a key."""
     field = model.model_fields[key]
     default = "" if field.default is None else json.dumps(field.default, default=str)
-    return f"| `{key}` | {_DEFAULTS.get(key, default)} | {field.description} |"
+    shown = "required" if field.is_required() else _DEFAULTS.get(key, default)
+    return f"| `{key}` | {shown} | {field.description} |"
 
 
 if __name__ == "__main__":

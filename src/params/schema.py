@@ -533,7 +533,7 @@ class Params(DatasetKeys):
         "early collapse of batch_hard.",
     )
     warmup_steps: int = Field(0, ge=0, description="Steps that use warmup_strategy.")
-    embed_views: int = Field(
+    embed_views: Annotated[int, _CHECKS_DATA] = Field(
         1,
         ge=1,
         le=9,

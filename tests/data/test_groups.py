@@ -170,8 +170,9 @@ def test_cameras_that_saw_everybody_cannot_validate_by_class(monkeypatch):
     with pytest.raises(UserError) as caught:
         load(monkeypatch, {"validation_by": "class"}, **given)
     assert str(caught.value) == (
-        'data/list.csv: validation_by: found "class", but classes and groups link the images to '
-        'fewer than 4 sets; accepted: "image", or a validation split in the column split'
+        'data/list.csv: validation_by: found "class", but classes and groups do not leave 4 sets '
+        'of linked images, 3 of them with two or more; accepted: "image", or a validation split in '
+        "the column split"
     )
     assert are_apart(groups_by_split(load(monkeypatch, **given)))
 
@@ -267,3 +268,37 @@ def test_new_images_follow_their_group(monkeypatch, by):
     for number, name in enumerate(("train", "validation", "test")):
         now = np.asarray(data.splits[name].images)[:, 0, 0, 0]
         assert set(np.flatnonzero(places == number).tolist()) <= set(now.tolist())
+
+
+def test_new_images_that_link_classes_of_train_and_validation(monkeypatch):
+    """Only the new group with a class of train is trained on; known groups decide first."""
+    labels, groups = series(8, 3, 2)
+    before = load(monkeypatch, {"validation_by": "class"}, train=split_of(labels, groups))
+    assert before.warnings == ()
+    places = np.zeros(len(labels), np.int8)
+    for number, name in enumerate(("train", "validation", "test")):
+        places[np.asarray(before.splits[name].images)[:, 0, 0, 0]] = number
+    in_train, *_ = sorted(set(before.splits["train"].labels.tolist()))
+    one, other, *_ = sorted(set(before.splits["validation"].labels.tolist()))
+    # Group 50 links `one` with a class of train, 51 `one` with `other`; 52 is a new class of 50's.
+    new = [(one, 50), (in_train, 50), (9, 50), (one, 51), (other, 51), (9, 52), (in_train, 53)]
+    labels, groups = np.array([*zip(labels, groups, strict=True), *new]).T
+    for extra, expected, said in (
+        ([], [0, 0, 0, 1, 1, None, 0], f"1 of its 2 classes are {{}}: c{one}"),
+        (
+            [(in_train, before.splits["validation"].groups[0])],
+            [0, 0, 0, 1, 1, None, 0, 1],
+            f"2 of its 3 classes are {{}}: c{in_train}, c{one}",
+        ),
+    ):
+        rows = np.array([*zip(labels, groups, strict=True), *extra])
+        data = load(monkeypatch, kept=Kept(places, "class"), train=split_of(*rows.T))
+        found = np.full(len(rows), -1)
+        for number, name in enumerate(("train", "validation", "test")):
+            found[np.asarray(data.splits[name].images)[:, 0, 0, 0]] = number
+        new_places = found[len(places) :].tolist()
+        assert new_places[5] != 1  # the only one drawn for test
+        assert [*new_places[:5], None, *new_places[6:]] == expected
+        assert are_apart(groups_by_split(data))
+        why = "trained on too, because new images keep to their groups"
+        assert data.warnings == (f"data/list.csv: validation_by: {said.format(why)}",)

@@ -1,5 +1,7 @@
 """Recall, rankings and percentiles of distances against float64 loops."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -227,6 +229,26 @@ def test_class_means_are_scikit_learns(seed):
     found = nearest_class_means(queries, labels[:80], gallery, labels)
     expected = NearestCentroid().fit(gallery, labels).predict(queries)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("with_own", [False, True])
+@pytest.mark.parametrize("seed", [14, 17, 19])
+def test_rounding_does_not_decide_between_equally_near_class_means(seed, with_own):
+    """Against fractions, which are exact; points of a small grid have many ties."""
+    rng = np.random.default_rng(seed)
+    points = rng.integers(-2, 3, (36, 2)).astype(np.float32)
+    labels = rng.integers(0, 7, 36).astype(np.int32)
+    expected = []
+    for q, point in enumerate(points.astype(int).tolist()):
+        near = {}
+        for label in range(7):
+            rows = [g for g in np.flatnonzero(labels == label) if not (with_own and g == q)]
+            if rows:
+                mean = [Fraction(int(points[rows, k].sum()), len(rows)) for k in range(2)]
+                near[label] = sum((a - b) ** 2 for a, b in zip(point, mean, strict=True))
+        expected.append(min(near, key=lambda label: (near[label], label)))
+    gallery = (None, None) if with_own else (points, labels)
+    assert nearest_class_means(points, labels, *gallery).tolist() == expected
 
 
 def test_class_means_without_the_query():

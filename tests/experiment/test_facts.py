@@ -200,6 +200,31 @@ def test_validation_that_cannot_choose(metric):
     assert bool(one_class) != is_retrieval
 
 
+@pytest.mark.parametrize("metric", ["map_at_r_within", "roc_auc", "ami", "loss"])
+@pytest.mark.parametrize("kind", ["groups", "roles"])
+def test_validation_whose_queries_find_nothing(metric, kind):
+    """Groups, queries and galleries do not concern metrics of all images."""
+    labels = classes(4, 6)
+    if kind == "groups":
+        changes = {"groups": labels.astype(np.int32)}
+        what = "no two images of one class in two groups; "
+        cure = "a larger validation_fraction, more groups per class"
+    else:
+        changes = {"is_query": labels < 2, "is_gallery": labels >= 2}
+        what = "no query with another image of its class in the gallery; "
+        cure = "such images in the gallery"
+    validation = replace(split(labels), **changes)
+    splits = {"train": split(classes(4, 100)), "validation": validation}
+    keys = {"exclude_same_group": kind == "groups", "validation_by": "class"}
+    found = check_training(Params(best_metric=metric, **keys), splits, PATH)
+    if metric in ("ami", "loss"):
+        assert found == []
+    else:
+        (line,) = found
+        assert f"{metric} is undefined on the validation split, which has {what}" in line
+        assert line.endswith(f"to change this: {cure}")
+
+
 # The start lines
 
 

@@ -594,6 +594,7 @@ def test_which_keys_matter_is_declared_with_the_keys():
             "extra_share",
             "network",
             "augment",
+            "embed_views",
         ),
         "embedding_whitening",
     }

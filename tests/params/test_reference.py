@@ -55,3 +55,4 @@ def test_the_reference_is_up_to_date_and_has_every_key():
     for key, field in [*Params.model_fields.items(), *Augment.model_fields.items()]:
         assert f"| `{key}` | " in text
         assert f" | {field.description} |\n" in text
+    assert "| `dataset` | required | " in text  # in extra_data

@@ -119,6 +119,8 @@ def test_what_gives_no_weights_is_refused(source, tmp_path, monkeypatch):
 
     with pytest.raises(UserError, match="which has no layer of the same name and shape"):
         read(source, own.params_path, num_channels=5)
+    with pytest.raises(UserError, match="beside 'embedding', which embedding_whitening sets"):
+        read(source, own.params_path, num_channels=5, embedding_whitening=0.5)
     index_of(source.best_checkpoint).unlink()
     with pytest.raises(UserError) as caught:
         read(source, own.params_path)
