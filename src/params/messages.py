@@ -25,6 +25,8 @@ MAX_LINES = 20
 MAX_WHOLE_NUMBER = 10**12
 """The largest accepted count. Multiplied by the steps of an epoch, it does not overflow."""
 
+_MAX_FLOAT32 = (2 - 2**-23) * 2.0**127
+
 _MAX_VALUE = 80  # characters of the value found
 _MAX_ACCEPTED = 280  # characters of a list of names
 
@@ -90,33 +92,41 @@ def wrong_text(values: Mapping[str, Any]) -> dict[str, str]:
     That is text with half of a surrogate pair, or with NUL; JSON can write both.
     """
     return {
-        key: f"{key}: found {shown(part)}; accepted: text without NUL and lone surrogates"
+        key: f"{name}: found {shown(part)}; accepted: text without NUL and lone surrogates"
         for key, value in values.items()
-        for part in _parts(value)
+        for name, part in _parts(key, value)
         if isinstance(part, str) and _NO_TEXT.search(part)
     }
 
 
 def too_large(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return a message for each key with a whole number that is too large for calculations."""
+    """Return a message for each key with a finite number that is too large for calculations."""
     return {
-        key: f"{key}: found {shown(part)}; accepted: whole numbers up to {MAX_WHOLE_NUMBER}"
+        key: f"{name}: found {shown(part)}; accepted: {accepted}"
         for key, value in values.items()
-        for part in _parts(value)
-        if isinstance(part, int) and abs(part) > MAX_WHOLE_NUMBER
+        for name, part in _parts(key, value)
+        for kind, most, accepted in (
+            (int, MAX_WHOLE_NUMBER, f"whole numbers up to {MAX_WHOLE_NUMBER}"),
+            (float, _MAX_FLOAT32, f"numbers up to {_MAX_FLOAT32:.5g}, as float32 has them"),
+        )
+        if isinstance(part, kind) and most < abs(part) < math.inf
     }
 
 
-def _parts(value: Any) -> Iterator[Any]:
-    """Yield a value and everything nested in it, at any depth, including the keys of objects."""
-    pending = [value]
+def _parts(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the name and value of a key and of everything nested in it, at any depth.
+
+    The keys of objects are values too, with the name of their object.
+    """
+    pending: list[tuple[tuple[str, ...], Any]] = [((key,), value)]
     while pending:
-        part = pending.pop()
-        yield part
+        path, part = pending.pop()
+        yield _dotted(path), part
         if isinstance(part, Mapping):
-            pending += [*part, *part.values()]
+            pending += [(path, name) for name in part]
+            pending += [((*path, str(name)), nested) for name, nested in part.items()]
         elif isinstance(part, list | tuple):
-            pending += part
+            pending += [((*path, str(place)), nested) for place, nested in enumerate(part)]
 
 
 def describe(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> str:

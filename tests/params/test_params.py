@@ -357,7 +357,7 @@ def test_every_key_says_what_it_accepts_in_our_words(path, value):
 def test_text_that_no_file_can_be_named_by(path, key, text):
     line = message(path, f'{{"dataset": "image_folder", "image_size": 8, "{key}": "{text}"}}')
     assert line == f'{key}: found "{text}"; accepted: text without NUL and lone surrogates'
-    assert message(path, f'{{"{key}": [["{text}"]]}}').startswith(f'{key}: found "{text}"')
+    assert message(path, f'{{"{key}": [["{text}"]]}}').startswith(f'{key}[0].0: found "{text}"')
     assert message(path, f'{{"{key}": {{"{text}": 1}}}}').startswith(f'{key}: found "{text}"')
 
 
@@ -429,9 +429,18 @@ def test_keys_that_are_names_of_alternatives(path):
 def test_whole_numbers_that_overflow(path):
     assert load(path, {"num_epochs": 10**12}).num_epochs == 10**12
     assert message(path, {"num_epochs": 10**12 + 1, "augment": {"shift": 10**30}}) == (
-        f"augment: found {10**30}; accepted: whole numbers up to 1000000000000\n"
+        f"augment.shift: found {10**30}; accepted: whole numbers up to 1000000000000\n"
         "num_epochs: found 1000000000001; accepted: whole numbers up to 1000000000000"
     )
+
+
+@pytest.mark.parametrize("content", [{"margin": 3.5e38}, {"augment": {"elastic": 1e300}}])
+def test_numbers_that_float32_does_not_have(path, content):
+    assert load(path, {"margin": 3.4e38}).margin == 3.4e38
+    name = "margin" if "margin" in content else "augment.elastic"
+    accepted = "; accepted: numbers up to 3.4028e+38, as float32 has them"
+    line = message(path, content)
+    assert line.startswith(f"{name}: found ") and line.endswith(accepted)
 
 
 def test_all_errors_in_one_pass(path):
