@@ -114,8 +114,12 @@ class Cluster:
 
     def ready_nodes(self) -> int:
         """Return how many nodes can take jobs."""
-        states = self.run("sinfo", "--noheader", "--Node", "--format=%T").split()
-        return sum(state in ("idle", "mixed", "allocated") for state in states)
+        return sum(one in ("idle", "mixed", "allocated") for one in self.node_states().values())
+
+    def node_states(self) -> dict[str, str]:
+        """Return the state of each node: `idle`, `completing` after a job, `down`, ..."""
+        words = self.run("sinfo", "--noheader", "--Node", "--format=%N %T").split()
+        return dict(zip(words[::2], words[1::2], strict=True))
 
     def clear(self) -> None:
         """Cancel all jobs, wait for their end, and have both nodes up: for the next test."""
