@@ -34,7 +34,9 @@ def settle() -> None:
     an evaluation's graph, because the graph refers to itself. Calling this again does nothing:
     graphs that wait for their collection would become permanent too.
     """
+    global _keeps_freed_memory
     if gc.get_freeze_count() == 0:
+        _keeps_freed_memory = True
         _keep_freed_memory()
         gc.freeze()
 
@@ -56,8 +58,6 @@ def _keep_freed_memory() -> None:
     as much time as the arithmetic, and it doubles the time that ranking a gallery takes. Without
     glibc, nothing is done.
     """
-    global _keeps_freed_memory
-    _keeps_freed_memory = True
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # arrays from this size on get their own mapping
