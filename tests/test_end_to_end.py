@@ -20,6 +20,7 @@ import visualize
 from src.comparing.results import read_result
 from src.data.loading import load_data
 from src.data.roles import roles_of
+from src.embeddings.layouts import pca
 from src.embeddings.metrics import Embedded, metrics_within
 from src.errors import TrainingDiverged, UserError
 from src.experiment.curves import read_curves
@@ -60,10 +61,14 @@ def trained(tmp_path_factory, finished):
 
 @pytest.fixture(scope="module")
 def visualized(trained, data_dir):
-    """What `visualize.py` printed of `trained`: all layouts and figures, made once."""
+    """What `visualize.py` printed of `trained`: all layouts and figures, made once.
+
+    PCA stands in for UMAP, which `make test-system` runs: test_tour.py draws with all three.
+    """
     out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        run_visualize(trained, data_dir)  # UMAP included, if it is installed
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
+        patch.setattr("src.embeddings.layouts.umap", lambda x, **_: pca(x))
+        run_visualize(trained, data_dir)
     return out.getvalue()
 
 

@@ -14,10 +14,11 @@ from src.embeddings.retrieval import recall_at_1
 has_umap = pytest.mark.skipif(
     "umap" not in layouts.available_layouts(), reason="the extra umap is not installed"
 )
+compiled = (has_umap, pytest.mark.system)  # where UMAP is new, it is compiled: 15 seconds, 0.1 GB
 EACH = [
     pytest.param(lambda x, **_: layouts.pca(x), id="pca"),
     pytest.param(lambda x, **k: layouts.tsne(x, seed=0, **k), id="tsne"),
-    pytest.param(lambda x, **k: layouts.umap(x, seed=0, **k), id="umap", marks=has_umap),
+    pytest.param(lambda x, **k: layouts.umap(x, seed=0, **k), id="umap", marks=compiled),
 ]
 
 
@@ -127,6 +128,7 @@ def test_the_first_neighbour_that_umap_gets_is_the_point_itself_at_distance_0():
 
 
 @has_umap
+@pytest.mark.system
 def test_umap_says_that_it_compiles(monkeypatch):
     terminal = on_terminal(monkeypatch)
     layouts.umap(clusters(60)[0], seed=0)
