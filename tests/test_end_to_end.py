@@ -367,6 +367,7 @@ def test_visualize_before_training_is_refused(make_experiment, data_dir):
         run_visualize(make_experiment(), data_dir)
 
 
+@pytest.mark.system
 def test_the_console_is_quiet(make_experiment, data_dir):
     """The program by itself, as the user runs it: nothing of TensorFlow's on the console."""
     model_dir = make_experiment(num_epochs=2)
