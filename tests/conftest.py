@@ -154,9 +154,11 @@ Graphs = WeakKeyDictionary[Callable[..., Any], dict[Any, Callable[..., Any]]]
 
 
 @pytest.fixture(scope="module")
-def graphs() -> Graphs:
+def graphs() -> Iterator[Graphs]:
     """The graphs of `run`, by function, then by types and shapes: kept as long as the function."""
-    return WeakKeyDictionary()
+    kept = Graphs()
+    yield kept
+    kept.clear()  # the last test still refers to it when memory is given back
 
 
 @pytest.fixture(params=["eager", "v1_graph"])

@@ -349,7 +349,7 @@ def test_erased_areas_aspects_and_positions(run):
     for position in positions.T:
         counts = np.histogram(position, bins=4, range=(0, 1))[0]
         assert np.abs(counts - 500).max() < 4 * np.sqrt(500)
-    assert abs(np.corrcoef(positions.T)[0, 1]) < 4 / np.sqrt(2000)
+    assert abs(np.corrcoef(positions.T)[0, 1]) < 4 / np.sqrt(500)
 
 
 def test_erasing_comes_last(run):
@@ -391,11 +391,11 @@ def test_warping_by_whole_pixels_copies_them(run):
 def test_elastic_is_smooth_and_of_its_size(run):
     """On a picture of its own coordinates, the displacements can be read off."""
     y, x = np.indices((28, 28), dtype=np.float32) / 100 + 0.3
-    images = np.tile(np.stack([x, y, y], axis=-1), (2000, 1, 1, 1))
+    images = np.tile(np.stack([x, y, y], axis=-1), (500, 1, 1, 1))
     result = changed(run, images, elastic=1.5)
     # Away from the border, where what comes in from outside is no coordinate.
     displacements = 100 * (result - images)[:, 8:-8, 8:-8, :2]
-    assert np.abs(displacements.mean(axis=0)).max() < 4 * 1.5 / np.sqrt(2000)
+    assert np.abs(displacements.mean(axis=0)).max() < 4 * 1.5 / np.sqrt(500)
     # 1.5 at the points of the grid, the third pixel and every seventh after it; in between the
     # weights of the points' numbers are smaller together.
     deviations = displacements.std(axis=0)
@@ -404,4 +404,4 @@ def test_elastic_is_smooth_and_of_its_size(run):
     # Along a line they are, at the most, those of a cubic through points 7 pixels apart.
     assert np.abs(np.diff(displacements, 2, axis=2)).max() < 1.5 * 4 / 7
     correlation = np.corrcoef(displacements[:, 6, 6, 0], displacements[:, 6, 6, 1])[0, 1]
-    assert abs(correlation) < 4 / np.sqrt(2000)
+    assert abs(correlation) < 4 / np.sqrt(500)
