@@ -121,6 +121,12 @@ def _plot(path: Path, comparison: Comparison, split: str, directories: Sequence[
         figure = search_figure(searches)
         with atomic_write(path) as file:
             figure.savefig(file, format=path.suffix[1:], dpi=150)
+        names = encodable(", ".join(map(str, searches)))
+        print(
+            f"{path}: of the searches alone ({names}); for metrics and curves, name directories "
+            "without a search",
+            file=sys.stderr,
+        )
         return
     curves = {
         result.model_dir: read_curves(result.model_dir / "eval_validation")

@@ -113,8 +113,12 @@ def checked_indices(labels: np.ndarray, most: int = MAX_CHECKED) -> np.ndarray:
     classes, sizes = np.unique(labels, return_counts=True)
     if most >= 2 * len(classes):
         return stratified_indices(labels, most, seed=0)
-    kept = classes[np.cumsum(sizes) <= most]
-    return np.flatnonzero(np.isin(labels, kept))[:most]
+    order = np.argsort(sizes, kind="stable")
+    order = order[sizes[order] > 1]  # small classes first: a large one would leave no room
+    kept = classes[order[np.cumsum(sizes[order]) <= most]]
+    if len(kept) < 2:
+        return stratified_indices(labels, most, seed=0)
+    return np.flatnonzero(np.isin(labels, kept))
 
 
 def _report(experiment: Experiment, exported: Exported, num_test: int) -> None:

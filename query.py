@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = _parser()
     args = parser.parse_args(argv)
     if bool(args.pictures) == bool(args.verify):
-        parser.error("found no picture; accepted: pictures, or --verify A B")
+        found = "pictures and --verify" if args.verify else "no picture"
+        parser.error(f"found {found}; accepted: pictures, or --verify A B")
     if args.verify and (args.save or args.fail_on_unknown):
         parser.error("--verify: found --save or --fail_on_unknown; accepted: these with pictures")
     with Gallery(args.model_dir, args.gallery, approximate=args.approximate) as gallery:
@@ -120,6 +121,9 @@ def _print(name: str, answer: Answer, *, as_json: bool) -> None:
 def _verify(gallery: Gallery, args: argparse.Namespace) -> None:
     """Print whether two pictures show the same class."""
     first, second = args.verify
+    for name in args.verify:
+        if Path(name).is_dir() or Path(name).suffix.lower() == ".csv":
+            raise UserError(f"--verify: found {name}, which may be many; accepted: two pictures")
     prepare = preparation(gallery.params, gallery.identity.image_shape)
     pictures = list(read(unlabelled([first, second]), prepare))
     for given in pictures:

@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         gallery.judge.threshold(args.far)  # refuse a rate that was not measured
         gallery.embed(np.zeros((1, *gallery.identity.image_shape), np.uint8))  # starts TensorFlow
         size = len(gallery.snapshot())
-        hosts = _LOOPBACK if is_private else tuple(args.allow_host)
+        own = (*_LOOPBACK, _in_url(args.host)) if is_private else ()
+        hosts = (*own, *args.allow_host)
         app = create_app(gallery, hosts=hosts, token=token, far=args.far)
         config = uvicorn.Config(
             app,
@@ -122,11 +123,17 @@ def _token(path: Path | None) -> str | None:
     except FileNotFoundError:
         token = secrets.token_urlsafe(32)
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            raise UserError(
+                f"{path}: a link to nothing, or just made by another process; accepted: a file "
+                "with a token, or no file"
+            ) from None
         with open(descriptor, "w") as file:
             file.write(f"{token}\n")
         print(f"wrote a new token to {path}")
-    if not 16 <= len(token) <= 200 or not token.isprintable():
+    if not 16 <= len(token) <= 200 or not token.isascii() or not token.isprintable():
         raise UserError(f"{path}: no token; accepted: one line of 16 to 200 characters of ASCII")
     return token
 
@@ -152,8 +159,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="with --host: a name by which the service is called; others are refused (default: "
-        "every name is accepted)",
+        help="another name by which the service is called, such as a proxy's; others are refused "
+        "(default: this machine's own names; with another --host every name)",
     )
     parser.add_argument(
         "--token_file",

@@ -88,13 +88,13 @@ def _visualize(args: argparse.Namespace) -> None:
         print(f"{experiment.parquet_path}: the same points in one table, for other viewers")
     viewer.forget_old_checkpoints()
     print(f"done in {time.perf_counter() - started:.0f} s")
-    if args.serve is None:
+    if args.serve is False:
         print(
             f"Open it with: {_tensorboard()} --logdir {shlex.quote(str(args.model_dir))}\n"
             "Then open the PROJECTOR tab in the browser (if hidden, under INACTIVE)."
         )
         return
-    with tensorboard(args.model_dir, None if args.serve == "free" else args.serve) as address:
+    with tensorboard(args.model_dir, args.serve) as address:
         print(f"TensorBoard is running. Open {address}\nPress Ctrl-C to stop it.", flush=True)
         wait_for_interrupt()
         print("\nTensorBoard has stopped.")
@@ -161,7 +161,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--serve",
         nargs="?",
-        const="free",
+        default=False,
+        const=None,  # any port; argparse would check a text as if it were given
         type=whole_number(0, 2**16 - 1),
         metavar="PORT",
         help="then run TensorBoard on 127.0.0.1 until Ctrl-C (default: 6006 or the next free port)",

@@ -87,8 +87,9 @@ def run_program(program, arguments):
     if program == "compare":
         provide("--parent_dir", arguments[0])
     module = importlib.import_module(program)
-    if program == "serve":
+    if program in ("serve", "visualize"):
         module._parser().parse_args(arguments)
+    if program == "serve":
         return
     if program == "sweep":
         arguments = [*arguments, "--dry_run"]

@@ -149,12 +149,14 @@ def _series(rows: Sequence[Row], params: Sequence[str]) -> list[_Series]:
 
     If the only one is a number, the colours are a scale; otherwise nobody confuses the first ten.
     """
-    found: dict[str, _Series] = {}
+    found: dict[tuple[Any, ...], _Series] = {}
     for row in rows:
-        name = ", ".join(_said(key, row.params[key]) for key in params if key in row.params)
-        if name not in found:
-            found[name] = _Series(name, TEN_COLORS[len(found) % len(TEN_COLORS)])
-        found[name].rows.append(row)
+        own = [(key, row.params[key]) for key in params if key in row.params]
+        group = tuple((key, hashable(value)) for key, value in own)
+        if group not in found:
+            name = ", ".join(_said(key, value) for key, value in own)
+            found[group] = _Series(name, TEN_COLORS[len(found) % len(TEN_COLORS)])
+        found[group].rows.append(row)
     series = list(found.values())
     if len(params) == 1 and all(is_number(row.params.get(params[0])) for row in rows):
         scale = _scale(len(series))

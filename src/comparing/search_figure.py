@@ -137,7 +137,7 @@ def _draw_key(
             transform = axes.transData if mark == "o" else axes.get_xaxis_transform()
             axes.plot(x, y, mark, color=colors[path], alpha=0.7, transform=transform)
     if is_choice:
-        labels = [shown(name) for name in places]
+        labels = [_label(name) for name in places]
         axes.set_xticks(list(places.values()), labels)
         if sum(len(label) + 3 for label in labels) > _MAX_LINE:
             axes.tick_params("x", labelrotation=90 if len(labels) > _MAX_SLANTED else 30)
@@ -169,19 +169,19 @@ def _is_number(value: Any) -> bool:
 def _place(value: Any, places: Mapping[str, int] | None) -> float | None:
     """Return where a value is on its axis, by `places` if that has names; None if nowhere."""
     if places is not None:
-        return places.get(_label(value))
+        return places.get(format_value(value))
     return float(value) if _is_number(value) else None
 
 
 def _places(spaces: Iterable[KeyRange]) -> dict[str, int]:
     """Return the place of each choice on its axis."""
-    names = dict.fromkeys(_label(value) for space in spaces for value in space.choices)
+    names = dict.fromkeys(format_value(value) for space in spaces for value in space.choices)
     return {name: place for place, name in enumerate(names)}
 
 
-def _label(value: Any) -> str:
-    text = format_value(value)
-    return text if len(text) <= _MAX_LABEL else f"{text[: _MAX_LABEL - 3]}..."
+def _label(name: str) -> str:
+    """Return a choice's name for its tick, shortened."""
+    return shown(name if len(name) <= _MAX_LABEL else f"{name[: _MAX_LABEL - 3]}...")
 
 
 def _draw_importances(

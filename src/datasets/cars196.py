@@ -96,8 +96,8 @@ def _content(path: Path, key: str) -> Any:
     """Return a variable of a MATLAB file, which holds data alone and no code."""
     from scipy.io import loadmat  # type: ignore[import-untyped]
 
+    content = read_regular(path, _MAX_BYTES)
     try:
-        content = read_regular(path, _MAX_BYTES)
         return loadmat(io.BytesIO(content), simplify_cells=True, variable_names=[key])[key]
     except KeyError:
         raise UserError(f"{path}: found no variable {key}; accepted: one") from None

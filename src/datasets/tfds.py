@@ -10,6 +10,7 @@ import re
 import shlex
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ from src.data.split import Dataset
 from src.errors import UserError
 from src.printable import printable
 from src.registry import did_you_mean
-from src.system.cache import cached
+from src.system.cache import kept_in, save_cached
 from src.system.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -80,12 +81,12 @@ def load(data_dir: Path, params: "Params") -> Dataset:
         "label_column", params.label_column, classes, usual, "labels", source, list(features)
     )
     group = group_column(params, classes, source, list(features))
-    kept_in = cache_folders(data_dir, data_dir / FOLDER, params)[0]
+    folder = cache_folders(data_dir, data_dir / FOLDER, params)[0]
     table = PictureTable(
         source=source,
         columns=f"{chose_image}, {chose_label}",
         splits={
-            name: _split(builder.info, name, image, (label, group), kept_in)
+            name: _split(builder.info, name, image, (label, group), folder)
             for name in builder.info.splits
         },
         class_names=getattr(features[label], "names", None),
@@ -161,7 +162,7 @@ def _is_label(feature: Any) -> bool:
 
 
 def _split(
-    info: Any, name: str, image: str, facts: tuple[str, str | None], kept_in: Path
+    info: Any, name: str, image: str, facts: tuple[str, str | None], folder: Path
 ) -> TableSplit:
     """Return the rows of a split; their labels and groups are read now, their pictures later.
 
@@ -170,7 +171,7 @@ def _split(
         name: of the split.
         image: the column of pictures.
         facts: the columns of labels and of groups.
-        kept_in: the folder for files of labels and groups; without, each start would read all.
+        folder: for files of labels and groups; without, each start would read all.
     """
     of_split = info.splits[name]
     paths = [Path(str(path)) for path in of_split.filepaths] if of_split.num_examples else []
@@ -195,12 +196,13 @@ def _split(
         files = [column, *(str(path.absolute()) for path in paths)]
         digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:8]
         key = {"state": state, "files": files}
-        try:
-            kept_in.mkdir(parents=True, exist_ok=True)
-        except OSError:  # the folder may be read-only
+        path = folder / f"labels-{digest}.npz"
+        text = kept_in(path, key)
+        if text is None:
             text = read()
-        else:
-            text = cached(kept_in / f"labels-{digest}.npz", key, read)
+            with suppress(OSError, UserError):  # the folder may be read-only
+                folder.mkdir(parents=True, exist_ok=True)
+                save_cached(path, key, text)
         return list(json.loads(str(text)))
 
     label, group = facts

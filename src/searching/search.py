@@ -148,18 +148,23 @@ def _conclude(director: Director, best: Sequence[Any], seconds: float, outcome: 
         "importances": director.study.importances(),
     }
     winner = None if outcome.stopped_by else choose(best, director.goal)
+    lost = [
+        f"  {child.name}: {outcome.failed.get(child.name, child.status)}"
+        for one in best
+        for child in one.others
+        if child.status != Status.FINISHED
+    ]
     if winner is not None:
         num_trials = len(director.study.trials())
         line = how_found(winner, director.goal, num_trials, seconds / 60)
         written = write_winner(director.parent_dir, winner, line)
         changes["winner"] = winner.finalist.name
         print(f"\nwinner: {line}\n{written}", flush=True)
+        if lost:
+            print("\n".join(["not considered, as not all seeds have finished:", *lost]), flush=True)
     director.save(**changes)
     if winner is None and not outcome.stopped_by:
-        raise SweepFailed(
-            "none of the best has finished with all seeds:\n"
-            + "\n".join(f"  {name}: {reason}" for name, reason in outcome.failed.items())
-        )
+        raise SweepFailed("\n".join(["none of the best has finished with all seeds:", *lost]))
 
 
 def _begun(director: Director) -> list[Path]:

@@ -98,6 +98,7 @@ def plan(
         swept = {**swept, "seed": range(seed, seed + num_seeds)}
     parent = one_deeper(parent)
     children: dict[str, Child] = {}
+    first_named: dict[str, str] = {}  # the name of the first child with these params
     errors: list[tuple[str, str]] = []
     for values in itertools.product(*swept.values()):
         chosen = dict(zip(swept, values, strict=True))
@@ -118,6 +119,12 @@ def plan(
             raise UserError(
                 f"{parent_dir / name[:40]}...: found a name of {length} bytes; accepted: at most "
                 f"{_MAX_NAME_BYTES}; sweep fewer keys at once, or shorter values"
+            )
+        first = first_named.setdefault(params.model_dump_json(), name)
+        if first != name:
+            raise UserError(
+                f"{parent_dir / name}: found the params of {first} under another name; accepted: "
+                "values of which no two mean the same"
             )
         children[name] = Child(Experiment(parent_dir / name), content, params)
     if errors:

@@ -79,23 +79,34 @@ def run_jobs(
         cancels = launcher.cancels_on_interrupt
     with _received_signals() as received, View(total, num_done, at_once or 1) as view:
         run = _Run(deque(jobs), launcher, at_once or 1, received, view, source)
-        while run.running or (not received and run.has_waiting()):
-            run.start_waiting()
-            run.stop_chosen()
-            run.tell_news()
-            if received and not cancels:
-                view.write(f"{received[0].name}: {len(run.running)} still run")
-                break
-            run.pass_signals_on()
-            if run.killed_at is not None and time.time() > run.killed_at + _SECONDS_AFTER_SIGKILL:
-                view.write(f"not waiting any longer for {len(run.running)} to end")
-                break
-            run.remove_ended()
-            view.refresh(run.running)
-            _sleep(launcher.look_every_seconds, run)
+        try:
+            _until_ended(run, cancels=cancels)
+        except BaseException:  # a full disk, a closed console: nobody waits for what runs
+            if cancels:
+                launcher.stop(run.running, signal.SIGTERM)
+            raise
         run.tell_news()
         run.outcome.stopped_by = received[0] if received else None
     return run.outcome
+
+
+def _until_ended(run: "_Run", *, cancels: bool) -> None:
+    """Start jobs and look at them until the last has ended, or a signal ends the waiting."""
+    received, view = run.received, run.view
+    while run.running or (not received and run.has_waiting()):
+        run.start_waiting()
+        run.stop_chosen()
+        run.tell_news()
+        if received and not cancels:
+            view.write(f"{received[0].name}: {len(run.running)} still run")
+            return
+        run.pass_signals_on()
+        if run.killed_at is not None and time.monotonic() > run.killed_at + _SECONDS_AFTER_SIGKILL:
+            view.write(f"not waiting any longer for {len(run.running)} to end")
+            return
+        run.remove_ended()
+        view.refresh(run.running)
+        _sleep(run.launcher.look_every_seconds, run)
 
 
 @dataclass
@@ -112,10 +123,10 @@ class _Run:
         running: the jobs that run, here or elsewhere.
         outcome: how the other jobs ended.
         num_passed_on: how many signals have been passed on.
-        killed_at: when the second was passed on, in seconds since the epoch.
+        killed_at: when the second was passed on, by a clock without jumps.
         num_tries: how often, one after the other, a job could not be started now.
-        next_try: when to try again, in seconds since the epoch.
-        stopping: those stopped before the end, and when, by a clock without jumps.
+        next_try: when to try again, by the same clock.
+        stopping: those stopped before the end, and when, by the same clock.
     """
 
     waiting: deque[Job]
@@ -146,7 +157,7 @@ class _Run:
     def start_waiting(self) -> None:
         """Start jobs until `at_once` are running; none after a signal."""
         while len(self.running) < self.at_once and not self.received and self.has_waiting():
-            if time.time() < self.next_try:
+            if time.monotonic() < self.next_try:
                 return
             job = self.waiting.popleft()
             try:
@@ -178,7 +189,7 @@ class _Run:
         if self.num_tries == 1:
             self.view.write(f"{job.name}: not started yet: {reason}")
         self.waiting.appendleft(job)
-        self.next_try = time.time() + _SECONDS_BETWEEN_TRIES
+        self.next_try = time.monotonic() + _SECONDS_BETWEEN_TRIES
 
     def _not_started(self, job: Job, reason: str) -> None:
         reason = f"could not be started: {reason}"
@@ -222,7 +233,7 @@ class _Run:
                 self.running = ours
                 self.launcher.stop(self.running, number)
             else:
-                self.killed_at = time.time()
+                self.killed_at = time.monotonic()
                 self.launcher.stop(self.running, signal.SIGKILL)
             self.num_passed_on += 1
 

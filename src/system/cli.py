@@ -43,6 +43,7 @@ def program_parser(
     """
     return _Parser(
         prog=prog,
+        allow_abbrev=False,  # what a program prints to run it again needs the options' own names
         description=description,
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

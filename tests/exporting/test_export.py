@@ -176,7 +176,13 @@ def test_the_card_shows_what_is_undefined_and_what_is_old(finished):
 
 @pytest.mark.parametrize(
     ("sizes", "most", "number", "classes"),
-    [([5, 5], 10, 10, 2), ([60, 40], 10, 10, 2), ([3] * 10, 12, 12, 4)],
+    [
+        ([5, 5], 10, 10, 2),
+        ([60, 40], 10, 10, 2),
+        ([3] * 10, 12, 12, 4),
+        ([30, *[2] * 9], 12, 12, 6),  # the large class leaves room for none
+        ([50] * 8, 12, 12, 8),  # no class has room
+    ],
 )
 def test_which_images_are_compared(sizes, most, number, classes):
     labels = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)

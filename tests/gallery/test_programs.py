@@ -239,13 +239,17 @@ def test_verified(call, built):
         UserError, match=r"found 0.0001 \(too few negative pairs\); accepted: 0.1, 0.01"
     ):
         call(query, "--verify", "known/left/0.png", "known/left/1.png", "--far", "1e-4")
+    # The first two pictures of a folder would be compared, and the other argument not.
+    for pair in (("known/left", "known/right/1.png"), ("known/left/0.png", "list.CSV")):
+        with pytest.raises(UserError, match=r"--verify: found (known/left|list.CSV), which may be"):
+            call(query, "--verify", *pair)
 
 
 @pytest.mark.parametrize(
     "arguments, text",
     [
         ([], "found no picture"),
-        (["a.png", "--verify", "b.png", "c.png"], "found no picture"),
+        (["a.png", "--verify", "b.png", "c.png"], "found pictures and --verify"),
         (["a.png", "--far", "2"], "found 2; accepted: a rate"),
         (["a.png", "--save", "a.jpg"], "found a.jpg; accepted: a name that ends in .png"),
         (["--verify", "b.png", "c.png", "--save", "a.png"], "--verify: found --save"),
