@@ -84,6 +84,16 @@ def test_metrics_against_the_margin_a_line_for_each_strategy():
     assert [text.get_text() for text in legend.get_texts()] == ["batch_all", "batch_hard"]
 
 
+def test_long_values_that_begin_alike_are_lines_of_their_own():
+    names = [f"class_{n:03}" for n in range(20)]
+    results = [
+        result(f"{last}{margin}", recall=margin / 2, margin=margin, holdout_classes=[*names, last])
+        for last in ("a", "b")
+        for margin in (0.5, 1.0)
+    ]
+    assert lines(recalls_of(results)) == [[[0.5, 0.25], [1.0, 0.5]]] * 2
+
+
 def test_the_deviation_over_seeds():
     results = [
         result(f"seed_{seed}", recall=recall, margin=1.0, seed=seed)

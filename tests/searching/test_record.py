@@ -114,6 +114,20 @@ def test_without_anything_finished_axes_have_no_numbers():
     assert panels["margin"].get_lines()[1].get_xydata().tolist() == [[0.2, 0.02]]
 
 
+def test_choices_that_begin_alike_have_places_of_their_own():
+    choices = [{"shift": 2, "rotation": 10 * n, "flip": True} for n in range(3)]
+    trials = [
+        one.model_copy(update={"values": {"augment": choice}, "value": 0.5, "status": "finished"})
+        for one, choice in zip(RECORD.trials, choices, strict=True)
+    ]
+    _, panels = panels_of(trials, space={"augment": KeyRange(choices=choices)})
+    drawn = panels["augment"].get_lines()[0].get_xydata().tolist()
+    assert drawn == [[0, 0.5], [1, 0.5], [2, 0.5]]
+    assert [label.get_text()[:11] for label in panels["augment"].get_xticklabels()] == [
+        '{"shift": 2'
+    ] * 3
+
+
 def test_a_key_that_a_trial_did_not_search_is_not_null():
     trials = [one.model_copy(update={"values": {"margin": 0.2}}) for one in RECORD.trials]
     _, panels = panels_of([*trials, RECORD.trials[2].model_copy(update={"number": 3})])

@@ -147,6 +147,27 @@ def test_a_winner_is_not_called_by_its_lucky_seed(parent, fake, monkeypatch):
     assert record.winner != lucky.name
 
 
+def test_seeds_that_did_not_finish_are_named_also_the_next_time(tmp_path, fake, capsys):
+    """Seed 666 diverges; then one of the two finalists gets a result of it after all."""
+    parent = make_parent(tmp_path / "p", seed=665)
+    command = ("--param", "margin=0.3,0.31", "--trials", 2, "--seeds", 3)
+    for _ in range(2):
+        with pytest.raises(SweepFailed) as error:
+            run(parent, *command, search="grid")
+        lines = str(error.value).splitlines()
+        assert lines[0] == "none of the best has finished with all seeds:" and len(lines) == 3
+        assert re.match(r"  trial_000\d-seed_666: (no message .exit code 3|diverged)", lines[1])
+    good, bad = parent / "trial_0000-seed_666", parent / "trial_0001-seed_666"
+    for name in ("checkpoint", "trained_params.json", "metrics.json"):
+        shutil.copy(parent / "trial_0000-seed_667" / name, good / name)
+    trained = json.loads((good / "trained_params.json").read_text())
+    (good / "trained_params.json").write_text(json.dumps({**trained, "seed": 666}))
+    capsys.readouterr()
+    assert run(parent, *command, search="grid").winner == "trial_0000"
+    out = capsys.readouterr().out
+    assert f"not considered, as not all seeds have finished:\n  {bad.name}: diverged\n" in out
+
+
 def test_the_same_command_twice_proposes_the_same(tmp_path, fake):
     found = []
     for name in ("a", "b"):

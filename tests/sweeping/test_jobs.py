@@ -1,5 +1,6 @@
 """Trainings as processes: small programs in their place, for it is the processes that count."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -165,6 +166,7 @@ def test_the_processor_is_divided(monkeypatch):
 def test_tensorflow_takes_the_number_of_threads_from_there():
     """It starts that many for the insides of operations, here more than it would by itself."""
     code = """
+import errno
 import os
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 from model.estimator import tf
@@ -616,6 +618,26 @@ class Jobs:
 
     def news(self):
         return []
+
+
+def test_an_error_of_the_sweep_itself_leaves_no_training_behind(make_job):
+    job = make_job("x", "import time; print('begun', flush=True); time.sleep(20); print('left')")
+
+    running = []
+
+    class Full(Jobs):
+        def to_stop(self, started):
+            if job.log_path.read_text().endswith("begun\n"):
+                running.extend(started)
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return []
+
+    with pytest.raises(OSError, match="No space left"):
+        run_jobs([], Local(1), source=Full([job]))
+    (left,) = running
+    while not left.has_ended():
+        time.sleep(0.02)
+    assert "SIGTERM" in left.status()
 
 
 @pytest.mark.parametrize("at_once", [1, 3])

@@ -184,6 +184,10 @@ def test_names_need_no_quoting_in_a_shell_nor_in_tensorboards_urls(tmp_path, key
             {"margin": [1, 1.0]},
             "margin_1: found two combinations of values for this name; accepted: values that",
         ),
+        (
+            {"augment": [{}, {"shift": 0}]},
+            "augment_shift_0: found the params of augment_ under another name; accepted:",
+        ),
         ({}, "found nothing to sweep; accepted: --param KEY=VALUE,... or --seeds N"),
     ],
 )
