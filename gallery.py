@@ -96,7 +96,7 @@ def _fill(
     params, image_shape = experiment.trained_params(), experiment.image_shape()
     calibration = Calibration.from_metrics(experiment.metrics() or {}, str(experiment.metrics_path))
     embed = load_embedder(experiment, params, image_shape)
-    identity = building.identity_of(experiment, params, image_shape, embed.embedding_size)
+    identity = building.identity_of(experiment, params, image_shape, embed)
     with open_store(where, create=True) as store:
         building.build(store, identity, calibration.to_json(), pictures, embed, total)
         _summarise(store)

@@ -13,9 +13,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -253,11 +253,8 @@ def _load(
             latencies.append(time.perf_counter() - started)
             number += num_clients
 
-    threads = [threading.Thread(target=ask, args=(client,)) for client in range(num_clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(num_clients) as clients:
+        list(clients.map(ask, range(num_clients)))  # raises what a client has raised
     return latencies
 
 

@@ -2,7 +2,8 @@
 
 A stream is a function of its name, the seed and some numbers (an epoch, a step). So a resumed run
 draws what an uninterrupted one would draw. To add a stream, give it numbers that no other stream of
-the same run has.
+the same run has, the last above 0: NumPy pads seeds with zeros, so [seed, 3] and [seed, 3, 0] are
+one stream. Some streams coincide for that reason; others would change what experiments learn.
 """
 
 from collections.abc import Callable, Mapping

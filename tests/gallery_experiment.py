@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from src import registry
+from src.experiment.checkpoint_files import digest_of, step_of
 from src.experiment.experiment import Best, Experiment
 from src.gallery.building import build, identity_of
 from src.gallery.gallery import load_embedder
@@ -69,6 +70,8 @@ class Quadrants:
     def __init__(self, experiment, params, image_shape):
         height, width, num_channels = image_shape
         assert num_channels == 1
+        path = experiment.best_checkpoint or experiment.latest_checkpoint
+        self.checkpoint, self.step = digest_of(path), step_of(path)
         self._split = (-1, 2, height // 2, 2, width // 2)
 
     def __call__(self, images):
@@ -125,7 +128,7 @@ def write_gallery(model_dir: Path, monkeypatch, **given) -> Experiment:
     experiment = write_experiment(model_dir, monkeypatch, **given)
     params, image_shape = experiment.trained_params(), experiment.image_shape()
     embed = load_embedder(experiment, params, image_shape)
-    identity = identity_of(experiment, params, image_shape, embed.embedding_size)
+    identity = identity_of(experiment, params, image_shape, embed)
     with open_store(experiment.gallery_path, create=True) as store:
         build(store, identity, calibration_of(experiment), [], embed, 0)
     return experiment

@@ -185,21 +185,18 @@ def _split(
     state = " ".join(map(_state, paths))
 
     def values(column: str) -> list[int | str | None]:
-        def read() -> NDArray[np.str_]:
-            found = []
-            with progress_bar(f"{printable(column)} of {name}", len(examples), "records") as bar:
-                for row in range(len(examples)):
-                    found.append(examples.label(column, row))
-                    bar.update(1)
-            return np.array(json.dumps(found))
-
         files = [column, *(str(path.absolute()) for path in paths)]
         digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:8]
         key = {"state": state, "files": files}
         path = folder / f"labels-{digest}.npz"
         text = kept_in(path, key)
         if text is None:
-            text = read()
+            found = []
+            with progress_bar(f"{printable(column)} of {name}", len(examples), "records") as bar:
+                for row in range(len(examples)):
+                    found.append(examples.label(column, row))
+                    bar.update(1)
+            text = np.array(json.dumps(found))
             with suppress(OSError, UserError):  # the folder may be read-only
                 folder.mkdir(parents=True, exist_ok=True)
                 save_cached(path, key, text)

@@ -68,8 +68,9 @@ def verdict(data: "FigureData") -> str:
 def _trained(data: "FigureData") -> str:
     """Return a sentence that says what was trained on what."""
     params, report = data.params, data.report
-    margin = "soft" if params.margin == "soft" else format_value(params.margin)
-    parts = [f"{params.network}, trained by {params.triplet_strategy} with margin {margin}"]
+    margin = params.margin_in_use
+    said = "" if margin is None else f" with margin {_in_words(margin)}"
+    parts = [f"{params.network}, trained by {params.triplet_strategy}{said}"]
     num_images = data.metrics.get("train", {}).get("num_examples")
     on = f" on {int(num_images)} images" if num_images else " on images"
     if names := report.get("class_names"):
@@ -80,6 +81,10 @@ def _trained(data: "FigureData") -> str:
         if seconds := report.get("seconds"):
             parts.append(f" and {_duration(seconds)}")
     return "".join(parts) + "."
+
+
+def _in_words(margin: float | str) -> str:
+    return margin if isinstance(margin, str) else format_value(margin)
 
 
 def _duration(seconds: float) -> str:

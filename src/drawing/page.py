@@ -217,7 +217,9 @@ def _metrics(metrics: Mapping[str, Mapping[str, float | None]]) -> _Section:
     names += [name for name in known if name not in names]
     lines = [
         '<p class="faint">From metrics.json. If a name ends in <code>_within</code>, neighbours '
-        "come from the same split, otherwise from the training split.</p>",
+        "come from the same split; in <code>_among_known</code>, also from known test images; in "
+        "other metrics of retrieval, from the training split. Pairs and clusters are within a "
+        "split.</p>",
         '<div class="wide"><table>',
         "<tr><th>metric</th>"
         + "".join(f'<th class="number">{escape(split)}</th>' for split in metrics)

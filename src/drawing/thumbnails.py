@@ -163,8 +163,8 @@ def tinted(images: NDArray[np.uint8], colors: NDArray[np.float64], side: int) ->
         if ground is None:
             place[:, :, :3] = color
             place[:, :, 3] = 255
-            inner = resized[frame:-frame, frame:-frame]
-            place[frame:-frame, frame:-frame, :3] = inner.reshape(*inner.shape[:2], -1)
+            inner = resized.reshape(*place.shape[:2], -1)[frame:-frame, frame:-frame]
+            place[frame:-frame, frame:-frame, :3] = inner  # of thin images, nothing
         else:
             place[:, :, :3] = color
             place[:, :, 3] = np.abs(resized.astype(np.int16) - ground)

@@ -77,8 +77,8 @@ def measure_factors(
     num_classes = len(np.unique(labels))
     if num_classes < _MIN_CLASSES:
         return None, (
-            f"{num_classes} of the validation split's classes is in the gallery; it takes "
-            f"{_MIN_CLASSES}"
+            f"found {num_classes} of the validation split's classes in the gallery; accepted: at "
+            f"least {_MIN_CLASSES}"
         )
     ratios: dict[int, list[float]] = {}
     sizes = []

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.data.split import stratified_indices
-from src.embeddings.search import comparable
+from src.embeddings.search import centred_and_scaled
 from src.params.metric_names import CLUSTERING, MAX_CLASSES
 
 # Lloyd's algorithm from k-means++ seeds; the best of NUM_RUNS runs counts. A run ends if no centre
@@ -61,7 +61,7 @@ def clustering_metrics(
     from sklearn.cluster import KMeans
     from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
-    points = comparable(embeddings[:0], embeddings)[1].astype(np.float32)
+    points = centred_and_scaled(embeddings[:0], embeddings)[1].astype(np.float32)
     num_clusters = min(num_classes, len(np.unique(points, axis=0)))
     clusters = KMeans(
         num_clusters, n_init=NUM_RUNS, max_iter=MAX_ROUNDS, random_state=0

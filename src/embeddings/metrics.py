@@ -1,10 +1,11 @@
 """Computes the metrics of a split from its embeddings; names: `src/params/metric_names.py`.
 
-There are two protocols. *Within*: the gallery is the rest of the same split; names end in
-`_within`. *Against the gallery*: the gallery is the training split; names have no suffix. *Among
-known*: unseen classes search each other and known classes; names end in `_among_known`. A query is
-excluded if the gallery has no other example of its class that it searches (`src.data.roles`). A
-metric without queries is None.
+There are three protocols of retrieval. *Within*: the gallery is the rest of the same split; names
+end in `_within`. *Against the gallery*: the gallery is the training split; names have no suffix.
+*Among known*: unseen classes search each other and known classes; names end in `_among_known`.
+Pairs and clusters are always within a split, and have no suffix. A query is excluded if the gallery
+has no other example of its class that it searches (`src.data.roles`). A metric without queries is
+None.
 Definitions, ranges and interpretation: docs/metrics.md.
 """
 

@@ -16,9 +16,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-UNKNOWN = -1
-"""The label of a query that is rejected."""
-
 CLASS_BY = ("nearest", "class_mean")
 """How an accepted query gets its class: the nearest class, or the class of the nearest mean."""
 

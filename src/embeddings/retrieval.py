@@ -14,7 +14,7 @@ from src.embeddings.search import (
     BLOCK_SIZE,
     NUM_VOTES,
     ROUNDING,
-    comparable,
+    centred_and_scaled,
     majority,
     nearest_columns,
     nearest_neighbors,
@@ -278,7 +278,7 @@ def nearest_class_means(
         gallery, gallery_labels, own = queries, query_labels, np.arange(len(queries))
     classes, gallery_classes, own_classes = _places_of_classes(gallery_labels, query_labels)
     sizes = np.bincount(gallery_classes)
-    queries64, gallery64 = comparable(queries, gallery)
+    queries64, gallery64 = centred_and_scaled(queries, gallery)
     sums = np.zeros((len(classes), gallery64.shape[1]))
     np.add.at(sums, gallery_classes, gallery64)
     means = sums / sizes[:, None]

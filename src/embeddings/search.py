@@ -94,7 +94,7 @@ def visit_distances(
         queries: float32 [Q, D].
         gallery: float32 [G, D].
         visit: receives positions of queries, int [r], and their squared distances to the whole
-            gallery, float32 [r, G]. The distances lie in [0, 4), in the scale of `comparable`.
+            gallery, float32 [r, G], in [0, 4), in the scale of `centred_and_scaled`.
         own: int [Q], the position of each query in the gallery. The distance of a query to itself
             is set to infinity. None if the gallery does not contain the queries.
         order: int [Q], the order in which to visit the queries. If None, they are visited in the
@@ -132,7 +132,7 @@ class _SquaredDistances:
         own: NDArray[np.intp] | None,
     ) -> None:
         """Take the arguments of `visit_distances`."""
-        self._queries, gallery64 = comparable(queries, gallery)
+        self._queries, gallery64 = centred_and_scaled(queries, gallery)
         self._query_norms = np.einsum("qd,qd->q", self._queries, self._queries)
         gallery_norms = np.einsum("gd,gd->g", gallery64, gallery64)
         # |q - g|^2 = -2 q.g + |q|^2 + |g|^2, as one product of matrices
@@ -164,7 +164,7 @@ class _SquaredDistances:
         return distances
 
 
-def comparable(
+def centred_and_scaled(
     queries: NDArray[np.float32], gallery: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return both in float64, centred and scaled so that no vector is longer than 1.
@@ -186,7 +186,7 @@ def comparable(
 
 
 def scale_exponent(queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> int:
-    """Return E, such that a squared distance in the scale of `comparable` is real / 4^E.
+    """Return E, such that a squared distance in the scale of `centred_and_scaled` is real / 4^E.
 
     Args:
         queries: float32 [Q, D].

@@ -70,8 +70,8 @@ def _what_it_is(params: Params, metrics: Mapping[str, Any]) -> str:
     return (
         f"It embeds {what} as vectors of {params.embedding_size} numbers, {length}. "
         f"{_plural(metrics).capitalize()} of one class are near each other, by the distance "
-        f"`{params.distance_name}`. Network `{params.network}`, trained by triplet loss "
-        f"(`{params.triplet_strategy}`{'' if margin is None else f', margin {margin}'}) on "
+        f"`{params.distance_name}`. Network `{params.network}`, trained by "
+        f"`{params.triplet_strategy}`{'' if margin is None else f' with margin {margin}'} on "
         f"`{params.dataset}`{_also(params)}."
     )
 

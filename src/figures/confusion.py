@@ -25,7 +25,7 @@ def draw(data: FigureData) -> CaptionedFigure | None:
     asking = np.flatnonzero(data.is_answerable)
     if len(asking) == 0:
         return None
-    pairs, counts = confusions(labels[asking], labels[data.nearest[asking]])
+    pairs, counts = label_pairs(labels[asking], labels[data.nearest[asking]])
     present = np.unique(pairs)
     chosen = most_confused(pairs, counts)
     names = display_names(data.split.class_names, max_length=14)
@@ -40,8 +40,9 @@ def draw(data: FigureData) -> CaptionedFigure | None:
     if len(chosen) == len(present):
         rows = "Each row sums to 100 %."
     else:
+        shown = "with the most frequent confusions" if wrong else "with the lowest numbers"
         rows = (
-            f"Only the {len(chosen)} classes with the most frequent confusions are shown, of "
+            f"Only the {len(chosen)} classes {shown} are shown, of "
             f"{len(present)}; a row sums to 100 % together with the classes that are not shown."
         )
     most = "; ".join(f"{names[a]} taken for {names[b]}: {n}" for a, b, n in frequent[:3])
@@ -57,7 +58,7 @@ def draw(data: FigureData) -> CaptionedFigure | None:
     )
 
 
-def confusions(
+def label_pairs(
     labels: NDArray[np.int32], found: NDArray[np.int32]
 ) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
     """Count each combination of true label and found label.
@@ -91,7 +92,7 @@ def most_confused(pairs: NDArray[np.int32], counts: NDArray[np.intp]) -> NDArray
         return present
     frequent = frequent_confusions(pairs, counts, _NUM_MOST_CONFUSED)
     of_pairs = [label for true, found, _ in frequent for label in (true, found)]
-    chosen = list(dict.fromkeys([*of_pairs, *present.tolist()]))[:_NUM_MOST_CONFUSED]
+    chosen = list(dict.fromkeys(of_pairs or present.tolist()))[:_NUM_MOST_CONFUSED]
     return np.sort(np.array(chosen, np.int32))
 
 

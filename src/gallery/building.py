@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from src.data.split import Split
 from src.errors import UserError
-from src.experiment.checkpoint_files import digest_of, step_of
 from src.experiment.experiment import Experiment
 from src.gallery.gallery import Embed
 from src.gallery.record import Identity, NewPicture, utc_now
@@ -36,16 +35,14 @@ class Unembedded(NamedTuple):
 
 
 def identity_of(
-    experiment: Experiment, params: Params, image_shape: tuple[int, int, int], embedding_size: int
+    experiment: Experiment, params: Params, image_shape: tuple[int, int, int], embed: Embed
 ) -> Identity:
-    """Return whom a gallery of the experiment's best checkpoint belongs to."""
-    checkpoint = experiment.best_checkpoint or experiment.latest_checkpoint
-    assert checkpoint is not None  # it has embedded
+    """Return whom a gallery belongs to whose pictures `embed` embeds."""
     return Identity(
-        checkpoint=digest_of(checkpoint),
-        step=step_of(checkpoint),
+        checkpoint=embed.checkpoint,
+        step=embed.step,
         image_shape=image_shape,
-        embedding_size=embedding_size,
+        embedding_size=embed.embedding_size,
         distance=params.distance_name,
         experiment=str(experiment.model_dir),
     )

@@ -38,7 +38,10 @@ def near_duplicates(store: Store) -> list[str]:
     lines = []
     for one, other in sorted(suspects):
         ids = [int(pictures.ids[row]) for row in (one, other)]
-        first, second = store.pictures(ids)
+        found = store.pictures(ids)
+        if len(found) < 2:  # one was removed meanwhile
+            continue
+        first, second = found
         difference = first.image.astype(np.float64) - second.image
         if np.sqrt(np.mean(difference**2)) <= _MAX_DIFFERENCE:
             lines.append(

@@ -32,9 +32,11 @@ _NUM_CANDIDATES = 200
 
 
 class Embed(Protocol):
-    """A network with weights; `model.embedder.Embedder` is one."""
+    """A network with weights; `model.embedder.Embedder` is one, and says what these are."""
 
     embedding_size: int
+    checkpoint: str
+    step: int
 
     def __call__(self, images: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """Embed images uint8 [N, H, W, C] to float32 [N, D]."""
@@ -78,8 +80,8 @@ class Gallery(Closing):
         self.experiment.check_pictures()
         self.store: Store = open_store(where or self.experiment.gallery_path)
         self.identity = check_checkpoint(self.store, self.experiment)
-        calibration = self.store.calibration() or {}
-        self.judge = Judge(Calibration.from_json(calibration, self.store.where))
+        self._calibration = self.store.calibration() or {}
+        self.judge = Judge(Calibration.from_json(self._calibration, self.store.where))
         self._indexed = self._require_index() if approximate else None
         self._embed: Embed | None = None
         self._lock = threading.Lock()
@@ -117,7 +119,10 @@ class Gallery(Closing):
             )
         with self._lock:
             if self._embed is None:
-                self._embed = load_embedder(self.experiment, self.params, self.identity.image_shape)
+                embed = load_embedder(self.experiment, self.params, self.identity.image_shape)
+                # A training may have saved a better checkpoint since the gallery was opened.
+                _require_checkpoint(self.store, self.experiment, self.identity, embed.checkpoint)
+                self._embed = embed
         return self._embed(images)
 
     def add(
@@ -157,7 +162,23 @@ class Gallery(Closing):
         far: float | None = None,
     ) -> list[Answer]:
         """Answer queries by their embeddings, float32 [N, D]; see `query`."""
-        snapshot = self.snapshot() if self._indexed is None else self._near(embeddings, neighbours)
+        if self._indexed is None:
+            return self._answers(self.snapshot(), embeddings, neighbours, far)
+        # Each query by the pictures near it alone: its answer does not depend on the others.
+        near = self._near(embeddings, neighbours)
+        return [
+            answer
+            for snapshot, query in zip(near, embeddings, strict=True)
+            for answer in self._answers(snapshot, query[None], neighbours, far)
+        ]
+
+    def _answers(
+        self,
+        snapshot: Snapshot,
+        embeddings: NDArray[np.float32],
+        neighbours: int,
+        far: float | None,
+    ) -> list[Answer]:
         verdicts = self.judge.decide(snapshot, embeddings, far)
         rows, distances = snapshot.nearest(embeddings, neighbours)
         ids = snapshot.pictures.ids[rows]
@@ -198,7 +219,7 @@ class Gallery(Closing):
         """Return the gallery in memory; it is brought up to date if it has changed.
 
         Raises:
-            UserError: meanwhile it was built with another checkpoint, or cannot be read.
+            UserError: meanwhile it was built anew, or cannot be read.
         """
         with self._lock:
             old = self._snapshot
@@ -209,11 +230,7 @@ class Gallery(Closing):
                 pictures = self.store.embeddings()
             else:
                 pictures = changed(old.pictures, changes)
-            if self.store.identity() != self.identity:
-                raise UserError(
-                    f"{self.store.where}: built anew with another checkpoint since this program "
-                    "started; accepted: the same one, or a new start"
-                )
+            self._require_same_build()
             self._snapshot = new = self._snapshot_of(pictures)
             return new
 
@@ -229,11 +246,26 @@ class Gallery(Closing):
             class_sizes,
         )
 
-    def _near(self, embeddings: NDArray[np.float32], neighbours: int) -> Snapshot:
-        """Return the pictures that the index finds near queries, as a gallery of their own."""
+    def _near(self, embeddings: NDArray[np.float32], neighbours: int) -> list[Snapshot]:
+        """Return the pictures that the index finds near each query, as a gallery of their own."""
         assert self._indexed is not None
-        near = self._indexed.near(embeddings, max(neighbours, _NUM_CANDIDATES))
-        return self._snapshot_of(*near)
+        self._require_same_build()
+        found = self._indexed.near(embeddings, max(neighbours, _NUM_CANDIDATES))
+        self._require_same_build()
+        return [self._snapshot_of(*near) for near in found]
+
+    def _require_same_build(self) -> None:
+        """Raise `UserError` if the gallery was built anew since it was opened."""
+        if self.store.identity() != self.identity:
+            changed = "with another checkpoint"
+        elif (self.store.calibration() or {}) != self._calibration:
+            changed = "with other thresholds"
+        else:
+            return
+        raise UserError(
+            f"{self.store.where}: built anew {changed} since this program started; accepted: the "
+            "same ones, or a new start"
+        )
 
     def _require_index(self) -> SearchesItself:
         """Return the store, if it has an index that can be used."""
@@ -269,14 +301,21 @@ def check_checkpoint(store: Store, experiment: Experiment) -> Identity:
         raise UserError(
             f"{experiment.model_dir}: no checkpoint found; accepted: a trained experiment"
         )
-    if found != identity.checkpoint:
+    _require_checkpoint(store, experiment, identity, found)
+    return identity
+
+
+def _require_checkpoint(
+    store: Store, experiment: Experiment, identity: Identity, checkpoint: str
+) -> None:
+    """Raise `UserError` unless a gallery belongs to the checkpoint with this digest."""
+    if checkpoint != identity.checkpoint:
         raise UserError(
             f"{store.where}: of the checkpoint of step {identity.step} of {identity.experiment}, "
-            f"whose weights are not those of {checkpoint}; accepted: the same weights "
-            f"(python gallery.py rebuild --model_dir {experiment.model_dir} embeds the stored "
-            "pictures anew)"
+            f"whose weights are not those of the best checkpoint of {experiment.model_dir}; "
+            f"accepted: the same weights (python gallery.py rebuild --model_dir "
+            f"{experiment.model_dir} embeds the stored pictures anew)"
         )
-    return identity
 
 
 def load_embedder(experiment: Experiment, params: Params, image_shape: tuple[int, ...]) -> Embed:

@@ -141,7 +141,7 @@ class PostgreSQL(Tables):
 
     def near(
         self, queries: NDArray[np.float32], count: int
-    ) -> tuple[Embeddings, NDArray[np.int64]]:
+    ) -> list[tuple[Embeddings, NDArray[np.int64]]]:
         """Search in the database; see `src.gallery.store.SearchesItself`."""
         with self.reading() as session:
             identity = read_identity(session)
@@ -153,15 +153,22 @@ class PostgreSQL(Tables):
                 f"SELECT id FROM enrolled ORDER BY embedding::vector({identity.embedding_size}) "
                 f"{operator} ? LIMIT ?"
             )
-            rows = [session.execute(statement, [query, count]) for query in queries]
-            pictures = read_embeddings(session, sorted({id_ for row in rows for (id_,) in row}))
+            near = [
+                read_embeddings(
+                    session, [id_ for (id_,) in session.execute(statement, [query, count])]
+                )
+                for query in queries
+            ]
             sizes: dict[str, int] = dict(
                 session.execute(
                     "SELECT name, count(*) FROM enrolled JOIN classes ON classes.id = class_id "
                     "GROUP BY name"
                 )
             )
-        return pictures, np.array([sizes[name] for name in pictures.class_names], np.int64)
+        return [
+            (pictures, np.array([sizes[name] for name in pictures.class_names], np.int64))
+            for pictures in near
+        ]
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[psycopg.Connection[Any]]:

@@ -17,6 +17,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from src.data.class_names import in_order
+from src.errors import UserError
 from src.gallery.record import Embeddings, Enrolled, Identity, image_digest
 from src.gallery.session import Session
 
@@ -81,10 +82,16 @@ def read_head(session: Session) -> Head:
 
 
 def read_identity(session: Session) -> Identity:
-    """Return the gallery's identity, where pictures show that it has one."""
+    """Return the gallery's identity.
+
+    Raises:
+        UserError: it was never built.
+    """
     identity = read_head(session).identity
     if identity is None:
-        raise session.damaged("pictures without an identity")
+        if session.execute("SELECT id FROM enrolled LIMIT 1"):
+            raise session.damaged("pictures without an identity")
+        raise UserError(f"{session.where}: an empty gallery; accepted: one that was built")
     return identity
 
 

@@ -97,7 +97,9 @@ def write_strips(
         for row, query in enumerate(asked):
             top = 1.75 * row
             _draw_query(axes, query, top)
-            for column, near in enumerate(query.answer.neighbours):
+            # One may have been removed since the answer.
+            present = [near for near in query.answer.neighbours if near.id in thumbnails]
+            for column, near in enumerate(present):
                 left = 2.1 + 1.25 * column
                 threshold = query.answer.threshold
                 is_near = threshold is not None and near.distance <= threshold

@@ -57,8 +57,8 @@ class Snapshot:
             distance: a key of `src.distance.DISTANCES`.
             factors: of the sizes of classes; see `src.embeddings.class_distance`.
             whitening: see `src.embeddings.whitening`.
-            class_sizes: int64 [C], how many pictures each class has, if `pictures` are only some of
-                them; None if they are all.
+            class_sizes: int64 [C], how many pictures each class has, if `pictures` are only those
+                nearest to one query; None if they are all.
         """
         self.pictures = pictures
         self._distance, self._whitening = distance, whitening
@@ -69,7 +69,13 @@ class Snapshot:
         ends = counts.cumsum()
         self._starts, self._ends = np.append(0, ends[:-1]), ends
         self._index = Index(self._points)
-        self._index_of = lru_cache(_NUM_KEPT)(self._make_index_of)
+        points, starts = self._points, self._starts
+
+        @lru_cache(_NUM_KEPT)
+        def index_of(label: int) -> Index:  # without self: a cycle would keep old versions
+            return Index(points[starts[label] : ends[label]])
+
+        self._index_of = index_of
         sizes = np.maximum(counts if class_sizes is None else class_sizes, 1)
         self._compared = np.array([num_compared(size) for size in sizes.tolist()], np.intp)
         self._factors = factors_of(sizes, factors)
@@ -148,13 +154,18 @@ class Snapshot:
         return np.repeat(of_class, self._ends - self._starts)
 
     def _to_class(self, points: NDArray[np.float32], label: int) -> NDArray[np.float64]:
-        """Return the distance of points, float32 [Q, D], to a class, [Q]."""
-        _, apart = self._index_of(label).search(points, int(self._compared[label]))
+        """Return the distance of points, float32 [Q, D], to a class, [Q].
+
+        Pictures of the class that are not here, because they are none of those nearest to a query,
+        are taken to be as far as the farthest that is. They are not nearer.
+        """
+        count = int(self._compared[label])
+        _, apart = self._index_of(label).search(points, count)
+        if missing := count - apart.shape[1]:
+            _, to_all = self._index.search(points, len(self))
+            apart = np.hstack([apart, np.repeat(to_all[:, -1:], missing, axis=1)])
         to_class: NDArray[np.float64] = self._in_units(apart).mean(axis=1)
         return to_class
-
-    def _make_index_of(self, label: int) -> Index:
-        return Index(self._points[self._starts[label] : self._ends[label]])
 
     def _comparable(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         return whitened(comparable(embeddings, self._distance), self._whitening)

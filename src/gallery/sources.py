@@ -92,8 +92,8 @@ def preparation(params: Params, image_shape: Sequence[int]) -> Preparation:
     """Return how an experiment prepares its pictures.
 
     Args:
-        params: the params it was trained with. Only `image_folder` states a mode and a way to
-            resize; other datasets are given as images, and what they are is seen from their shape.
+        params: the params it was trained with. Datasets of pictures state a way to resize. The mode
+            is seen from the shape.
         image_shape: (H, W, C).
 
     Raises:

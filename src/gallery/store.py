@@ -118,16 +118,16 @@ class SearchesItself(Protocol):
 
     def near(
         self, queries: NDArray[np.float32], count: int
-    ) -> tuple[Embeddings, NDArray[np.int64]]:
-        """Return pictures near queries, as the index finds them.
+    ) -> list[tuple[Embeddings, NDArray[np.int64]]]:
+        """Return the pictures near each query, as the index finds them.
 
         Args:
             queries: float32 [Q, D].
             count: how many for each query; fewer if the gallery has fewer.
 
         Returns:
-            The pictures near any of the queries, and how many pictures each class has in the whole
-            gallery, int64 [C].
+            For each query the pictures near it, and how many pictures each of their classes has in
+            the whole gallery, int64 [C].
         """
 
 

@@ -98,7 +98,6 @@ def plan(
         swept = {**swept, "seed": range(seed, seed + num_seeds)}
     parent = one_deeper(parent)
     children: dict[str, Child] = {}
-    first_named: dict[str, str] = {}  # the name of the first child with these params
     errors: list[tuple[str, str]] = []
     for values in itertools.product(*swept.values()):
         chosen = dict(zip(swept, values, strict=True))
@@ -120,15 +119,22 @@ def plan(
                 f"{parent_dir / name[:40]}...: found a name of {length} bytes; accepted: at most "
                 f"{_MAX_NAME_BYTES}; sweep fewer keys at once, or shorter values"
             )
-        first = first_named.setdefault(params.model_dump_json(), name)
-        if first != name:
-            raise UserError(
-                f"{parent_dir / name}: found the params of {first} under another name; accepted: "
-                "values of which no two mean the same"
-            )
         children[name] = Child(Experiment(parent_dir / name), content, params)
     if errors:
         raise UserError(_one_line_each(errors))
+    return _distinct(children)
+
+
+def _distinct(children: Mapping[str, Child]) -> list[Child]:
+    """Return the children; refuse values that are written in two ways, but mean the same."""
+    names: dict[str, str] = {}
+    for name, child in children.items():
+        first = names.setdefault(child.params.model_dump_json(), name)
+        if first != name:
+            raise UserError(
+                f"{child.experiment.model_dir}: found the params of {first} under another name; "
+                "accepted: values of which no two mean the same"
+            )
     return list(children.values())
 
 

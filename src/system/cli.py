@@ -88,8 +88,8 @@ def add_far(parser: argparse.ArgumentParser) -> None:
         "--far",
         type=rate,
         metavar="RATE",
-        help="the share of strangers that may be let in, such as 0.01 (the default); "
-        "`gallery.py list` prints what was measured",
+        help="the share of strangers that may be let in, or of pairs of different classes, such as "
+        "0.01 (the default); `gallery.py list` prints what was measured",
     )
 
 

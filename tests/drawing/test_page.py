@@ -14,6 +14,7 @@ from PIL import Image
 from src.drawing.animation import write_gif
 from src.drawing.headline import verdict
 from src.figures import MAX_SHOWN, draw, write_figures
+from src.params.schema import Params
 from src.registry import FIGURES
 from src.system.aside import Aside
 
@@ -133,6 +134,12 @@ def test_the_page_begins_with_what_was_trained_and_numbers_beside_baselines(tmp_
     assert 'style="width:65.0%"' in text
     assert "recall@1" not in head  # it is not known
     assert found.text.index("Training curves") < found.text.index("All metrics")
+
+
+def test_a_margin_that_the_loss_does_not_read_is_not_named(tmp_path):
+    params = Params(triplet_strategy="multi_similarity", distance="cosine")
+    page, *_ = write_figures(tmp_path, replace(of_value(0.65), params=params), ["curves"])
+    assert "trained by multi_similarity on 600 images" in Page(page.read_text("utf-8")).text
 
 
 def test_hostile_names_arrive_intact_and_harmless(tmp_path):

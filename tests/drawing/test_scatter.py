@@ -190,6 +190,15 @@ class TestThumbnails:
         assert (tiles[0, :, :, 3] > 0).any(axis=1).sum() == 8
         assert (tiles[0, :, :, 3] > 0).any(axis=0).sum() == 16
 
+    @pytest.mark.parametrize("shape", [(4, 64), (64, 4), (1, 9)])
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_one_that_is_thinner_than_its_frame_is_all_frame(self, shape, channels):
+        images = np.full((2, *shape, channels), 100, np.uint8)
+        tiles = tinted(images, self.colors, side=30)
+        height, width = (max(1, round(30 * side / max(shape))) for side in shape)
+        assert (tiles[0, :, :, 3] > 0).sum() == height * width
+        assert tiles[0, 15, 15].tolist() == [255, 0, 0, 255]
+
     def test_they_are_as_large_as_fits(self):
         """Few images have large thumbnails, many have small ones; a cell of the grid has one."""
         rng = np.random.default_rng(0)

@@ -196,11 +196,28 @@ def test_of_another_checkpoint(experiment, monkeypatch):
     with pytest.raises(UserError, match="step 7 of .*gallery.py rebuild --model_dir"):
         Gallery(experiment.model_dir)
     embed = load_embedder(experiment, experiment.trained_params(), experiment.image_shape())
-    identity = identity_of(experiment, experiment.trained_params(), experiment.image_shape(), 4)
+    identity = identity_of(experiment, experiment.trained_params(), experiment.image_shape(), embed)
     with open_store(experiment.gallery_path) as store:
         build(store, identity, calibration_of(experiment), from_gallery(store), embed, 1)
     with Gallery(experiment.model_dir) as gallery:
         assert gallery.query(images(0, first=3))[0].class_name == "one"
+
+
+def test_of_a_checkpoint_that_was_replaced_before_the_first_query(gallery, experiment, monkeypatch):
+    write_experiment(experiment.model_dir, monkeypatch, b"trained on")
+    with pytest.raises(UserError, match="whose weights are not those of the best checkpoint of"):
+        gallery.query(images(0))
+
+
+def test_thresholds_of_a_new_build_are_not_passed_over(gallery, experiment):
+    gallery.add("one", images(0))
+    identity, pictures = gallery.identity, list(gallery.store.iterate())
+    metrics = experiment.metrics()
+    metrics["open_set"]["at"]["fpir_1e-2"]["threshold"] = 0.01
+    calibration = Calibration.from_metrics(metrics, "metrics.json").to_json()
+    gallery.store.replace(identity, calibration, pictures)
+    with pytest.raises(UserError, match="built anew with other thresholds since this program"):
+        gallery.query(images(0))
 
 
 def test_with_a_calibration_of_another_version(experiment):

@@ -40,7 +40,7 @@ def experiment(splits, tmp_path_factory):
     found = Experiment(shutil.copytree(KEPT, tmp_path_factory.mktemp("kept") / "open_digits"))
     params, shape = found.trained_params(), found.image_shape()
     embed = load_embedder(found, params, shape)
-    identity = identity_of(found, params, shape, embed.embedding_size)
+    identity = identity_of(found, params, shape, embed)
     calibration = Calibration.from_metrics(found.metrics(), "metrics.json").to_json()
     train = splits["train"].take(np.arange(0, 50_000, 10))
     with open_store(found.gallery_path, create=True) as store:

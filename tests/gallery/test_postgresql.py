@@ -186,15 +186,15 @@ def test_the_database_finds_the_nearest(postgresql_gallery, distance):
         for query in queries:
             apart = paired_distances(query[None], whole.embeddings, distance)
             expected = whole.ids[np.argsort(apart)[:7]]
-            found, sizes = store.near(query[None], 7)
+            ((found, sizes),) = store.near(query[None], 7)
             assert len(found.ids) == 7
             assert len(np.intersect1d(found.ids, expected)) >= 6
             assert sizes.tolist() == [counts[name] for name in found.class_names]
             rows = np.searchsorted(whole.ids, found.ids)
             np.testing.assert_array_equal(found.embeddings, whole.embeddings[rows])
-        together, _ = store.near(queries, 7)
-        assert 7 <= len(together.ids) <= 70
-        assert len(store.near(queries, 1000)[0].ids) == 400
+        together = [found.ids.tolist() for found, _ in store.near(queries, 7)]
+        assert together == [store.near(query[None], 7)[0][0].ids.tolist() for query in queries]
+        assert [len(found.ids) for found, _ in store.near(queries, 1000)] == [400] * 10
 
 
 def test_the_index_is_used_and_follows_the_gallery(postgresql_gallery):
@@ -202,7 +202,7 @@ def test_the_index_is_used_and_follows_the_gallery(postgresql_gallery):
         store.replace(IDENTITY, {}, [picture(number) for number in range(2000)])
         store.create_index()
         (added,) = store.add(IDENTITY, [picture(5000, "new")])
-        found, sizes = store.near(picture(5000).embedding[None], 1)
+        ((found, sizes),) = store.near(picture(5000).embedding[None], 1)
         assert found.ids.tolist() == [added.id]
         assert sizes.sum() == 2001
         with store.writing() as session:
@@ -215,15 +215,25 @@ def test_the_index_is_used_and_follows_the_gallery(postgresql_gallery):
         smaller = dataclasses.replace(IDENTITY, embedding_size=3)
         store.replace(smaller, {}, [picture(1, identity=smaller)])
         assert not store.has_index()  # it was for other embeddings
-        assert len(store.near(picture(1, identity=smaller).embedding[None], 5)[0].ids) == 1
+        ((found, _),) = store.near(picture(1, identity=smaller).embedding[None], 5)
+        assert len(found.ids) == 1
 
 
 def test_no_queries_and_no_pictures(postgresql_gallery):
     with open_store(postgresql_gallery, create=True) as store:
         store.replace(IDENTITY, {}, [])
-        assert len(store.near(np.zeros((2, 8), np.float32), 5)[0].ids) == 0
+        near = store.near(np.zeros((2, 8), np.float32), 5)
+        assert [len(found.ids) for found, _ in near] == [0, 0]
         store.add(IDENTITY, [picture(1)])
-        assert len(store.near(np.zeros((0, 8), np.float32), 5)[0].ids) == 0
+        assert store.near(np.zeros((0, 8), np.float32), 5) == []
+
+
+def test_an_index_of_no_gallery_is_not_called_damage(postgresql_gallery):
+    with (
+        open_store(postgresql_gallery, create=True) as store,
+        pytest.raises(UserError, match=r"an empty gallery; accepted: one that was built$"),
+    ):
+        store.create_index()
 
 
 def test_queries_by_the_index(postgresql_gallery, tmp_path, monkeypatch, capsys):

@@ -13,6 +13,7 @@ import gallery
 import query
 from src.errors import UserError
 from src.gallery import Gallery
+from src.gallery.sqlite import SQLite
 from src.gallery.store import open_store
 
 
@@ -147,6 +148,19 @@ def test_checked(call, built, tmp_path, model_dir):
     call(gallery, "add", "other", tmp_path / "known" / "left" / "0.png")
     with pytest.raises(UserError, match=r"nearly the same: #\d of left .* and #\d of other"):
         call(gallery, "check")
+
+
+def test_what_another_process_removes_meanwhile_is_left_out(call, built, tmp_path, monkeypatch):
+    call(gallery, "add", "other", tmp_path / "known" / "left" / "0.png")
+    pictures = SQLite.pictures
+
+    def without_others(self, ids):
+        return [one for one in pictures(self, ids) if one.class_name != "other"]
+
+    monkeypatch.setattr(SQLite, "pictures", without_others)
+    call(gallery, "check")
+    call(query, "known/left/0.png", "--save", "nearest.png")
+    assert (tmp_path / "nearest.png").is_file()
 
 
 def test_rebuilt_after_training_again(call, built, model_dir, monkeypatch):

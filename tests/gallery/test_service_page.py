@@ -42,7 +42,7 @@ def browser():
 def gallery(tmp_path, monkeypatch):
     made = write_experiment(tmp_path / "x", monkeypatch)
     embed = load_embedder(made, made.trained_params(), made.image_shape())
-    identity = identity_of(made, made.trained_params(), made.image_shape(), embed.embedding_size)
+    identity = identity_of(made, made.trained_params(), made.image_shape(), embed)
     with open_store(made.gallery_path, create=True) as store:
         build(store, identity, calibration_of(made), [], embed, 0)
     with Gallery(made.model_dir) as opened:

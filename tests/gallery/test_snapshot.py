@@ -1,5 +1,8 @@
 """A version of a gallery in memory, and how it follows the store."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -96,8 +99,26 @@ def test_a_part_of_a_gallery_counts_whole_classes():
     sizes = np.array([50, 1, 9])
     part = Snapshot(pictures, "euclidean", FACTORS, class_sizes=sizes)
     found = part.nearest_classes(np.zeros((1, 1), np.float32))
-    # Of 50 pictures 5 are compared, and 2 are here: 1.5. The other is at 4 / 3.
+    # Of 50 pictures 5 are compared, and 2 are here: 3, as the others are not before 4.
     assert found.labels.tolist() == [1] and found.scores == pytest.approx([4 / 3])
+    alone = pictures._replace(labels=np.zeros(3, np.int32), class_names=("a",))
+    part = Snapshot(alone, "squared_euclidean", FACTORS, class_sizes=sizes[:1])
+    found = part.nearest_classes(np.zeros((1, 1), np.float32))
+    assert found.distances == pytest.approx([(1 + 4 + 16 + 16 + 16) / 5])
+
+
+def test_an_old_version_is_freed_at_once():
+    """A server that enrols would have many, until a full collection of garbage."""
+    pictures = Embeddings(np.arange(9), np.zeros(9, np.int32), ("a",), np.eye(9, dtype="f4"), 0)
+    snapshot = Snapshot(pictures, "euclidean")
+    snapshot.nearest_classes(pictures.embeddings)
+    reference = weakref.ref(snapshot)
+    gc.disable()
+    try:
+        del snapshot
+        assert reference() is None
+    finally:
+        gc.enable()
 
 
 def test_evaluation_and_gallery_agree():
