@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from model.estimator import keras, tf
 from model.mining.loss import TripletLoss
-from model.rows import Rows, layer_that_draws
+from model.rows import Rows, layer_that_draws, trained_batch_norms
 from src.errors import UserError
 from src.system.signals import SIGNALS
 
@@ -187,7 +187,7 @@ class Distribution:
             return tf.ensure_shape(received, values.shape)
 
     def gather_all(self, values: tf.Tensor) -> tf.Tensor:
-        """Return the tensors of all workers: [1, ...] of each -> [num_workers, ...]."""
+        """Return the tensors of all workers by rank: [n, ...] of each -> [num_workers * n, ...]."""
         with tf.device(_HOST):
             return tf.raw_ops.CollectiveGatherV2(input=values, **self._collective())
 
@@ -244,10 +244,9 @@ def check_network(network: keras.Model, num_replicas: int) -> None:
     """
     if num_replicas == 1:
         return
-    for layer in network._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
-            accepted = "use_batch_norm false, or frozen_layers that include it"
-            raise _refused(f'"{layer.name}" ({type(layer).__name__})', num_replicas, accepted)
+    for layer in trained_batch_norms(network):
+        accepted = "use_batch_norm false, or frozen_layers that include it"
+        raise _refused(f'"{layer.name}" ({type(layer).__name__})', num_replicas, accepted)
     image = tf.zeros([1, *network.input_shape[1:]])
     graph = image.graph
     num_before = len(graph.get_operations())

@@ -29,7 +29,7 @@ class Dropout(keras.layers.Layer):
         self._draw = draw
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Return float32 of the shape of `inputs`."""
+        """Return what has the shape and type of `inputs`."""
         if not training:
             return inputs
         seed = tf.stack([tf.constant(self._seed, tf.int64), tf.cast(global_step(), tf.int64)])
@@ -40,13 +40,13 @@ def dropout(inputs: tf.Tensor, rate: float, seed: tf.Tensor, draw: int) -> tf.Te
     """Set each input to 0 with probability `rate`, and divide the others by 1 - `rate`.
 
     Args:
-        inputs: float32, of any shape.
+        inputs: floating-point, of any shape.
         rate: 0 <= rate < 1.
         seed: int64 [2], the seed of the run and the step.
         draw: distinguishes the draws of one step.
 
     Returns:
-        float32 of the shape of `inputs`; it depends only on the arguments and, if `inputs` are a
+        The shape and type of `inputs`; it depends only on the arguments and, if `inputs` are a
         part of the batch, on which rows (`model/rows.py`).
     """
     number = tf.constant(dropout_draw(draw), tf.int64)

@@ -58,7 +58,7 @@ def _restored_estimator() -> types.SimpleNamespace:
     names = {
         "estimator": ["Estimator"],
         "export.export": ["TensorServingInputReceiver"],
-        "exporter": ["BestExporter", "Exporter", "FinalExporter", "LatestExporter"],
+        "exporter": ["BestExporter", "Exporter"],
         "mode_keys": ["ModeKeys"],
         "model_fn": ["EstimatorSpec"],
         "run_config": ["RunConfig"],

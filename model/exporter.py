@@ -186,7 +186,7 @@ def _embed(embed: Embed, split: Split, description: str) -> NDArray[np.float32]:
 
 
 def _put(made: Path, target: Path, work: Path) -> None:
-    """Move what was made to its place; a reader sees the old or the new one."""
+    """Move what was made to its place. A folder that is replaced is missing for a moment."""
     if made.is_file():
         with made.open("rb") as source, atomic_write(target) as file:
             shutil.copyfileobj(source, file)
@@ -194,7 +194,12 @@ def _put(made: Path, target: Path, work: Path) -> None:
     target.parent.mkdir(exist_ok=True)
     if target.exists():  # the same step, exported again
         os.rename(target, work / "old")
-    os.rename(made, target)
+    try:
+        os.rename(made, target)
+    except OSError:
+        if (work / "old").exists():
+            os.rename(work / "old", target)
+        raise
     for path in target.parent.iterdir():  # SavedModels of earlier steps
         if path != target and path.name.isdecimal():
             shutil.rmtree(path, ignore_errors=True)

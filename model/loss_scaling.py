@@ -11,6 +11,7 @@ from src.experiment.tags import tag_of
 # As in arXiv:1710.03740, section 3.2, and in Keras.
 _FIRST_SCALE = 2.0**15
 _STEPS_TO_DOUBLE = 2000
+_MAX_SCALE = 2.0**60  # which gradients of 0, as without a positive triplet, would lead beyond
 
 
 class LossScaling:
@@ -76,7 +77,7 @@ def _count_good(scale: tf.Variable, good_steps: tf.Variable) -> list[tf.Tensor]:
     count = good_steps + 1
     doubles = count >= _STEPS_TO_DOUBLE
     return [
-        scale.assign(tf.where(doubles, scale * 2.0, scale)),
+        scale.assign(tf.where(doubles, tf.minimum(scale * 2.0, _MAX_SCALE), scale)),
         good_steps.assign(tf.where(doubles, np.int64(0), count)),
     ]
 

@@ -9,7 +9,7 @@ weights. The parts' gradients add up to that of the whole batch (GradCache, arXi
 from collections.abc import Sequence
 
 from model.estimator import keras, tf
-from model.rows import Rows, layer_that_draws, rows_of_batch
+from model.rows import Rows, layer_that_draws, rows_of_batch, trained_batch_norms
 from src.errors import UserError
 
 
@@ -64,7 +64,7 @@ class MicroBatches:
         size: int,
         rows: Rows | None = None,
         *,
-        is_training: bool = True,
+        training: bool = True,
     ) -> None:
         """Embed `images`, `size` at a time; the last part may be smaller.
 
@@ -73,7 +73,7 @@ class MicroBatches:
             images: see `WholeBatch`.
             size: the number of images in a part.
             rows: see `WholeBatch`.
-            is_training: False for an evaluation.
+            training: False for an evaluation.
 
         Raises:
             UserError: in training, an image's embedding depends on the other images, or on chance.
@@ -81,10 +81,10 @@ class MicroBatches:
         self._network = network
         self._images = images
         self._size = size
-        self._is_training = is_training
+        self._training = training
         self._num_images = tf.shape(images)[0]
         self._rows = rows or Rows([0], [self._num_images])
-        if is_training:
+        if training:
             _refuse_batch_norm(network, size)
         self.embeddings = self._embed()
 
@@ -132,7 +132,7 @@ class MicroBatches:
     def _part(self, images: tf.Tensor, start: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
         """Return the embeddings of the images from `start` to `stop`."""
         with rows_of_batch(self._rows.part(start, stop - start)):
-            embeddings = self._network(images[start:stop], training=self._is_training)
+            embeddings = self._network(images[start:stop], training=self._training)
         _refuse_chance(self._network, self._size)
         return embeddings
 
@@ -144,13 +144,9 @@ class MicroBatches:
 
 
 def _refuse_batch_norm(network: keras.Model, size: int) -> None:
-    """Raise `UserError` if a layer normalizes by the statistics of a batch.
-
-    Frozen layers do not: they use the moving statistics.
-    """
-    for layer in network.submodules:
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
-            raise _refused(size, f"layer {layer.name} normalizes over the whole batch")
+    """Raise `UserError` if a layer normalizes by the statistics of a batch."""
+    for layer in trained_batch_norms(network):
+        raise _refused(size, f"layer {layer.name} normalizes over the whole batch")
 
 
 def _refuse_chance(network: keras.Model, size: int) -> None:

@@ -66,7 +66,7 @@ def model_fn(
 
     def embed(images: tf.Tensor) -> tf.Tensor:
         if part_size:
-            return MicroBatches(network, images, part_size, is_training=False).embeddings
+            return MicroBatches(network, images, part_size, training=False).embeddings
         return network(images, training=False)
 
     embeddings = embed_views(embed, features, params)  # [B, D]
@@ -211,7 +211,7 @@ def _mine(
     if params.is_offline:
         own = distribution.own(size)
         labels = tf.reshape(tf.reshape(labels, [3, -1])[:, own.first : own.end], [-1])
-        return distribution.total(loss_by_params(labels, candidates, params, is_training=True))
+        return distribution.total(loss_by_params(labels, candidates, params, training=True))
     if memory:
         is_used = global_step() >= params.memory_start_steps
         labels, candidates = memory.candidates(labels, candidates, is_used)
@@ -221,9 +221,7 @@ def _mine(
         # TensorFlow cannot place the gradients of two tf.cond on two devices ("Cannot colocate").
         with nullcontext() if params.warmup_strategy else device:
             anchors = tf.range(own.first, own.end) if is_divided else None
-            parts.append(
-                loss_by_params(labels, candidates, params, is_training=True, anchors=anchors)
-            )
+            parts.append(loss_by_params(labels, candidates, params, training=True, anchors=anchors))
     added = parts[0] if len(parts) == 1 else TripletLoss(*map(tf.add_n, zip(*parts, strict=True)))
     return distribution.total(added)
 
@@ -260,7 +258,7 @@ def _eval_spec(
     scaffold: "tf.compat.v1.train.Scaffold",
 ) -> "estimator.EstimatorSpec":
     """Return the EstimatorSpec of EVAL: metrics over the whole split, and its exact loss."""
-    triplets = loss_by_params(labels, embeddings, params, is_training=False)
+    triplets = loss_by_params(labels, embeddings, params, training=False)
     if params.is_offline:  # measure each image once: as an anchor
         labels, embeddings = tf.split(labels, 3)[0], tf.split(embeddings, 3)[0]
     _scalars_for_hooks(triplets, batch_size=tf.shape(embeddings)[0])

@@ -6,6 +6,7 @@ evaluate, predict or export have no average: they restore the average's values i
 
 from model.estimator import keras, tf
 from model.network import plain
+from model.rows import trained_batch_norms
 
 SCOPE = "moving_average"
 """What the names of the averages begin with, in graphs and checkpoints."""
@@ -63,9 +64,8 @@ class MovingAverage:
 def averaged_weights(network: keras.Model) -> list[tf.Variable]:
     """Return the weights that training changes: those of layers that are not frozen, float32."""
     weights = list(network.trainable_weights)
-    for layer in network.submodules:
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
-            weights += layer.non_trainable_weights
+    for layer in trained_batch_norms(network):
+        weights += layer.non_trainable_weights
     return list(map(plain, weights))
 
 

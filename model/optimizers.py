@@ -86,8 +86,7 @@ def sgd(params: Params, rate: tf.Tensor) -> Any:
 class _AdamW(tf.compat.v1.train.AdamOptimizer):
     """Adam, before whose step a weight loses the share rate x `weight_decay` of itself.
 
-    Weights of one dimension do not decay: biases, and scales and offsets of normalization. Smaller
-    ones of these do not make the network smoother.
+    Weights of one dimension do not decay: biases, and scales and offsets of normalization.
     """
 
     def __init__(self, rate: tf.Tensor, weight_decay: float) -> None:

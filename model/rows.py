@@ -97,6 +97,15 @@ def normal_by_row(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return _by_row(tf.raw_ops.StatelessRandomNormalV2, shape, seed)
 
 
+def trained_batch_norms(network: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """Return the layers that normalize by the statistics of a batch; frozen ones do not."""
+    return [
+        layer
+        for layer in network.submodules
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
+
+
 def layer_that_draws(network: keras.Model, operations: Sequence[tf.Operation]) -> str | None:
     """Return the layer whose draws do not depend on the row alone; None if there is none.
 

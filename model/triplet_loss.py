@@ -5,6 +5,8 @@ Estimator, no environment variable. Those of TensorFlow Addons, for Keras, are i
 `model/keras_losses.py`.
 """
 
+import math
+
 import tensorflow as tf
 
 from model.keras_losses import (
@@ -17,6 +19,7 @@ from model.keras_losses import (
 )
 from model.triplet_strategies.batch_all import batch_all
 from model.triplet_strategies.batch_hard import batch_hard
+from src.errors import UserError
 
 __all__ = [
     "TripletAllLoss",
@@ -44,6 +47,9 @@ def batch_all_triplet_loss(
     Returns:
         The loss and fraction_positive, float32 scalars; see `batch_all`.
 
+    Raises:
+        UserError: the margin is not a number above 0.
+
     Example:
         >>> from model.triplet_loss import batch_all_triplet_loss
         >>> import tensorflow as tf
@@ -53,6 +59,7 @@ def batch_all_triplet_loss(
         >>> print(f"{float(loss):.3f}, {float(fraction_positive):.3f}")  # of 8 triplets 5
         1.800, 0.625
     """
+    margin = _checked(margin)
     triplets = batch_all(labels, embeddings, margin=margin, distance=_distance(squared))
     return triplets.loss, triplets.fraction_positive
 
@@ -71,6 +78,9 @@ def batch_hard_triplet_loss(
     Returns:
         The loss, a float32 scalar; see `batch_hard`.
 
+    Raises:
+        UserError: the margin is neither a number above 0 nor "soft".
+
     Example:
         >>> from model.triplet_loss import batch_hard_triplet_loss
         >>> import tensorflow as tf
@@ -83,7 +93,14 @@ def batch_hard_triplet_loss(
         >>> tape.gradient(loss, embeddings).numpy().ravel().tolist()
         [-0.25, 1.25, -1.25, 0.25]
     """
-    return batch_hard(labels, embeddings, margin=margin, distance=_distance(squared)).loss
+    chosen = "soft" if margin == "soft" else _checked(margin, ' or "soft"')
+    return batch_hard(labels, embeddings, margin=chosen, distance=_distance(squared)).loss
+
+
+def _checked(margin: float | str, or_else: str = "") -> float:
+    if isinstance(margin, str) or not 0 < margin < math.inf:
+        raise UserError(f"margin: found {margin!r}; accepted: a number > 0{or_else}")
+    return margin
 
 
 def _distance(squared: bool) -> str:

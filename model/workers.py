@@ -5,7 +5,7 @@ Messages are exchanged when all workers are at the same point of their program. 
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -140,7 +140,7 @@ class Workers:
     def _exchange(
         self,
         values: np.ndarray,
-        build,  # noqa: ANN001
+        build: Callable[[tf.Tensor], tf.Tensor],
         seconds: int | None = None,
     ) -> np.ndarray:
         """Run an exchange in a session of its own; raise DeadlineExceededError after `seconds`."""

@@ -445,12 +445,17 @@ def test_a_training_that_collapses_is_stopped_if_asked_to(make_experiment, tmp_p
     metrics = json.loads((model_dir / "metrics.json").read_text())
     assert metrics["status"] == "collapsed"
     assert metrics["global_step"] < 20
+    with pytest.raises(TrainingDiverged, match="stopped, because the embeddings have collapsed"):
+        run_train(model_dir, tmp_path)
+    assert json.loads((model_dir / "metrics.json").read_text())["global_step"] < 20
 
     going_on = make_experiment("going_on", num_epochs=6, save_checkpoints_steps=1000, **LINEAR)
     run_train(going_on, tmp_path)
     assert "the embeddings have collapsed to a point" in capsys.readouterr().err
     metrics = json.loads((going_on / "metrics.json").read_text())
     assert (metrics["status"], metrics["collapsed"]) == ("finished", True)
+    (going_on / "metrics.json").unlink()  # as if it was killed while it measured
+    assert run_train(going_on, tmp_path)["collapsed"] is True
     assert read_result(going_on).status == "collapsed"
 
 

@@ -1,1 +1,1 @@
-"""Random changes of training images: a file each for their kinds, in the order of `batch.py`."""
+"""Random changes of training images; a file for each kind, applied in the order of `batch.py`."""

@@ -7,7 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from model.estimator import tf
-from model.hooks.summaries import write_scalar
+from model.hooks.summaries import flush_summaries, write_scalar
 from src.distance import DISTANCES
 from src.errors import TrainingDiverged
 
@@ -17,7 +17,8 @@ from src.errors import TrainingDiverged
 _SHARE_OF_MARGIN = 0.02
 _SHARE_OF_START = 0.05
 _LOSS_TOLERANCE = 0.02
-_CHECKS_IN_A_ROW = 3
+CHECKS_IN_A_ROW = 3
+"""How many checks one after the other must find collapse."""
 
 
 class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
@@ -47,6 +48,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         model_dir: str | None = None,
         stop: bool = False,
         warns: bool = True,
+        had_collapsed: bool = False,
     ) -> None:
         """Prepare the alarm.
 
@@ -57,6 +59,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
             model_dir: where the summary is written; None for no summary.
             stop: whether a collapse also ends the run.
             warns: whether to print the warning; of several workers, one does.
+            had_collapsed: whether the latest checks before a resumed run had found collapse.
         """
         self._margin = margin
         self._loss_at_collapse = math.log(2) if margin == "soft" else float(margin or 1)
@@ -65,13 +68,14 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         self._model_dir = model_dir
         self._stop = stop
         self._warns = warns
-        self._num_in_a_row = 0
+        self._num_in_a_row = CHECKS_IN_A_ROW if had_collapsed else 0
+        self._has_warned = False
         self._median_at_start: float | None = None
 
     @property
     def collapsed(self) -> bool:
         """Whether the latest checks found collapse; after a run, whether it ended collapsed."""
-        return self._num_in_a_row >= _CHECKS_IN_A_ROW
+        return self._num_in_a_row >= CHECKS_IN_A_ROW
 
     def begin(self) -> None:
         """Find what to fetch."""
@@ -117,8 +121,9 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         self._num_in_a_row = self._num_in_a_row + 1 if found else 0
         if self._model_dir:
             write_scalar(self._model_dir, "collapsed", float(found), self._step)
-        if self._num_in_a_row == _CHECKS_IN_A_ROW and self._warns:
+        if self.collapsed and self._warns and not self._has_warned:
             self._warn(loss, median)
+        self._has_warned = self.collapsed
         if self._stop and self.collapsed:
             run_context.request_stop()
 
@@ -183,7 +188,7 @@ class DivergenceGuard(tf.compat.v1.train.SessionRunHook):
             found: what is not finite.
         """
         if self._model_dir:
-            tf.compat.v1.summary.FileWriterCache.get(self._model_dir).flush()
+            flush_summaries(self._model_dir)
         before = "" if self._last_loss is None else f" after a loss of {self._last_loss:.4g}"
         return TrainingDiverged(
             f"step {step}: {found}{before}; likely causes: a learning_rate that is too high, "

@@ -32,7 +32,11 @@ class BestCheckpoint(AfterEvaluation):
     name = "best"
 
     def __init__(
-        self, experiment: Experiment, params: Params, serving_input_fn: Any, stop: Any
+        self,
+        experiment: Experiment,
+        params: Params,
+        serving_input_fn: Any,
+        stop: StopAfterEvaluation,
     ) -> None:
         """Prepare the exporter.
 
@@ -40,12 +44,12 @@ class BestCheckpoint(AfterEvaluation):
             experiment: where the best checkpoint is kept.
             params: `best_metric`, `patience_evaluations`.
             serving_input_fn: builds the exported model's input.
-            stop: the `StopAfterEvaluation` of the training run.
+            stop: that of the training run.
         """
         self._experiment = experiment
         self._metric = params.best_metric
         self._patience = params.patience_evaluations
-        self._stop: StopAfterEvaluation = stop
+        self._stop = stop
         self._exporter = estimator.BestExporter(
             name=self.name,
             serving_input_receiver_fn=serving_input_fn,

@@ -34,19 +34,23 @@ def write_image(directory: str, tag: str, image: Image.Image, step: int) -> None
             encoded_image_string=png.getvalue(),
         ),
     )
-    with tf.Graph().as_default():  # otherwise, creating a writer fails
-        tf.compat.v1.summary.FileWriterCache.get(directory).add_summary(summary, step)
+    _writer(directory).add_summary(summary, step)
     flush_summaries(directory)
 
 
 def flush_summaries(directory: str) -> None:
     """Flush to disk the summaries that this process wrote in a directory."""
-    with tf.Graph().as_default():
-        tf.compat.v1.summary.FileWriterCache.get(directory).flush()
+    _writer(directory).flush()
 
 
 def write_scalar(directory: str, name: str, value: float, step: int) -> None:
     """Write a point of a curve to the summaries in a directory, without flushing them to disk."""
     summary = tf.compat.v1.Summary()
     summary.value.add(tag=tag_of(name), simple_value=value)
-    tf.compat.v1.summary.FileWriterCache.get(directory).add_summary(summary, step)
+    _writer(directory).add_summary(summary, step)
+
+
+def _writer(directory: str) -> "tf.compat.v1.summary.FileWriter":
+    """Return this process's writer of a directory."""
+    with tf.Graph().as_default():  # otherwise, creating one fails
+        return tf.compat.v1.summary.FileWriterCache.get(directory)

@@ -47,7 +47,7 @@ class StartTogether(tf.compat.v1.train.SessionRunHook):
 
 
 class StopTogether(tf.compat.v1.train.SessionRunHook):
-    """Ends the training of all workers after a step before which any of them got a signal."""
+    """Ends the training of all workers after the same step if any of them gets a signal."""
 
     def __init__(self, request: StopRequest) -> None:
         """Tell the others of `request`, and make it if another worker has one."""

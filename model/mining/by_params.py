@@ -15,7 +15,7 @@ def loss_by_params(
     embeddings: tf.Tensor,
     params: Params,
     *,
-    is_training: bool,
+    training: bool,
     anchors: tf.Tensor | None = None,
 ) -> TripletLoss:
     """Return the loss by the strategy of `params` or, during warm-up, the warm-up strategy.
@@ -26,11 +26,11 @@ def loss_by_params(
         labels: integer [C]; see model/triplet_strategies/__init__.py.
         embeddings: float32 [C, D].
         params: the experiment's params.
-        is_training: False for an evaluation, which does not warm up. Its random draws are those of
+        training: False for an evaluation, which does not warm up. Its random draws are those of
             step 0, so that evaluations can be compared.
         anchors: as of a strategy; None also for offline triplets.
     """
-    step = tf.cast(global_step(), tf.int64) if is_training else tf.zeros([], tf.int64)
+    step = tf.cast(global_step(), tf.int64) if training else tf.zeros([], tf.int64)
 
     def by(strategy: str) -> TripletLoss:
         arguments = params.arguments_of(strategy)
@@ -47,7 +47,7 @@ def loss_by_params(
             **arguments,
         )
 
-    if not (is_training and params.warmup_strategy):
+    if not (training and params.warmup_strategy):
         return by(params.triplet_strategy)
     return tf.cond(
         global_step() < params.warmup_steps,

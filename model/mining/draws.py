@@ -7,9 +7,9 @@ import tensorflow as tf
 def uniform_by_pair(rows: tf.Tensor, num_columns: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Return a random number for each of the given rows and each column, by row and column alone.
 
-    The rows may be any, in any order, which the generators of TensorFlow do not have. So it is a
-    hash of seed, step, row and column: rounds of multiplying and shifting 32 bits
-    (github.com/skeeto/hash-prospector). Everything is int64, in which no product overflows.
+    TensorFlow's generators cannot draw arbitrary rows, so this hashes seed, step, row and column:
+    rounds of multiplying and shifting 32 bits (github.com/skeeto/hash-prospector). Everything is
+    int64, in which no product overflows.
 
     Args:
         rows: int64 [A], >= 0.

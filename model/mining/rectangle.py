@@ -33,9 +33,9 @@ _MAX_NUMBERS_TO_ENUMERATE = 1 << 26
 class Rectangle:
     """The distances of A anchors to C candidates; the anchors are among the candidates.
 
-    On one machine, all examples of the batch are both: A = C. With several workers, each has some
-    anchors of the batch, and the whole batch as candidates. A memory adds candidates that are not
-    anchors.
+    Usually all examples of the batch are both: A = C. A replica, and a block of `micro_batch_size`,
+    has some anchors of the batch, and the whole batch as candidates. A memory adds candidates that
+    are not anchors.
 
     |x - y|^2 = |x|^2 - 2 x.y + |y|^2 takes O(AC) memory but cancels for near vectors. In float32,
     equal vectors come out up to 1e-3 apart. In float64, used here, they are exactly 0 apart.
@@ -100,6 +100,16 @@ class Rectangle:
     def same(self) -> tf.Tensor:
         """Whether anchor and candidate share a label, bool [A, C]; True for the anchor itself."""
         return tf.equal(self._anchors.of(self._labels)[:, None], self._labels)
+
+    @property
+    def to_positives(self) -> tf.Tensor:
+        """The distances to positives, float32 [A, C]; -1 elsewhere."""
+        return self.with_own(tf.where(self.same, self.distances, -1.0), -1.0)
+
+    @property
+    def to_negatives(self) -> tf.Tensor:
+        """The distances to negatives, float32 [A, C]; infinite elsewhere."""
+        return tf.where(self.same, np.float32(np.inf), self.distances)
 
     @property
     def positions(self) -> tf.Tensor:

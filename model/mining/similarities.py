@@ -36,9 +36,8 @@ class Similarities:
             raise ValueError(f"distance: found '{distance}'; accepted: 'cosine'")
         self._rectangle = Rectangle(labels, embeddings, distance, anchors)
         self.distances = self._rectangle.distances
-        same, infinity = self._rectangle.same, np.float32(np.inf)
-        positives = self._rectangle.with_own(tf.where(same, self.distances, -1.0), -1.0)
-        negatives = tf.where(same, infinity, self.distances)
+        positives, negatives = self._rectangle.to_positives, self._rectangle.to_negatives
+        infinity = np.float32(np.inf)
         self.is_positive, self.is_negative = positives >= 0, negatives < infinity
         self.farthest = tf.reduce_max(positives, axis=1, keepdims=True)
         self.nearest = tf.reduce_min(negatives, axis=1, keepdims=True)
@@ -60,20 +59,18 @@ class Similarities:
         losses: tf.Tensor,
         slopes: tf.Tensor,
         *,
+        is_positive: tf.Tensor,
         num_averaged_triplets: tf.Tensor,
-        margin: float = 0.0,
     ) -> TripletLoss:
         """Return the loss, and the counts of each anchor's hardest triplet.
 
         Args:
             losses: float32 [A]; those of anchors without a triplet are left out.
             slopes: float32 [A, C], their derivatives with respect to the distances.
+            is_positive: bool [A, 1], whether the hardest triplet, if there is one, is positive.
             num_averaged_triplets: int64, the number of anchors over which the loss is a mean.
-            margin: the hardest triplet is positive if d(a,p) - d(a,n) + margin > 0, or = 0 if the
-                margin is 0.
         """
-        is_near = self.farthest + margin > self.nearest if margin else self.farthest >= self.nearest
-        is_positive = tf.logical_and(is_near[:, 0], self.has_triplet)
+        is_positive = tf.logical_and(is_positive[:, 0], self.has_triplet)
         return self._rectangle.loss(
             Slopes(
                 tf.where(self.has_triplet[:, None], slopes, 0.0),

@@ -24,6 +24,7 @@ def build_estimator(
     experiment: Experiment,
     params: Params,
     steps_per_epoch: int = 1,
+    *,
     initial_weights: LayerValues | NamedValues | None = None,
     distribution: Distribution = ONE_REPLICA,
     workers: Workers | None = None,
@@ -177,5 +178,5 @@ def describe_network(
         )
         if params.micro_batch_size:
             images = tf.zeros([1, *image_shape])
-            MicroBatches(network, images, params.micro_batch_size, is_training=True)
+            MicroBatches(network, images, params.micro_batch_size)
     return "".join(f"{line.rstrip()}\n" for line in lines if line.strip())  # drop blank lines

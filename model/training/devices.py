@@ -20,14 +20,14 @@ def check_devices(params: Params, path: Path) -> list[str]:
             convolutions take up to 67 times as long on a processor.
     """
     num_gpus = len(tf.config.get_visible_devices("GPU"))
-    reason = why_no_gpu(num_visible=num_gpus)
     if num_gpus:
         return []
+    reason = why_no_gpu(num_visible=num_gpus)
     if params.compute_dtype == "float16":
         raise UserError(
             f'{path}: compute_dtype: found "float16", but TensorFlow sees no GPU'
             f"{f' ({reason})' if reason else ''}; accepted: 'bfloat16' or 'float32', because "
-            "float16 takes 10 times as long on a processor"
+            "float16 convolutions take up to 67 times as long on a processor"
         )
     lines = [reason] if reason else []
     if params.compute_dtype == "bfloat16" and not has_bfloat16_units():

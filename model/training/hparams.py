@@ -81,8 +81,8 @@ def write_end(model_dir: Path, *, succeeded: bool) -> None:
 def hparams(params: Params) -> dict[str, Any]:
     """Return what was set or differs from the defaults, by the keys of `compare.py`.
 
-    A null has no place in the tab and is left out, and so is a key that the others' values do not
-    read. Of augment, what differs from the defaults.
+    Nulls, which the tab cannot show, and keys that the others' values do not read are left out. Of
+    augment, what differs from the defaults.
     """
     defaults = flat_params(Params())
     values = {

@@ -10,7 +10,12 @@ from typing import Any
 from model.distribution import ONE_REPLICA, Distribution
 from model.estimator import estimator
 from model.hooks.after_evaluation import Evaluated
-from model.hooks.alarms import CollapseAlarm, DivergenceGuard, FiniteCheckpoints
+from model.hooks.alarms import (
+    CHECKS_IN_A_ROW,
+    CollapseAlarm,
+    DivergenceGuard,
+    FiniteCheckpoints,
+)
 from model.hooks.best_checkpoint import BestCheckpoint
 from model.hooks.checkpoints import AlignedSaver, FitsNetwork, KeepUntrained, RoomForCheckpoints
 from model.hooks.live_figures import LiveFigures
@@ -38,6 +43,7 @@ from src.data.extra_classes import with_extra_classes
 from src.data.split import Split
 from src.errors import WorkerLost
 from src.experiment.checkpoint_files import checkpoint_path
+from src.experiment.curves import read_curves
 from src.experiment.experiment import Experiment
 from src.mining.batches import training_batches
 from src.params.schema import Params
@@ -113,11 +119,31 @@ def _train_segments(training: "_Training", *, data_have_changed: bool) -> None:
         data_have_changed=data_have_changed,
     )
     for segment in segments:
-        if experiment.stopped_early(params):
+        has_collapsed = params.stop_on_collapse and training.alarm.collapsed
+        if has_collapsed or experiment.stopped_early(params):
             break
         training.run(segment)
-        if params.stop_on_collapse and training.alarm.collapsed:
-            break
+
+
+def _alarm(experiment: Experiment, params: Params) -> CollapseAlarm:
+    return CollapseAlarm(
+        margin=params.margin_in_use,
+        distance=params.distance_name,
+        every_steps=params.save_summary_steps,
+        model_dir=str(experiment.model_dir),
+        stop=params.stop_on_collapse,
+        had_collapsed=_had_collapsed(experiment),
+    )
+
+
+def _had_collapsed(experiment: Experiment) -> bool:
+    """Return whether the run so far ended in collapse, as its alarm wrote to the summaries."""
+    latest = experiment.latest_step()
+    if latest is None:
+        return False
+    steps, found = read_curves(experiment.model_dir).get("collapsed", ([], []))
+    before = [value for step, value in zip(steps, found, strict=True) if step <= latest]
+    return before[-CHECKS_IN_A_ROW:] == [1.0] * CHECKS_IN_A_ROW
 
 
 class _Training:
@@ -146,18 +172,19 @@ class _Training:
         self.train = with_extra_classes(splits["train"], params, extra_data)
         self.batches = training_batches(self.train, params)
         model_dir, steps_per_epoch = str(experiment.model_dir), self.batches.steps_per_epoch
-        self.alarm = CollapseAlarm(
-            margin=params.margin_in_use,
-            distance=params.distance_name,
-            every_steps=params.save_summary_steps,
-            model_dir=model_dir,
-            stop=params.stop_on_collapse,
-        )
+        self.alarm = _alarm(experiment, params)
         self.experiment = experiment
         self.params = params
         self._distribution, self.workers = distribution, workers
-        start = (initial_weights, distribution, workers, self.train)
-        self._estimator = build_estimator(experiment, params, steps_per_epoch, *start)
+        self._estimator = build_estimator(
+            experiment,
+            params,
+            steps_per_epoch,
+            initial_weights=initial_weights,
+            distribution=distribution,
+            workers=workers,
+            fitted_to=self.train,
+        )
         self._guard = DivergenceGuard(model_dir)
         self._request, self._early_stop = StopRequest(), StopAfterEvaluation()
         self._live_figures = LiveFigures(

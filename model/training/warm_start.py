@@ -21,7 +21,7 @@ def read_warm_start(
     """Return the weights of every layer that a source has with the same name and shapes.
 
     If the source has moving averages of its weights, which it embeds with, these are read. A
-    layer's weights are all read, or none. The embedding layer's are not with `embedding_whitening`.
+    layer is read as a whole or not at all. With `embedding_whitening`, the embedding layer is not.
 
     Args:
         source: a trained experiment; its best checkpoint is read, or the latest without a best.

@@ -60,9 +60,9 @@ def enumerate_pairs(rectangle: Rectangle, margin: float) -> Slopes:
     """Count the positive triplets: compare each pair's threshold with its anchor's negatives."""
     pairs = rectangle.positive_pairs()  # [N, 2]
     rows = pairs[:, 0]
-    negatives = tf.where(rectangle.same, np.float32(np.inf), rectangle.distances)  # [A, C]
     thresholds = tf.gather_nd(rectangle.distances, pairs) + margin  # [N]
-    is_positive = tf.cast(tf.gather(negatives, rows) < thresholds[:, None], tf.float32)  # [N, C]
+    negatives = tf.gather(rectangle.to_negatives, rows)  # [N, C]
+    is_positive = tf.cast(negatives < thresholds[:, None], tf.float32)
     # A positive triplet adds 1 to its positive's slope and subtracts 1 from its negative's.
     counts = tf.reduce_sum(is_positive, axis=1)
     shape = tf.shape(rectangle.distances, out_type=tf.int64)

@@ -39,9 +39,7 @@ def batch_hard(
     """
     # Long: the definition and its code belong side by side.
     rectangle = Rectangle(labels, embeddings, distance, anchors)
-    same, distances = rectangle.same, rectangle.distances  # [A, C]
-    positives = rectangle.with_own(tf.where(same, distances, -1.0), -1.0)
-    negatives = tf.where(same, np.float32(np.inf), distances)
+    positives, negatives = rectangle.to_positives, rectangle.to_negatives  # [A, C]
     farthest, nearest = tf.argmax(positives, axis=1), tf.argmin(negatives, axis=1)  # each [A]
     to_positive = tf.gather(positives, farthest, batch_dims=1)
     to_negative = tf.gather(negatives, nearest, batch_dims=1)

@@ -62,7 +62,7 @@ def enumerate_pairs(rectangle: Rectangle, margin: float) -> Slopes:
     rows, positives = pairs[:, 0], pairs[:, 1]
     to_positive = tf.gather_nd(rectangle.distances, pairs)
     infinity = np.float32(np.inf)
-    negatives = tf.gather(tf.where(rectangle.same, infinity, rectangle.distances), rows)  # [N, C]
+    negatives = tf.gather(rectangle.to_negatives, rows)  # [N, C]
     farther = tf.where(negatives > to_positive[:, None], negatives, infinity)
     nearest = tf.argmin(farther, axis=1)  # [N]
     has_farther = tf.gather(farther, nearest, batch_dims=1) < infinity

@@ -70,8 +70,7 @@ def distance_weighted(
     thresholds = draws * sums[:, -1:]
     chosen = tf.searchsorted(sums, thresholds, side="right", out_type=tf.int64)  # [A, C]
 
-    own = rectangle.with_own(tf.where(same, distances, -1.0), -1.0)
-    is_triplet = tf.logical_and(own >= 0, has_negative)  # [A, C]
+    is_triplet = tf.logical_and(rectangle.to_positives >= 0, has_negative)  # [A, C]
     chosen = tf.where(is_triplet, chosen, np.int64(0))
     losses = tf.nn.relu(distances + margin - tf.gather(distances, chosen, batch_dims=1))
     losses = tf.where(is_triplet, losses, 0.0)

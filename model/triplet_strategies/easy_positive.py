@@ -48,7 +48,7 @@ def easy_positive(
     same, distances, infinity = rectangle.same, rectangle.distances, np.float32(np.inf)  # [A, C]
     positives = rectangle.with_own(tf.where(same, distances, infinity), infinity)
     to_positive = tf.reduce_min(positives, axis=1)  # [A]
-    negatives = tf.where(same, infinity, distances)
+    negatives = rectangle.to_negatives
     is_wrong = tf.reduce_min(negatives, axis=1) <= to_positive
     if negative == "semihard":
         negatives = tf.where(negatives > to_positive[:, None], negatives, infinity)

@@ -64,8 +64,8 @@ def multi_similarity(
     return pairs.loss(
         to_positives / alpha + to_negatives / beta,
         by_positives - by_negatives,
+        is_positive=pairs.farthest + epsilon > pairs.nearest,
         num_averaged_triplets=pairs.num_anchors,
-        margin=epsilon,
     )
 
 

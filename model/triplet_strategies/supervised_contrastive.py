@@ -58,5 +58,6 @@ def supervised_contrastive(
     return pairs.loss(
         to_positives / temperature + tf.math.log(total)[:, 0],
         (shares - exponentials / total) / temperature,
+        is_positive=pairs.farthest >= pairs.nearest,
         num_averaged_triplets=pairs.num_triplets,
     )

@@ -165,6 +165,15 @@ class TestCollapseAlarm:
         assert scalars(tmp_path, "collapsed") == {1: 0, 2: 1, 3: 1, 4: 1}
         assert "stopping, because stop_on_collapse is true" in capsys.readouterr().err
 
+    def test_a_resumed_run_knows_of_a_collapse_and_warns_once_more(self, capsys):
+        hook = alarm(had_collapsed=True)
+        assert hook.collapsed
+        scripted_run([hook], [0.5] * 3, [0.0] * 3)
+        assert hook.collapsed and capsys.readouterr().err.count("warning") == 1
+        recovered = alarm(had_collapsed=True)
+        scripted_run([recovered], [0.4], [0.7])
+        assert not recovered.collapsed
+
     def test_looks_at_the_first_step_and_every_so_many(self, tmp_path):
         scripted_run([alarm(every_steps=5, model_dir=str(tmp_path))], [0.4] * 12)
         assert sorted(scalars(tmp_path, "collapsed")) == [1, 5, 10]

@@ -14,6 +14,7 @@ from model.estimator import tf
 from model.mining import rectangle
 from model.mining.loss import TripletLoss
 from model.triplet_loss import batch_all_triplet_loss, batch_hard_triplet_loss
+from src.errors import UserError
 from src.params.schema import Params
 from src.registry import (
     OFFLINE_STRATEGIES,
@@ -499,6 +500,15 @@ def test_defaults_are_those_of_the_keys_of_params(name):
     assert ("seed" in found) == (name in RANDOM_STRATEGIES)
 
 
+@pytest.mark.parametrize("margin", [-0.5, 0, np.nan, np.inf, "Soft", "soft"])
+def test_margins_that_no_params_could_have_are_refused(margin):
+    labels, embeddings = BATCHES["shuffled"]
+    losses = [batch_all_triplet_loss, *([batch_hard_triplet_loss] if margin != "soft" else [])]
+    for loss in losses:
+        with pytest.raises(UserError, match=r"^margin: found .*; accepted: a number > 0"):
+            loss(labels, embeddings, margin)
+
+
 SHARED_ARGUMENTS = {"labels", "embeddings", "margin", "distance", "anchors", "seed"}
 
 # Arguments other than the defaults, against the loop.
@@ -582,6 +592,19 @@ def test_multi_similarity_by_hand():
     assert float(found.loss) == pytest.approx(expected)
     assert list(map(int, found[1:])) == [4, 4, 4]
     assert tuple(map(float, by_hand("multi_similarity", margin=1.0, epsilon=0.9))) == (0, 4, 0, 4)
+
+
+def test_where_all_is_equal_and_epsilon_is_0_multi_similarity_has_no_pair():
+    """Its comparison is strict; that of supervised contrastive is not."""
+    equal = tf.ones([4, 2])
+    found = look_up(TRIPLET_STRATEGIES, "multi_similarity")(
+        tf.constant(LABELS), equal, margin=1.0, distance="cosine", epsilon=0.0
+    )
+    assert tuple(map(float, found)) == (0, 4, 0, 4)
+    found = look_up(TRIPLET_STRATEGIES, "supervised_contrastive")(
+        tf.constant(LABELS), equal, margin=1.0, distance="cosine"
+    )
+    assert tuple(map(float, found)) == (pytest.approx(4 * np.log(3)), 4, 4, 4)
 
 
 def test_easy_positive_by_hand(run):
