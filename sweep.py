@@ -206,7 +206,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--jobs",
         type=positive_int,
         metavar="N",
-        help="trainings at once (default: 1; on a cluster all)",
+        help="trainings at once (default: 1; on a cluster all, but a search must say)",
     )
     add_search(parser)
     _add_launchers(parser)

@@ -88,8 +88,8 @@ def add_far(parser: argparse.ArgumentParser) -> None:
         "--far",
         type=rate,
         metavar="RATE",
-        help="the share of strangers that may be let in, or of pairs of different classes, such as "
-        "0.01 (the default); `gallery.py list` prints what was measured",
+        help="the share of strangers that may be let in, or of pairs of different classes: a rate "
+        "that was measured (default: 0.01, or else the next larger one)",
     )
 
 
@@ -109,8 +109,8 @@ def add_keep_splits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep_splits",
         action="store_true",
-        help="resume training although the data have changed: known images keep their splits, and "
-        "new images are distributed among the splits",
+        help="accept data that have changed since the training began: known images keep their "
+        "splits, and new images are distributed among the splits",
     )
 
 
