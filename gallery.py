@@ -94,8 +94,8 @@ def _fill(
 ) -> None:
     """Embed pictures by the best checkpoint, and store them in place of what was there."""
     params, image_shape = experiment.trained_params(), experiment.image_shape()
-    calibration = Calibration.from_metrics(experiment.metrics() or {}, str(experiment.metrics_path))
     embed = load_embedder(experiment, params, image_shape)
+    calibration = building.calibration_of(experiment, embed)
     identity = building.identity_of(experiment, params, image_shape, embed)
     with open_store(where, create=True) as store:
         building.build(store, identity, calibration.to_json(), pictures, embed, total)
@@ -230,7 +230,8 @@ def _copy(args: argparse.Namespace) -> None:
             raise UserError(
                 f"{target.where}: there is a gallery; accepted: none, or --overwrite to replace it"
             )
-        target.replace(identity, source.calibration() or {}, source.iterate())
+        calibration = source.calibration() or {}
+        target.replace(identity, calibration, building.of_one_build(source, identity, calibration))
         _summarise(target)
 
 
@@ -310,10 +311,7 @@ def _parser() -> argparse.ArgumentParser:
     add = of_experiment("add", _add, "enrol pictures of a class; no training is needed")
     add.add_argument("class_name", metavar="CLASS", help="a known class, or a new one")
     add.add_argument(
-        "pictures",
-        nargs="+",
-        metavar="PICTURE",
-        help="a picture, a folder, or - for standard input",
+        "pictures", nargs="+", metavar="PICTURE", help="a picture, a folder, or - (standard input)"
     )
 
     remove = of_experiment("remove", _remove, "remove a class, or one picture")

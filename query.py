@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             _print(given.place.name, answer, as_json=args.json)
             if args.save and len(asked) < MAX_QUERIES:
                 asked.append(Asked(given.place.name, given.image, answer))
-        if args.save:
+        if args.save and asked:
             _save(gallery, args.save, asked, len(places) - num_bad)
     if num_bad:
         raise UserError(f"{num_bad} of {counted(len(places), 'picture')} could not be read")

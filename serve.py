@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
 import argparse
 import ipaddress
+import logging
 import os
 import secrets
 import socket
@@ -52,8 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         gallery.judge.threshold(args.far)  # refuse a rate that was not measured
         gallery.embed(np.zeros((1, *gallery.identity.image_shape), np.uint8))  # starts TensorFlow
         size = len(gallery.snapshot())
-        own = (*_LOOPBACK, _in_url(args.host)) if is_private else ()
-        hosts = (*own, *args.allow_host)
+        hosts = served_hosts(args.host, args.allow_host)
         app = create_app(gallery, hosts=hosts, token=token, far=args.far)
         config = uvicorn.Config(
             app,
@@ -62,9 +62,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             timeout_graceful_shutdown=30,
             server_header=False,
         )
+        if args.verbose:  # uvicorn gives all its logs one level
+            logging.getLogger("uvicorn.access").setLevel(logging.INFO)
         print(f"{gallery.store.where}: {counted(size, 'picture')}")
         print(f"Open http://{_in_url(args.host)}:{args.port}\nCtrl-C ends it.", flush=True)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def served_hosts(host: str, allowed: Sequence[str]) -> tuple[str, ...]:
+    """Return the names by which a service at an address may be called; empty for all."""
+    own = (*_LOOPBACK, _in_url(host)) if _is_loopback(host) else ()
+    return (*own, *allowed)
 
 
 def require_packages() -> None:
@@ -122,8 +130,8 @@ def _token(path: Path | None) -> str | None:
         token = read_regular(path, 1000).decode("ascii", "replace").strip()
     except FileNotFoundError:
         token = secrets.token_urlsafe(32)
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             raise UserError(

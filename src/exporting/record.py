@@ -2,14 +2,29 @@
 
 import json
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from src.errors import UserError
+from src.exporting.formats import FORMATS
 from src.system.atomic import atomic_write
 from src.system.regular_file import read_regular
 
 _MAX_BYTES = 1 << 20
+
+
+def _known_format(name: str) -> str:
+    if name not in FORMATS:
+        raise ValueError("not a format of this version")
+    return name
 
 
 class Exported(BaseModel):
@@ -31,7 +46,7 @@ class Exported(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
-    format: str = Field(max_length=100)
+    format: Annotated[str, AfterValidator(_known_format)]
     file: str = Field(max_length=200)
     size: int = Field(ge=0)
     step: int = Field(ge=0)

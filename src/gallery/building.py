@@ -11,9 +11,10 @@ from src.data.split import Split
 from src.errors import UserError
 from src.experiment.experiment import Experiment
 from src.gallery.gallery import Embed
-from src.gallery.record import Identity, NewPicture, utc_now
+from src.gallery.record import Enrolled, Identity, NewPicture, utc_now
 from src.gallery.sources import BadPicture, Place, Preparation, read, thumbnail_of
 from src.gallery.store import Store
+from src.gallery.verdict import Calibration
 from src.params.schema import Params
 from src.printable import counted
 from src.system.progress import progress_bar
@@ -46,6 +47,40 @@ def identity_of(
         distance=params.distance_name,
         experiment=str(experiment.model_dir),
     )
+
+
+def calibration_of(experiment: Experiment, embed: Embed) -> Calibration:
+    """Return what verdicts need, as measured with the weights of `embed`.
+
+    Raises:
+        UserError: it was not measured, or with other weights.
+    """
+    metrics = experiment.metrics() or {}
+    calibration = Calibration.from_metrics(metrics, str(experiment.metrics_path))
+    if (evaluated := metrics.get("evaluated_step", embed.step)) != embed.step:
+        raise UserError(
+            f"{experiment.metrics_path}: evaluated_step: found {evaluated}, but the checkpoint is "
+            f"of step {embed.step}; accepted: an experiment whose training has finished (train.py "
+            "resumes it, and measures the thresholds anew)"
+        )
+    return calibration
+
+
+def of_one_build(
+    store: Store, identity: Identity, calibration: dict[str, Any]
+) -> Iterator[Enrolled]:
+    """Yield the pictures of a gallery, for a copy.
+
+    Raises:
+        UserError: the gallery is not that of `identity` and `calibration` any more.
+    """
+    for number, picture in enumerate(store.iterate()):
+        if number == 0 and (store.identity(), store.calibration() or {}) != (identity, calibration):
+            raise UserError(
+                f"{store.where}: built anew while it was copied, nothing was changed; accepted: "
+                "another try"
+            )
+        yield picture
 
 
 def from_split(split: Split, name: str, dataset: str) -> Iterator[Unembedded]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -49,7 +49,7 @@ class Monitor:
         *,
         metrics: ServiceMetrics,
         max_seconds: float,
-        headers: Mapping[str, str],
+        headers_of: Callable[[str], Mapping[str, str]],
     ) -> None:
         """Monitor `app`.
 
@@ -57,12 +57,12 @@ class Monitor:
             app: the service.
             metrics: take what is measured.
             max_seconds: the longest time of a request; then the answer is 503.
-            headers: added to every answer.
+            headers_of: returns what is added to the answer, given the path.
         """
         self._app = app
         self._metrics = metrics
         self._max_seconds = max_seconds
-        self._headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        self._headers_of = headers_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -71,12 +71,16 @@ class Monitor:
             return
         started = time.perf_counter()
         status = 0
+        headers = [
+            (name.lower().encode(), value.encode())
+            for name, value in self._headers_of(scope["path"]).items()
+        ]
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message["headers"], *self._headers]}
+                message = {**message, "headers": [*message["headers"], *headers]}
             await send(message)
 
         try:
@@ -86,6 +90,9 @@ class Monitor:
                 raise
             late = JSONResponse({"detail": f"took over {self._max_seconds:g} s"}, 503)
             await late(scope, receive, send_with_headers)
+        except Exception:
+            status = status or 500  # Starlette answers it, outside of this
+            raise
         finally:
             route = getattr(scope.get("route"), "path", "other")
             # A client may invent methods, and each name would be kept for ever.

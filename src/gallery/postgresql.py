@@ -197,16 +197,19 @@ class PostgreSQL(Tables):
         try:
             place = _schema_of_pgvector(connection)
             if place is None:
-                raise UserError(
-                    f"{self.where}: a database without pgvector; accepted: one with the extension "
-                    "vector 0.8 or later (CREATE EXTENSION vector)"
-                )
+                raise self._without_pgvector()
             _set_path(connection, self._schema, place)
             register_vector(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _without_pgvector(self) -> UserError:
+        return UserError(
+            f"{self.where}: a database without pgvector; accepted: one with the extension vector "
+            "0.8 or later (CREATE EXTENSION vector)"
+        )
 
     def _connect_to_database(self) -> psycopg.Connection[Any]:
         return psycopg.connect(
@@ -223,13 +226,17 @@ class PostgreSQL(Tables):
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
             place = _schema_of_pgvector(connection)
             if place is None:
-                connection.execute("CREATE EXTENSION vector")
-                place = _schema_of_pgvector(connection)
+                try:
+                    connection.execute("CREATE EXTENSION vector")
+                except (errors.DuplicateObject, errors.FeatureNotSupported):  # too old; not there
+                    raise self._without_pgvector() from None
+                if (place := _schema_of_pgvector(connection)) is None:  # the server's is too old
+                    raise self._without_pgvector()
             if not _has_gallery(connection, self._schema):
                 connection.execute(
                     sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(self._schema))
                 )
-                _set_path(connection, self._schema, place or "public")
+                _set_path(connection, self._schema, place)
                 connection.execute(_TABLES.encode())
                 connection.execute(FIRST_ROW.replace("?", "%s").encode(), [FORMAT])
 

@@ -2,22 +2,21 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from fastapi import FastAPI, File, Form, HTTPException, Query, Request, Response, UploadFile
+from fastapi import FastAPI, File, Form, HTTPException, Query, Response, UploadFile
 from fastapi import Path as InPath
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from numpy.typing import NDArray
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel
 
 from src.data.decode import BadImage
 from src.errors import UserError
@@ -27,6 +26,7 @@ from src.gallery.gallery import DEFAULT_NEIGHBOURS, Gallery
 from src.gallery.guard import Guard
 from src.gallery.monitor import Monitor, ServiceMetrics
 from src.gallery.record import enrolled_name
+from src.gallery.refusals import explained, refusals, refused
 from src.gallery.sources import GivenPicture, Place, from_file, is_dark, preparation
 
 PAGE = Path(__file__).parent / "page"
@@ -53,36 +53,15 @@ _HEADERS = {
 }
 
 
-class Refusal(BaseModel):
-    """The answer to a request that is not served.
-
-    Attributes:
-        detail: the reason, one line; or one object for each wrong parameter.
-    """
-
-    detail: str | list[Any]
-
-
-_REASONS = {
-    400: "a body that is no form",
-    401: "a change without the token",
-    403: "a change from a page of another site",
-    404: "no such class, picture or path",
-    413: "too many bytes",
-    421: "another host",
-    422: "not a picture, or a wrong parameter",
-    503: "the gallery cannot be used now, or the request took too long",
+# Swagger's page starts itself by a script within it. Nothing that users enter stands in that page.
+_HEADERS_OF_DOCS = _HEADERS | {
+    "Content-Security-Policy": f"{_HEADERS['Content-Security-Policy']}; "
+    "script-src 'self' 'unsafe-inline'"
 }
-"""By status code."""
 
 
-def _refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the status codes that a route can answer, besides 200, for `/docs`."""
-    always = (413, 421, 422, 503)
-    return {
-        code: {"description": _REASONS[code], "model": Refusal}
-        for code in sorted({*codes, *always})
-    }
+def _headers_of(path: str) -> Mapping[str, str]:
+    return _HEADERS_OF_DOCS if path == "/docs" else _HEADERS
 
 
 class _Query(NamedTuple):
@@ -128,7 +107,8 @@ class _Service:
         self._metrics = ServiceMetrics()
         # As many pictures are decoded at once as there are cores: a large one takes much memory.
         self._decoders = ThreadPoolExecutor(os.cpu_count(), "decode")
-        self._store_threads = ThreadPoolExecutor(4, "store")
+        self._readers = ThreadPoolExecutor(4, "read")
+        self._writers = ThreadPoolExecutor(4, "write")  # they wait for each other; readers do not
         self._batches: Batcher[_Query, Answer] = Batcher(self._answer)
 
     def app(self, hosts: Collection[str], token: str | None, max_bytes: int) -> FastAPI:
@@ -139,7 +119,8 @@ class _Service:
             yield
             self._batches.close()
             self._decoders.shutdown()
-            self._store_threads.shutdown()
+            self._readers.shutdown()
+            self._writers.shutdown()
 
         app: FastAPI = FastAPIOffline(
             title="Tripletboard",
@@ -147,20 +128,15 @@ class _Service:
             redoc_url=None,
             lifespan=lifespan,
         )
-        reads, changes = _refusals(404), _refusals(401, 403, 404)
-        corrects = _refusals(400, 401, 403, 404)
+        reads, changes = refusals(404), refusals(401, 403, 404)
+        corrects = refusals(400, 401, 403, 404)
         png: dict[int | str, dict[str, Any]]
         png = {200: {"description": "the thumbnail", "content": {"image/png": {}}}}
         route = app.add_api_route
-        route("/query", self.query, methods=["POST"], responses=_refusals(400, 403))
-        route("/classes", self.classes, responses=_refusals())
+        route("/query", self.query, methods=["POST"], responses=refusals(400, 403))
+        route("/classes", self.classes, responses=refusals())
         route("/classes/{name:path}/pictures", self.pictures_of, responses=reads)
-        route(
-            "/classes/{name:path}/pictures",
-            self.enrol,
-            methods=["POST"],
-            responses=corrects,
-        )
+        route("/classes/{name:path}/pictures", self.enrol, methods=["POST"], responses=corrects)
         route("/classes/{name:path}", self.remove_class, methods=["DELETE"], responses=changes)
         route("/pictures/{picture}", self.remove_picture, methods=["DELETE"], responses=changes)
         route("/pictures/{picture}/class", self.move, methods=["PUT"], responses=corrects)
@@ -170,16 +146,17 @@ class _Service:
             response_class=Response,
             responses={**reads, **png},
         )
-        route("/calibration", self.calibration, responses=_refusals())
-        route("/healthz", self.healthz, responses=_refusals())
+        route("/calibration", self.calibration, responses=refusals())
+        route("/healthz", self.healthz, responses=refusals())
         app.add_api_route("/metrics", self.metrics, include_in_schema=False)
         app.add_api_route("/", self.page, include_in_schema=False)
         app.mount("/page", StaticFiles(directory=PAGE), name="page")
-        app.exception_handler(UserError)(_refused)
-        app.add_middleware(
-            Monitor, metrics=self._metrics, max_seconds=self._max_seconds, headers=_HEADERS
-        )
+        app.exception_handler(UserError)(refused)
         app.add_middleware(Guard, hosts=hosts, token=token, max_bytes=max_bytes)
+        # The last one is the first: it counts what the guard refuses, too.
+        app.add_middleware(
+            Monitor, metrics=self._metrics, max_seconds=self._max_seconds, headers_of=_headers_of
+        )
         return app
 
     async def query(
@@ -193,14 +170,14 @@ class _Service:
         self._gallery.judge.threshold(far)  # refuse a rate that was not measured
         given = await self._decoded(picture)
         waiting = self._batches.submit(_Query(given.image, neighbours, far))
-        with _explained():
+        with explained():
             answer = await asyncio.wrap_future(waiting)
         self._metrics.verdicts.labels("unknown" if answer.class_name is None else "known").inc()
         return answer.as_json(given.place.name)
 
     async def classes(self) -> list[dict[str, Any]]:
         """List the classes and their numbers of pictures."""
-        found = await self._stored(self._gallery.store.classes)
+        found = await self._read(self._gallery.store.classes)
         return [{"class": name, "pictures": count} for name, count in found]
 
     async def pictures_of(
@@ -211,13 +188,13 @@ class _Service:
     ) -> list[dict[str, Any]]:
         """List pictures of a class: those enrolled after the picture with id `after`."""
         name = enrolled_name(name)
-        snapshot = await self._stored(self._gallery.snapshot)
+        snapshot = await self._read(self._gallery.snapshot)
         pictures = snapshot.pictures
         if name not in pictures.class_names:
             raise HTTPException(404, f"no class {name!r:.200}")
         of_class = pictures.labels == pictures.class_names.index(name)
         ids = pictures.ids[of_class & (pictures.ids > after)][:limit].tolist()
-        sources = await self._stored(self._gallery.store.sources, ids)
+        sources = await self._read(self._gallery.store.sources, ids)
         return [{"id": i, "source": sources[i][1]} for i in ids if i in sources]
 
     async def enrol(
@@ -228,7 +205,7 @@ class _Service:
         """Enrol pictures of a class, which may be new: all of them, or none."""
         name = enrolled_name(name)
         given = [await self._decoded(file, with_thumbnail=True) for file in picture]
-        added = await self._stored(
+        added = await self._written(
             self._gallery.enrol,
             name,
             np.stack([one.image for one in given]),
@@ -240,28 +217,28 @@ class _Service:
     async def remove_class(self, name: str) -> dict[str, int]:
         """Remove a class with all its pictures."""
         name = enrolled_name(name)
-        count = await self._stored(self._gallery.store.remove_class, name)
+        count = await self._written(self._gallery.store.remove_class, name)
         if not count:
             raise HTTPException(404, f"no class {name!r:.200}")
         return {"removed": count}
 
     async def remove_picture(self, picture: _PictureId) -> dict[str, int]:
         """Remove a picture."""
-        if await self._stored(self._gallery.store.remove_picture, picture) is None:
+        if await self._written(self._gallery.store.remove_picture, picture) is None:
             raise HTTPException(404, f"no picture {picture}")
         return {"removed": 1}
 
     async def move(self, picture: _PictureId, name: Annotated[str, Form()]) -> dict[str, Any]:
         """Move a picture to another class: correct it."""
         name = enrolled_name(name)
-        moved = await self._stored(self._gallery.store.move, picture, name)
+        moved = await self._written(self._gallery.store.move, picture, name)
         if moved is None:
             raise HTTPException(404, f"no picture {picture}")
         return {"id": moved.id, "class": moved.class_name}
 
     async def thumbnail(self, picture: _PictureId) -> Response:
         """Return a picture as PNG."""
-        found = await self._stored(self._gallery.store.pictures, [picture])
+        found = await self._read(self._gallery.store.pictures, [picture])
         if not found:
             raise HTTPException(404, f"no picture {picture}")
         # An id is never used again, and a picture never changes.
@@ -270,8 +247,8 @@ class _Service:
 
     async def calibration(self) -> dict[str, Any]:
         """Return the thresholds, and the distances of known and unknown pictures."""
-        snapshot = await self._stored(self._gallery.snapshot)
-        some = await self._stored(self._gallery.store.pictures, snapshot.pictures.ids[:16].tolist())
+        snapshot = await self._read(self._gallery.snapshot)
+        some = await self._read(self._gallery.store.pictures, snapshot.pictures.ids[:16].tolist())
         return {
             "experiment": self._gallery.identity.experiment,
             "is_dark": is_dark(self._gallery.identity.image_shape, [one.image for one in some]),
@@ -281,7 +258,7 @@ class _Service:
     async def healthz(self) -> dict[str, Any]:
         """Tell that the service answers, and of which network the gallery is."""
         identity = self._gallery.identity
-        snapshot = await self._stored(self._gallery.snapshot)
+        snapshot = await self._read(self._gallery.snapshot)
         return {
             "status": "ok",
             "version": snapshot.pictures.version,
@@ -290,7 +267,7 @@ class _Service:
 
     async def metrics(self) -> Response:
         """Return counters in the text format of Prometheus."""
-        snapshot = await self._stored(self._gallery.snapshot)
+        snapshot = await self._read(self._gallery.snapshot)
         self._metrics.pictures.set(len(snapshot))
         return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -322,23 +299,14 @@ class _Service:
         except BadImage as error:
             raise HTTPException(422, f"{place.name}: {error}; accepted: a picture") from None
 
-    async def _stored(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function that reads or writes the gallery, in a thread."""
-        with _explained():
-            return await asyncio.get_running_loop().run_in_executor(
-                self._store_threads, function, *arguments
-            )
+    async def _read(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function that reads the gallery, in a thread."""
+        with explained():
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._readers, function, *arguments)
 
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Answer 503 if the gallery cannot be used: not what was asked is wrong, but its state."""
-    try:
-        yield
-    except UserError as error:
-        raise HTTPException(503, str(error)) from error
-
-
-async def _refused(_: Request, error: Exception) -> JSONResponse:
-    """Answer bad input with its one line."""
-    return JSONResponse({"detail": str(error)}, 422)
+    async def _written(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function that changes the gallery, in a thread."""
+        with explained():
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._writers, function, *arguments)

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -51,6 +52,11 @@ class Aside(Generic[Result]):
         with suppress(BrokenPipeError, ConnectionResetError):  # `result` says that it has ended
             self._connection.send((function, args, kwargs))
 
+    @property
+    def pid(self) -> int | None:
+        """The number of the other process."""
+        return self._process.pid
+
     def result(self) -> Result:
         """Wait for the result.
 
@@ -74,6 +80,7 @@ class Aside(Generic[Result]):
 
 def _call(connection: Connection) -> None:
     """Receive a call; send its result or its error. The console belongs to the other process."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         sys.stdout = sys.stderr = nowhere
         outcome: tuple[Any, Exception | None, str]
@@ -83,3 +90,11 @@ def _call(connection: Connection) -> None:
         except Exception as error:
             outcome = None, error, traceback.format_exc()
         connection.send(outcome)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that began it has ended, however that happened."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

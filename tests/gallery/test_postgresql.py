@@ -144,6 +144,24 @@ def test_pgvector_may_lie_in_any_schema(postgresql):
         store.classes()
 
 
+@pytest.mark.parametrize("error", ["DuplicateObject", "FeatureNotSupported"])
+def test_a_server_whose_pgvector_is_too_old_or_missing(postgresql, error, monkeypatch):
+    """Such servers are not at hand: the extension cannot be created, as they say it."""
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS without")
+        connection.execute("CREATE DATABASE without")
+    execute = psycopg.Connection.execute
+
+    def refusing(self, query, *arguments, **options):
+        if query == "CREATE EXTENSION vector":
+            raise getattr(psycopg.errors, error)("no")
+        return execute(self, query, *arguments, **options)
+
+    monkeypatch.setattr(psycopg.Connection, "execute", refusing)
+    with pytest.raises(UserError, match="without pgvector; accepted: one with the extension"):
+        open_store(postgresql.replace("/postgres?", "/without?"), create=True)
+
+
 def test_a_lost_connection_is_one_error_and_then_a_new_connection(postgresql, postgresql_gallery):
     with open_store(postgresql_gallery, create=True) as store:
         store.replace(IDENTITY, {}, [picture(1)])

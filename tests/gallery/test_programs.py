@@ -11,6 +11,7 @@ from PIL import Image
 
 import gallery
 import query
+import serve
 from src.errors import UserError
 from src.gallery import Gallery
 from src.gallery.sqlite import SQLite
@@ -288,3 +289,53 @@ def test_help_has_examples(program, capsys):
         program.main(["--help"])
     assert f"python {program.__name__}.py" in capsys.readouterr().out
     assert sys.modules[program.__name__].EXAMPLES
+
+
+def test_a_copy_is_of_one_build(call, built, model_dir, tmp_path, monkeypatch):
+    copy, replace = tmp_path / "copy.sqlite", SQLite.replace
+
+    def replace_later(self, *arguments):
+        monkeypatch.setattr(SQLite, "replace", replace)
+        write_experiment(model_dir, monkeypatch, b"trained again")
+        call(gallery, "rebuild")
+        return replace(self, *arguments)
+
+    monkeypatch.setattr(SQLite, "replace", replace_later)
+    with pytest.raises(UserError, match="gallery.sqlite: built anew while it was copied"):
+        call(gallery, "copy", model_dir / "gallery.sqlite", copy)
+    with open_store(copy) as store:
+        assert store.identity() is None and store.classes() == []
+
+
+def test_thresholds_of_other_weights_are_refused(call, built, model_dir):
+    """As a training that goes on leaves them: it keeps the metrics of the earlier one."""
+    path = model_dir / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "evaluated_step": 3}))
+    with pytest.raises(UserError, match=r"evaluated_step: found 3, but the checkpoint is of"):
+        call(gallery, "rebuild")
+
+
+def test_nothing_is_drawn_if_no_picture_can_be_read(call, built, tmp_path):
+    (tmp_path / "bad.txt").write_text("no picture")
+    with pytest.raises(UserError, match="1 of 1 picture could not be read"):
+        call(query, "bad.txt", "--save", "nearest.png")
+    assert not (tmp_path / "nearest.png").exists()
+
+
+@pytest.mark.parametrize("name", ["token", "folder/token"])
+def test_a_token_behind_a_link_to_nothing(model_dir, tmp_path, name):
+    for link in ("token", "folder"):
+        (tmp_path / link).symlink_to("/nowhere/at/all")
+    arguments = ["--model_dir", str(model_dir), "--host", "0.0.0.0", "--token_file", name]
+    with pytest.raises(UserError, match=f"{name}: a link to nothing"):
+        serve.main(arguments)
+
+
+def test_which_hosts_are_served():
+    assert serve.served_hosts("127.0.0.1", []) == ("127.0.0.1", "localhost", "[::1]", "127.0.0.1")
+    assert serve.served_hosts("127.0.0.2", ["photos.example"])[-2:] == (
+        "127.0.0.2",
+        "photos.example",
+    )
+    assert serve.served_hosts("192.168.1.5", []) == ()
+    assert serve.served_hosts("192.168.1.5", ["a", "b"]) == ("a", "b")

@@ -250,6 +250,24 @@ def test_invented_methods_and_paths_are_counted_as_one(client):
     assert "INVENTED" not in "".join(lines)
 
 
+def test_refusals_are_counted_and_have_the_headers_of_other_answers(make_client):
+    client = make_client(token=TOKEN)
+    assert client.delete("/classes/heart").status_code == 401
+    refused = client.get("/classes", headers={"host": "evil.example"})
+    assert refused.status_code == 421 and refused.headers["x-content-type-options"] == "nosniff"
+    lines = client.get("/metrics").text.splitlines()
+    for method, status in (("DELETE", 401), ("GET", 421)):
+        labels = f'method="{method}",route="other",status="{status}"'
+        assert f"tripletboard_requests_total{{{labels}}} 1.0" in lines
+
+
+def test_scripts_within_a_page_are_for_the_documentation_alone(client):
+    inline = "script-src 'self' 'unsafe-inline'"
+    assert inline in client.get("/docs").headers["content-security-policy"]
+    for path in ("/", "/classes", "/page/app.js"):
+        assert inline not in client.get(path).headers["content-security-policy"]
+
+
 def test_the_page_loads_nothing_from_elsewhere(client):
     page = client.get("/")
     assert "default-src 'self'" in page.headers["content-security-policy"]

@@ -232,6 +232,41 @@ def test_a_change_asks_for_the_token(open_page, gallery):
     page.shows("#verdict", "^corner$")
 
 
+def test_a_wrong_token_can_be_given_up(open_page, gallery):
+    page = open_page(TOKEN)
+    page.draw(0)
+    page.shows("#verdict", "^unknown$")
+    page.add_as("corner")
+    page.page.fill("#token", "a wrong token of many characters")
+    page.page.click("#token-dialog button[value=ok]")
+    page.page.wait_for_function("() => document.getElementById('token').value === ''")
+    page.page.locator("#token-dialog[open]").wait_for()
+    page.page.keyboard.press("Escape")
+    page.shows("#message", "found no valid token")
+    assert page.page.locator("#token-dialog[open]").count() == 0
+    assert gallery.store.classes() == []
+    page.errors.clear()  # 401, twice
+
+
+def test_a_move_that_met_the_same_picture_is_not_undone_silently(open_page, gallery):
+    gallery.add("one", quadrant(0)[None])
+    gallery.add("two", quadrant(0)[None])
+    page = open_page()
+    page.page.on("dialog", lambda dialog: dialog.accept("two"))
+    page.page.click("#classes .open >> text=one")
+    page.page.click("[aria-label='Move picture 1']")
+    page.shows("#message", "Moved to two.")
+    page.page.click("#message button")
+    page.shows("#message", "two had this picture already, as #2; it stays there.")
+    assert gallery.store.classes() == [("two", 1)]
+
+
+def test_the_description_of_the_routes_is_shown(open_page):
+    page = open_page()
+    page.page.goto(f"{page.address}docs")
+    page.page.locator(".opblock", has_text="/query").first.wait_for()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_phone_nothing_is_cut(open_page, gallery, scheme):
     gallery.add("w" * 200, quadrant(0)[None])

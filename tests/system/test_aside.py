@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,3 +68,24 @@ def _is_interrupted() -> bool:
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(0.1)
     return signal.SIGINT not in signal.sigpending()
+
+
+@pytest.mark.parametrize("end", ["os._exit(1)", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_it_ends_with_the_process_that_began_it(tmp_path, end):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, signal, time\n"
+        "from src.system.aside import Aside\n"
+        "if __name__ == '__main__':\n"
+        "    begun = Aside(time.sleep, 60)\n"
+        "    print(begun.pid, flush=True)\n"
+        f"    {end}\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+
+    done = subprocess.run([sys.executable, program], env=environment, capture_output=True)
+
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{int(done.stdout)}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

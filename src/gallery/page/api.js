@@ -6,7 +6,8 @@ async function request(method, path, body) {
   const headers = {};
   const token = sessionStorage.getItem(tokenKey);
   if (token) headers.Authorization = `Bearer ${token}`;
-  const response = await fetch(path, { method, body, headers });
+  // What is removed when the page is closed would otherwise stay.
+  const response = await fetch(path, { method, body, headers, keepalive: method === "DELETE" });
   if (response.status === 401 && (await askForToken())) return request(method, path, body);
   if (!response.ok) {
     const { detail } = await response.json().catch(() => ({ detail: response.statusText }));
@@ -15,9 +16,17 @@ async function request(method, path, body) {
   return response.json();
 }
 
+let asking = null; // one dialog for all requests that wait for the token
+
 function askForToken() {
+  asking ??= answered().finally(() => { asking = null; });
+  return asking;
+}
+
+function answered() {
   const dialog = document.getElementById("token-dialog");
   const input = document.getElementById("token");
+  dialog.returnValue = ""; // closed by Esc, it would keep that of the last time
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {

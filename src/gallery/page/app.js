@@ -199,7 +199,11 @@ async function sheet(name, after = 0) {
     const move = button("Move", async () => {
       const target = prompt(`Move picture ${id} of ${name} to the class`);
       if (!target) return;
-      await done(() => api.move(id, target), `Moved to ${target}.`, () => api.move(id, name));
+      let moved;
+      await done(async () => { moved = await api.move(id, target); }, `Moved to ${target}.`, () => {
+        if (moved.id === id) return api.move(id, name);
+        throw new Error(`${target} had this picture already, as #${moved.id}; it stays there.`);
+      });
     });
     const remove = button("Remove", () =>
       removeLater(`picture ${id}`, `Removed picture ${id}.`, () => api.removePicture(id)));
@@ -237,7 +241,11 @@ function say(text, { undo, after } = {}) {
     clearTimeout(timer);
     pending = null;
     $("message").hidden = true;
-    await undo();
+    try {
+      await undo();
+    } catch (error) {
+      say(error.message);
+    }
     await changed();
   };
   const timer = setTimeout(settle, 1000 * undoSeconds);
