@@ -4,6 +4,7 @@ GENERATED = [
     "checkpoint",
     "graph.pbtxt",
     "metrics.json",
+    "pruned.json",
     "model.ckpt-0.data-00000-of-00001",
     "model.ckpt-0.index",
     "model.ckpt-0.meta",

@@ -144,7 +144,7 @@ def compare(
 def statistic(values: Sequence[float]) -> Statistic:
     """Return the mean and sample standard deviation of one or more values."""
     n = len(values)
-    if not all(map(math.isfinite, values)):
+    if not all(abs(value) < 1e150 for value in values):  # their squares may not be finite
         return Statistic(sum(values) / n, math.nan if n > 1 else None, n)
     mean = math.fsum(values) / n
     if n == 1:

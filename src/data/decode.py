@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import logging
 import warnings
 from functools import partial
@@ -18,7 +19,14 @@ from src.data.pixels import read_pixels
 from src.data.sample_format import BadImage
 from src.printable import printable
 
+PASSING_ERRORS = frozenset(
+    (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT, errno.EAGAIN)
+    + ((errno.ESTALE,) if hasattr(errno, "ESTALE") else ())
+)
+"""Errors of the system that say nothing about a picture: the next time, it may be read."""
+
 __all__ = [
+    "PASSING_ERRORS",
     "MAX_PIXELS",
     "MAX_SIDE",
     "BadImage",
@@ -116,6 +124,8 @@ def decode_file(file: IO[bytes], *, size: int, mode: str, resize: str) -> NDArra
     except UnidentifiedImageError:
         raise BadImage(name_kind(file) or "not a picture") from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in PASSING_ERRORS:
+            raise
         # On damaged and hostile files, Pillow raises many types: OSError, SyntaxError,
         # ValueError, struct.error, IndexError, DecompressionBombError, MemoryError, ...
         said = printable(" ".join(str(error).split()))

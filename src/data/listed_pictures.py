@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,9 @@ def listed_dataset(
         UserError: there are no pictures, only one class or no train split; a split has no usable
             picture; or a picture is bad and `on_bad_image` is "error".
     """
+    if len(set(listing.paths)) < len(listing.paths):
+        path, _ = Counter(listing.paths).most_common(1)[0]
+        raise UserError(f"{source}: found {printable(path)} twice; accepted: each picture once")
     if params.image_cache is None:
         identity = params.image_csv or ""
     else:  # several datasets may share these folders

@@ -134,6 +134,14 @@ def _check_keys(params: Params, dataset: Dataset, params_path: Path) -> None:
             f'{params_path}: validation_by: found "{params.validation_by}"; accepted: null, '
             f"because {dataset.source} has its own validation split"
         )
+    for name in ("validation", "test"):
+        key = f"{name}_fraction"
+        value, default = getattr(params, key), Params.model_fields[key].default
+        if name in dataset.splits and value != default:
+            raise UserError(
+                f"{params_path}: {key}: found {value:.4g}; accepted: no value, because "
+                f"{dataset.source} has its own {name} split"
+            )
 
 
 def _check_roles(splits: Mapping[str, Split], source: Path) -> None:

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import __version__ as pillow_version
 
-from src.data.decode import BadImage, decode, decode_file
+from src.data.decode import PASSING_ERRORS, BadImage, decode, decode_file
 from src.data.digests import digest, file_digest
+from src.errors import UserError
+from src.printable import printable
 
 VERSION = 2
 """The version of the decoded pixels; a cache of another version is rebuilt.
@@ -126,6 +128,9 @@ class PictureFiles:
         except FileNotFoundError:
             return "missing", 0
         except (OSError, RuntimeError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in PASSING_ERRORS:
+                said = f"{error.strerror}; accepted: a picture that can be read now"
+                raise UserError(f"{printable(str(path))}: {said}") from None
             # RuntimeError: circular links, before Python 3.13. ValueError: an invalid file name.
             return getattr(error, "strerror", None) or str(error), 0
 

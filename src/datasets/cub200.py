@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from src.data.class_names import as_read
 from src.data.file_lists import find_folder, halves, read_fields, whole
 from src.data.listed_pictures import listed_dataset
 from src.data.listing import Listing
@@ -35,7 +36,9 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     arXiv:1511.06452, section 5.
     """
     folder = find_folder(data_dir, "cub200", ["CUB_200_2011"], _LISTS)
-    names = _by_number(folder / CLASSES)
+    names = {number: as_read(name) for number, name in _by_number(folder / CLASSES).items()}
+    if len(set(names.values())) < len(names) or not all(names.values()):
+        raise UserError(f"{folder / CLASSES}: found a name twice or blank; accepted: each once")
     labels = _by_number(folder / LABELS)
     split_of = halves(names)
     listing = Listing()

@@ -30,6 +30,9 @@ MAX_SIDE = 1 << 12
 # The endings of a split's arrays: x or x_train, ..., as Keras' own mnist.npz has them.
 _ENDINGS = {"train": ("", "_train"), "validation": ("_validation", "_val"), "test": ("_test",)}
 
+# Before what is the group of one example: no text that was read begins with it.
+_ALONE = "\n"
+
 _ACCEPTED = (
     "float vectors [N, F], or images [N, H, W] or [N, H, W, C] of uint8, in which C is 1 or 3"
 )
@@ -110,7 +113,7 @@ def _splits(
             np.array([label_of[name] for name in names[split]], np.int32),
             class_names,
             groups=np.array([group_of[g] for g in groups[split]], np.int32) if groups else None,
-            group_names=group_names,
+            group_names=tuple(name.removeprefix(_ALONE) for name in group_names),
         )
         for split in images
     }
@@ -227,14 +230,14 @@ def _texts(values: NDArray[np.generic], length: int, where: str) -> list[str]:
             f"{where}: found {values.dtype} {sizes}; accepted: whole numbers or text [{length}]"
         )
     if values.dtype.kind == "S":
-        return [as_read(text.decode(errors="replace")) for text in values.tolist()]
+        return [as_read(text.decode(errors="backslashreplace")) for text in values.tolist()]
     return [as_read(str(value)) for value in values.tolist()]
 
 
 def _groups(values: NDArray[np.generic], length: int, split: str, path: Path) -> list[str]:
     """Return the group of each example; one without is a group by itself, as in a CSV file."""
     texts = _texts(values, length, f"{path}: group of {split}")
-    return [text or f"{split}/{row}" for row, text in enumerate(texts)]
+    return [text or f"{_ALONE}{split}/{row}" for row, text in enumerate(texts)]
 
 
 def _names(
@@ -245,8 +248,9 @@ def _names(
     known = None if class_names is None else _texts(class_names, class_names.size, "class_names")
     for row, text in enumerate(texts):
         is_number = y.dtype.kind in "iu"
-        if not text or (is_number and (text[0] == "-" or (known and int(text) >= len(known)))):
-            last = f" to {len(known) - 1}" if known else " on"
+        is_beyond = is_number and known is not None and int(text) >= len(known)
+        if not text or is_beyond or (is_number and text[0] == "-"):
+            last = " on" if known is None else f" to {len(known) - 1}, as class_names has names"
             accepted = f"labels from 0{last}" if is_number else "a class"
             raise UserError(f"{where}: row {row}: found '{text}'; accepted: {accepted}")
     if known is None or y.dtype.kind not in "iu":

@@ -247,7 +247,7 @@ class _Examples:
         if len(values) != 1:
             return None
         value = values[0]
-        return value.decode(errors="replace") if isinstance(value, bytes) else int(value)
+        return value.decode(errors="backslashreplace") if isinstance(value, bytes) else int(value)
 
     def picture(self, column: str, row: int) -> bytes:
         """Return the bytes of a row's picture file; raise BadImage if there are none."""

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.data.class_names import listed
-from src.data.holdout import hold_out
+from src.data.holdout import held_out_labels, hold_out
 from src.data.loading import Data, load_data
 from src.data.near_duplicates import near_duplicate_warnings
 from src.data.split import SPLITS, Split
@@ -292,7 +292,24 @@ def load_recorded(
             f"{what}; accepted: the data used for training; to resume with known images in their "
             "splits, use --keep_splits; to start over, use --overwrite"
         )
+    _check_held_out(params, before, record, what, experiment.params_path)
     return Loaded(data, record, changed, (f"{what}; known images keep their splits",))
+
+
+def _check_held_out(
+    params: Params, before: DataRecord, record: DataRecord, what: str, params_path: Path
+) -> None:
+    """Refuse a share of the classes that would now hold out others than the training did."""
+    then, now = (
+        {one.class_names[label] for label in held_out_labels(params, one.class_names, params_path)}
+        for one in (before, record)
+    )
+    if isinstance(params.holdout_classes, float) and then != now:
+        raise UserError(
+            f"{what}; holdout_classes: the share {params.holdout_classes:.4g} would now hold out "
+            "other classes than were unseen in the training; accepted: the classes of then; to "
+            "start over, use --overwrite"
+        )
 
 
 def save_record(path: Path, record: DataRecord) -> None:

@@ -1,7 +1,8 @@
 """`pruned.json` in an experiment's directory: a search has stopped its training early, and why.
 
 The search writes it before it stops the training, and again when the training has ended. `train.py`
-does not know the file. It no longer counts once the training has been taken up again.
+does not read it, and removes it with `--overwrite`. It no longer counts once the training has been
+taken up again.
 """
 
 from pathlib import Path
@@ -10,11 +11,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from src.experiment.experiment import Experiment
+from src.experiment.run_files import PRUNED_FILE
 from src.experiment.status import Status
 from src.system.lock import has_writer
 from src.system.records import read_model, write_model
-
-PRUNED_FILE = "pruned.json"
 
 _MAX_BYTES = 2**14
 _Number = Annotated[float, Field(allow_inf_nan=False)]

@@ -19,6 +19,9 @@ from src.printable import printable
 from src.system.atomic import disk_error
 from src.system.regular_file import KINDS
 
+PRUNED_FILE = "pruned.json"
+"""Written by a search, about a training that it stopped."""
+
 FOLDERS = (
     *("best", "damaged", "untrained", "export", "projector", "figures"),
     *("eval_train", "eval_validation", "eval_test", "eval_unseen"),
@@ -26,7 +29,7 @@ FOLDERS = (
 )
 FILES = (
     *("trained_params.json", "trained_data.npz", "network.txt", "init_from.json"),
-    *("metrics.json", "progress.json"),
+    *("metrics.json", "progress.json", PRUNED_FILE),
     *("triplets-*.npy", "events.out.tfevents.*", "tensorflow.log"),
     *checkpoint_files.FILES,
 )

@@ -25,7 +25,7 @@ MAX_LINES = 20
 MAX_WHOLE_NUMBER = 10**12
 """The largest accepted count. Multiplied by the steps of an epoch, it does not overflow."""
 
-_MAX_FLOAT32 = (2 - 2**-23) * 2.0**127
+_MIN_FLOAT32, _MAX_FLOAT32 = 2.0**-126, (2 - 2**-23) * 2.0**127
 
 _MAX_VALUE = 80  # characters of the value found
 _MAX_ACCEPTED = 280  # characters of a list of names
@@ -100,16 +100,21 @@ def wrong_text(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def too_large(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return a message for each key with a finite number that is too large for calculations."""
+    """Return a message for each key with a finite number that calculations cannot represent."""
     return {
         key: f"{name}: found {shown(part)}; accepted: {accepted}"
         for key, value in values.items()
         for name, part in _parts(key, value)
-        for kind, most, accepted in (
-            (int, MAX_WHOLE_NUMBER, f"whole numbers up to {MAX_WHOLE_NUMBER}"),
-            (float, _MAX_FLOAT32, f"numbers up to {_MAX_FLOAT32:.5g}, as float32 has them"),
+        for kind, least, most, accepted in (
+            (int, 0, MAX_WHOLE_NUMBER, f"whole numbers up to {MAX_WHOLE_NUMBER}"),
+            (
+                float,
+                _MIN_FLOAT32,
+                _MAX_FLOAT32,
+                f"0, or numbers from {_MIN_FLOAT32:.5g} to {_MAX_FLOAT32:.5g}, as float32 has them",
+            ),
         )
-        if isinstance(part, kind) and most < abs(part) < math.inf
+        if isinstance(part, kind) and (most < abs(part) < math.inf or 0 < abs(part) < least)
     }
 
 

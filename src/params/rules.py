@@ -1,6 +1,7 @@
 """The rules between keys of `params.json`: which values contradict each other."""
 
 import math
+import posixpath
 from typing import TYPE_CHECKING
 
 from pydantic_core import PydanticCustomError
@@ -61,14 +62,22 @@ def _check_extra_data(params: "Params") -> None:
     if params.extra_share is not None and not (params.extra_data and params.classes_per_batch):
         accepted = "null, or extra_data, classes_per_batch and examples_per_class"
         raise _contradiction(params, "extra_share", accepted)
-    names = {params.dataset_name: "the experiment's own dataset"}
+    names = {_same_name(params): "the experiment's own dataset"}
     for number, entry in enumerate(params.extra_data):
         where = f"extra_data[{number}]."
         _check_named(entry, where)
         _check_read_by_dataset(entry, where)
-        if (same := names.setdefault(entry.dataset_name, f"extra_data[{number}]")) != where[:-1]:
+        if (same := names.setdefault(_same_name(entry), f"extra_data[{number}]")) != where[:-1]:
             accepted = f"another dataset, because {same} is the same"
             raise _contradiction(entry, "dataset", accepted, where)
+
+
+def _same_name(keys: "DatasetKeys") -> tuple[str, ...]:
+    """Return what two spellings of one dataset have in common."""
+    kind, *places = keys.dataset_name.split(" ", 1)
+    if kind == "glyphs":  # as arrays
+        kind, places = "npz", ["glyphs/glyphs.npz"]
+    return (kind, *map(posixpath.normpath, places))
 
 
 def _check_weights(params: "Params") -> None:
@@ -258,7 +267,10 @@ def _unread(params: "Params") -> dict[str, str]:
                 is_read = chosen in reader.choices
             if not is_read:
                 found[key] = _only_read_by(reader, chosen)
+    has_hidden = params.network != "mlp" or bool(params.hidden_sizes)
     for key, is_read, accepted in (
+        ("dropout", has_hidden, "0, or hidden_sizes, between which it drops"),
+        ("use_batch_norm", has_hidden, "false, or hidden_sizes, between which it normalizes"),
         ("bn_momentum", params.use_batch_norm, "no value, or use_batch_norm true"),
         ("resize", params.input_size is not None, "no value, or an input_size"),
         ("easy_positive_temperature", params.margin == "soft", 'no value, or margin "soft"'),

@@ -70,6 +70,13 @@ def test_values_that_are_not_finite_show(values, mean):
     assert str(statistic(values[:1])) == str(Statistic(values[0], None, 1))
 
 
+@pytest.mark.parametrize("values", [[1e200, 2e200], [1.7e308, 1.7e308], [10**155, 1.0]])
+def test_numbers_too_large_to_square_have_no_deviation(values):
+    """As a damaged file may have them."""
+    found = statistic(values)
+    assert found.mean > 1e150 and math.isnan(found.deviation)
+
+
 # Which params are shown
 
 

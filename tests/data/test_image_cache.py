@@ -1,5 +1,6 @@
 """The image cache: always the pictures that are in the files, whatever happened to it or them."""
 
+import errno
 import hashlib
 import json
 import os
@@ -405,6 +406,21 @@ def test_a_build_that_breaks_off_leaves_nothing(folder, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         read(folder)
     assert files(folder) == []
+
+
+@pytest.mark.parametrize("where", ["reading", "decoding"])
+def test_an_error_of_the_disk_is_not_remembered_as_a_bad_picture(folder, monkeypatch, where):
+    def fail(*args, **options):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        if where == "reading":
+            patch.setattr(picture_files, "_digest", fail)
+        else:
+            patch.setattr("src.data.decode._read_any", fail)
+        with pytest.raises(UserError, match="Input/output error; accepted: a picture that can be"):
+            read(folder)
+    read(folder)
 
 
 def test_a_file_in_the_place_of_the_folder(folder):

@@ -67,6 +67,17 @@ def test_examples_without_a_group_are_groups_by_themselves(tmp_path):
     assert found == sorted(["a"] * 6 + alone)
 
 
+def test_a_group_that_is_named_as_an_example_without_one_is_another(tmp_path):
+    groups = np.array(["", "train/0"] * 6)
+    splits = load(tmp_path, x=X, y=Y, group=groups).splits.values()
+    assert len({int(group) for split in splits for group in split.groups}) == 6 + 1
+
+
+def test_names_that_are_not_utf_8_stay_apart(tmp_path):
+    names = np.array([b"caf\xe9", b"caf\xe8"] * 6)
+    assert len(load(tmp_path, x=X, y=names).splits["train"].class_names) == 2
+
+
 def test_images(tmp_path):
     x = RNG.integers(0, 256, (12, 4, 6), dtype=np.uint8)
     split = load(tmp_path, Params(dataset="npz"), x=x, y=Y).splits["train"]
@@ -83,6 +94,10 @@ BAD = np.where(np.arange(60).reshape(12, 5) == 17, np.nan, X)
     ("arrays", "expected"),
     [
         ({"x": X}, "found no array y"),
+        (
+            {"x": X, "y": Y, "class_names": np.array([], "U1")},
+            "row 0: found '0'; accepted: labels from 0 to -1, as class_names has names",
+        ),
         ({"y": Y}, "found no array x"),
         ({"x": X, "x_train": X, "y": Y}, "found x and x_train"),
         ({"x": BAD, "y": Y}, "row 3, column 2: found nan"),

@@ -161,6 +161,12 @@ def refusal(data_dir, name):
         ("images.txt", "99 a.jpg", "image_class_labels.txt: found no class of image 99 of images"),
         ("image_class_labels.txt", "1 9", "image 1: found class 9; accepted: a class of classes"),
         ("image_class_labels.txt", "1 b", "image 1: found 'b'; accepted: a whole number"),
+        (
+            "images.txt",
+            "1 002.Auklet/Auklet_0000.jpg",
+            "images.txt: found images/002.Auklet/Auklet_0000.jpg twice; accepted: each",
+        ),
+        ("classes.txt", "1 002.Auklet", "classes.txt: found a name twice or blank; acc"),
         ("classes.txt", "\xff", "classes.txt: byte 0: not UTF-8; accepted: UTF-8 text"),
     ],
 )

@@ -759,3 +759,17 @@ def test_a_member_that_is_no_array(recorded, magic):
         assert read_record(path) is not None
     else:
         check_damaged(recorded)
+
+
+def test_a_share_of_the_classes_that_would_hold_out_others_is_refused(tmp_path):
+    """It is drawn by the number of classes: a class more, and others would be unseen."""
+    training = Training(tmp_path, holdout_classes=0.5)
+    for number in range(40):
+        write_picture(training.folder / f"c{number % 10}" / f"{number}.png", number)
+    training.train(begins=True)
+    assert training.load().warnings == ()
+    write_picture(training.folder / "c3" / "more.png", 99)
+    assert "known images keep" in training.load(keeps_splits=True).warnings[0]
+    write_picture(training.folder / "d" / "100.png", 100)
+    with pytest.raises(UserError, match=r"the share 0\.5 would now hold out other classes than"):
+        training.load(keeps_splits=True)

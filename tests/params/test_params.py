@@ -434,11 +434,13 @@ def test_whole_numbers_that_overflow(path):
     )
 
 
-@pytest.mark.parametrize("content", [{"margin": 3.5e38}, {"augment": {"elastic": 1e300}}])
+@pytest.mark.parametrize(
+    "content", [{"margin": 3.5e38}, {"margin": 1e-46}, {"augment": {"elastic": 1e300}}]
+)
 def test_numbers_that_float32_does_not_have(path, content):
     assert load(path, {"margin": 3.4e38}).margin == 3.4e38
     name = "margin" if "margin" in content else "augment.elastic"
-    accepted = "; accepted: numbers up to 3.4028e+38, as float32 has them"
+    accepted = "; accepted: 0, or numbers from 1.1755e-38 to 3.4028e+38, as float32 has them"
     line = message(path, content)
     assert line.startswith(f"{name}: found ") and line.endswith(accepted)
 
@@ -607,3 +609,32 @@ def test_which_keys_matter_is_declared_with_the_keys():
         ),
         "embedding_whitening",
     }
+
+
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        ({"dropout": 0.5}, "dropout"),
+        ({"use_batch_norm": True}, "use_batch_norm"),
+    ],
+)
+def test_layers_between_no_hidden_layers_are_refused(path, content, key):
+    keys = {"network": "mlp", "hidden_sizes": [], **content}
+    assert message(path, keys).startswith(f"{key}: found ")
+    assert load(path, {**keys, "hidden_sizes": [8]})
+
+
+@pytest.mark.parametrize(
+    ("own", "extra"),
+    [
+        ({"dataset": "image_folder", "image_dir": "a"}, {"image_dir": "./a"}),
+        ({"dataset": "image_folder", "image_dir": "a/b"}, {"image_dir": "a/x/../b/"}),
+        ({"dataset": "glyphs"}, {"dataset": "npz", "npz_file": "glyphs/glyphs.npz"}),
+    ],
+)
+def test_another_spelling_of_the_same_dataset_is_no_other(path, own, extra):
+    content = {**own, "extra_data": [{"dataset": "image_folder", **extra}]}
+    if own["dataset"] == "image_folder":
+        content["image_size"] = 8
+    found = message(path, content)
+    assert "accepted: another dataset, because the experiment's own dataset is the same" in found
