@@ -173,11 +173,12 @@ def test_visualize_writes_what_the_projector_shows(trained, visualized):
 
 
 @pytest.mark.parametrize("strategy", ["batch_all", "offline"])
-def test_extra_classes_are_trained_on_alone(make_experiment, data_dir, strategy):
+def test_extra_classes_are_trained_on_alone(make_experiment, data_dir, tmp_path, strategy):
     """Two more poses, or other data too: more steps an epoch, and the splits as ever."""
     keys = {"extra_classes": ["rot90", "mirror"], "num_epochs": 2, **LINEAR}
     extra = 0
     if strategy == "offline":
+        data_dir = shutil.copytree(data_dir, tmp_path / "data")
         keys["offline_mining"] = "hard"
         images, labels = bright_quadrants(extra := 72, seed=9)
         np.savez(data_dir / "letters.npz", x=255 - images, y=labels)

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from programs import free_ports
 from tiny import write_params
 
 import compare
@@ -134,7 +135,7 @@ def test_exports_take_vectors(name, quantize, trained, monkeypatch):
 def test_what_takes_pictures_refuses_vectors_by_name(program, arguments, trained):
     if program is serve:
         pytest.importorskip("uvicorn")
-        arguments = ["--port", "18765"]
+        arguments = ["--port", str(free_ports(1)[0])]
     model_dir, _ = trained
     with pytest.raises(UserError) as caught:
         program.main([*arguments, "--model_dir", str(model_dir)])

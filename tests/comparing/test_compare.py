@@ -55,6 +55,15 @@ def test_it_starts_without_anything_slow(margins):
     assert done.stdout.split("\n")[-2] == "[]"
 
 
+def test_baselines_are_rows_if_asked_for(margins, capsys):
+    path = margins / "margin_1" / "metrics.json"
+    raw = {"raw_pixels": {"validation": {"recall_at_1": 0.25}}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "baselines": raw}))
+    for options in ([], ["--baselines"]):
+        compare.main([str(margins), "--columns", "recall_at_1", *options])
+        assert ("0.2500" in capsys.readouterr().out) == bool(options)
+
+
 def test_the_table(margins, capsys):
     compare.main([str(margins), "--columns", "loss,test.recall_at_1"])
     assert capsys.readouterr().out == (

@@ -121,7 +121,7 @@ def test_sigterm_finishes_what_is_under_way(experiment):
     codes = []
     with served(experiment) as (process, client):
         enrol(client, "one")
-        is_stopping = threading.Event()
+        begun, is_stopping = threading.Semaphore(0), threading.Event()
 
         def ask_slowly():
             given = client.build_request("POST", "/query", files={"picture": png(1)})
@@ -129,6 +129,7 @@ def test_sigterm_finishes_what_is_under_way(experiment):
 
             def body():
                 yield content[:200]
+                begun.release()
                 is_stopping.wait(30)
                 time.sleep(0.3)
                 yield content[200:]
@@ -139,7 +140,9 @@ def test_sigterm_finishes_what_is_under_way(experiment):
         threads = [threading.Thread(target=ask_slowly) for _ in range(8)]
         for thread in threads:
             thread.start()
-        time.sleep(0.5)  # all requests have begun
+        for _ in threads:
+            assert begun.acquire(timeout=30)
+        client.get("/healthz")  # answered after the eight connections were accepted
         process.send_signal(signal.SIGTERM)
         is_stopping.set()
         assert process.wait(30) == 143
@@ -212,13 +215,32 @@ def test_a_gallery_of_another_checkpoint_is_not_used(experiment, monkeypatch):
         (["--host", "nowhere"], "--host: found nowhere; accepted: an IP address"),
         (["--host", "192.0.2.1", "--token_file", "token"], "accepted: an address of this machine"),
         (["--token_file", "."], "a directory; accepted: a regular file"),
+        (["--token_file", "short"], "short: no token; accepted: one line of 16 to 200 characters"),
     ],
 )
 def test_refused(experiment, tmp_path, monkeypatch, arguments, text):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "short").write_text("abc")
     code, _, err = finish("serve", experiment, *arguments)
     assert (code, err.count("\n")) == (2, 1)
     assert text in err
+
+
+def test_the_options_of_the_command_line_reach_the_service(experiment, tmp_path):
+    token = "a token of many characters"
+    (tmp_path / "token").write_text(token)
+    options = ("--token_file", tmp_path / "token", "--allow_host", "photos.example", "--far", "0.1")
+    with served(experiment, *options, "--verbose") as (process, client):
+        assert enrol(client, "one").status_code == 401
+        right = {"authorization": f"Bearer {token}"}
+        sent = client.post("/classes/one/pictures", files={"picture": png(1)}, headers=right)
+        assert sent.status_code == 200
+        assert ask(client).json()["far"] == 0.1
+        for host, code in (("photos.example", 200), ("evil.example", 421)):
+            assert client.get("/classes", headers={"host": host}).status_code == code
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+        assert "POST /query" in out + err
 
 
 def test_a_token_is_made_in_a_new_folder(experiment, tmp_path):

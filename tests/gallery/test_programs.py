@@ -339,3 +339,15 @@ def test_which_hosts_are_served():
     )
     assert serve.served_hosts("192.168.1.5", []) == ()
     assert serve.served_hosts("192.168.1.5", ["a", "b"]) == ("a", "b")
+
+
+def test_many_pictures_are_drawn_in_part_and_it_says_so(model_dir, built, tmp_path, capsys):
+    for number in range(21):
+        picture(tmp_path / "asked" / f"{number}.png", 0, number)
+    query.main(["asked", "--save", "nearest.png", "--model_dir", str(model_dir)])
+    assert "wrote nearest.png (the first 20 of 21 pictures)" in capsys.readouterr().err
+
+
+def test_only_an_index_is_approximate(call, built):
+    with pytest.raises(UserError, match="--approximate: .*has no index"):
+        call(query, "known/left/0.png", "--approximate")

@@ -64,6 +64,7 @@ def serve(gallery):
         thread.start()
         running.append((server, thread))
         while not server.started:
+            assert thread.is_alive()
             time.sleep(0.01)
         return f"http://127.0.0.1:{port}/"
 

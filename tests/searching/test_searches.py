@@ -422,9 +422,11 @@ def test_one_search_at_a_time(parent, fake):
         run(parent, *MARGIN, "--trials", 2)
 
 
-def test_several_at_once(parent, fake):
+def test_several_at_once(parent, fake, capsys):
     use_fake(0.1)
     record = run(parent, *MARGIN, "--trials", 6, "--jobs", 3, "--prune", "median")
+    before = capsys.readouterr().out.partition(": finished")[0]
+    assert len(re.findall(r"^trial_\d+: started", before, re.MULTILINE)) == 3
     assert len(record.trials) == 6
     assert {trial.status for trial in record.trials} <= {"finished", "pruned"}
 

@@ -594,7 +594,7 @@ def test_data_that_children_share_are_loaded_once(parent, data_dir, monkeypatch)
     assert loaded == [0.1, 0.2]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files by /proc")
 @pytest.mark.parametrize("option", [["--overwrite"], []])
 def test_more_children_than_files_can_be_open(parent, data_dir, monkeypatch, option):
     import resource
@@ -604,7 +604,8 @@ def test_more_children_than_files_can_be_open(parent, data_dir, monkeypatch, opt
         write_params(child)
         child.experiment.save_metrics({"status": "stopped", "splits": {}})
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (70, before[1]))
+    limit = max(map(int, os.listdir("/proc/self/fd"))) + 40  # fewer than children
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
     try:
         run_sweep(parent, data_dir, "--seeds", "100", *option)
     finally:
@@ -674,6 +675,21 @@ def wait_until(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_trainings_that_are_left_run_on(parent, start_stub):
+    process = start_stub("--param", "margin=1", "--on_interrupt", "leave")
+    wait_until(lambda: (parent / "margin_1" / "trained").exists())
+    process.send_signal(signal.SIGINT)
+    out = process.communicate(timeout=60)[0]
+    assert process.returncode == 130 and "SIGINT: 1 still run" in out
+    (parent / "go").touch()
+    wait_until(lambda: statuses(parent).get("margin_1") == "finished")
+
+
+def test_options_of_another_launcher(parent, data_dir):
+    with pytest.raises(UserError, match=r"--slurm: found --launcher local; accepted: --launcher"):
+        run_sweep(parent, data_dir, "--param", "margin=1", "--slurm", "partition=main")
 
 
 def test_what_a_killed_sweep_leaves_is_waited_for(parent, start_stub):

@@ -124,13 +124,6 @@ def test_a_dead_process_that_is_still_listed_writes_nothing(tmp_path):
         assert lock.has_writer(tmp_path) is False
 
 
-def test_a_process_of_the_same_number_is_not_taken_for_the_dead_one(tmp_path):
-    record = {"pid": os.getppid(), "host": socket.gethostname(), "process_started": "long ago"}
-    (tmp_path / LOCK_FILE).write_text(json.dumps(record))
-    with one_writer(tmp_path):
-        pass
-
-
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"{}", b"1" * 5000])
 def test_a_damaged_file_without_a_lock_is_taken_over(tmp_path, content):
     (tmp_path / LOCK_FILE).write_bytes(content)

@@ -70,7 +70,7 @@ time.sleep(0.5)
 print("ready", flush=True)
 if sys.argv[2] == "stops":
     watch.stop_watching()
-time.sleep(1.5)
+time.sleep(60 if sys.argv[2] == "watches" else 1.5)
 """
 
 
