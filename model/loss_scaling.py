@@ -62,6 +62,8 @@ class LossScaling:
             global_step: is increased by 1.
         """
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(one)) for one in gradients])
+        # At scale 1 it is not the scale's fault: the step is made, and the run ends as diverged.
+        finite = tf.logical_or(finite, self._scale_now <= 1.0)
         scale, good, skipped = self._scale, self._good_steps, self._skipped_steps
         change = tf.cond(
             finite,

@@ -182,10 +182,18 @@ def _read(application: keras.Model, path: Path, params: Params) -> LayerValues:
             group = file if "layer_names" in file.attrs else file["model_weights"]
             found = list(_saved_layers(group))
             _compare(found, wanted, path, params, accepted)
-            return [
-                [data[()].astype(mine.dtype) for data, mine in zip(theirs, weights, strict=True)]
-                for (_, theirs), (_, weights) in zip(found, wanted, strict=True)
-            ]
+            with np.errstate(over="ignore"):
+                values = [
+                    [data[()].astype(one.dtype) for data, one in zip(theirs, weights, strict=True)]
+                    for (_, theirs), (_, weights) in zip(found, wanted, strict=True)
+                ]
+            for (name, _), arrays in zip(found, values, strict=True):
+                if not all(np.isfinite(array).all() for array in arrays):
+                    raise UserError(
+                        f"{path}: weights: layer {printable(name)}: found numbers that are not "
+                        f"finite; {accepted}"
+                    )
+            return values
     except UserError:
         raise
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:

@@ -48,7 +48,7 @@ DRAWN = {
     ],
     "7085c43891d0734a": lambda: [stratified_indices(LABELS, 17, 3)],
     "f6b8573df7ab84ed": lambda: [class_indices(LABELS, 17, 3)],
-    "e75bfb20c71bc3b0": lambda: [shown_indices(LABELS, 9, 3)],
+    "bd84aa072d6a0886": lambda: [shown_indices(LABELS, 9, 3)],
 }
 
 

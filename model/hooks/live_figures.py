@@ -28,6 +28,7 @@ NUM_SHOWN = 1000
 
 # Pixels per inch: half as many as other figures, because there is one per evaluation.
 _DPI = 100
+_MAX_FRAMES = 500
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,8 @@ class LiveFigures(AfterEvaluation):
         """Write an animated GIF for each figure, from all its files so far, of all runs."""
         for name in self._params.live_figures:
             paths = sorted((self._experiment.live_dir / name).glob("step_*.png"))
+            every = max(1, -(-len(paths) // _MAX_FRAMES))
+            paths = paths[::-1][::every][::-1]  # with the latest
             frames = [frame for path in paths if (frame := _frame(path)) is not None]
             # Leave out figures of another size: they do not fit into the animation.
             frames = [frame for frame in frames if frame.size == frames[-1].size]

@@ -1,6 +1,6 @@
 """Trains an experiment, as one or more consecutive runs of the Estimator."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -60,6 +60,7 @@ def train_and_evaluate(
     *,
     extra_data: Split | None = None,
     data_have_changed: bool = False,
+    note_data: Callable[[], None] = lambda: None,
     distribution: Distribution = ONE_REPLICA,
     workers: Workers | None = None,
 ) -> bool:
@@ -78,6 +79,7 @@ def train_and_evaluate(
         extra_data: the examples of `extra_data`, which join the training split.
         data_have_changed: whether the run so far used other data; offline triplets are then mined
             again.
+        note_data: called if so, once they are: a run that is stopped before finds the change again.
         distribution: how batches are divided among replicas.
         workers: the processes of the training, of which this is the chief; None for one.
 
@@ -94,7 +96,7 @@ def train_and_evaluate(
         experiment, params, splits, extra_data, initial_weights, distribution, workers
     )
     try:
-        _train_segments(training, data_have_changed=data_have_changed)
+        _train_segments(training, note_data if data_have_changed else None)
     except Stopped as stopped:
         # Wherever the chief was, the others now wait for a segment.
         if workers:
@@ -105,10 +107,11 @@ def train_and_evaluate(
     if workers:
         workers.tell(b"")
         workers.close()
+    training.write_animations()
     return training.alarm.collapsed
 
 
-def _train_segments(training: "_Training", *, data_have_changed: bool) -> None:
+def _train_segments(training: "_Training", note_changed_data: Callable[[], None] | None) -> None:
     experiment, params = training.experiment, training.params
     training.evaluate_unevaluated()
     segments = remaining_segments(
@@ -116,13 +119,18 @@ def _train_segments(training: "_Training", *, data_have_changed: bool) -> None:
         params,
         training.train,
         training.batches.steps_per_epoch,
-        data_have_changed=data_have_changed,
+        data_have_changed=note_changed_data is not None,
     )
     for segment in segments:
         has_collapsed = params.stop_on_collapse and training.alarm.collapsed
         if has_collapsed or experiment.stopped_early(params):
             break
+        if note_changed_data is not None:
+            note_changed_data()
+            note_changed_data = None
         training.run(segment)
+    if note_changed_data is not None:  # nothing was left to train
+        note_changed_data()
 
 
 def _alarm(experiment: Experiment, params: Params) -> CollapseAlarm:
@@ -244,7 +252,10 @@ class _Training:
                 estimator.train_and_evaluate(self._estimator, train_spec, self._eval_spec)
         finally:
             bar.close()
-            self._live_figures.write_animations()
+
+    def write_animations(self) -> None:
+        """Write the animations of the live figures."""
+        self._live_figures.write_animations()
 
     def _hooks(self, bar: ProgressBar, max_steps: int) -> list[Any]:
         """Return the hooks of a segment; with several workers, the first and the last differ."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -142,7 +143,7 @@ class _Run:
         splits = self._check_data(loaded)
         if not begins:
             print(f"resuming at step {experiment.latest_step()}", flush=True)
-        network, initial_weights, distribution = self._prepare(splits["train"], begins=begins)
+        network, weights, distribution = self._prepare(splits["train"], begins=begins)
         if self.warm_start:
             self._warn_of_source(loaded.record)
         if workers:
@@ -155,11 +156,10 @@ class _Run:
             file.write(network.encode())
         if loaded.changes:
             experiment.forget_best_value()
-        save_record(experiment.data_record_path, loaded.record)
+        else:
+            save_record(experiment.data_record_path, loaded.record)
         with self._noted_if_stopped(), self._quiet_console():
-            collapsed, results = self._train_and_evaluate(
-                splits, initial_weights, loaded, distribution
-            )
+            collapsed, results = self._train_and_evaluate(splits, weights, loaded, distribution)
         self._report(splits, results, collapsed=collapsed)
 
     def _quiet_console(self) -> Any:
@@ -273,6 +273,7 @@ class _Run:
                 initial_weights,
                 extra_data=loaded.data.extra_data,
                 data_have_changed=bool(loaded.changes),
+                note_data=partial(save_record, experiment.data_record_path, loaded.record),
                 distribution=distribution,
                 workers=self.workers,
             )

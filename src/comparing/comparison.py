@@ -21,6 +21,7 @@ from src.comparing.columns import (
     path_of,
 )
 from src.comparing.results import NOTES_ALONE, Result
+from src.errors import UserError
 from src.experiment.status import Status
 from src.params.kinds import Role
 from src.params.reading import hashable
@@ -101,7 +102,7 @@ def compare(
     """Return the table that compares experiments.
 
     Args:
-        results: one or more experiments.
+        results: of experiments.
         split: the split of every metric that is named without one.
         columns: names of metrics, `recall_at_1` or `test.recall_at_1`; empty for the default
             columns.
@@ -112,21 +113,21 @@ def compare(
         baselines: add a row below each row for each of its baselines.
 
     Raises:
-        UserError: a column or split does not exist.
+        UserError: a column or split does not exist, or there is no experiment.
     """
+    # Long: what it takes is much.
     notes = tuple(note for result in results for note in result.notes)
     results = [result for result in results if result.status not in NOTES_ALONE]
+    if not results:
+        raise UserError("\n".join([*notes, "found no experiment; accepted: one or more"]))
     flat = [flat_params(result.params) if result.params else None for result in results]
     known = {path for result in results for path in result.metrics}
     check_split(split, known)
-    if columns:
-        shown = [column_of(name, split, known) for name in columns]
-    else:
-        shown = [
-            column_of(path_of(m, split), split, known)
-            for m in METRICS
-            if m.shown and (not m.if_measured or path_of(m, split) in known)
-        ]
+    shown = [column_of(name, split, known) for name in columns] or [
+        column_of(path_of(m, split), split, known)
+        for m in METRICS
+        if m.shown and (not m.if_measured or path_of(m, split) in known)
+    ]
     directory = _common_directory([result.model_dir for result in results])
     params = _differing_params(flat)
 

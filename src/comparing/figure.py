@@ -42,6 +42,7 @@ _LABEL_WIDTH = 0.08
 
 # Inches: width of a panel, and height of a row of panels and of a line of notes.
 _WIDTH, _HEIGHT, _LINE = 4.2, 3.4, 0.22
+_LETTERS = 11  # of the legend, in an inch
 
 
 @dataclass
@@ -129,11 +130,21 @@ def _draw(
         if lower:
             _draw_curves(_axes(next(parts), len(lower)), lower, series, curves, key, colors)
     if handles:
-        columns = min(max(2, int(width / 2.2)), len(handles))
+        room = int(_LETTERS * width)
+        wrapped = [_wrapped(str(one.get_label()), room) for one in handles]
+        for one, parts_of in zip(handles, wrapped, strict=True):
+            one.set_label("\n".join(parts_of))
+        longest = max(len(line) for parts_of in wrapped for line in parts_of)
+        columns = max(1, min(int(_LETTERS * width / (longest + 6)), len(handles)))
         legend = figure.legend(handles=handles, loc="outside upper center", ncols=columns)
         for label in legend.get_texts():
             label.set_parse_math(False)  # show a dollar sign as it is
     return figure
+
+
+def _wrapped(label: str, room: int) -> list[str]:
+    """Return the lines of a label of the legend, at most so many letters each."""
+    return [label] if len(label) <= room else textwrap.wrap(label, room, subsequent_indent="  ")
 
 
 def _is_drawn(row: Row, curves: Mapping[Path, Mapping[str, Curve]]) -> bool:
@@ -218,6 +229,8 @@ def _draw_metrics(
                 _draw_line(axes, one, path, style, positions, key, colors)
         axes.set_title(panel.title)
         axes.set_xticks(list(positions.values()), _tick_names(positions))
+        for tick in axes.get_xticklabels():
+            tick.set_parse_math(False)
         axes.set_xlabel(f"{key} (hollow: not finished)" if some_hollow else key)
         if len(panel.paths) > 1:
             styles = [("validation", "-"), ("train", "--")]
@@ -299,7 +312,10 @@ def _draw_curves(
         taken = -math.inf
         for height, step, name, color in sorted(ends, key=lambda end: end[0]):
             if height - taken >= _LABEL_HEIGHT * (high - low):
-                axes.annotate(f" {name}", (step, height), color=color, fontsize=7, va="center")
+                label = axes.annotate(
+                    f" {name}", (step, height), color=color, fontsize=7, va="center"
+                )
+                label.set_parse_math(False)
                 taken = height
         axes.set_title(f"{tag}, validation")
         axes.set_xlabel(f"step (each curve is labelled with its {key})")

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from src.comparing.comparison import Comparison, Row, Value
 from src.comparing.formats import shown
 from src.experiment.curves import Curve
 from src.experiment.status import Status
 from src.params.reading import format_value
+from src.params.schema import Params
 from src.printable import printable
 
 
@@ -140,7 +141,7 @@ def edges(panels: Sequence[Panel], rows: Sequence[Row], key: str) -> list[str]:
             continue
         alike = [row for _, row in found if _others(row, key) == _others(best[0], key)]
         tried = sorted({float(v) for row in alike if is_number(v := value_of(row, key))})  # type: ignore[arg-type]
-        note = _beyond(float(values[0]), tried)  # type: ignore[arg-type]
+        note = _beyond(float(values[0]), tried, key)  # type: ignore[arg-type]
         if note:
             notes.append(f"{panel.title}: the best {key} is {note}")
     return notes
@@ -150,10 +151,11 @@ def _others(row: Row, key: str) -> dict[str, Value]:
     return {name: value for name, value in row.params.items() if name != key}
 
 
-def _beyond(best: float, tried: Sequence[float]) -> str:
+def _beyond(best: float, tried: Sequence[float], key: str) -> str:
     """Return where to look further if the best is at an end of at least two numbers tried.
 
-    The next number continues the last two as a geometric series; there is none beyond 0.
+    The next number continues the last two as a geometric series. There is none beyond 0, nor one
+    that the param does not accept.
     """
     if len(tried) < 2 or best not in (tried[0], tried[-1]) or min(tried) < 0:
         return ""
@@ -161,9 +163,22 @@ def _beyond(best: float, tried: Sequence[float]) -> str:
     neighbor = tried[1] if at_start else tried[-2]
     if best == 0:
         return ""
-    further = 2 * best if neighbor == 0 else best * (best / neighbor)
-    which = "smallest" if at_start else "largest"
-    return f"the {which} tried, {format_value(best)}: try {format_value(float(f'{further:.2g}'))}"
+    further = float(f"{2 * best if neighbor == 0 else best * (best / neighbor):.2g}")
+    field = Params.model_fields.get(key)
+    if field is not None and field.annotation is int:
+        further = float(math.floor(further) if at_start else math.ceil(further))
+    found = f"the {'smallest' if at_start else 'largest'} tried, {format_value(best)}"
+    is_accepted = further != best and (field is None or _is_within(further, field.metadata))
+    return f"{found}: try {format_value(further)}" if is_accepted else found
+
+
+def _is_within(number: float, bounds: Sequence[Any]) -> bool:
+    """Return whether a number is within the bounds of a field, as pydantic keeps them."""
+    return all(
+        getattr(bound, "gt", -math.inf) < number < getattr(bound, "lt", math.inf)
+        and getattr(bound, "ge", -math.inf) <= number <= getattr(bound, "le", math.inf)
+        for bound in bounds
+    )
 
 
 def _name(name: str) -> str:

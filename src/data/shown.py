@@ -32,7 +32,8 @@ def shown_indices(labels: NDArray[np.int32], limit: int, seed: int) -> NDArray[n
     if np.median(shares) >= 2:
         return stratified_indices(labels, limit, seed)
     rng = stream("sample", seed)
-    numbers = np.minimum(sizes, np.maximum(_MIN_SHOWN, np.floor(shares))).astype(int)
+    least = max(2, min(_MIN_SHOWN, limit // 2))  # so that few images are of two classes, too
+    numbers = np.minimum(sizes, np.maximum(least, np.floor(shares))).astype(int)
     drawn = rng.permutation(len(sizes))
     numbers[drawn[np.cumsum(numbers[drawn]) > limit]] = 0
     # Rank the examples of each class in random order. Those with a rank below the class's number

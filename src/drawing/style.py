@@ -6,6 +6,7 @@ in global state.
 
 import io
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -108,13 +109,19 @@ def display_names(class_names: Sequence[str], max_length: int = 24) -> list[str]
     """Return the names in drawable form: one line, limited length, only available characters.
 
     A name becomes `#` and its label if it is blank or if the installed fonts lack a character.
-    Otherwise the figure would show empty boxes. The HTML page lists the original names.
+    Otherwise the figure would show empty boxes. Names that would look the same end with it. The
+    HTML page lists the original names.
     """
-    names = []
-    for label, name in enumerate(class_names):
+    lines = []
+    for name in class_names:
         line = " ".join("".join(c if c.isprintable() else " " for c in name).split())
-        if len(line) > max_length:
-            line = line[: max_length - 1].rstrip() + "…"
+        lines.append(line if len(line) <= max_length else line[: max_length - 1].rstrip() + "…")
+    times = Counter(lines)
+    names = []
+    for label, line in enumerate(lines):
+        if line and times[line] > 1:
+            end = f"… #{label}"
+            line = line[: max(0, max_length - len(end))].rstrip("… ") + end
         names.append(line if _can_be_drawn(line) else f"#{label}")
     return names
 

@@ -81,7 +81,12 @@ def counted_pairs(
 
         visit_distances(queries, embeddings, count, own=hidden.visited_own)
     exponent = scale_exponent(queries, embeddings)
-    return CountedPairs(counts, exponent, -(-int(counts.negative.sum()) // 2))
+    number = int(counts.negative.sum())
+    # A pair of two queries counts twice if each is searched by the other.
+    of_both = query_labels if search is None else query_labels[search.own >= 0]
+    sizes = np.unique(of_both, return_counts=True)[1].astype(np.int64)
+    num_twice = (len(of_both) ** 2 - int((sizes**2).sum())) // 2
+    return CountedPairs(counts, exponent, max(-(-number // 2), number - num_twice))
 
 
 def find_thresholds(

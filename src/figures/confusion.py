@@ -38,7 +38,9 @@ def draw(data: FigureData) -> CaptionedFigure | None:
     _draw_frequent(of_bars, frequent, names)
     of_matrix.set_title(f"Classes of nearest neighbours, {data.split_name} split")
     if len(chosen) == len(present):
-        rows = "Each row sums to 100 %."
+        has_empty = len(np.unique(pairs[:, 0])) < len(present)
+        empty = "; rows of classes with one image are empty" if has_empty else ""
+        rows = f"Each row sums to 100 %{empty}."
     else:
         shown = "with the most frequent confusions" if wrong else "with the lowest numbers"
         rows = (

@@ -75,7 +75,9 @@ def draw_curve(axes: Axes, data: FigureData, tag: str) -> None:
             label="validation",
         )
     axes.set_xlabel("step")
-    axes.set_ylim(bottom=0)
+    shown = [value for curve in (training, validation) if curve for value in curve[1]]
+    if min((value for value in shown if np.isfinite(value)), default=0.0) >= 0:
+        axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
     axes.grid(axis="y", color="#eeeeee")
     axes.set_axisbelow(True)
@@ -88,7 +90,7 @@ def _mark(axes: Axes, data: FigureData, tag: str) -> None:
     axes.axvline(data.step, color=FAINT, linewidth=1.2, linestyle=":")
     axes.set_title(f"{tag}: step {data.step} was chosen")
     values = data.curves.get("validation", {}).get(tag, ([], []))[1]
-    if values and tag not in _TAGS:
+    if values and tag not in _TAGS and min(values) >= 0:
         axes.set_ylim(bottom=max(0.0, min(values) - 0.25 * (1 - min(values))), top=None)
 
 

@@ -63,6 +63,8 @@ def median_distance(edges: NDArray[np.float64], counts: NDArray[np.int64]) -> fl
         edges: float64 [K + 1].
         counts: int64 [K].
     """
+    if len(counts) == 1:  # of `scan_pairs`: all distances are 0
+        return 0.0
     cumulative = np.cumsum(counts)
     middle = int(np.searchsorted(cumulative, cumulative[-1] / 2))
     return float(edges[middle : middle + 2].mean())

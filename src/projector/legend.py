@@ -25,7 +25,8 @@ MAX_VALUES = 50
 A column of numbers then gets a gradient. Any other column cannot be used for colour."""
 
 # JavaScript keeps an object's keys in insertion order, but puts integer keys first.
-_INTEGER_KEY = re.compile(r"0|[1-9]\d{0,8}")
+_INTEGER_KEY = re.compile(r"0|[1-9]\d{0,9}")
+_MAX_INTEGER_KEY = 2**32 - 2
 
 
 def legend(values: Iterable[str]) -> dict[str, int]:
@@ -38,6 +39,10 @@ def legend(values: Iterable[str]) -> dict[str, int]:
         Value -> position in PALETTE.
     """
     different = dict.fromkeys(values)
-    integers = sorted((value for value in different if _INTEGER_KEY.fullmatch(value)), key=int)
-    others = [value for value in different if not _INTEGER_KEY.fullmatch(value)]
+    integers = sorted(filter(_is_integer_key, different), key=int)
+    others = [value for value in different if not _is_integer_key(value)]
     return {value: index % len(PALETTE) for index, value in enumerate([*integers, *others])}
+
+
+def _is_integer_key(value: str) -> bool:
+    return bool(_INTEGER_KEY.fullmatch(value)) and int(value) <= _MAX_INTEGER_KEY

@@ -14,6 +14,14 @@ from src.system.atomic import atomic_write
 # Characters that any reader treats as the end of a line or field. The format has no quoting.
 _SEPARATORS = re.compile("[\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029]+")
 
+# Text that JavaScript reads as a number, but writes otherwise: the projector would show and colour
+# "01" as 1. A character that is not seen makes it text.
+_NUMBER = re.compile(
+    r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|0[xXoObB][0-9a-fA-F]+|[-+]?Infinity", re.ASCII
+)
+_WHOLE = re.compile(r"0|-?[1-9]\d{0,14}", re.ASCII)
+_WORD_JOINER = "\u2060"
+
 EMPTY = "(empty)"
 """Replaces an empty value. The projector drops a blank row, which would shift all later rows."""
 
@@ -79,6 +87,8 @@ def as_written(value: object) -> str:
         return "-"
     # The browser treats the byte order mark as white space; Python does not.
     text = _SEPARATORS.sub(" ", str(value)).strip().strip("\ufeff").strip()
+    if isinstance(value, str) and _NUMBER.fullmatch(text) and not _WHOLE.fullmatch(text):
+        return text + _WORD_JOINER
     return printable(text) or EMPTY
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from src.comparing.comparison import compare
 from src.comparing.figure import CURVE_TAGS, comparison_figure
+from src.comparing.plot_notes import _beyond
 from src.comparing.results import Result
 from src.experiment.status import Status
 from src.params.schema import Params
@@ -347,3 +348,39 @@ def test_the_edge_is_that_of_the_best_ones_other_params():
     assert notes == ["recall@1, validation: the best margin is the smallest tried, 0.1: try 0.05"]
     soft = result("soft", recall=0.95, margin="soft", triplet_strategy="batch_hard")
     assert comparison_figure(compare([*results, soft]), "validation", {}).notes == []
+
+
+def test_a_long_legend_is_within_the_figure_and_ticks_are_no_formulas(tmp_path):
+    keys = ({"image_dir": rf"data/$\foo$ {n} {'x' * 60}", "network": "mlp"} for n in range(3))
+    results = [
+        result(
+            f"{n}{margin}",
+            recall=margin / 2,
+            margin=margin,
+            dataset="image_folder",
+            image_size=8,
+            **own,
+        )
+        for n, own in enumerate(keys)
+        for margin in (0.5, 1.0)
+    ]
+    figure = comparison_figure(compare(results), "validation", {}).figure
+    figure.savefig(tmp_path / "a.png")
+    (legend,) = figure.legends
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= box.x0 and box.x1 <= whole.x1
+    by_folder = [one for one in results if one.params.margin == 0.5]
+    comparison_figure(compare(by_folder), "validation", {}).figure.savefig(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize(
+    ("best", "tried", "key", "note"),
+    [
+        (4, [3, 4], "num_epochs", "the largest tried, 4: try 6"),
+        (1, [1, 2], "num_epochs", "the smallest tried, 1"),
+        (0.9, [0.5, 0.9], "dropout", "the largest tried, 0.9"),
+        (1, [0.5, 1], "margin", "the largest tried, 1: try 2"),
+    ],
+)
+def test_what_is_advised_is_accepted(best, tried, key, note):
+    assert _beyond(best, tried, key) == note

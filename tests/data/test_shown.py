@@ -40,3 +40,10 @@ def test_a_large_class_among_many_small_ones_takes_no_more_than_its_share():
     assert numbers[0] in (0, 2000)
     assert set(numbers[1:]) == {0, 4}
     assert 1990 <= len(found) <= 4000
+
+
+def test_few_images_are_of_two_classes_at_least():
+    labels = np.repeat(np.arange(10), 1000).astype(np.int32)
+    for limit in range(4, 20):
+        chosen = labels[shown_indices(labels, limit, seed=0)]
+        assert 4 <= len(chosen) <= limit and len(np.unique(chosen)) >= 2

@@ -24,6 +24,11 @@ def test_names_are_drawn_as_they_are_where_they_can_be():
     assert display_names(["x" * 80], max_length=10) == ["x" * 9 + "…"]
 
 
+def test_long_names_that_begin_alike_are_told_apart():
+    models = ["Audi S4 Sedan 2012", "Audi S4 Sedan 2007", "Audi TT"]
+    assert display_names(models, 14) == ["Audi S4 Se… #0", "Audi S4 Se… #1", "Audi TT"]
+
+
 def test_names_without_glyphs_become_their_label(monkeypatch):
     monkeypatch.setattr("src.drawing.style._glyphs", lambda: frozenset(map(ord, "abc…")))
     assert display_names(["abc", "abd", "cab"]) == ["abc", "#1", "cab"]

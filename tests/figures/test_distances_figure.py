@@ -102,3 +102,8 @@ def test_the_distance_that_trained_is_the_one_shown():
         data = data_of(distance=distance)
         expected = scan_pairs(data.embeddings, data.split.labels, distance)
         np.testing.assert_array_equal(data.pairs.positive_counts, expected.positive_counts)
+
+
+def test_the_median_of_equal_embeddings_is_0():
+    pairs = scan_pairs(np.full((6, 3), 0.25, np.float32), np.array([0, 0, 0, 1, 1, 1]), "euclidean")
+    assert median_distance(pairs.edges, pairs.positive_counts) == 0

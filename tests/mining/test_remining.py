@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import TINY, train_only, write_idx, write_params
+from tiny import TINY, bright_quadrants, train_only, write_idx, write_params
 
 import model.training.embedding
 import model.training.segments
@@ -194,6 +194,27 @@ def test_a_run_killed_between_mining_and_training_has_the_triplets_it_would_have
     content = (one_segment / "triplets-7.npy").read_bytes()
     assert train_only(one_segment, data_dir) == 14
     assert (one_segment / "triplets-7.npy").read_bytes() == content
+
+
+def test_a_run_killed_while_it_mines_in_changed_data_mines_again(
+    make_experiment, data_dir, tmp_path, monkeypatch, mined_at
+):
+    model_dir = make_experiment(**HARD, remine_epochs=2, save_checkpoints_steps=9)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(patch, 19)
+        run_train(model_dir, data_dir)
+    changed = shutil.copytree(data_dir, tmp_path / "changed")
+    images, _ = bright_quadrants(240, 1)
+    images[:10] = 255 - images[:10]
+    write_idx(changed / "mnist" / "train-images-idx3-ubyte.gz", images)
+    for _ in range(2):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(model.training.segments, "save_triplets", die)
+            run_train(model_dir, changed, "--keep_splits")
+    assert train_only(model_dir, changed, "--keep_splits") == 28
+    assert mined_at == [14] * 4
+    with pytest.raises(UserError, match="the data have changed"):
+        run_train(model_dir, data_dir)
 
 
 def test_triplets_of_another_training_are_not_taken(make_experiment, data_dir, batches):

@@ -213,11 +213,15 @@ class TestLossScaling:
             assert session.run(step) == 5
             assert np.isfinite(session.run(weight))
 
-    def test_the_scale_never_falls_below_1(self, monkeypatch):
+    def test_the_scale_never_falls_below_1_and_then_nothing_is_skipped(self, monkeypatch):
+        """What is not finite without a scale is divergence: it must show in the weights."""
         with tf.Graph().as_default():
-            session, op, slope, _, _ = self.training(monkeypatch)
-            for _ in range(20):
+            session, op, slope, _, weight = self.training(monkeypatch)
+            for _ in range(15):
                 session.run(op, {slope: np.inf})
+                assert session.run(weight) == 1.0
+            session.run(op, {slope: np.inf})
+            assert not np.isfinite(session.run(weight))
             (scale,) = [
                 v for v in tf.compat.v1.global_variables() if v.op.name == "loss_scaling/scale"
             ]

@@ -300,6 +300,20 @@ def test_a_file_with_the_classifier_is_refused(tmp_path):
     assert "without its classifier" in text
 
 
+@pytest.mark.parametrize("value", [np.nan, 1e300])
+def test_weights_that_are_not_finite_are_refused(weights_file, tmp_path, value):
+    path = tmp_path / "weights.h5"
+    path.write_bytes(weights_file.read_bytes())
+    with h5py.File(path, "a") as file:
+        places = []
+        file.visititems(lambda name, one: places.append(name) if hasattr(one, "shape") else None)
+        content = file[places[0]][()].astype(np.float64)
+        content.flat[0] = value
+        del file[places[0]]
+        file[places[0]] = content
+    assert "found numbers that are not finite; accepted: " in message(path)
+
+
 def test_a_file_that_ends_too_early(weights_file, tmp_path):
     path = tmp_path / "short.h5"
     path.write_bytes(weights_file.read_bytes())

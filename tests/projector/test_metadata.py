@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import src.projector.metadata
+from src.projector.legend import legend
 from src.projector.metadata import write_metadata
 
 
@@ -126,3 +127,13 @@ def test_no_character_stands_across_the_end_of_a_chunk(tmp_path, monkeypatch, na
     rows = [line.split("\t") for line in text.splitlines()[1:]]
     assert [row[0] for row in rows] == [n[:4] for n in names]
     assert [int(row[1]) for row in rows] == list(range(200))
+
+
+@pytest.mark.parametrize("name", ["01", "007", "1.0", "1e3", "0x10", "+5", "12345678901234567890"])
+def test_a_name_that_javascript_would_write_as_another_number_is_text(tmp_path, name):
+    """The projector shows and colours what it reads as a number by that number's own text."""
+    path = tmp_path / "metadata.tsv"
+    write_metadata(path, {"label": [name, "7", "cat", "-12"]})
+    written = path.read_text(encoding="utf-8").splitlines()
+    assert written == [name + "\u2060", "7", "cat", "-12"]
+    assert list(legend(written))[0] == "7"
