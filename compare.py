@@ -123,7 +123,7 @@ def _plot(path: Path, comparison: Comparison, split: str, directories: Sequence[
             figure.savefig(file, format=path.suffix[1:], dpi=150)
         names = encodable(", ".join(map(str, searches)))
         print(
-            f"{path}: of the searches alone ({names}); for metrics and curves, name directories "
+            f"{path}: shows the searches alone ({names}); for metrics and curves, name directories "
             "without a search",
             file=sys.stderr,
         )

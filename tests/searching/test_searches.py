@@ -16,6 +16,7 @@ from fake_train import EVALUATIONS, peak
 from search_program import use_fake
 from tiny import bright_quadrants, write_idx
 
+import compare
 import sweep
 from src.comparing.results import read_results
 from src.comparing.search_figure import best_over_minutes, best_over_trials, search_figure
@@ -638,6 +639,13 @@ def test_what_ends_after_the_time_is_noted_without_time(parent, fake):
     record = run(parent, *MARGIN, "--minutes", 0.05)
     assert [trial.status for trial in record.trials] == ["finished"]
     assert record.winner == "trial_0000"
+
+
+def test_a_plot_of_searches_says_that_it_shows_them_alone(parent, fake, tmp_path, capsys):
+    run(parent, "--param", "margin=0.3,0.31", search="grid")
+    compare.main([str(parent), "--plot", str(tmp_path / "a.png")])
+    assert f"a.png: shows the searches alone ({parent});" in capsys.readouterr().err
+    assert (tmp_path / "a.png").exists()
 
 
 def test_the_winners_params_are_no_row_of_the_table(parent, fake):
