@@ -47,7 +47,7 @@ PYTEST = $(COMPILE_ONCE) .venv/bin/python -m pytest --maxprocesses 4 --dist load
 test: install ## the tests, but for those of make test-system
 	$(PYTEST) -n auto -m "not system"
 
-test-system: install ## the tests of whole processes: SLURM, several workers, kills, browsers, full disks; and UMAP
+test-system: install ## the tests of whole processes: SLURM, several workers, kills, browsers, full disks; UMAP; Keras 3
 	$(PYTEST) -n logical -m system
 
 install-tf215:

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from lazily import Lazy, needs
 from PIL import Image
 
 from src.data import image_cache
@@ -13,9 +14,8 @@ from src.data.picture_files import RowPictures
 from src.errors import UserError
 from src.params.schema import Params
 
-datasets = pytest.importorskip("datasets")
-pa = pytest.importorskip("pyarrow")
-pq = pytest.importorskip("pyarrow.parquet")
+pytestmark = needs("datasets", "pyarrow")
+datasets, pa, pq = map(Lazy, ("datasets", "pyarrow", "pyarrow.parquet"))
 
 NAMES = ["cat", "dog", "eel"]
 KEYS = {"dataset": "hugging_face", "image_size": 6}

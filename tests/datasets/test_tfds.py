@@ -6,12 +6,13 @@ import sys
 
 import numpy as np
 import pytest
+from lazily import needs
 
 from src.data.loading import load_data
 from src.errors import UserError
 from src.params.schema import Params
 
-pytest.importorskip("tensorflow_datasets")
+pytestmark = needs("tensorflow_datasets")
 
 # In another process, because writing needs TensorFlow.
 WRITE = """

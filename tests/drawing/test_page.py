@@ -104,20 +104,21 @@ def of_value(value, **of_report):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("value", "of_report", "said"),
     [
-        (of_value(0.25), "did harm: raw pixels would do better. MAP@R is 0.250 against 0.300."),
-        (of_value(0.31), "did little: the network is hardly better than raw pixels. MAP@R is"),
-        (of_value(0.5), "helped: the network is better than raw pixels."),
-        (of_value(0.65), "worked: the network is far better than raw pixels. MAP@R is 0.650"),
-        (of_value(0.5, best=0.1), "helped: the network is better than the untrained network."),
-        (of_value(0.5, collapsed=True), "collapsed: all embeddings became one point."),
-        (of_value(None), "MAP@R is not defined for the test split, so there is no verdict."),
-        (replace(of_value(0.5), report={}), "MAP@R is 0.500; for this split no baseline was"),
+        (0.25, {}, "did harm: raw pixels would do better. MAP@R is 0.250 against 0.300."),
+        (0.31, {}, "did little: the network is hardly better than raw pixels. MAP@R is"),
+        (0.5, {}, "helped: the network is better than raw pixels."),
+        (0.65, {}, "worked: the network is far better than raw pixels. MAP@R is 0.650"),
+        (0.5, {"best": 0.1}, "helped: the network is better than the untrained network."),
+        (0.5, {"collapsed": True}, "collapsed: all embeddings became one point."),
+        (None, {}, "MAP@R is not defined for the test split, so there is no verdict."),
+        (0.5, None, "MAP@R is 0.500; for this split no baseline was"),
     ],
 )
-def test_the_verdict(data, said):
-    assert said in verdict(data)
+def test_the_verdict(value, of_report, said):
+    data = of_value(value, **(of_report or {}))
+    assert said in verdict(data if of_report is not None else replace(data, report={}))
 
 
 def test_the_page_begins_with_what_was_trained_and_numbers_beside_baselines(tmp_path):

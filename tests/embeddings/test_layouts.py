@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from sklearn.decomposition import PCA
+from lazily import Lazy
 from terminals import on_terminal
 
 from src.embeddings import layouts
@@ -14,6 +14,8 @@ from src.embeddings.retrieval import recall_at_1
 has_umap = pytest.mark.skipif(
     "umap" not in layouts.available_layouts(), reason="the extra umap is not installed"
 )
+
+decomposition = Lazy("sklearn.decomposition")
 compiled = (has_umap, pytest.mark.system)  # where UMAP is new, it is compiled: 15 seconds, 0.1 GB
 EACH = [
     pytest.param(lambda x, **_: layouts.pca(x), id="pca"),
@@ -89,7 +91,7 @@ def test_numbers_of_any_size(few_iterations, lay_out, scale, recwarn):
 
 def test_pca_is_that_of_scikit_learn():
     points = clusters()[0]
-    expected = PCA(2, svd_solver="full").fit_transform(points)
+    expected = decomposition.PCA(2, svd_solver="full").fit_transform(points)
     layout = layouts.pca(points)
     for axis in (0, 1):
         assert abs(np.corrcoef(layout[:, axis], expected[:, axis])[0, 1]) > 1 - 1e-6

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score, roc_curve
+from lazily import Lazy
 
 from src.embeddings.retrieval import rank_gallery
 from src.embeddings.verification import PairCounts, verification_metrics
 from src.params.metric_names import VERIFICATION
+
+metrics = Lazy("sklearn.metrics")
 
 
 def of_pairs(found):
@@ -30,14 +32,14 @@ def all_pairs(points, labels):
 
 
 def reference(is_positive, distances):
-    far, tar, _ = roc_curve(is_positive, -distances, drop_intermediate=False)
+    far, tar, _ = metrics.roc_curve(is_positive, -distances, drop_intermediate=False)
     # The crossing of FAR and 1 - TAR, on a fine grid of the straight lines between thresholds
     grid = np.linspace(0, 1, 2_000_001)
     along = grid * (len(far) - 1)
     fars = np.interp(along, np.arange(len(far)), far)
     tars = np.interp(along, np.arange(len(far)), tar)
     return {
-        "roc_auc": roc_auc_score(is_positive, -distances),
+        "roc_auc": metrics.roc_auc_score(is_positive, -distances),
         "eer": fars[np.argmin(np.abs(fars - (1 - tars)))],
         "tar_at_far_1e-2": max(t for f, t in zip(far, tar, strict=True) if f <= 1e-2),
         "tar_at_far_1e-3": max(t for f, t in zip(far, tar, strict=True) if f <= 1e-3),

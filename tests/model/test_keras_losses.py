@@ -274,6 +274,10 @@ def test_bad_embeddings_and_weights():
         TripletHardLoss()([0, 0], [[1.0], [2.0]], [1.0, 1.0])
 
 
+# Keras 3 beside Keras 2 takes 100 MB.
+each_version = pytest.mark.parametrize("version", [2, pytest.param(3, marks=pytest.mark.system)])
+
+
 def keras_of(version):
     if version == 2:
         return keras_2
@@ -282,7 +286,7 @@ def keras_of(version):
     return keras
 
 
-@pytest.mark.parametrize("version", [2, 3])
+@each_version
 @pytest.mark.parametrize("is_compiled", [False, True])
 def test_in_keras(version, is_compiled, tmp_path):
     keras = keras_of(version)
@@ -306,7 +310,7 @@ def test_in_keras(version, is_compiled, tmp_path):
     assert type(loaded.loss) is class_ and loaded.loss.get_config() == loss.get_config()
 
 
-@pytest.mark.parametrize("version", [2, 3])
+@each_version
 def test_in_keras_with_mixed_precision(version):
     keras = keras_of(version)
     images, labels = np.eye(8, dtype=np.float32), np.arange(8) // 2
