@@ -446,9 +446,6 @@ def test_a_training_that_collapses_is_stopped_if_asked_to(make_experiment, tmp_p
     metrics = json.loads((model_dir / "metrics.json").read_text())
     assert metrics["status"] == "collapsed"
     assert metrics["global_step"] < 20
-    with pytest.raises(TrainingDiverged, match="stopped, because the embeddings have collapsed"):
-        run_train(model_dir, tmp_path)
-    assert json.loads((model_dir / "metrics.json").read_text())["global_step"] < 20
 
     going_on = make_experiment("going_on", num_epochs=6, save_checkpoints_steps=1000, **LINEAR)
     run_train(going_on, tmp_path)

@@ -100,6 +100,7 @@ def killed_at(number, function):
     os._exit(0)
 
 
+@pytest.mark.system
 def test_killed_at_every_change_of_the_disk(experiment, tmp_path):
     """At each change until all is moved, at each fifth while files are removed: these are alike.
 

@@ -423,6 +423,7 @@ def processes():
         yield started
 
 
+@pytest.mark.system
 def test_a_kill_leaves_the_gallery_as_before_or_as_after(where, processes):
     contents = [state for _, state in COMMANDS]
     states = [digest(state) for state in contents]

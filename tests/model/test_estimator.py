@@ -45,6 +45,7 @@ with tf.Graph().as_default():
 """
 
 
+@pytest.mark.system
 def test_an_import_leaves_the_process_alone_and_needs_no_settings():
     """What programs set for themselves is for nobody else: neither variables nor the collector."""
     of_programs = {"TF_USE_LEGACY_KERAS", "TF_CPP_MIN_LOG_LEVEL"}

@@ -328,6 +328,7 @@ def test_a_loss_that_addons_has_saved_is_read():
     assert loss.get_config() == {key: config[key] for key in list(config)[1:]}
 
 
+@pytest.mark.system
 def test_importing_the_losses_changes_nothing():
     """In the process, after TensorFlow itself: neither the environment nor which Keras there is."""
     code = """
