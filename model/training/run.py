@@ -156,7 +156,7 @@ class _Run:
             file.write(network.encode())
         if loaded.changes:
             experiment.forget_best_value()
-        else:
+        else:  # changed data are noted once triplets have been mined in them
             save_record(experiment.data_record_path, loaded.record)
         with self._noted_if_stopped(), self._quiet_console():
             collapsed, results = self._train_and_evaluate(splits, weights, loaded, distribution)

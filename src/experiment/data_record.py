@@ -300,11 +300,13 @@ def _check_held_out(
     params: Params, before: DataRecord, record: DataRecord, what: str, params_path: Path
 ) -> None:
     """Refuse a share of the classes that would now hold out others than the training did."""
+    if not isinstance(params.holdout_classes, float):
+        return
     then, now = (
         {one.class_names[label] for label in held_out_labels(params, one.class_names, params_path)}
         for one in (before, record)
     )
-    if isinstance(params.holdout_classes, float) and then != now:
+    if then != now:
         raise UserError(
             f"{what}; holdout_classes: the share {params.holdout_classes:.4g} would now hold out "
             "other classes than were unseen in the training; accepted: the classes of then; to "
