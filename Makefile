@@ -87,8 +87,8 @@ bench-query: bench ## time of queries and of the service, beside faiss (20 minut
 bench-batches: install ## micro-batches: memory and time; what a memory of embeddings brings (10 minutes)
 	.venv/bin/python -m benchmarks.batches --markdown
 
-search-study: install ## grid, random and TPE on Fashion-MNIST, an hour each with three seeds (9 hours; resumes)
-	.venv/bin/python -m benchmarks.searching
+search-study: install ## grid, random and TPE on Fashion-MNIST, an hour each with three seeds; docs/searching.md (9 hours; resumes)
+	.venv/bin/python -m benchmarks.searching $(ARGS)
 
 reality-check: install ## every strategy with the same search on four data sets; docs/reality-check.md (hours; resumes)
 	.venv/bin/python -m benchmarks.reality $(ARGS)

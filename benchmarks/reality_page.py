@@ -1,6 +1,5 @@
 """What `benchmarks.reality` writes of its results: the page with its table, and the figure."""
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,16 +20,14 @@ from benchmarks.reality_protocol import (
     Row,
     complete,
 )
+from benchmarks.results_page import with_results, write_figure
 from src.comparing.comparison import statistic
-from src.drawing.style import FAINT, INK, POSITIVE_COLOR, new_figure, style
+from src.drawing.style import FAINT, INK, POSITIVE_COLOR, new_figure
 from src.experiment.status import Status
 from src.system.atomic import atomic_write
 
 PAGE = "reality-check.md"
 FIGURE = "reality-check.png"
-
-_BEGIN = "<!-- results: written by make reality-check -->"
-_END = "<!-- end of results -->"
 
 _COVERAGE = 0.95
 
@@ -89,11 +86,7 @@ def write_page(folder: Path, rows: Sequence[Row]) -> None:
     """
     page = page_of((REPOSITORY / "docs" / PAGE).read_text(encoding="utf-8"), rows)
     if rows:
-        content = io.BytesIO()
-        with style():
-            figure_of(rows).savefig(content, format="png", metadata={"Software": None})
-        with atomic_write(folder / FIGURE) as file:
-            file.write(content.getvalue())
+        write_figure(lambda: figure_of(rows), folder / FIGURE)
     with atomic_write(folder / PAGE) as file:
         file.write(page.encode())
 
@@ -130,11 +123,8 @@ def _draw(axes: Axes, rows: Sequence[Row], task: str) -> None:
 
 def page_of(page: str, rows: Sequence[Row]) -> str:
     """Return the page with the results, and what is not run yet, between its two marks."""
-    before, begin, rest = page.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
     done = complete(rows)
-    found = "\n\n".join([begin, *_results(rows, done), _left(done), end])
-    return f"{before}{found}{after}"
+    return with_results(page, "reality-check", [*_results(rows, done), _left(done)])
 
 
 def _results(rows: Sequence[Row], done: Sequence[Part]) -> list[str]:

@@ -2,15 +2,13 @@
 
 import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import gpu, searching
+from benchmarks import gpu
 from benchmarks.harness import Contestant
 from benchmarks.training import convolutions, mflop_an_image, resident_batch
-from src.errors import SweepFailed
 from src.params.schema import Params
 
 
@@ -82,27 +80,3 @@ def test_convolutions_are_those_of_the_network():
     forward = [28 * 28 * 9 * 32, 14 * 14 * 9 * 32 * 64, 7 * 7 * 9 * 64 * 128]
     expected = 2 * (3 * sum(forward) - forward[0]) / 1e6
     assert mflop_an_image(params, (28, 28, 1)) == pytest.approx(expected)
-
-
-def test_a_search_without_a_result_is_one_and_a_signal_ends_the_study(
-    monkeypatch, tmp_path, capsys
-):
-    """The searches run in this process, so that none is left behind if it is killed."""
-    begun = []
-
-    def search(command):
-        assert (Path(command[1]) / "params.json").is_file()
-        begun.append(Path(command[1]).name)
-        if begun[-1] == "tpe-seed_0":
-            raise SweepFailed("no training has finished")
-        if begun[-1] == "random-seed_2":
-            raise SystemExit(130)
-
-    monkeypatch.setattr(searching.sweep, "main", search)
-    monkeypatch.setattr(searching.compare, "main", lambda command: begun.append(command))
-    with pytest.raises(SystemExit):
-        searching.main(["--directory", str(tmp_path)])
-    assert begun[:4] == ["grid-seed_0", "random-seed_0", "tpe-seed_0", "grid-seed_1"]
-    assert begun[-1] == "random-seed_2" and len(begun) == 8
-    out = capsys.readouterr().out
-    assert "no training has finished" in out and "the same command as before" in out

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from fake_train import DIVERGES, EVALUATIONS, peak
 from searching.search_program import use_fake
-from tiny import write_idx
+from tiny import write_noise
 
 import sweep
 from benchmarks import reality, reality_page
@@ -32,6 +32,7 @@ from benchmarks.reality_protocol import (
     read_rows,
     write_rows,
 )
+from benchmarks.results_page import END, begin_of
 from src.data.holdout import held_out_labels
 from src.datasets.fashion_mnist import CLASS_NAMES
 from src.errors import SweepFailed, UserError
@@ -43,7 +44,7 @@ from src.sweeping.launchers.local import Local
 from src.sweeping.space import parse_dimension
 
 ROOT = Path(__file__).parent.parent
-MARKS = f"before\n{reality_page._BEGIN}\nold\n{reality_page._END}\nafter\n"
+MARKS = f"before\n{begin_of('reality-check')}\nold\n{END}\nafter\n"
 
 
 def row(task, strategy, seed, map_at_r, **changes):
@@ -267,15 +268,8 @@ def test_damaged_results_are_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """MNIST of ten classes: noise of 4 x 4 pixels, 30 and 4 images a class."""
     folder = tmp_path_factory.mktemp("data")
-    (folder / "mnist").mkdir()
-    rng = np.random.default_rng(0)
-    for prefix, size in (("train", 300), ("t10k", 40)):
-        images = rng.integers(0, 256, (size, 4, 4), dtype=np.uint8)
-        write_idx(folder / "mnist" / f"{prefix}-images-idx3-ubyte.gz", images)
-        labels = np.arange(size, dtype=np.uint8) % 10
-        write_idx(folder / "mnist" / f"{prefix}-labels-idx1-ubyte.gz", labels)
+    write_noise(folder / "mnist")
     return folder
 
 

@@ -27,6 +27,17 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(gzip.compress(header + array.tobytes()))
 
 
+def write_noise(folder: Path) -> None:
+    """Write a data set in MNIST's format: ten classes of noise, 4 x 4 pixels, 300 and 40 images."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for prefix, size in (("train", 300), ("t10k", 40)):
+        images = rng.integers(0, 256, (size, 4, 4), dtype=np.uint8)
+        write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", images)
+        labels = np.arange(size, dtype=np.uint8) % 10
+        write_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", labels)
+
+
 def bright_quadrants(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [size, 8, 8] of noise, in which the quadrant of the label is brighter."""
     rng = np.random.default_rng(seed)
