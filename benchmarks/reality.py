@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import sweep
-from benchmarks.harness import REPOSITORY, machine, version_of
+from benchmarks.harness import machine, version_of
 from benchmarks.reality_page import PAGE, write_page
 from benchmarks.reality_protocol import (
     FINAL_SEEDS,
@@ -32,6 +32,7 @@ from benchmarks.reality_protocol import (
     read_rows,
     write_rows,
 )
+from benchmarks.results_page import add_folders
 from src.comparing.results import Result, read_result
 from src.errors import SweepFailed, UserError
 from src.experiment.experiment import Experiment
@@ -237,20 +238,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="trainings of each search (default: %(default)s)",
     )
-    parser.add_argument(
-        "--directory",
-        type=Path,
-        default=REPOSITORY / "experiments" / "reality_check",
-        metavar="DIR",
-        help="the folder of the trainings (default: experiments/reality_check)",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=REPOSITORY / "docs",
-        metavar="DIR",
-        help=f"the folder of {RESULTS}, the page and the figure (default: docs)",
-    )
+    add_folders(parser, "reality_check", RESULTS)
     add_data_dir(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument(

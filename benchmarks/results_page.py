@@ -1,15 +1,35 @@
-"""A page of the documentation that has results between two marks, and their figure."""
+"""A page of the documentation that has results between two marks, their figure, their folders."""
 
+import argparse
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from benchmarks.harness import REPOSITORY
 from src.drawing.style import style
 from src.system.atomic import atomic_write
 
 END = "<!-- end of results -->"
+
+
+def add_folders(parser: argparse.ArgumentParser, directory: str, results: str) -> None:
+    """Add `--directory`, by default a folder of experiments/, and `--out`, by default docs/."""
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=REPOSITORY / "experiments" / directory,
+        metavar="DIR",
+        help=f"the folder of the trainings (default: experiments/{directory})",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=REPOSITORY / "docs",
+        metavar="DIR",
+        help=f"the folder of {results}, the page and the figure (default: docs)",
+    )
 
 
 def begin_of(target: str) -> str:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import sweep
-from benchmarks.harness import REPOSITORY, machine, version_of
+from benchmarks.harness import machine, version_of
+from benchmarks.results_page import add_folders
 from benchmarks.searching_page import PAGE, write_page
 from benchmarks.searching_protocol import (
     MINUTES,
@@ -149,20 +150,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="for each search (default: %(default)s)",
     )
-    parser.add_argument(
-        "--directory",
-        type=Path,
-        default=REPOSITORY / "experiments" / "search_study",
-        metavar="DIR",
-        help="the folder of the searches (default: experiments/search_study)",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=REPOSITORY / "docs",
-        metavar="DIR",
-        help=f"the folder of {RESULTS}, the page and the figure (default: docs)",
-    )
+    add_folders(parser, "search_study", RESULTS)
     add_data_dir(parser)
     return parser.parse_args(argv)
 
