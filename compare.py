@@ -14,6 +14,7 @@ from src.comparing.columns import DEFAULT_SPLIT
 from src.comparing.comparison import Comparison, compare
 from src.comparing.formats import as_csv, as_json, as_markdown, encodable, for_console
 from src.comparing.results import read_results, read_searches
+from src.printable import printable
 from src.system.atomic import atomic_write
 from src.system.cli import program_parser, run
 
@@ -43,6 +44,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(as_json(comparison))
     else:
         print(for_console(comparison))
+    if args.csv or args.json:  # these have the notes of rows alone
+        of_rows = {note for row in comparison.rows for one in row.results for note in one.notes}
+        for note in comparison.notes:
+            if note not in of_rows:
+                print(f"note: {encodable(printable(note))}", file=sys.stderr)
     if args.plot:
         _plot(args.plot, comparison, args.split, args.directories)
         print(f"wrote {args.plot}", file=sys.stderr)  # standard output is for the table

@@ -44,7 +44,9 @@ def measure(model_dir: Path, size: int, directory: Path) -> str:
     """Visualize a split of `size` images twice and return the row of the table."""
     data_dir, copy = directory / "data", directory / "experiment"
     write_data(data_dir / "mnist", size)
-    shutil.copytree(model_dir, copy, ignore=shutil.ignore_patterns("projector"))
+    # Without the record of the data, because these are others.
+    ignored = shutil.ignore_patterns("projector", "trained_data.npz")
+    shutil.copytree(model_dir, copy, ignore=ignored)
     command = [sys.executable, "visualize.py", "--model_dir", copy, "--data_dir", data_dir]
     seconds = []
     before = os.times()

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from src.comparing.comparison import Comparison, Row, Value
 from src.comparing.formats import shown
@@ -164,12 +164,21 @@ def _beyond(best: float, tried: Sequence[float], key: str) -> str:
     if best == 0:
         return ""
     further = float(f"{2 * best if neighbor == 0 else best * (best / neighbor):.2g}")
-    field = Params.model_fields.get(key)
-    if field is not None and field.annotation is int:
+    field = _field(key)
+    if field is not None and int in (field.annotation, *get_args(field.annotation)):
         further = float(math.floor(further) if at_start else math.ceil(further))
     found = f"the {'smallest' if at_start else 'largest'} tried, {format_value(best)}"
     is_accepted = further != best and (field is None or _is_within(further, field.metadata))
     return f"{found}: try {format_value(further)}" if is_accepted else found
+
+
+def _field(key: str) -> Any:
+    """Return the field of a key of `params.json`, dotted if it is nested; None if there is none."""
+    outer, _, inner = key.partition(".")
+    field = Params.model_fields.get(outer)
+    if field is None or not inner:
+        return field
+    return getattr(field.annotation, "model_fields", {}).get(inner)
 
 
 def _is_within(number: float, bounds: Sequence[Any]) -> bool:

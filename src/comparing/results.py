@@ -157,7 +157,10 @@ def _without_metrics(experiment: Experiment, params: Params) -> Result:
     """Return the result of a directory without `metrics.json`, which may have been trained."""
     if _was_pruned(experiment):
         return Result(experiment.model_dir, Status.PRUNED, params, {})
-    step = experiment.latest_step()
+    try:
+        step = experiment.latest_step()
+    except UserError as error:
+        return Result(experiment.model_dir, Status.DAMAGED, params, {}, (str(error),))
     if step is None:
         return Result(experiment.model_dir, Status.NOT_TRAINED, params, {})
     state = _STATES[has_writer(experiment.model_dir)]

@@ -1,6 +1,7 @@
 """A figure of searches: the best value over trials and time, and what each param does to it."""
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -206,5 +207,11 @@ def _draw_importances(
 
 
 def _names(searches: Mapping[Path, SearchRecord]) -> dict[Path, str]:
-    """Return what the legend calls each search."""
-    return {path: shown(f"{path.name} ({one.search})") for path, one in searches.items()}
+    """Return what the legend calls each search: where it is below what holds all of them."""
+    top = os.path.commonpath([path.absolute().parent for path in searches])
+    names = {path: os.path.relpath(path.absolute(), top) for path in searches}
+    # A legend leaves out what begins with an underscore.
+    return {
+        path: shown(f"{' ' * name.startswith('_')}{name} ({searches[path].search})")
+        for path, name in names.items()
+    }

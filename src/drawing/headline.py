@@ -48,6 +48,8 @@ def verdict(data: "FigureData") -> str:
     value = data.metrics.get(data.split_name, {}).get(name)
     if data.report.get("collapsed"):
         return "The training collapsed: all embeddings became one point."
+    if value is None and name not in data.metrics.get(data.split_name, {}):
+        return f"MAP@R was not measured on the {data.split_name} split, so there is no verdict."
     if value is None:
         return f"MAP@R is not defined for the {data.split_name} split, so there is no verdict."
     baselines = _baselines(data, name)
@@ -73,9 +75,9 @@ def _trained(data: "FigureData") -> str:
     parts = [f"{params.network}, trained by {params.triplet_strategy}{said}"]
     num_images = data.metrics.get("train", {}).get("num_examples")
     on = f" on {int(num_images)} images" if num_images else " on images"
-    if names := report.get("class_names"):
-        on += f" of {len(names)} classes"
     parts.append(f"{on} of {params.dataset}")
+    if names := report.get("class_names"):
+        parts.append(f" ({len(names)} classes in all)")
     if steps := report.get("global_step"):
         parts.append(f", in {steps} steps")
         if seconds := report.get("seconds"):

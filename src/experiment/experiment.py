@@ -391,8 +391,10 @@ class Experiment:
         """
         metrics = self.metrics() or {}
         seconds: float = metrics.get("seconds", 0.0)
-        save_params(self.trained_params_path, params)
+        # In this order: metrics of a finished training beside the params of a longer one would say
+        # that the longer one has finished.
         self.save_metrics({**metrics, "status": Status.RUNNING, "seconds": seconds})
+        save_params(self.trained_params_path, params)
         return seconds
 
     def note_evaluation(self, metrics: dict[str, float | int | None]) -> None:
@@ -406,6 +408,20 @@ class Experiment:
         """Return what `note_evaluation` noted, under `validation`; otherwise empty."""
         splits = (self.metrics() or {}).get("splits", {})
         return {name: metrics for name, metrics in splits.items() if "global_step" in metrics}
+
+    def evaluation_of(self, step: int) -> dict[str, Any]:
+        """Return what `metrics.json` says of the checkpoint of a step.
+
+        That is all of it if a training ended with this checkpoint; the `validation` metrics if the
+        latest evaluation of a training that goes on, or was stopped, was of it; else nothing.
+        """
+        metrics = self.metrics() or {}
+        has_ended = metrics.get("status") not in (Status.RUNNING, Status.STOPPED)
+        if has_ended and metrics.get("evaluated_step", step) == step:
+            return metrics
+        latest = self.latest_evaluation()
+        splits = {name: of for name, of in latest.items() if of["global_step"] == step}
+        return {"splits": splits} if splits else {}
 
     def example_shape(self) -> tuple[int, ...]:
         """Return the shape of what the experiment was trained with: (H, W, C); (F,) of vectors.

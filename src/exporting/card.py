@@ -176,8 +176,8 @@ def _data(params: Params, metrics: Mapping[str, Any]) -> list[str]:
     return [
         "## Data",
         "",
-        f"Dataset `{params.dataset}`; {_plural(metrics)}: {sizes}. Classes of the training "
-        f"split: {len(names)} ({shown}{more}){_also(params)}.",
+        f"Dataset `{params.dataset}`; {_plural(metrics)}: {sizes}. Classes of the dataset: "
+        f"{len(names)} ({shown}{more}){_also(params)}.",
     ]
 
 

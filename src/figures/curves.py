@@ -21,6 +21,7 @@ def draw(data: FigureData) -> CaptionedFigure | None:
     The first is the metric on the validation split that chose the checkpoint, with its step marked.
     """
     best = data.params.best_metric
+    has_chosen = best in data.curves.get("validation", {})
     every = dict.fromkeys((best, *_TAGS))
     tags = [tag for tag in every if any(tag in curves for curves in data.curves.values())]
     if not tags:
@@ -30,19 +31,24 @@ def draw(data: FigureData) -> CaptionedFigure | None:
     for axes, tag in zip(figure.subplots(1, len(tags), squeeze=False)[0], tags, strict=True):
         axes.set_title(tag)
         draw_curve(axes, data, tag)
-        if tag == best:
+        if tag == best and has_chosen:
             _mark(axes, data, best)
         for run, curves in data.curves.items():
             if tag in curves:
                 ends.append(f"{tag} of {run} ends at {curves[tag][1][-1]:.4g}")
+    chose = ""
+    if has_chosen:
+        chose = (
+            f"{best} on the validation split chose the checkpoint; the dotted line marks its step, "
+            f"{data.step}. "
+        )
     return CaptionedFigure(
         figure,
         "Training curves",
-        f"{best} on the validation split chose the checkpoint; the dotted line marks its step, "
-        f"{data.step}. Training: single batches (faint) and their running mean. Validation: the "
-        "whole split, after each checkpoint. fraction_positive is the share of valid triplets with "
-        "a loss above 0. If the loss falls while fraction_positive stays at 1, the embeddings "
-        "shrink and the classes do not separate.",
+        f"{chose}Training: single batches (faint) and their running mean. Validation: the whole "
+        "split, after each checkpoint. fraction_positive is the share of valid triplets with a "
+        "loss above 0. If the loss falls while fraction_positive stays at 1, the embeddings shrink "
+        "and the classes do not separate.",
         f"Curves over the steps: {'; '.join(ends)}.",
     )
 

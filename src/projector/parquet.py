@@ -50,16 +50,18 @@ def write_parquet(path: Path, views: Sequence["View"]) -> None:
 
     Args:
         path: the file to create or replace.
-        views: the splits. All have the same embedding size, the same layouts and the same columns.
+        views: the splits. All have the same embedding size and the same columns. Layouts that one
+            of them lacks are left out.
     """
     import pyarrow.parquet as pq
 
+    layouts = [name for name in views[0].layouts if all(name in view.layouts for view in views)]
     num_rows = sum(len(view.split) for view in views)
     with atomic_write(path) as file, progress_bar(f"writing {path.name}", num_rows, "rows") as bar:
         writer = None
         for view in views:
             for start in range(0, len(view.split), ROWS_PER_GROUP):
-                table = _table(view, slice(start, start + ROWS_PER_GROUP))
+                table = _table(view, slice(start, start + ROWS_PER_GROUP), layouts)
                 writer = writer or pq.ParquetWriter(file, table.schema)
                 writer.write_table(table)
                 bar.update(len(table))
@@ -67,8 +69,8 @@ def write_parquet(path: Path, views: Sequence["View"]) -> None:
             writer.close()
 
 
-def _table(view: "View", rows: slice) -> "pyarrow.Table":
-    """Return rows of a view as an Arrow table."""
+def _table(view: "View", rows: slice, layouts: Sequence[str]) -> "pyarrow.Table":
+    """Return rows of a view as an Arrow table, with some of its layouts."""
     import pyarrow as pa
 
     labels = view.split.labels[rows]
@@ -92,8 +94,8 @@ def _table(view: "View", rows: slice) -> "pyarrow.Table":
         **({} if view.split.paths is None else {"path": paths}),
         "embedding": pa.FixedSizeListArray.from_arrays(embeddings.ravel(), num_dimensions),
     }
-    for name, layout in view.layouts.items():
-        columns[f"{name}_x"], columns[f"{name}_y"] = layout[rows].T.copy()
+    for name in layouts:
+        columns[f"{name}_x"], columns[f"{name}_y"] = view.layouts[name][rows].T.copy()
     for name, values in view.columns.items():
         columns[name] = _column(values[rows])
     table = pa.table(columns)

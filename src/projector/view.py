@@ -168,7 +168,7 @@ class Viewer:
         Returns:
             The paths of the files, the page first.
         """
-        evaluated = self.experiment.metrics() or {}
+        evaluated = self.experiment.evaluation_of(view.step)
         data = FigureData(
             experiment=str(self.experiment.model_dir),
             split_name=view.name,

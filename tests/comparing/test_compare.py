@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 import compare
+from src.comparing.results import Result, read_results
 from src.errors import UserError
 from src.experiment.experiment import Experiment
+from src.experiment.status import Status
 from src.params.schema import Params
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +55,19 @@ def test_it_starts_without_anything_slow(margins):
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split("\n")[-2] == "[]"
+
+
+@pytest.mark.parametrize("option", ["--csv", "--json"])
+def test_what_has_no_row_is_named_beside_the_table(margins, monkeypatch, capsys, option):
+    folder = margins / "shut\x1b"
+    unreadable = Result(folder, Status.UNREADABLE, None, {}, (f"{folder}: Permission denied",))
+    monkeypatch.setattr(
+        compare, "read_results", lambda directories: [*read_results(directories), unreadable]
+    )
+    compare.main([str(margins), option])
+    printed = capsys.readouterr()
+    assert "Permission" not in printed.out
+    assert printed.err == f"note: {margins}/shut\\x1b: Permission denied\n"
 
 
 def test_baselines_are_rows_if_asked_for(margins, capsys):

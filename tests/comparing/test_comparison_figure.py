@@ -380,6 +380,12 @@ def test_a_long_legend_is_within_the_figure_and_ticks_are_no_formulas(tmp_path):
         (1, [1, 2], "num_epochs", "the smallest tried, 1"),
         (0.9, [0.5, 0.9], "dropout", "the largest tried, 0.9"),
         (1, [0.5, 1], "margin", "the largest tried, 1: try 2"),
+        (1, [1, 2], "augment.shift", "the smallest tried, 1: try 0"),
+        (3, [2, 3], "augment.shift", "the largest tried, 3: try 5"),
+        (0.9, [0.7, 0.9], "augment.crop", "the largest tried, 0.9"),
+        (0.8, [0.8, 0.9], "augment.crop", "the smallest tried, 0.8: try 0.71"),
+        (5, [5, 8], "classes_per_batch", "the smallest tried, 5: try 3"),
+        (2, [1, 2], "no.such_key", "the largest tried, 2: try 4"),
     ],
 )
 def test_what_is_advised_is_accepted(best, tried, key, note):

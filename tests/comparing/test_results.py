@@ -189,6 +189,14 @@ def test_a_directory_in_place_of_a_file(tmp_path):
     assert result.notes == (f"{path}/metrics.json: a directory; accepted: a regular file",)
 
 
+def test_a_checkpoint_file_that_cannot_be_read_is_damage(tmp_path):
+    path = make(tmp_path / "x")
+    (path / "checkpoint").mkdir()
+    [result] = read_results([tmp_path])
+    assert result.status == Status.DAMAGED
+    assert result.notes == (f"{path}/checkpoint: a directory; accepted: a regular file",)
+
+
 @pytest.mark.parametrize(
     "splits",
     [[], None, 3, {"train": []}, {"train": {"loss": "high"}}, {"train": {"loss": {"deep": 1}}}],

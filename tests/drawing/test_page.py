@@ -113,11 +113,14 @@ def of_value(value, **of_report):
         (0.5, {"best": 0.1}, "helped: the network is better than the untrained network."),
         (0.5, {"collapsed": True}, "collapsed: all embeddings became one point."),
         (None, {}, "MAP@R is not defined for the test split, so there is no verdict."),
+        ("absent", {}, "MAP@R was not measured on the test split, so there is no verdict."),
         (0.5, None, "MAP@R is 0.500; for this split no baseline was"),
     ],
 )
 def test_the_verdict(value, of_report, said):
     data = of_value(value, **(of_report or {}))
+    if value == "absent":
+        del data.metrics["test"]
     assert said in verdict(data if of_report is not None else replace(data, report={}))
 
 
@@ -127,7 +130,7 @@ def test_the_page_begins_with_what_was_trained_and_numbers_beside_baselines(tmp_
     text = page.read_text(encoding="utf-8")
     found = Page(text)
     head = Page(text.split("</header>")[0].split("<body>")[1] + "</header>").text
-    assert "trained by batch_all with margin 0.5 on 600 images of 2 classes of mnist" in head
+    assert "trained by batch_all with margin 0.5 on 600 images of mnist (2 classes in all)" in head
     assert "in 101 steps and 5 minutes." in head
     assert verdict(data) in head
     shown = [line for line in head.split("\n") if line.startswith(("this", "the un", "raw"))]

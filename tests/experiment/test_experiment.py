@@ -7,6 +7,7 @@ import pytest
 from experiment_files import FOREIGN, GENERATED, files, write_checkpoint
 
 from src.errors import UserError
+from src.experiment import experiment as experiment_module
 from src.experiment.experiment import Best, Experiment
 from src.params.reading import load_params, save_params
 from src.params.schema import DURATION_KEYS, Augment, ExtraDataset, Params
@@ -283,6 +284,39 @@ def test_start_keeps_the_seconds(experiment):
     assert experiment.start(Params(num_epochs=20)) == 12.5
     assert experiment.metrics()["seconds"] == 12.5
     assert experiment.start(Params(num_epochs=20)) == 12.5  # killed in between
+
+
+def test_a_start_that_is_interrupted_does_not_make_a_longer_training_finished(
+    experiment, monkeypatch
+):
+    train(experiment, Params(num_epochs=10))
+    longer = Params(num_epochs=20)
+    for function in ("save_metrics", "save_params"):
+        with monkeypatch.context() as patch:
+            of = Experiment if function == "save_metrics" else experiment_module
+            patch.setattr(of, function, lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+            with pytest.raises(OSError, match="disk full"):
+                experiment.start(longer)
+        assert not experiment.is_finished(longer)
+
+
+def test_what_is_known_of_a_checkpoint(experiment):
+    """Metrics of an earlier run, or of another checkpoint, are not those of the one shown."""
+    assert experiment.evaluation_of(5) == {}
+    ended = {"status": "finished", "global_step": 9, "seconds": 1.0, "splits": {"test": {}}}
+    experiment.save_metrics(ended)  # by a version that did not note the step
+    assert experiment.evaluation_of(5) == ended
+    for status in ("finished", "collapsed"):
+        content = {**ended, "status": status, "evaluated_step": 5}
+        experiment.save_metrics(content)
+        assert experiment.evaluation_of(5) == content and experiment.evaluation_of(7) == {}
+    for status in ("running", "stopped"):
+        experiment.save_metrics({**ended, "status": status, "evaluated_step": 5})
+        assert experiment.evaluation_of(5) == {}
+        noted = {"global_step": 7, "map_at_r_within": 0.5}
+        experiment.note_evaluation(noted)
+        assert experiment.evaluation_of(5) == {}
+        assert experiment.evaluation_of(7) == {"splits": {"validation": noted}}
 
 
 def test_start_creates_the_directory(tmp_path):

@@ -1,5 +1,7 @@
 """The curves of loss and fraction_positive."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from figure_data import data_of
@@ -30,6 +32,15 @@ def test_the_metric_that_chose_is_not_drawn_twice():
     loss, fraction = draw("curves", data_of(best_metric="loss")).figure.axes
     assert loss.get_title() == "loss: step 101 was chosen"
     assert fraction.get_title() == "fraction_positive"
+
+
+@pytest.mark.parametrize("validation", [{}, {"loss": ([100], [0.6])}])
+def test_without_a_curve_of_it_nothing_is_said_to_have_chosen(validation):
+    data = data_of()
+    data = replace(data, curves={"training": data.curves["training"], "validation": validation})
+    drawn = draw("curves", data)
+    assert [axes.get_title() for axes in drawn.figure.axes] == ["loss", "fraction_positive"]
+    assert drawn.caption.startswith("Training: single batches")
 
 
 def test_running_mean():

@@ -94,6 +94,18 @@ def test_a_class_name_that_utf_8_cannot_hold_is_escaped(tmp_path):
     assert set(pq.read_table(path)["class_name"].to_pylist()) == {"caf\\udce9"}
 
 
+def test_a_layout_that_one_split_lacks_is_left_out(tmp_path):
+    views = [make_view("test", 3), make_view("train", 4)]
+    del views[1].layouts["tsne"]
+    for order in (views, views[::-1]):
+        path = tmp_path / "points.parquet"
+        write_parquet(path, order)
+        table = pq.read_table(path)
+        assert len(table) == 7 and "tsne_x" not in table.column_names
+    write_parquet(path, views[:1])
+    assert "tsne_x" in pq.read_table(path).column_names
+
+
 def test_what_is_not_defined_is_null(tmp_path):
     view = make_view("test", 3)
     view.columns["prediction"] = np.array(["right", None, "wrong"], dtype=object)

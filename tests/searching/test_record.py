@@ -92,6 +92,16 @@ def test_lower_is_better(tmp_path):
     assert line == [[2.0, 0.3], [3.0, 0.15]]
 
 
+def test_searches_of_equal_names_are_told_apart():
+    paths = [Path("a/one/search"), Path("a/two/search"), Path("a/_three")]
+    (legend,) = search_figure(dict.fromkeys(paths, RECORD)).legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        *("one/search (tpe)", "two/search (tpe)", " _three (tpe)")
+    ]
+    (legend,) = search_figure(dict.fromkeys(paths[:2] + [Path("a/one/b")], RECORD)).legends
+    assert "one/b (tpe)" in [text.get_text() for text in legend.get_texts()]
+
+
 def panels_of(trials, **changes):
     record = RECORD.model_copy(update={"trials": trials, **changes})
     figure = search_figure({Path("p"): record})
