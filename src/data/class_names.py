@@ -16,6 +16,7 @@ _INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad\u200e\u200f\u061c]")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 _MAX_SHOWN = 60  # characters of a name in a message
 _QUOTES = {"'": "'", '"': '"', "`": "`", "‘": "’", "“": "”", "„": "“", "«": "»", "»": "«", "‹": "›"}
+_MAX_NESTED = 20  # pairs of quotes; a name with more keeps them
 
 
 def as_read(name: str) -> str:
@@ -33,10 +34,13 @@ def as_read(name: str) -> str:
 
 def _is_quoted(name: str) -> bool:
     """Return whether one pair of quotes encloses the whole name; False for `'a' and 'b'`."""
-    if len(name) < 2 or _QUOTES.get(name[0]) != name[-1]:
-        return False
-    inner = name[1:-1].strip()
-    return not {name[0], name[-1]} & set(inner) or _is_quoted(inner)
+    for _ in range(_MAX_NESTED):
+        if len(name) < 2 or _QUOTES.get(name[0]) != name[-1]:
+            return False
+        quotes, name = {name[0], name[-1]}, name[1:-1].strip()
+        if not quotes & set(name):
+            return True
+    return False
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -20,7 +20,9 @@ from src.data.sample_format import BadImage
 from src.printable import printable
 
 PASSING_ERRORS = frozenset(
-    (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT, errno.EAGAIN)
+    (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENOMEM)
+    + (errno.ENOTCONN, errno.ECONNRESET, errno.ECONNABORTED)
+    + (errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH)
     + ((errno.ESTALE,) if hasattr(errno, "ESTALE") else ())
 )
 """Errors of the system that say nothing about a picture: the next time, it may be read."""

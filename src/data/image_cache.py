@@ -31,7 +31,7 @@ from src.data.cache_files import (
 )
 from src.data.checked_images import CheckedImages
 from src.data.digests import digest
-from src.data.picture_files import PictureFiles, Pictures
+from src.data.picture_files import OF_SYSTEM, PictureFiles, Pictures
 from src.errors import UserError
 from src.printable import printable
 from src.system.atomic import atomic_write
@@ -146,8 +146,23 @@ def _open(shards: list[Shard], pictures: Pictures, facts: NDArray[np.uint64]) ->
 def _index_of(shards: list[Shard], pictures: Pictures, facts: NDArray[np.uint64]) -> Index | None:
     """Return the index beside any shard, preferably one of these pictures as they are now."""
     found = [index for s in shards if (index := load_index(s.path, pictures.key)) is not None]
-    of_now = [index for index in found if np.array_equal(index.facts, facts)]
-    return next(iter([*of_now, *found]), None)
+    for index in found:
+        if np.array_equal(index.facts, facts):
+            return _without_passed(index, pictures)
+    return found[0] if found else None
+
+
+def _without_passed(index: Index, pictures: Pictures) -> Index:
+    """Return an index without the state of pictures that the system refused then and gives now."""
+    bad = np.flatnonzero(index.digests == 0).tolist()
+    passed = [
+        row
+        for row, reason in zip(bad, index.reasons, strict=True)
+        if reason in OF_SYSTEM and not isinstance(pictures.read(row)[0], str)
+    ]
+    facts = index.facts.copy()
+    facts[passed] = 0
+    return index._replace(facts=facts)
 
 
 def _cache(

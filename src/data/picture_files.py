@@ -1,5 +1,6 @@
 """The pictures of a dataset, in files or in the rows of a table: their state, and their pixels."""
 
+import errno
 import hashlib
 import io
 import json
@@ -24,6 +25,12 @@ VERSION = 2
 
 Increase it whenever `decode` changes.
 """
+
+OF_SYSTEM = frozenset(
+    ("missing", "not a regular file", "outside the folder of pictures", "MemoryError")
+    + tuple(map(os.strerror, errno.errorcode))
+)
+"""Reasons for a bad picture that may pass while its own state stays the same."""
 
 # The longest period in which all changes of a file get the same time: one tick of Linux's slowest
 # clock, plus a margin.

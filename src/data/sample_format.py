@@ -47,6 +47,9 @@ def tiff_tags(picture: ImageFile.ImageFile) -> dict[int, Any]:
     return dict(getattr(picture, "tag_v2", {}))
 
 
+_MAX_BOX = 1 << 40  # bytes; no file has so many
+
+
 def sample_format(picture: ImageFile.ImageFile, file: IO[bytes]) -> SampleFormat:
     """Return what the file states about the samples of an opened, not yet loaded picture.
 
@@ -120,15 +123,19 @@ def _jpeg_2000(file: IO[bytes]) -> SampleFormat:
     file.seek(0)
     head = file.read(12)
     if head[4:8] == b"jP  ":  # a file of boxes; one of them holds the codestream
-        while head[4:8] != b"jp2c":
-            length = struct.unpack_from(">I", head)[0]
-            if length == 1:  # the length follows in 64 bits; only boxes up to 4 GB are supported
-                length = struct.unpack(">I", file.read(4))[0] - 4
-            elif length < 8:
+        while True:
+            length, kind = struct.unpack_from(">I4s", head)
+            used, least = 12, 8
+            if length == 1:  # it follows, in 64 bits
+                length = int.from_bytes(head[8:12] + file.read(4), "big")
+                used = least = 16
+            if kind == b"jp2c":
+                file.seek(least - used, 1)
+                break
+            if not least <= length < _MAX_BOX:
                 raise BadImage("JPEG 2000 without pixels")
-            file.seek(length - 12, 1)
+            file.seek(length - used, 1)
             head = file.read(12)
-        file.seek(-4, 1)
     else:
         file.seek(0)
     # The markers SOC and SIZ. In SIZ, 34 bytes precede the components, which have 3 bytes each.

@@ -107,8 +107,14 @@ def _opened(source: Path, params: "Params", *, is_local: bool) -> Mapping[str, A
         ) from None
     where = printable(str(source))
     needs_owner = is_local and "/" not in str(params.hf_name)
+    is_saved = is_local and any((source / name).is_file() for name in _SAVED)
+    if params.hf_config is not None and (is_saved or (is_local and source.is_file())):
+        raise UserError(
+            f'{where}: hf_config: found "{printable(params.hf_config)}"; accepted: null, because a '
+            "Parquet file, or a folder of save_to_disk, has no configurations"
+        )
     try:
-        if is_local and any((source / name).is_file() for name in _SAVED):
+        if is_saved:
             found = datasets.load_from_disk(str(source))
         elif is_local and source.is_file():
             found = datasets.load_dataset("parquet", data_files=str(source))
@@ -289,14 +295,15 @@ def _states(pictures: Any, image: str) -> list[str]:
     of_table = " ".join(_state(str(file)) for file in files) or str(pictures._fingerprint)
     states = []
     for batch in pictures.with_format("arrow").iter(1 << 14):
-        column = batch.column(image).combine_chunks()
+        column = batch.column(image)
         if column.type.num_fields and column.type.get_field_index("path") >= 0:
             import pyarrow.compute as pc
 
-            paths = pc.if_else(
-                pc.is_null(pc.struct_field(column, "bytes")), pc.struct_field(column, "path"), None
-            ).to_pylist()
-            states += [of_table if path is None else _state(path) for path in paths]
+            for part in column.chunks:  # one array of all could not hold 2 GiB
+                paths = pc.if_else(
+                    pc.is_null(pc.struct_field(part, "bytes")), pc.struct_field(part, "path"), None
+                ).to_pylist()
+                states += [of_table if path is None else _state(path) for path in paths]
         else:
             states += [of_table] * len(batch)
     return states
@@ -325,6 +332,10 @@ def _content(pictures: Any, image: str, folders: Sequence[str], row: int) -> byt
             raise BadImage("missing") from None
         except UserError as error:
             raise BadImage(str(error)) from None
+        except OSError as error:
+            raise UserError(
+                f"{printable(path)}: {error.strerror}; accepted: a picture that can be read now"
+            ) from None
     if not content:
         raise BadImage("no picture")
     if len(content) > _MAX_BYTES:

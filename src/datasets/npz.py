@@ -1,7 +1,9 @@
 """Loads arrays from an .npz file: vectors, such as other models' embeddings, or images."""
 
 import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
@@ -39,7 +41,7 @@ _ACCEPTED = (
 
 # What reading a damaged file may raise.
 _DAMAGED = (
-    *(zipfile.BadZipFile, OSError, EOFError, ValueError, KeyError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, LookupError),
     *(RuntimeError, TypeError, SyntaxError, OverflowError, MemoryError),
 )
 
@@ -175,6 +177,8 @@ def _array(stream: IO[bytes], num_bytes: int, path: Path, name: str) -> NDArray[
     content = stream.read(size)
     if len(content) != size:
         raise ValueError(f"{name}: the file ends within the array")
+    if stream.read(1):  # without reading to the end, no checksum would be compared
+        raise ValueError(f"{name}: the file goes on after the array")
     values: NDArray[np.generic] = np.frombuffer(content, dtype)
     return values.reshape(shape, order="F" if in_columns else "C")
 

@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from src.data.decode import BadImage
 from src.data.listed_pictures import cache_folders
 from src.data.picture_tables import (
+    UNUSED,
     PictureTable,
     TableSplit,
     choose,
     group_column,
+    own_splits,
     table_dataset,
 )
 from src.data.split import Dataset
@@ -82,11 +84,14 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     )
     group = group_column(params, classes, source, list(features))
     folder = cache_folders(data_dir, data_dir / FOLDER, params)[0]
+    used = set(own_splits(list(builder.info.splits)).values())
     table = PictureTable(
         source=source,
         columns=f"{chose_image}, {chose_label}",
         splits={
             name: _split(builder.info, name, image, (label, group), folder)
+            if name in used
+            else UNUSED
             for name in builder.info.splits
         },
         class_names=getattr(features[label], "names", None),

@@ -54,6 +54,12 @@ def test_as_read(given, expected):
     assert as_read(as_read(given)) == as_read(given)
 
 
+@pytest.mark.parametrize("count", [2_500, 100_000])
+def test_a_text_of_quotes_alone_takes_no_time(count):
+    assert as_read(count * "'") == count * "'"
+    assert as_read(f"{9 * '«'}cat{9 * '»'}") == "cat"
+
+
 @pytest.mark.parametrize(
     "names",
     [

@@ -443,6 +443,18 @@ def test_jpeg_2000(tmp_path):
     for header in (struct.pack(">I4s", 99_008, b"xml "), struct.pack(">I4sQ", 1, b"xml ", 99_016)):
         with_xml = content[:boxes] + header + bytes(99_000) + content[boxes:]
         assert (row(tmp_path, with_xml) == 255).all()
+    with_empty = content[:boxes] + struct.pack(">I4s", 8, b"free") + content[boxes:]
+    assert (row(tmp_path, with_empty) == 255).all()
+    pixels = content[boxes + 8 :]
+    of_64_bits = struct.pack(">I4sQ", 1, b"jp2c", 16 + len(pixels))
+    assert (row(tmp_path, content[:boxes] + of_64_bits + pixels) == 255).all()
+    # A box that ends where it begins, before, or nowhere: Pillow opens them all.
+    for length in (0, 15, 1 << 32, 1 << 62, (1 << 64) - 1):
+        box = struct.pack(">I4sQ", 1, b"free", length)
+        reason(tmp_path, content[:boxes] + box + content[boxes:])
+    for length in (0, 2, 7):
+        box = struct.pack(">I4s", length, b"free")
+        reason(tmp_path, content[:boxes] + box + content[boxes:])
     for bits in (4, 12):  # the bits of the first component, in SIZ
         changed = content[: start + 42] + bytes([bits - 1]) + content[start + 43 :]
         assert f"JPEG 2000 with {min(bits, 8)} and {max(bits, 8)} bits" in reason(tmp_path, changed)

@@ -408,19 +408,72 @@ def test_a_build_that_breaks_off_leaves_nothing(folder, monkeypatch):
     assert files(folder) == []
 
 
-@pytest.mark.parametrize("where", ["reading", "decoding"])
-def test_an_error_of_the_disk_is_not_remembered_as_a_bad_picture(folder, monkeypatch, where):
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOTCONN, errno.ENOMEM])
+@pytest.mark.parametrize("where", ["status", "reading", "decoding"])
+def test_an_error_of_the_disk_is_not_remembered_as_a_bad_picture(
+    folder, monkeypatch, where, number
+):
     def fail(*args, **options):
-        raise OSError(errno.EIO, "Input/output error")
+        raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        if where == "reading":
+        if where == "status":
+            patch.setattr(picture_files.stat, "S_ISREG", fail)
+        elif where == "reading":
             patch.setattr(picture_files, "_digest", fail)
         else:
             patch.setattr("src.data.decode._read_any", fail)
-        with pytest.raises(UserError, match="Input/output error; accepted: a picture that can be"):
+        said = f"{os.strerror(number)}; accepted: a picture that can be"
+        with pytest.raises(UserError, match=said):
             read(folder)
     read(folder)
+
+
+def test_what_the_system_refused_is_tried_again(folder, decoded, monkeypatch):
+    """A file's own state does not change if the folder above it is there again, or memory is."""
+    (folder / "blue").rename(folder / "away")
+    kept = read(folder)
+    assert set(kept.bad.values()) == {"missing"} and len(kept.bad) == 4
+    assert read(folder).bad == kept.bad
+    (folder / "away").rename(folder / "blue")
+    again = read(folder)
+    assert again.bad == {} and (pixels(again) == in_files(folder)).all()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(picture_files, "decode", fails := Fails())
+        write_picture(folder / "red" / "0.bmp", seed=99)
+        assert read(folder).bad == {0: "MemoryError"} and fails.count == 1
+        decoded.clear()
+    assert read(folder).bad == {} and set(decoded) == {"red/0.bmp"}
+
+
+def test_a_link_that_leads_inside_now_is_read(folder, tmp_path):
+    outside, link = tmp_path / "outside", folder / "red" / "0.bmp"
+    link.rename(outside)
+    link.symlink_to(outside)
+    assert read(folder).bad == {0: "outside the folder of pictures"}
+    outside.rename(folder / "inside")
+    outside.symlink_to(folder / "inside")
+    found = read(folder)
+    assert found.bad == {} and (pixels(found) == in_files(folder)).all()
+
+
+def test_a_picture_that_is_bad_itself_is_read_once(folder, decoded):
+    (folder / NAMES[0]).write_bytes(b"no picture")
+    for _ in range(2):
+        assert read(folder).bad == {0: "not a picture"}
+    assert decoded.count("red/0.bmp") == 1
+
+
+class Fails:
+    """Decodes nothing for want of memory, and counts how often it is asked."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, *args, **options):
+        self.count += 1
+        raise picture_files.BadImage("MemoryError")
 
 
 def test_a_file_in_the_place_of_the_folder(folder):

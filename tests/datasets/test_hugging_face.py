@@ -1,7 +1,10 @@
 """Datasets of Hugging Face's library, made by that library: splits, classes, bad input, offline."""
 
+import errno
 import io
 import time
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ from PIL import Image
 from src.data import image_cache
 from src.data.loading import load_data
 from src.data.picture_files import RowPictures
+from src.datasets import hugging_face
+from src.datasets.hugging_face import _states
 from src.errors import UserError
 from src.params.schema import Params
 
@@ -248,6 +253,57 @@ def test_bad_pictures_modes_and_paths_outside(tmp_path):
     ]
     data = load(tmp_path, "x", on_bad_image="skip")
     assert sum(map(len, data.splits.values())) == 9
+
+
+def test_pictures_of_more_bytes_than_an_array_of_arrow_can_hold():
+    """Two parts of 1.5 GiB each, of pages that nobody writes."""
+    size = 3 << 29
+    offsets = pa.py_buffer(np.array([0, size], np.int32))
+    pixels = pa.Array.from_buffers(
+        pa.binary(), 1, [None, offsets, pa.py_buffer(np.zeros(size, np.uint8))]
+    )
+    parts = [
+        pa.StructArray.from_arrays([pixels, pa.array(["a"])], ["bytes", "path"]),
+        pa.StructArray.from_arrays([pixels, pa.array(["b"])], ["bytes", "path"]),
+        pa.array([{"bytes": None, "path": "/no/such/file"}]),
+    ]
+    batch = pa.table({"image": pa.chunked_array(parts[:2] + [parts[2].cast(parts[0].type)])})
+    pictures = SimpleNamespace(cache_files=[], _fingerprint="x")
+    pictures.with_format = lambda name: SimpleNamespace(iter=lambda size: [batch])
+    assert _states(pictures, "image") == ["x", "x", "missing"]
+
+
+def test_a_disk_that_fails_is_no_bad_picture(tmp_path, monkeypatch):
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / "a.png").write_bytes(png(7))
+    images = [{"bytes": png(i), "path": None} for i in range(12)]
+    images[4] = {"bytes": None, "path": str(tmp_path / "hf" / "a.png")}
+    write_parquet(tmp_path / "x", images, [0, 1, 2] * 4)
+
+    @contextmanager
+    def fail(path):
+        yield SimpleNamespace(read=lambda size: raises(OSError(errno.EIO, "Input/output error")))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hugging_face, "open_regular", fail)
+        found = refused(tmp_path, on_bad_image="skip")
+    assert (
+        found
+        == f"{tmp_path}/hf/a.png: Input/output error; accepted: a picture that can be read now"
+    )
+    assert sum(map(len, load(tmp_path, "x").splits.values())) == 12
+
+
+def raises(error):
+    raise error
+
+
+def test_a_configuration_that_nothing_has_is_refused(tmp_path):
+    write_parquet(tmp_path / "x.parquet", [{"bytes": png(0), "path": None}], [0])
+    saved(tmp_path, train=table())
+    for name in ("x.parquet", "x"):
+        found = refused(tmp_path, name, hf_config="large")
+        assert 'hf_config: found "large"; accepted: null' in found and "\n" not in found
 
 
 def test_other_bad_input(tmp_path):

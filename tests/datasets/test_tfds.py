@@ -136,6 +136,14 @@ def test_names_are_refused_at_once(prepared):
     assert "which is not in" in refused(prepared, tfds_name="toy:9.9.9")
 
 
+def test_a_split_that_is_not_used_is_not_read(prepared, tmp_path):
+    shutil.copytree(prepared / "tfrecord", tmp_path / "tfrecord")
+    next((tmp_path / "tfrecord").rglob("*small.tfrecord*")).unlink()
+    data = load_data(params(), tmp_path)
+    assert len(data.splits["train"]) == 12
+    assert any("not used: small" in line for line in data.warnings)
+
+
 def test_damaged_files(prepared, tmp_path):
     shutil.copytree(prepared / "tfrecord", tmp_path / "tfrecord")
     path = next((tmp_path / "tfrecord").rglob("*test.tfrecord*"))
