@@ -130,7 +130,7 @@ def _how_to_call(
     for each in exports:
         call = FORMATS[each.format].call.format(file=each.file, input=_plural(metrics))
         lines += [
-            *("", "```python", "import numpy as np", *_reading(metrics), ""),
+            *("", "```python", "import numpy as np", *_reading(params, metrics), ""),
             *call.split("\n"),
             f"a, b = embeddings  # float32 [{params.embedding_size}] each",
             f"distance = {_COMPARE[params.distance_name]}",
@@ -149,18 +149,21 @@ def _how_to_call(
     ]
 
 
-def _reading(metrics: Mapping[str, Any]) -> list[str]:
+def _reading(params: Params, metrics: Mapping[str, Any]) -> list[str]:
     """Return the lines of Python that read two examples."""
     if _holds_vectors(metrics):
         (length,) = metrics["image_shape"]
         return ["", f'vectors = np.load("two.npy").astype(np.float32)  # [2, {length}]']
     height, width, num_channels = metrics["image_shape"]
     mode = "L" if num_channels == 1 else "RGB"
+    size = f"({width}, {height})"
+    ways = {"scale": f"picture.resize({size})", "pad": f"ImageOps.pad(picture, {size})"}
     return [
-        *("from PIL import Image", ""),
+        *("from PIL import Image, ImageOps", ""),
         f'names = ["a.png", "b.png"]  # {mode}, {height} x {width} pixels',
-        f'pictures = [Image.open(name).convert("{mode}") for name in names]',
-        f"pictures = [picture.resize(({width}, {height})) for picture in pictures]",
+        "pictures = [ImageOps.exif_transpose(Image.open(name)) for name in names]",
+        f'pictures = [picture.convert("{mode}") for picture in pictures]',
+        f"pictures = [{ways[params.image_resize]} for picture in pictures]",
         f"images = np.stack(pictures).reshape(-1, {height}, {width}, {num_channels})",
     ]
 

@@ -28,6 +28,7 @@ class Answer:
 
     Attributes:
         class_name: the class; None for unknown.
+        nearest: the class that a large enough threshold would accept; None if the gallery is empty.
         distance: to the nearest class, see `src.embeddings.class_distance`; None if the gallery is
             empty.
         threshold: the largest such distance that is accepted; None if the gallery is empty.
@@ -36,6 +37,7 @@ class Answer:
     """
 
     class_name: str | None
+    nearest: str | None
     distance: float | None
     threshold: float | None
     far: float
@@ -61,6 +63,7 @@ class Answer:
         return {
             "picture": picture,
             "class": self.class_name,
+            "nearest": self.nearest,
             "distance": self.distance,
             "threshold": self.threshold,
             "far": self.far,

@@ -186,6 +186,7 @@ class Gallery(Closing):
         return [
             Answer(
                 verdict.class_name,
+                verdict.nearest,
                 verdict.distance,
                 verdict.threshold,
                 verdict.far,

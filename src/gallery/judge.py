@@ -19,12 +19,14 @@ class Verdict(NamedTuple):
 
     Attributes:
         class_name: the class; None for unknown.
+        nearest: the class that a large enough threshold would accept; None without any picture.
         distance: to the nearest class; None without any picture.
         threshold: the largest distance that is accepted for this query; None without any picture.
         far: the share of strangers that the threshold lets in, as measured.
     """
 
     class_name: str | None
+    nearest: str | None
     distance: float | None
     threshold: float | None
     far: float
@@ -74,14 +76,14 @@ class Judge:
         """
         rate, threshold = self.threshold(far)
         if len(snapshot) == 0:
-            return [Verdict(None, None, None, rate)] * len(embeddings)
+            return [Verdict(None, None, None, None, rate)] * len(embeddings)
         nearest = snapshot.nearest_classes(embeddings)
         labels = nearest.labels
         if self.calibration.class_by == "class_mean":
             labels = snapshot.nearest_means(embeddings)
         names = snapshot.pictures.class_names
         return [
-            Verdict(names[label] if is_accepted else None, distance, limit, rate)
+            Verdict(names[label] if is_accepted else None, names[label], distance, limit, rate)
             for label, is_accepted, distance, limit in zip(
                 labels.tolist(),
                 (nearest.scores <= threshold).tolist(),

@@ -4,7 +4,7 @@ The tables of a gallery lie in a schema of their own, `tripletboard_<name>`.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from src.errors import UserError
 from src.gallery.postgresql_session import PostgreSQLSession, index_name, is_cosine
-from src.gallery.record import Embeddings
+from src.gallery.record import Embeddings, Identity, NewPicture
 from src.gallery.rows import read_embeddings, read_identity
 from src.gallery.session import Damaged, Session
 from src.gallery.tables import BUSY_SECONDS, FIRST_ROW, FORMAT, Tables
@@ -105,6 +105,18 @@ class PostgreSQL(Tables):
         with self._transaction("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE") as connection:
             connection.execute("SELECT version FROM gallery FOR UPDATE")
             yield PostgreSQLSession(self.where, connection)
+
+    def replace(
+        self, identity: Identity, calibration: dict[str, Any], pictures: Iterable[NewPicture]
+    ) -> int:
+        """Replace everything.
+
+        Indices that do not fit are dropped in a transaction before: it keeps out all readers until
+        its end, and `pictures` may read this gallery.
+        """
+        with self.writing() as session:
+            session.fit(identity)
+        return super().replace(identity, calibration, pictures)
 
     def create_index(self) -> None:
         """Create an HNSW index, by which `near` searches.

@@ -25,7 +25,7 @@ class Identity:
         image_shape: (H, W, C) of the images that the network embeds.
         embedding_size: D.
         distance: a key of `src.distance.DISTANCES`.
-        experiment: the experiment's name, for messages.
+        experiment: the experiment's name, for messages; not compared.
     """
 
     checkpoint: str
@@ -33,7 +33,7 @@ class Identity:
     image_shape: tuple[int, int, int]
     embedding_size: int
     distance: str
-    experiment: str
+    experiment: str = field(compare=False)
 
 
 def utc_now() -> str:

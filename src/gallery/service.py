@@ -241,8 +241,8 @@ class _Service:
         found = await self._read(self._gallery.store.pictures, [picture])
         if not found:
             raise HTTPException(404, f"no picture {picture}")
-        # An id is never used again, and a picture never changes.
-        headers = {"Cache-Control": "private, max-age=86400, immutable"}
+        # Another gallery at this address has other pictures of the same ids.
+        headers = {"Cache-Control": "private, no-store"}
         return Response(found[0].thumbnail, media_type="image/png", headers=headers)
 
     async def calibration(self) -> dict[str, Any]:

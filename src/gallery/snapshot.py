@@ -157,7 +157,8 @@ class Snapshot:
         """Return the distance of points, float32 [Q, D], to a class, [Q].
 
         Pictures of the class that are not here, because they are none of those nearest to a query,
-        are taken to be as far as the farthest that is. They are not nearer.
+        are taken to be as far as the farthest that is. They are not nearer, unless embeddings are
+        whitened: the index that found the pictures compares them as they are.
         """
         count = int(self._compared[label])
         _, apart = self._index_of(label).search(points, count)

@@ -135,12 +135,18 @@ def unlabelled(arguments: Iterable[str]) -> list[Place]:
 
 def _files_in(folder: Path) -> list[Place]:
     found = []
-    for directory, folders, files in os.walk(folder):
+    for directory, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if _is_visible(name))
         found += [Place(Path(directory, name)) for name in sorted(files) if _is_visible(name)]
     if not found:
         raise UserError(f"{printable(str(folder))}: no file in it; accepted: a folder of pictures")
     return found
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(
+        f"{printable(str(error.filename))}: {error.strerror}; accepted: a folder that can be read"
+    )
 
 
 def _is_visible(name: str) -> bool:

@@ -11,12 +11,13 @@ from PIL import Image
 from tiny import bright_quadrants
 
 import export
+from src.data.decode import decode
 from src.errors import UserError
 from src.experiment.experiment import Experiment
-from src.exporting.card import model_card
+from src.exporting.card import _reading, model_card
 from src.exporting.formats import FORMATS
 from src.exporting.record import Exported, read_exports
-from src.params.schema import ExtraDataset
+from src.params.schema import ExtraDataset, Params
 from src.registry import EXPORT_FORMATS
 from src.system.lock import one_writer
 
@@ -141,6 +142,28 @@ def test_a_model_that_embeds_nothing_finite_is_not_written(exported, monkeypatch
         run_export(model_dir, data_dir, "--to", "litert")
     after = {p: p.read_bytes() for p in (model_dir / "export").rglob("*") if p.is_file()}
     assert after == before
+
+
+@pytest.mark.parametrize("resize", ["scale", "pad"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_the_card_prepares_pictures_as_training_does(tmp_path, monkeypatch, resize, mode):
+    keys = {"image_size": 16, "image_mode": mode, "image_resize": resize}
+    params = Params(dataset="image_folder", image_dir="x", **keys)
+    monkeypatch.chdir(tmp_path)
+    steps = np.linspace(0, 255, 64).astype(np.uint8)
+    picture = Image.fromarray(
+        np.stack([np.tile(steps, (32, 1))] * 2 + [np.full((32, 64), 90)], 2).astype(np.uint8)
+    )
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    for name in "ab":
+        picture.save(f"{name}.png", exif=exif)
+    names = {"np": np}
+    exec("\n".join(_reading(params, {"image_shape": [16, 16, len(mode)]})), names)
+    expected = decode(tmp_path / "a.png", size=16, mode=mode, resize=resize).astype(int)
+    assert names["images"].shape == (2, 16, 16, len(mode))
+    assert np.abs(names["images"] - expected).max() <= 12
+    assert (expected[:, 0].max() == 0) == (resize == "pad")
 
 
 def test_the_card_shows_what_is_undefined_and_what_is_old(finished):

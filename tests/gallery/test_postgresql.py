@@ -237,6 +237,17 @@ def test_the_index_is_used_and_follows_the_gallery(postgresql_gallery):
         assert len(found.ids) == 1
 
 
+def test_a_gallery_with_an_index_can_be_rebuilt_from_itself(postgresql_gallery):
+    """To drop an index keeps out readers, and the pictures are read while they are written."""
+    other = dataclasses.replace(IDENTITY, embedding_size=3)
+    with open_store(postgresql_gallery, create=True) as store:
+        store.replace(IDENTITY, {}, [picture(number) for number in range(9)])
+        store.create_index()
+        kept = (picture(int(one.source[9:-4]), identity=other) for one in store.iterate())
+        assert store.replace(other, {}, kept) == 9
+        assert store.identity() == other and not store.has_index()
+
+
 def test_no_queries_and_no_pictures(postgresql_gallery):
     with open_store(postgresql_gallery, create=True) as store:
         store.replace(IDENTITY, {}, [])

@@ -202,7 +202,9 @@ def test_answers_as_json(call, built, tmp_path):
     assert [answer["picture"] for answer in found] == [str(path) for path in paths]
     assert [answer["class"] for answer in found] == ["left", None, "left", None]
     for answer in found:
-        assert list(answer) == ["picture", "class", "distance", "threshold", "far", "neighbours"]
+        assert list(answer) == [
+            *("picture", "class", "nearest", "distance", "threshold", "far", "neighbours")
+        ]
         assert (answer["threshold"], answer["far"]) == (THRESHOLD, 0.01)
         assert answer["distance"] == answer["neighbours"][0]["distance"]
         assert list(answer["neighbours"][0]) == ["id", "class", "source", "distance"]

@@ -57,13 +57,16 @@ def client(make_client):
 def test_enrol_query_and_forget(client):
     unknown = client.post("/query", files=upload(png(1))).json()
     assert (unknown["class"], unknown["distance"], unknown["neighbours"]) == (None, None, [])
+    assert unknown["nearest"] is None
     added = client.post("/classes/heart/pictures", files=upload(png(1), png(1, 1))).json()
     assert added == [
         {"id": 1, "is_new": True, "also_in": []},
         {"id": 2, "is_new": True, "also_in": []},
     ]
     answer = client.post("/query", files=upload(png(1, 7)), data={"neighbours": 1}).json()
-    assert set(answer) == {"picture", "class", "distance", "threshold", "far", "neighbours"}
+    assert set(answer) == {
+        *("picture", "class", "nearest", "distance", "threshold", "far", "neighbours")
+    }
     assert (answer["picture"], answer["class"], answer["far"]) == ("a.png", "heart", 0.01)
     assert answer["distance"] < answer["threshold"] == THRESHOLD
     (near,) = answer["neighbours"]
@@ -83,6 +86,9 @@ def test_pictures_of_a_class_can_be_seen_and_moved(client):
     page = client.get("/classes/heart/pictures", params={"after": 2, "limit": 2}).json()
     assert [picture["id"] for picture in page] == [3, 4]
     shown = client.get("/pictures/3/thumbnail")
+    assert (
+        shown.headers["cache-control"] == "private, no-store"
+    )  # the ids are another gallery's too
     assert shown.headers["content-type"] == "image/png"
     pixels = np.asarray(Image.open(io.BytesIO(shown.content)).convert("L"))
     np.testing.assert_array_equal(pixels, quadrant(1, seed=2)[:, :, 0])

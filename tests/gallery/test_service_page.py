@@ -10,7 +10,14 @@ import time
 import numpy as np
 import pytest
 import uvicorn
-from gallery_experiment import THRESHOLD, calibration_of, png, quadrant, write_experiment
+from gallery_experiment import (
+    CALIBRATION,
+    THRESHOLD,
+    calibration_of,
+    png,
+    quadrant,
+    write_experiment,
+)
 
 from src.gallery import Gallery
 from src.gallery.building import build, identity_of
@@ -39,7 +46,10 @@ def browser():
 
 
 @pytest.fixture
-def gallery(tmp_path, monkeypatch):
+def gallery(tmp_path, monkeypatch, request):
+    """An empty gallery; its parameter, if any, are the factors of class sizes."""
+    if hasattr(request, "param"):
+        monkeypatch.setitem(CALIBRATION["open_set"], "size_factors", request.param)
     made = write_experiment(tmp_path / "x", monkeypatch)
     embed = load_embedder(made, made.trained_params(), made.image_shape())
     identity = identity_of(made, made.trained_params(), made.image_shape(), embed)
@@ -180,6 +190,51 @@ def test_the_slider_moves_the_threshold_and_both_rates(open_page, gallery):
     page.shows("#rates", "0.0 % of strangers are let in and 100.0 % of known")
     page.page.click("#reset")
     page.shows("#verdict", "^one$")
+
+
+@pytest.mark.parametrize("gallery", [{"1": 2.5, "50": 1.0}], indirect=True)
+def test_rates_are_those_of_the_score(open_page, gallery):
+    """A class of one picture is found at larger distances, by the same share of strangers."""
+    gallery.add("one", quadrant(0)[None])
+    page = open_page()
+    page.page.set_input_files("#file", files=[upload(0)])
+    page.shows("#verdict", "^one$")
+    page.shows("#rates", "2.0 % of strangers are let in and 3.0 % of known")
+    at = page.page.locator("#ruler line[stroke-dasharray]").get_attribute("x1")
+    assert float(at) == pytest.approx(10 + 580 * 0.5 / 1.05, abs=0.1)  # the edges end at 1
+    assert f"threshold {2.5 * THRESHOLD:.2f}" in page.page.locator("#ruler").text_content()
+
+
+@pytest.mark.parametrize("gallery", [{"1": 1.5, "50": 1.0}], indirect=True)
+def test_the_slider_decides_as_the_service_does(open_page, gallery):
+    """By the nearest class, whose pictures need not be the most among the nearest."""
+    gallery.add("many", np.stack([quadrant(0, brightness=120, seed=i) for i in range(4)]))
+    gallery.add("one", quadrant(0, seed=5)[None])
+    page = open_page()
+    page.page.set_input_files("#file", files=[upload(0)])
+    page.shows("#verdict", "^one$")
+    page.page.locator("#threshold").focus()
+    page.page.keyboard.press("ArrowRight")
+    page.page.locator("#reset").wait_for(state="visible")
+    page.shows("#verdict", "^one$")
+    page.page.keyboard.press("Home")
+    page.shows("#verdict", "^unknown$")
+    assert "The nearest class is at" in page.text("#reason")
+    assert "beyond the threshold of 0.00" in page.text("#reason")
+
+
+def test_what_is_added_while_a_removal_waits_stays(open_page, gallery):
+    gallery.add("one", np.stack([quadrant(0), quadrant(0, seed=1)]))
+    page = open_page()
+    page.page.set_input_files("#file", files=[upload(2)])
+    page.shows("#verdict", "^unknown$")
+    page.page.click("[aria-label='Remove one']")
+    page.shows("#message", "Removed one.")
+    page.add_as("one")
+    page.shows("#message", "Added to one.")
+    page.shows("#classes", "1 picture")
+    assert gallery.store.classes() == [("one", 1)]
+    assert gallery.store.pictures([1, 2]) == []
 
 
 def test_names_are_text(open_page, gallery):

@@ -1,6 +1,8 @@
 """Pictures that a user gives become the images that training would have made of them."""
 
+import errno
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +130,23 @@ def test_what_is_named(tmp_path):
     with pytest.raises(UserError, match="no file in it"):
         (tmp_path / "empty").mkdir()
         unlabelled([str(tmp_path / "empty")])
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    for name in ("f/a.png", "f/shut/b.png"):
+        write(tmp_path / "x.png").rename(
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True) or tmp_path / name
+        )
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "shut":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match="f/shut: Permission denied; accepted: a folder that can"):
+        unlabelled([str(tmp_path / "f")])
 
 
 def test_classes_come_from_folders_or_a_csv_file(tmp_path):

@@ -96,16 +96,23 @@ function shoot() {
 function verdictAt(threshold) {
   const { answer } = state;
   if (!state.isMoved) return answer.class;
-  const votes = new Map();
-  for (const near of answer.neighbours) {
-    if (near.distance <= threshold) votes.set(near.class, (votes.get(near.class) ?? 0) + 1);
-  }
-  // In a tie the nearest wins: a Map keeps the order in which the classes came.
-  return [...votes].reduce((best, vote) => (vote[1] > best[1] ? vote : best), [null, 0])[0];
+  return answer.distance !== null && answer.distance <= threshold ? answer.nearest : null;
+}
+
+// Histograms are of scores: distances divided by a factor, that of the nearest class's size. An
+// answer's distances and threshold are not divided.
+function inDistances(calibration, answer) {
+  const { histograms, at } = calibration;
+  const ofRate = Object.entries(at ?? {}).find(([rate]) => Number(rate) === answer?.far)?.[1];
+  if (!histograms || !ofRate?.threshold || answer.threshold === null) return calibration;
+  const factor = answer.threshold / ofRate.threshold;
+  const edges = histograms.edges.map((edge) => edge * factor);
+  return { ...calibration, histograms: { ...histograms, edges } };
 }
 
 function showAnswer() {
-  const { answer, calibration, threshold } = state;
+  const { answer, threshold } = state;
+  const calibration = inDistances(state.calibration, answer);
   const verdict = answer && verdictAt(threshold);
   $("verdict").textContent = !answer ? "…" : verdict ?? "unknown";
   $("verdict").className = !answer ? "" : verdict === null ? "unknown" : "known";
@@ -126,7 +133,7 @@ function showAnswer() {
 function reason(answer, threshold) {
   if (answer.distance === null) return "The gallery has no picture yet.";
   const side = answer.distance <= threshold ? "within" : "beyond";
-  return `The nearest picture is at ${answer.distance.toPrecision(3)}, ${side} the threshold of ` +
+  return `The nearest class is at ${answer.distance.toPrecision(3)}, ${side} the threshold of ` +
     `${threshold.toPrecision(3)}.`;
 }
 
@@ -264,6 +271,7 @@ async function settle() {
 }
 
 async function done(change, text, undo) {
+  await settle(); // a removal that waits comes first: later, it would take what is changed now
   try {
     await change();
     say(text, { undo });
@@ -325,7 +333,8 @@ async function start() {
   $("add").onsubmit = addPicture;
   $("threshold").oninput = () => {
     state.isMoved = true;
-    state.threshold = ($("threshold").value / 1000) * rulerEnd(state.calibration, state.answer);
+    const end = rulerEnd(inDistances(state.calibration, state.answer), state.answer);
+    state.threshold = ($("threshold").value / 1000) * end;
     showAnswer();
   };
   $("reset").onclick = () => {
