@@ -7,6 +7,7 @@ pooling is its last layer.
 from collections.abc import Callable
 
 from model.estimator import keras, tf
+from model.unit_length import UnitLength
 from src.errors import UserError
 from src.params.schema import Params
 from src.registry import did_you_mean
@@ -64,7 +65,7 @@ def embedding_network(
     x = application(prepared_images)  # [B, features]
     x = layers.Dense(params.embedding_size, dtype="float32", name="embedding")(x)  # [B, D]
     if params.l2_normalize:
-        x = layers.UnitNormalization(dtype="float32", name="l2_normalize")(x)
+        x = UnitLength(dtype="float32", name="l2_normalize")(x)
     return keras.Model(images, x, name=params.network)
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from model.estimator import keras, tf
 from model.mining.loss import TripletLoss
-from model.rows import Rows, layer_that_draws, trained_batch_norms
+from model.rows import Rows, drawing_layer, trained_batch_norms
 from src.errors import UserError
 from src.system.signals import SIGNALS
 
@@ -247,11 +247,7 @@ def check_network(network: keras.Model, num_replicas: int) -> None:
     for layer in trained_batch_norms(network):
         accepted = "use_batch_norm false, or frozen_layers that include it"
         raise _refused(f'"{layer.name}" ({type(layer).__name__})', num_replicas, accepted)
-    image = tf.zeros([1, *network.input_shape[1:]])
-    graph = image.graph
-    num_before = len(graph.get_operations())
-    network(image, training=True)
-    if name := layer_that_draws(network, graph.get_operations()[num_before:]):
+    if name := drawing_layer(network):
         drawing = f'"{name}", which draws at random, but not by row'
         raise _refused(drawing, num_replicas, "a network without it")
 

@@ -106,6 +106,14 @@ def trained_batch_norms(network: keras.Model) -> list[keras.layers.BatchNormaliz
     ]
 
 
+def drawing_layer(network: keras.Model) -> str | None:
+    """Return `layer_that_draws` of the network in training; this adds ops to the current graph."""
+    image = tf.zeros([1, *network.input_shape[1:]])
+    num_before = len(image.graph.get_operations())
+    network(image, training=True)
+    return layer_that_draws(network, image.graph.get_operations()[num_before:])
+
+
 def layer_that_draws(network: keras.Model, operations: Sequence[tf.Operation]) -> str | None:
     """Return the layer whose draws do not depend on the row alone; None if there is none.
 

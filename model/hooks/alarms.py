@@ -36,7 +36,8 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
 
     Three such checks in a row are a collapse. They give one warning, and no other until a check
     finds no collapse. A batch without a triplet has loss 0, also in a collapse; it is skipped if
-    its median is as small. A batch of a single image is skipped, because it has no median.
+    its median is as small, unless that is 0 and the strategy finds no triplets then. A batch of a
+    single image is skipped, because it has no median.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         stop: bool = False,
         warns: bool = True,
         had_collapsed: bool = False,
+        has_loss_in_collapse: bool = True,
     ) -> None:
         """Prepare the alarm.
 
@@ -60,6 +62,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
             stop: whether a collapse also ends the run.
             warns: whether to print the warning; of several workers, one does.
             had_collapsed: whether the latest checks before a resumed run had found collapse.
+            has_loss_in_collapse: whether triplets are chosen if all distances are 0.
         """
         self._margin = margin
         self._loss_at_collapse = math.log(2) if margin == "soft" else float(margin or 1)
@@ -70,6 +73,7 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
         self._warns = warns
         self._num_in_a_row = CHECKS_IN_A_ROW if had_collapsed else 0
         self._has_warned = False
+        self._has_loss_in_collapse = has_loss_in_collapse
         self._median_at_start: float | None = None
 
     @property
@@ -112,12 +116,14 @@ class CollapseAlarm(tf.compat.v1.train.SessionRunHook):
             _SHARE_OF_MARGIN**self._power * self._loss_at_collapse,
             _SHARE_OF_START**self._power * self._median_at_start,
         )
-        if is_small and loss == 0:
+        has_no_triplet = is_small and loss == 0
+        is_exact = has_no_triplet and median == 0 and not self._has_loss_in_collapse
+        if has_no_triplet and not is_exact:
             return
         is_at_margin = self._margin is None or (
             abs(loss - self._loss_at_collapse) <= _LOSS_TOLERANCE * self._loss_at_collapse
         )
-        found = is_small and is_at_margin
+        found = is_exact or (is_small and is_at_margin)
         self._num_in_a_row = self._num_in_a_row + 1 if found else 0
         if self._model_dir:
             write_scalar(self._model_dir, "collapsed", float(found), self._step)

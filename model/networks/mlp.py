@@ -2,6 +2,7 @@
 
 from model.dropout import Dropout
 from model.estimator import keras
+from model.unit_length import UnitLength
 from src.params.schema import Params
 
 
@@ -32,5 +33,5 @@ def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
     activation = params.embedding_activation
     x = layers.Dense(params.embedding_size, activation, dtype="float32", name="embedding")(x)
     if params.l2_normalize:
-        x = layers.UnitNormalization(dtype="float32", name="l2_normalize")(x)
+        x = UnitLength(dtype="float32", name="l2_normalize")(x)
     return keras.Model(images, x, name="mlp")

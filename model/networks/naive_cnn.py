@@ -1,6 +1,7 @@
 """A small CNN: blocks of 3x3 convolutions, 2x2 max pooling and ReLU, then one dense layer."""
 
 from model.estimator import keras
+from model.unit_length import UnitLength
 from src.errors import UserError
 from src.params.schema import Params
 
@@ -45,5 +46,5 @@ def build(params: Params, image_shape: tuple[int, int, int]) -> keras.Model:
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(params.embedding_size, dtype="float32", name="embedding")(x)  # [B, D]
     if params.l2_normalize:
-        x = layers.UnitNormalization(dtype="float32", name="l2_normalize")(x)
+        x = UnitLength(dtype="float32", name="l2_normalize")(x)
     return keras.Model(images, x, name="naive_cnn")

@@ -11,6 +11,7 @@ from model.micro_batches import MicroBatches
 from model.model_fn import model_fn
 from model.network import build_network
 from model.pretrained import LayerValues, NamedValues
+from model.rows import drawing_layer
 from model.whitening import check_embedding_layer
 from model.workers import Workers
 from src.data.split import Split
@@ -166,12 +167,17 @@ def describe_network(
     Raises:
         UserError: the network cannot be built for images of this shape, (height, width, channels),
             or several replicas cannot compute it exactly, or it cannot be trained in parts of a
-            batch.
+            batch, or not as `deterministic` promises.
     """
     lines: list[str] = []
     with tf.Graph().as_default():  # not in the Estimator's graph
         network = build_network(params, image_shape)
         check_network(network, num_replicas)
+        if params.deterministic and (name := drawing_layer(network)):
+            raise UserError(
+                f'deterministic: found true; accepted: false, because the layer "{name}" draws at '
+                "random, and no checkpoint holds how often it did"
+            )
         check_embedding_layer(network, params)
         network.summary(
             print_fn=lines.append, line_length=89, expand_nested=True, show_trainable=True

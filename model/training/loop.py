@@ -141,6 +141,7 @@ def _alarm(experiment: Experiment, params: Params) -> CollapseAlarm:
         model_dir=str(experiment.model_dir),
         stop=params.stop_on_collapse,
         had_collapsed=_had_collapsed(experiment),
+        has_loss_in_collapse=params.has_loss_in_collapse,
     )
 
 

@@ -122,6 +122,7 @@ def work(
         every_steps=params.save_summary_steps,
         stop=params.stop_on_collapse,
         warns=False,
+        has_loss_in_collapse=params.has_loss_in_collapse,
     )
     estimator = build_estimator(
         Experiment(own),

@@ -92,7 +92,9 @@ def sort(rows: Rows, *, margin: float) -> Slopes:
     counts = num_positives - num_positives[:, -1:]
     np.copyto(counts, num_negatives, where=~is_negative)
     slopes = unsort_rows(counts, places)
-    num_positive = int(np.abs(counts).sum(axis=1, dtype=np.int32).sum(dtype=np.int64)) // 2
+    # Each triplet is counted twice. An anchor has at most (C - 1)^2 / 4.
+    of_row = np.int32 if same.shape[1] <= 1 << 16 else np.int64
+    num_positive = int(np.abs(counts).sum(axis=1, dtype=of_row).sum(dtype=np.int64)) // 2
     # float64, because the sum of the losses is small compared to that of the distances.
     distance_sum = float(np.einsum("ij,ij->", slopes, distances, dtype=np.float64))
     return Slopes(slopes, distance_sum + margin * num_positive, num_positive)

@@ -746,6 +746,11 @@ class Params(DatasetKeys):
         return None if self.triplet_strategy in SIMILARITY_STRATEGIES else self.margin
 
     @property
+    def has_loss_in_collapse(self) -> bool:
+        """Whether the strategy chooses triplets if all distances are 0."""
+        return self.triplet_strategy != "easy_positive" or self.easy_positive_negative != "semihard"
+
+    @property
     def unread_keys(self) -> frozenset[str]:
         """The keys without effect, because the values of others do not read them."""
         return unread_keys(self)

@@ -239,6 +239,13 @@ class TestCollapseAlarm:
         assert scripted_run([hook], [0.6, 0.5, 0.0, 0.5, 0.0, 0.5, 0.5], [0.8] + 6 * [0.0]) == 6
         assert sorted(scalars(tmp_path, "collapsed")) == [1, 2, 4, 6]
 
+    def test_a_strategy_that_finds_no_triplets_in_an_exact_collapse(self, tmp_path):
+        """Of easy_positive, none is farther away than the positive if all are at 0."""
+        losses, medians = [0.6, 0.0, 0.0, 0.0, 0.0], [0.8, 1e-9, 0.0, 0.0, 0.0]
+        hook = alarm(model_dir=str(tmp_path), stop=True, has_loss_in_collapse=False)
+        assert scripted_run([hook], losses, medians) == 5
+        assert hook.collapsed and scalars(tmp_path, "collapsed") == {1: 0, 3: 1, 4: 1, 5: 1}
+
     @pytest.mark.parametrize(
         ("distance", "medians", "fires"),
         [

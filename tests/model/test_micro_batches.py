@@ -161,6 +161,15 @@ def test_what_parts_would_change_is_refused_before_a_training(
         describe_network(params, (8, 8, 1))
 
 
+def test_what_draws_anew_after_each_interruption_is_not_deterministic(monkeypatch):
+    monkeypatch.setattr(keras.applications, "VGG16", noisy_application)
+    with pytest.raises(UserError, match='deterministic: found true; .* layer "head_drop" draws'):
+        describe_network(Params(**APPLICATION, deterministic=True), (8, 8, 1))
+    describe_network(Params(**APPLICATION), (8, 8, 1))
+    own_layers = {"network": "mlp", "hidden_sizes": (4,), "dropout": 0.5}
+    describe_network(Params(**own_layers, deterministic=True), (8, 8, 1))
+
+
 def test_the_network_never_has_more_than_a_part():
     sizes = []
 

@@ -9,6 +9,7 @@ from small_application import shorten_lite0, small_application
 from model.backbone import freeze
 from model.estimator import keras, tf
 from model.networks import keras_application
+from model.unit_length import UnitLength
 from src.errors import UserError
 from src.params.reading import load_params
 from src.params.schema import Params
@@ -52,6 +53,36 @@ def test_embeddings_have_shape_b_d(small, name, embedding_size):
     assert embeddings.shape == (6, embedding_size)
     assert embeddings.dtype == np.float32
     assert len(np.unique(embeddings, axis=0)) == 6  # the images differ, so do their embeddings
+
+
+@pytest.mark.parametrize("name", ["naive_cnn", "mlp"])
+def test_a_black_image_does_not_ruin_the_weights(name):
+    """As long as all biases are 0, its embedding is exactly 0, where nothing has a direction."""
+    params = Params(network=name, **SMALL.get(name, {}), l2_normalize=True, use_batch_norm=False)
+    network = look_up(NETWORKS, name)(params, (8, 8, 1))
+    images = np.zeros((2, 8, 8, 1), np.float32)
+    images[1] = IMAGES[0, :8, :8]
+    with tf.GradientTape() as tape:
+        embeddings = network(images, training=True)
+        found = tf.reduce_sum(embeddings * np.linspace(-1, 1, 64, dtype=np.float32))
+    assert not embeddings[0].numpy().any()
+    assert np.linalg.norm(embeddings[1]) == pytest.approx(1, abs=1e-5)
+    gradients = tape.gradient(found, network.trainable_variables)
+    assert 1e-3 < max(np.abs(one).max() for one in gradients) < 1e3
+
+
+def test_rows_of_length_1_have_the_usual_gradient():
+    rows = tf.constant([[3.0, 4.0], [-1e-3, 2e-3], [0.0, 5.0]])
+    for training in (True, False):
+        with tf.GradientTape() as tape:
+            tape.watch(rows)
+            scaled = UnitLength()(rows, training=training)
+            found = tf.reduce_sum(scaled * [[1.0, 2.0]])
+        x, c = rows.numpy().astype(float), np.array([1.0, 2.0])
+        length = np.linalg.norm(x, axis=1, keepdims=True)
+        np.testing.assert_allclose(scaled, x / length, rtol=1e-5)
+        expected = c / length - x * (x @ c)[:, None] / length**3
+        np.testing.assert_allclose(tape.gradient(found, rows), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

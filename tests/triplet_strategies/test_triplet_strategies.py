@@ -14,7 +14,9 @@ from model.estimator import tf
 from model.mining import rectangle
 from model.mining.loss import TripletLoss
 from model.triplet_loss import batch_all_triplet_loss, batch_hard_triplet_loss
+from model.triplet_strategies import batch_all
 from src.errors import UserError
+from src.mining.rows import Rows
 from src.params.schema import Params
 from src.registry import (
     OFFLINE_STRATEGIES,
@@ -562,6 +564,21 @@ def test_nothing_overflows(dtype, name, margin, arguments, batch):
             ).loss
         assert np.isfinite(loss)
         assert np.isfinite(tape.gradient(loss, x)).all()
+
+
+@pytest.mark.parametrize("count", [65_536, 65_600])
+def test_batch_all_counts_more_triplets_of_an_anchor_than_int32_holds_twice(count):
+    """Beside a memory. Two classes take turns, and each triplet is positive."""
+    rng = np.random.default_rng(0)
+    distances = rng.uniform(1, 1.3, (1, count)).astype(np.float32)
+    same = np.arange(count)[None] % 2 == 0
+    found = batch_all.sort(Rows(distances, same, np.array([0])), margin=0.5)
+    num_positives, num_negatives = count // 2 - 1, count // 2
+    assert found.num_positive_triplets == num_positives * num_negatives
+    sums = distances[0].astype(float)
+    expected = num_negatives * sums[2::2].sum() - num_positives * sums[1::2].sum()
+    expected += 0.5 * num_positives * num_negatives
+    assert found.loss_sum == pytest.approx(expected, rel=1e-9)
 
 
 # At angles of 0, 60, 180 and 240 degrees: similarities 1/2 within a class, -1 of opposite points
