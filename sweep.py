@@ -178,7 +178,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the parsed command line."""
     parser = program_parser(
         "Train an experiment with all combinations of some params (a grid), or search for\n"
-        "good ones. Each training has its own directory in DIR. To resume: the same command.",
+        "good ones. Each training has its own directory in DIR.\n"
+        "To resume: the same command, without --overwrite.",
         f"{EXAMPLES}\n\n{PARAMS}",
     )
     parser.usage = USAGE

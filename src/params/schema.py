@@ -668,7 +668,8 @@ class Params(DatasetKeys):
     )
     deterministic: bool = Field(
         False,
-        description="Train bit-identically, even after an interruption: one thread, fixed orders.",
+        description="Train bit-identically, even after an interruption: one thread, fixed orders. "
+        "Refused for applications with their own dropout, as EfficientNetB0.",
     )
 
     # Output

@@ -25,7 +25,7 @@ def add_search(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(SEARCHES)}: instead of all combinations",
     )
     parser.add_argument(
-        "--trials", type=positive_int, metavar="N", help="the search ends after N trainings"
+        "--trials", type=positive_int, metavar="N", help="the search ends after N proposals"
     )
     parser.add_argument(
         "--minutes",

@@ -26,7 +26,7 @@ from src.searching.evaluations import Evaluations
 from src.searching.goal import Goal
 from src.searching.record import SearchRecord, TrialRecord, save_record
 from src.searching.study import Study, Trial, key_of
-from src.sweeping.job import Elsewhere, Job, Started
+from src.sweeping.job import Elsewhere, Job, Started, Unfinished
 from src.sweeping.plan import Child, write_params
 from src.sweeping.space import Dimension
 
@@ -69,6 +69,7 @@ class Director:
     _stopping: set[str] = field(default_factory=set)
     _news: list[str] = field(default_factory=list)
     _fruitless: int = 0
+    _has_told: bool = False
     _is_closed: bool = False
 
     def __post_init__(self) -> None:
@@ -122,6 +123,7 @@ class Director:
 
         What has ended since an earlier run is noted, even if no time is left.
         """
+        self._has_told &= self._fruitless >= _MAX_FRUITLESS
         while self._fruitless < _MAX_FRUITLESS and (self._resumed or not self.is_over):
             trial = self._resumed.popleft() if self._resumed else self._propose()
             if trial is None:
@@ -129,8 +131,8 @@ class Director:
             job = self._prepared(trial)
             if job is not None and not self.is_over:
                 return job
-        if self._fruitless == _MAX_FRUITLESS:
-            self._fruitless += 1
+        if self._fruitless >= _MAX_FRUITLESS and not self._has_told:
+            self._has_told = True
             self._news.append(f"{_MAX_FRUITLESS} proposals in a row without a result: no more")
         return None
 
@@ -193,7 +195,7 @@ class Director:
     def to_stop(self, running: Sequence[Started]) -> list[Started]:
         """Report new evaluations to the study; return the trainings to stop now.
 
-        Trainings that an earlier run has left are not stopped.
+        Processes that an earlier run has left are not stopped; its jobs in a queue are.
         """
         now = time.monotonic()
         if now - self._recorded >= _SECONDS_BETWEEN_RECORDS:
@@ -250,7 +252,9 @@ class Director:
                 return None
             if is_interrupted or was_stopped:
                 return "stopped; the same command with time left resumes it"
-            if stopped:  # by a time limit of its own, or by somebody else
+            is_unfinished = isinstance(status, Unfinished)
+            if stopped or is_unfinished:  # by a time limit, or by somebody else; or not submitted
+                self._fruitless += is_unfinished
                 return f"not finished: {status}"
             ended = Ending(Status.FAILED, None, status)
         if ended.status != Status.FAILED and ended.status != Status.PRUNED:

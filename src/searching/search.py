@@ -15,7 +15,7 @@ from src.searching.ending import trial_name
 from src.searching.goal import Goal
 from src.searching.record import SearchRecord, range_of, read_record
 from src.searching.request import Request, check_all_data, check_space
-from src.searching.study import Study
+from src.searching.study import JOURNAL_FILE, Study
 from src.searching.winner import choose, finalists, finished_trials, how_found, write_winner
 from src.sweeping.job import Job, Outcome
 from src.sweeping.launchers import Launcher
@@ -41,6 +41,10 @@ def search(
     seed = check_params(parent, parent_dir / "params.json").seed
     try:
         with one_writer(parent_dir):
+            launcher.check()
+            is_new = not (parent_dir / JOURNAL_FILE).exists()
+            if is_new:  # a refused search leaves no study behind, to which the next were bound
+                check_all_data(request, parent)
             study = Study(
                 parent_dir,
                 request.space,
@@ -50,8 +54,8 @@ def search(
                 seed=seed,
                 num_trials=goal.num_trials,
             )
-            _check_all(request, parent, study)
-            launcher.check()
+            if not is_new:
+                _check_all(request, parent, study)
             before = read_record(parent_dir)
             record = SearchRecord(
                 search=goal.search,  # type: ignore[arg-type]

@@ -229,7 +229,10 @@ class Study:
             return None
         if evaluation not in known:  # else a kill may have come between it and the answer
             trial.report(value, evaluation)
-        if not trial.should_prune():
+        # Repeated proposals were not trained: they have a value, but no evaluations.
+        complete = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        num_trained = sum(bool(one.intermediate_values) for one in complete)
+        if num_trained < MIN_FINISHED or not trial.should_prune():
             return None
         return self.median(evaluation)
 
@@ -269,7 +272,8 @@ class Study:
             None if too few trainings have finished, or all have the same metric.
         """
         finished = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-        if len(finished) < MIN_FINISHED or len({trial.value for trial in finished}) < 2:
+        num_trained = len({key_of(values_of(trial)) for trial in finished})
+        if num_trained < MIN_FINISHED or len({trial.value for trial in finished}) < 2:
             return None
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         with warnings.catch_warnings():

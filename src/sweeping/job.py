@@ -59,6 +59,10 @@ class Outcome:
     stopped_by: signal.Signals | None = None
 
 
+class Unfinished(str):
+    """Why a job ended before its end, in words; the same command takes it up again."""
+
+
 class Started(Protocol):
     """A job that has been started, or is waited for.
 

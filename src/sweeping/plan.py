@@ -148,14 +148,14 @@ def under_other_names(children: list[Child], parent_dir: Path) -> list[Child]:
     if not missing:
         return children
     names = {child.name for child in children}
-    trained: dict[str, Path] = {}
+    trained: dict[str, Experiment] = {}
     for metrics_path in sorted(parent_dir.glob("*/metrics.json")):
         if metrics_path.parent.name not in names:
-            with suppress(UserError):  # damaged, so nobody's
+            with suppress(UserError):  # damaged, or renamed to what no experiment can be
                 params = load_params(metrics_path.with_name("params.json"))
-                trained.setdefault(params.model_dump_json(), metrics_path.parent)
+                trained.setdefault(params.model_dump_json(), Experiment(metrics_path.parent))
     return [
-        replace(child, experiment=Experiment(trained[key]))
+        replace(child, experiment=trained[key])
         if child.name in missing and (key := child.params.model_dump_json()) in trained
         else child
         for child in children

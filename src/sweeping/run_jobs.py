@@ -11,7 +11,7 @@ from typing import Protocol
 
 from src.errors import UserError
 from src.experiment.status import Status
-from src.sweeping.job import Elsewhere, Job, Outcome, Started, user_of
+from src.sweeping.job import Elsewhere, Job, Outcome, Started, Unfinished, user_of
 from src.sweeping.launchers import Launcher, TryLater
 from src.sweeping.view import View
 from src.system.signals import SIGNALS
@@ -165,7 +165,7 @@ class _Run:
             except TryLater as error:
                 self._try_later(job, str(error))
             except (UserError, OSError) as error:  # a full disk, no more processes
-                self._not_started(job, str(error))
+                self._not_started(job, f"could not be started: {error}")
             else:
                 self.num_tries = 0
                 self.running.append(started)
@@ -184,7 +184,7 @@ class _Run:
         self.num_tries += 1
         if self.num_tries >= _TRIES and not self.running:
             self.num_tries = 0
-            self._not_started(job, reason)
+            self._not_started(job, Unfinished(f"could not be started: {reason}"))
             return
         if self.num_tries == 1:
             self.view.write(f"{job.name}: not started yet: {reason}")
@@ -192,7 +192,6 @@ class _Run:
         self.next_try = time.monotonic() + _SECONDS_BETWEEN_TRIES
 
     def _not_started(self, job: Job, reason: str) -> None:
-        reason = f"could not be started: {reason}"
         if self.source is not None:
             self.source.ended(job, reason, is_interrupted=False)
         self.outcome.failed[job.name] = reason

@@ -99,6 +99,7 @@ def call(
             timeout=_SECONDS_TO_ANSWER,
             pass_fds=pass_descriptors,
             start_new_session=True,  # a terminal's Ctrl-C does not interrupt it
+            env=_without_filters(),
         )
     except subprocess.TimeoutExpired:
         raise SlurmError(f"{command[0]}: no answer in {_SECONDS_TO_ANSWER} s") from None
@@ -111,6 +112,11 @@ def call(
         first = re.sub(r"^[a-z]+: (error: )?", "", first)
         raise SlurmError(f"{command[0]}: {printable(first[:_MAX_MESSAGE])}")
     return out, said
+
+
+def _without_filters() -> dict[str, str]:
+    """Return the environment without the user's own choice of what `squeue` shows."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}
 
 
 def submit(command: Sequence[str], script: bytes, lock: int) -> str:
@@ -141,15 +147,29 @@ def cancel(job_ids: Sequence[str], *options: str) -> None:
         call(["scancel", *options, *job_ids[first : first + _MAX_JOBS_A_CALL]])
 
 
-def cluster_name() -> str:
-    """Return the name of the cluster.
+@dataclass(frozen=True)
+class Cluster:
+    """What a cluster says of itself.
+
+    Attributes:
+        name: its name.
+        hides_others: whether users see their own jobs alone.
+    """
+
+    name: str = ""
+    hides_others: bool = False
+
+
+def cluster() -> Cluster:
+    """Ask the cluster.
 
     Raises:
         SlurmError: it does not answer.
     """
     out, _ = call(["scontrol", "show", "config"])
-    found = re.search(r"^ClusterName\s*=\s*(\S+)", out, re.MULTILINE)
-    return found[1] if found else ""
+    name = re.search(r"^ClusterName\s*=\s*(\S+)", out, re.MULTILINE)
+    hides_others = re.search(r"^PrivateData\s*=.*\bjobs\b", out, re.MULTILINE)
+    return Cluster(name[1] if name else "", hides_others is not None)
 
 
 @dataclass(frozen=True)
@@ -220,10 +240,15 @@ class Queue:
             SlurmError: there was no answer.
         """
         self._is_due = False
-        self._looked = time.monotonic()
         users = ",".join(map(str, sorted(self._users)))
         columns = "--format=%i|%j|%T|%R"
-        out, _ = call(["squeue", "--noheader", "--states=all", f"--user={users}", columns])
+        try:
+            # --all: also of partitions that are hidden.
+            out, _ = call(
+                ["squeue", "--all", "--noheader", "--states=all", f"--user={users}", columns]
+            )
+        finally:
+            self._looked = time.monotonic()  # it may have taken long, and all jobs ask in turn
         found = (line.split("|", 3) for line in out.splitlines() if line.count("|") >= 3)
         jobs = {line[0]: QueuedJob(*map(str.strip, line)) for line in found}
         self._answered = time.monotonic()

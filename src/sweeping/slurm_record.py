@@ -44,7 +44,7 @@ class Record(BaseModel):
     name: _Text
     cluster: _Text
     user_id: _Count
-    directory: _Count
+    directory: Annotated[int, Field(ge=0, lt=2**64)]
     submitted: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     step: _Count | None
     log_begins: _Count

@@ -16,6 +16,7 @@ from src.printable import printable
 MAX_GRID_VALUES = 10_000
 _NUMBER = r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})((?::[^:]*)*)")
+_MAX_STEPS = 1e15  # of a range, as many as floats can tell apart
 _FORMS = "LOW..HIGH, LOW..HIGH:log, LOW..HIGH:int, LOW..HIGH:STEP"
 
 
@@ -164,6 +165,8 @@ def _range(key: str, text: str, found: re.Match[str]) -> Range:
         raise refused("a logarithm needs numbers above 0")
     if step is not None and not 0 < step <= high - low:
         raise refused("the step is not above 0, or larger than the range")
+    if step is not None and (high - low) / step > _MAX_STEPS:
+        raise refused("too many steps")
     if is_whole and not all(n.is_integer() and abs(n) < 2**53 for n in (low, high, step or 1.0)):
         raise refused("only whole numbers")
     if step is not None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,6 +31,8 @@ from src.params.schema import Params
 from src.searching.goal import make_goal
 from src.searching.record import read_record
 from src.searching.search import misleading
+from src.sweeping.job import Unfinished
+from src.sweeping.launchers import TryLater
 from src.sweeping.launchers.local import Local
 from src.system.lock import has_writer, one_writer
 
@@ -502,6 +505,67 @@ def test_a_training_at_its_own_limit_is_not_called_running(parent, fake, capsys)
     assert "trial_0000: not finished: stopped after --job_minutes 0.01; the same command" in out
 
 
+class Stubborn:
+    """In the place of `local`: jobs that do not start now, or that somebody cancels."""
+
+    at_once, cancels_on_interrupt, look_every_seconds = 2, True, 0.01
+
+    def __init__(self, refuses):
+        self.refuses = refuses
+        self.num_started = 0
+
+    def check(self): ...
+
+    def find(self, job): ...
+
+    def news(self):
+        return ()
+
+    def stop(self, started, number): ...
+
+    def start(self, job):
+        if self.refuses:
+            raise TryLater("Unable to contact slurm controller")
+        self.num_started += 1
+        return SimpleNamespace(
+            job=job,
+            started=time.time(),
+            first_message="submitted",
+            has_ended=lambda: True,
+            last_message=lambda: "ended unfinished",
+            progress=lambda: None,
+            status=lambda: Unfinished("cancelled (job 7); the same command submits it again"),
+        )
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_what_the_same_command_takes_up_again_has_not_failed(
+    parent, fake, monkeypatch, capsys, refuses
+):
+    launcher = Stubborn(refuses)
+    monkeypatch.setattr("src.sweeping.run_jobs._SECONDS_BETWEEN_TRIES", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "_launcher", lambda *_: launcher)
+        with pytest.raises(SweepFailed, match="trial_0002: not finished$"):
+            run(parent, *MARGIN, "--trials", 3)
+    said = "could not be started: Unable to contact" if refuses else "cancelled (job 7); the same"
+    assert refuses or f"trial_0000: not finished: {said}" in capsys.readouterr().out
+    assert [trial.status for trial in read_record(parent).trials] == ["running"] * 3
+    assert [trial.status for trial in run(parent, *MARGIN, "--trials", 3).trials] == (
+        ["finished"] * 3
+    )
+
+
+def test_a_cluster_that_is_down_ends_a_search_with_a_word(parent, fake, monkeypatch, capsys):
+    monkeypatch.setattr("src.sweeping.run_jobs._SECONDS_BETWEEN_TRIES", 0)
+    launcher = Stubborn(refuses=False)
+    monkeypatch.setattr(sweep, "_launcher", lambda *_: launcher)
+    with pytest.raises(SweepFailed):
+        run(parent, *MARGIN, "--trials", 60)
+    assert 20 <= launcher.num_started <= 21
+    assert capsys.readouterr().out.count("20 proposals in a row without a result: no more") == 1
+
+
 # What is refused before anything is written
 
 
@@ -544,7 +608,14 @@ def test_refused(parent, fake, options, message):
         run(parent, *options)
     assert message in str(found.value)
     assert "accepted" in str(found.value) or "did you mean" in str(found.value)
-    assert not list(parent.glob("trial_*")) and not (parent / "search.json").exists()
+    assert sorted(path.name for path in parent.iterdir()) == ["params.json"]
+
+
+def test_a_search_whose_data_are_missing_binds_nothing(parent, fake):
+    """The next command may have another metric."""
+    with pytest.raises(UserError, match="none/mnist"):
+        run(parent, *MARGIN, "--trials", 1, "--data_dir", "none", "--metric", "validation.eer")
+    run(parent, *MARGIN, "--trials", 1)
 
 
 def test_a_value_that_is_right_only_with_another_value_of_another_key(tmp_path, fake, capsys):

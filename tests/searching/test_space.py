@@ -43,6 +43,8 @@ def test_values_and_ranges(text, expected):
         "margin=0..1:logarithmic",
         "margin=0..1:",
         "margin=0..1e999",
+        "margin=0..1e30:1",
+        "margin=0..1:1e-28",
         "batch_size=1.5..3",
         "batch_size=1..3:0.5",
         "$comment=1..2",

@@ -106,6 +106,19 @@ def test_pruned_by_the_median_means_what_it_says(tmp_path, is_higher_better):
     assert num_pruned > 5 and num_kept > 20
 
 
+def test_what_was_not_trained_again_is_no_training_that_finished(tmp_path):
+    """Neither for pruning nor for the importances."""
+    study = open_study(tmp_path, ["margin=0.2,0.4,0.8"], search="grid")
+    for n, margin in enumerate([0.2, 0.2, 0.2, 0.2, 0.4, 0.8]):
+        trial = study.propose({"margin": margin})
+        if n in (0, 4):
+            study.report(trial.number, 1, 0.9)
+        if n < 5:
+            study.end(trial.number, Status.FINISHED, 0.9 if n < 4 else 0.7, 1.0)
+    assert study.report(trial.number, 1, 0.1) is None
+    assert study.importances() is None
+
+
 def test_the_best_so_far_by_a_loop():
     values = [0.2, 0.1, float("nan"), 0.4, 0.3]
     assert best_so_far(values, True) == [0.2, 0.2, 0.2, 0.4, 0.4]

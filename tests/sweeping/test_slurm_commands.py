@@ -108,6 +108,23 @@ def test_while_the_queue_does_not_answer_what_it_said_stays_valid(program, monke
     assert queue.jobs() == {} and queue.news() == ["the queue answers again"]
 
 
+def test_the_users_own_choice_of_what_squeue_shows_is_passed_over(program, monkeypatch):
+    monkeypatch.setenv("SQUEUE_PARTITION", "cpu")
+    monkeypatch.setenv("SBATCH_ACCOUNT", "mine")
+    program("squeue", 'echo "7|$SQUEUE_PARTITION$SBATCH_ACCOUNT $*|RUNNING|n1"')
+    (job,) = Queue().look().values()
+    assert job.name.startswith("mine --all --noheader --states=all --user=")
+
+
+def test_all_jobs_share_a_look_that_took_long(program, tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm_commands, "_SHORTEST_LOOK", 0.2)
+    program("squeue", f"echo >> {tmp_path}/looks; sleep 0.3; exit 1")
+    queue = Queue()
+    for _ in range(50):
+        queue.jobs()
+    assert len((tmp_path / "looks").read_text()) == 1
+
+
 @pytest.fixture
 def job(tmp_path):
     directory = tmp_path / "margin_1"
@@ -162,9 +179,39 @@ def test_a_job_of_another_cluster_is_not_submitted_here(slurm_of, job):
             look(job)
 
 
-def test_a_copy_of_an_experiment_has_no_job(slurm_of, job, tmp_path):
+@pytest.mark.parametrize("private", ["none", "accounts,jobs,usage"])
+def test_a_colleagues_job_that_is_not_shown_is_not_submitted_again(
+    slurm_of, program, job, monkeypatch, private
+):
     slurm = slurm_of("one")
     slurm.start(job)
+    program("scontrol", f"echo 'ClusterName = one'; echo 'PrivateData             = {private}'")
+    slurm.check()
+    assert slurm.find(job) is None  # it is one's own
+    own = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: own + 1)
+    if private == "none":
+        assert slurm.find(job) is None
+        return
+    for look in (slurm.find, slurm.start):
+        with pytest.raises(UserError, match="submitted by user .*, whose jobs this cluster does"):
+            look(job)
+
+
+def test_inode_numbers_of_64_bits(slurm_of, job, monkeypatch):
+    """As GlusterFS and CIFS have them."""
+    number = (1 << 64) - 2
+    monkeypatch.setattr("src.sweeping.slurm_record.directory_number", lambda experiment: number)
+    monkeypatch.setattr("src.sweeping.launchers.slurm.directory_number", lambda experiment: number)
+    slurm_of("one").start(job)
+    assert read_record(job.experiment).directory == number
+
+
+def test_a_copy_of_an_experiment_has_no_job(slurm_of, program, job, tmp_path):
+    slurm_of("one").start(job)
+    slurm = slurm_of("one")
+    program("squeue", f"echo '12|{read_record(job.experiment).name}|RUNNING|n1'")
+    assert slurm.find(job).job_id == "12"
     copy = tmp_path / "copy"
     copy.mkdir()
     content = (job.experiment.model_dir / RECORD_FILE).read_bytes()
@@ -235,8 +282,8 @@ def test_another_job_of_the_same_number_is_not_ours(slurm_of, program, job):
     """After a cluster was set up anew, its numbers begin again."""
     slurm = slurm_of("one")
     started = slurm.start(job)
+    second = slurm_of("one")
     program("squeue", "echo '12|other|RUNNING|n1'")
-    assert slurm_of("one").find(job) is None
-    program("squeue", "echo '12|other|RUNNING|n1'")
+    assert second.find(job) is None
     while not started.has_ended():
         time.sleep(0.05)

@@ -347,6 +347,8 @@ def test_a_key_more_does_not_rename_what_is_trained(parent):
         "margin_3-augment.shift_2",
     ]
     assert names(plan(parent, swept))[0] == "margin_1-augment.shift_0"
+    (parent / "margin_1").rename(parent / "margin_1 [old]")  # no name of an experiment
+    assert names(under_other_names(plan(parent, swept), parent))[0] == "margin_1-augment.shift_0"
     (parent / "trial_0007" / "params.json").write_text("{")
     assert names(under_other_names(plan(parent, swept), parent))[2] == "margin_2-augment.shift_0"
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from src.experiment.status import Status
-from src.sweeping.job import Job, Started, begin_log, open_log, reason_in_log, user_of
+from src.sweeping.job import Job, Started, Unfinished, begin_log, open_log, reason_in_log, user_of
 from src.sweeping.launchers import Settings
 
 _SECONDS_TO_SAVE = 120  # from SIGTERM at the limit to SIGKILL; saving takes seconds
@@ -159,7 +159,7 @@ class LocalJob:
         if status in (Status.FINISHED, Status.PRUNED):
             return status
         if self._sent and status == Status.TO_RUN:
-            return (
+            return Unfinished(
                 f"stopped after --job_minutes {self._minutes:g}; the same command resumes it "
                 f"({self.job.log_path})"
             )

@@ -15,17 +15,18 @@ from typing import Any
 from src.errors import UserError
 from src.experiment.status import Status
 from src.printable import printable
-from src.sweeping.job import Job, Started, begin_log, open_log, reason_in_log, user_of
+from src.sweeping.job import Job, Started, Unfinished, begin_log, open_log, reason_in_log, user_of
 from src.sweeping.launchers import Settings, TryLater
 from src.sweeping.slurm_commands import (
     ENDED,
+    Cluster,
     Queue,
     QueuedJob,
     SlurmError,
     as_arguments,
     call,
     cancel,
-    cluster_name,
+    cluster,
     parse_options,
     submit,
 )
@@ -88,7 +89,7 @@ class Slurm:
         self.at_once = at_once
         self._options = {"signal": _TERM_BEFORE_THE_LIMIT, **options}
         self._queue = Queue()
-        self._cluster = ""
+        self._cluster = Cluster()
         self._news: list[str] = []
 
     def command(self, job: Job) -> Sequence[str]:
@@ -104,7 +105,7 @@ class Slurm:
     def check(self) -> None:
         """Have SLURM check the options without submitting anything."""
         try:
-            self._cluster = cluster_name()
+            self._cluster = cluster()
             call(["sbatch", "--test-only", *as_arguments(self._options)], b"#!/bin/sh\ntrue\n")
         except SlurmError as error:
             raise UserError(
@@ -149,11 +150,17 @@ class Slurm:
         record = read_record(job.experiment)
         if record is None:
             return None
-        if record.cluster != self._cluster:
+        if record.cluster != self._cluster.name:
             raise UserError(
                 f"{job.experiment.model_dir / RECORD_FILE}: submitted on the cluster "
-                f"{printable(record.cluster)!r}, found {self._cluster!r}; accepted: a sweep on "
-                "that cluster; if the job is not in its queue any more, remove the file"
+                f"{printable(record.cluster)!r}, found {self._cluster.name!r}; accepted: a sweep "
+                "on that cluster; if the job is not in its queue any more, remove the file"
+            )
+        if record.user_id != os.getuid() and self._cluster.hides_others:
+            raise UserError(
+                f"{job.experiment.model_dir / RECORD_FILE}: submitted by user {record.user_id}, "
+                "whose jobs this cluster does not show; accepted: a sweep of that user; if the job "
+                "is not in the queue any more, remove the file"
             )
         self._queue.include_user(record.user_id)  # perhaps a colleague
         return record
@@ -182,7 +189,7 @@ class Slurm:
         record = Record(
             job_id=None,
             name=job_name(job.experiment),
-            cluster=self._cluster,
+            cluster=self._cluster.name,
             user_id=os.getuid(),
             directory=directory_number(job.experiment),
             submitted=time.time(),
@@ -298,7 +305,7 @@ class SlurmJob:
         if user_of(experiment):  # such as the process of a node that was lost
             return Status.TO_RUN
         if self._state == "CANCELLED":
-            return f"cancelled (job {self.job_id}); the same command submits it again"
+            return Unfinished(f"cancelled (job {self.job_id}); the same command submits it again")
         if status == Status.TO_RUN and self._is_to_be_continued():
             return Status.TO_RUN
         ended = f"job {self.job_id}: {self._state}"
