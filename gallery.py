@@ -294,7 +294,9 @@ def _parser() -> argparse.ArgumentParser:
         add_gallery(added)
         return added
 
-    build = of_experiment("build", _build, "embed known pictures, and store them")
+    build = of_experiment(
+        "build", _build, "embed known pictures, and store them in place of what the gallery holds"
+    )
     source = build.add_mutually_exclusive_group()
     source.add_argument(
         "--split", choices=SPLITS, default="train", help="a split of the dataset (default: train)"

@@ -25,9 +25,9 @@ CASES = (
     ("  ranking and pairs alone, at random", 10_000, 0, 64, 0.0),
     ("  k-means, NMI, AMI alone", 10_000, 0, 64, 0.5),
     ("  pytorch-metric-learning: MAP@R, R-precision", 10_000, 0, 64, 0.5),
-    ("a split that asks the training split", 10_000, 50_000, 64, 0.5),
+    ("a split against the training split", 10_000, 50_000, 64, 0.5),
     ("the training split, both protocols", 50_000, 0, 64, 0.5),
-    ("raw pixels of MNIST's size ask", 10_000, 50_000, 784, 0.5),
+    ("raw pixels of MNIST's size against the training split", 10_000, 50_000, 784, 0.5),
     ("a whole training file within, without pairs", 60_000, 0, 128, 0.5),
     ("a whole training file within", 60_000, 0, 128, 0.5),
 )

@@ -12,6 +12,7 @@ from src.data.loading import Data
 from src.data.roles import Roles, num_answers, roles_of
 from src.data.sampling import BalancedBatches
 from src.data.split import Split
+from src.distance import DISTANCES
 from src.errors import UserError
 from src.mining.batches import steps_without_triplet, training_batches
 from src.params.metric_names import CLUSTERING, VERIFICATION
@@ -144,8 +145,20 @@ def check_training(
             f"classes have fewer images (at least {counts.min()}): all of them are used"
         )
     lines += _of_batches(params, train)
+    lines += _of_lengths(params)
     lines += _of_validation(params, splits["validation"])
     return [f"{path}: {line}" for line in lines]
+
+
+def _of_lengths(params: Params) -> list[str]:
+    """Return a warning if the loss compares directions, and evaluations distances."""
+    if params.l2_normalize or not DISTANCES[params.distance_name].compares_directions:
+        return []
+    return [
+        f"l2_normalize: found false with distance {params.distance_name}: the loss ignores the "
+        "length of embeddings, but metrics compare them by Euclidean distance; true makes them "
+        "agree"
+    ]
 
 
 def describe(data: Data, splits: Mapping[str, Split], params: Params) -> list[str]:

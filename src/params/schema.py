@@ -546,7 +546,8 @@ class Params(DatasetKeys):
         0.5,
         gt=0,
         description="Evaluations also report batch-all's fraction_positive at this margin, on "
-        "Euclidean distances. It is comparable between experiments of any strategy and margin.",
+        "Euclidean distances. It is comparable between experiments of any strategy and margin "
+        "whose embeddings have length 1 (l2_normalize).",
     )
     stop_on_collapse: bool = Field(
         False, description="Stop training if the embeddings collapse to a point."

@@ -38,6 +38,14 @@ def lines(train, validation=(0, 0, 1, 1), params=None, **keys):
     return [line.removeprefix(f"{PATH}: ") for line in found]
 
 
+def test_a_loss_of_directions_beside_metrics_of_distances():
+    balanced = classes(3, 40)
+    said = "l2_normalize: found false with distance cosine: the loss ignores the length"
+    assert lines(balanced, distance="cosine")[0].startswith(said)
+    for keys in ({"distance": "cosine", "l2_normalize": True}, {"distance": "euclidean"}):
+        assert lines(balanced, **keys) == []
+
+
 # What params state of the data
 
 
