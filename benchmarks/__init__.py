@@ -1,1 +1,1 @@
-"""Benchmarks for the speed claims of this project; each figure is a ratio measured in one run."""
+"""What the numbers of the documentation are measured by: speeds, as ratios in one run; studies."""

@@ -294,7 +294,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     prepare_for_tensorflow()
     card = "no card: a rehearsal on the processor" if args.cpu else find_card()
     if card is None:
-        reason = why_no_gpu(num_visible=0) or "TensorFlow sees no GPU"
+        reason = why_no_gpu() or "TensorFlow sees no GPU"
         print(f"benchmarks.gpu: {reason}; nothing was run", file=sys.stderr)
         sys.exit(2)
     plan, end = (REHEARSAL if args.cpu else ON_GPU), time.monotonic() + _SECONDS

@@ -1,7 +1,7 @@
 """What networks with a pretrained part share: images brought to it, frozen layers, the embedding.
 
-The pretrained part, called the application, maps images [B, S, S, 3] to features. Global average
-pooling is its last layer.
+The pretrained part, called the application, maps images [B, S, S, 3] to features. Its last layer is
+global average pooling, unless a network has another `pooling`.
 """
 
 from collections.abc import Callable

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from model.estimator import estimator, tf
 from model.hooks.checkpoints import FitsNetwork
-from model.input_fn import PREDICT_BATCH_SIZE, scale_pixels
+from model.input_fn import predict_batch_size, scale_pixels
 from model.model_fn import model_fn
 from model.training.build import session_config
 from model.training.checkpoints import usable_checkpoint
@@ -52,8 +52,7 @@ class Embedder:
         path = usable_checkpoint(experiment.model_dir, experiment.best_checkpoint)
         self.image_shape = image_shape
         self.checkpoint, self.step = digest_of(path), step_of(path)
-        # At most as many as in training: that may have been chosen so that a large network fits.
-        self._batch_size = min(PREDICT_BATCH_SIZE, params.images_at_once)
+        self._batch_size = predict_batch_size(params)
         with tf.Graph().as_default():
             dtype = tf.float32 if holds_vectors else tf.uint8
             self._images = tf.compat.v1.placeholder(dtype, [None, *image_shape])

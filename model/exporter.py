@@ -170,7 +170,7 @@ def _saved_model(
     written = build_estimator(experiment, params).export_saved_model(
         str(work / "source"),
         inputs,
-        checkpoint_path=str(experiment.best_checkpoint or experiment.latest_checkpoint),
+        checkpoint_path=str(experiment.evaluated_checkpoint),
     )
     return Path(os.fsdecode(written))
 

@@ -118,6 +118,14 @@ def evaluation_order(split: Split, params: Params) -> NDArray[np.intp]:
     return np.concatenate(list(batches.one_epoch()))
 
 
+def predict_batch_size(params: Params) -> int:
+    """Return how many images are embedded at once.
+
+    At most as many as in training: that may have been chosen so that a large network fits.
+    """
+    return min(PREDICT_BATCH_SIZE, params.images_at_once)
+
+
 def predict_input_fn(split: Split, batch_size: int = PREDICT_BATCH_SIZE) -> tf.data.Dataset:
     """Build the dataset of the split in its own order; returns the same type as `eval_input_fn`."""
     return _gather(split, lambda: batches_in_order(len(split), batch_size))

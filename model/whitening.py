@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.estimator import keras, tf
-from model.input_fn import PREDICT_BATCH_SIZE, scale_pixels
+from model.input_fn import predict_batch_size, scale_pixels
 from model.network import plain
 from src.data.split import Split
 from src.embeddings.whitening import whitened_projection
@@ -97,7 +97,7 @@ class WhitenEmbedding:
 
         With `augment.flip`, those of the mirror images follow.
         """
-        size = min(PREDICT_BATCH_SIZE, self._params.images_at_once)
+        size = predict_batch_size(self._params)
         steps = (
             (slice(None), slice(None, None, -1)) if self._params.augment.flip else (slice(None),)
         )

@@ -1,1 +1,1 @@
-"""All code that needs only Python and NumPy: params, data, sampling, metrics, projector files."""
+"""All code that needs no TensorFlow; docs/architecture.md lists its folders."""

@@ -1,5 +1,8 @@
 """The errors that end a program with a message: bad input, failed trainings, lost workers."""
 
+START_OVER = "; to start over, use --overwrite"
+"""The end of some messages; a search, which has no such option, leaves it out."""
+
 
 class UserError(ValueError):
     """Bad input. The programs print its message and exit with code 2, without a traceback.

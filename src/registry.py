@@ -1,4 +1,4 @@
-"""The registries to extend: datasets, networks, triplet strategies, optimizers, figures, launchers.
+"""The registries to extend: datasets, networks, triplet strategies, figures, formats, and others.
 
 Each dict maps a name, in `params.json` or on the command line, to its function,
 `"module:function"`. The module is imported on use, so names can be checked and listed without

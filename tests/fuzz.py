@@ -481,8 +481,6 @@ TAR_FIELDS = [
     *(b"-0000000001\0", b"abcdefghijk\0", b"\x80" + b"\0" * 10 + b"\1", b"\x80\x7f" + b"\xff" * 10),
 ]
 
-CIFAR_LABELS = [*range(10)] * 3 + [10, 255]
-
 MEMBER_TYPES = [tarfile.REGTYPE] * 40 + [
     *(tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.GNUTYPE_SPARSE, tarfile.XHDTYPE, tarfile.XGLTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.FIFOTYPE, tarfile.DIRTYPE),

@@ -70,7 +70,7 @@ class Quadrants:
     def __init__(self, experiment, params, image_shape):
         height, width, num_channels = image_shape
         assert num_channels == 1
-        path = experiment.best_checkpoint or experiment.latest_checkpoint
+        path = experiment.evaluated_checkpoint
         self.checkpoint, self.step = digest_of(path), step_of(path)
         self._split = (-1, 2, height // 2, 2, width // 2)
 

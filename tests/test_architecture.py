@@ -111,7 +111,7 @@ def test_model_imports_no_program(path):
     assert not imported(path) & programs
 
 
-# Imports go from a lower row to the same or an upper one. DESIGN: one way, no circles.
+# Imports go from a lower row to the same or an upper one.
 SRC_ROWS = (
     {"errors", "registry", "printable", "distance", "seeds"},
     {"system"},

@@ -37,7 +37,7 @@ def test_a_contestant_that_dies_is_noticed():
 
 def test_without_a_gpu_the_benchmark_says_so_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr(gpu, "find_card", lambda: None)
-    monkeypatch.setattr(gpu, "why_no_gpu", lambda num_visible: None)
+    monkeypatch.setattr(gpu, "why_no_gpu", lambda: None)
     with pytest.raises(SystemExit) as ended:
         gpu.main([])
     assert ended.value.code == 2

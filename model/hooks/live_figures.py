@@ -17,6 +17,7 @@ from src.drawing.animation import write_gif
 from src.embeddings.alignment import align
 from src.embeddings.layouts import pca
 from src.errors import UserError
+from src.experiment.checkpoint_files import index_of
 from src.experiment.curves import Curve, read_curves
 from src.experiment.experiment import Experiment
 from src.figures import FigureData, draw
@@ -71,7 +72,7 @@ class LiveFigures(AfterEvaluation):
     def after_evaluation(self, evaluated: Evaluated) -> None:
         """Draw the evaluated checkpoint."""
         untrained = self._experiment.untrained_checkpoint
-        if self._looks_for_untrained and untrained.with_name(f"{untrained.name}.index").exists():
+        if self._looks_for_untrained and index_of(untrained).exists():
             self._looks_for_untrained = False
             self._draw_untrained(untrained)
         self._draw(evaluated.step, self._embed(self._split, evaluated.checkpoint))

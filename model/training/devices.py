@@ -22,7 +22,7 @@ def check_devices(params: Params, path: Path) -> list[str]:
     num_gpus = len(tf.config.get_visible_devices("GPU"))
     if num_gpus:
         return []
-    reason = why_no_gpu(num_visible=num_gpus)
+    reason = why_no_gpu()
     if params.compute_dtype == "float16":
         raise UserError(
             f'{path}: compute_dtype: found "float16", but TensorFlow sees no GPU'

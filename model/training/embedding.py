@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from model.hooks.checkpoints import FitsNetwork
 from model.input_fn import (
-    PREDICT_BATCH_SIZE,
     names_bad_images,
+    predict_batch_size,
     predict_input_fn,
 )
 from model.training.build import build_estimator
@@ -41,8 +41,7 @@ def embed(
     """
     checkpoint = usable_checkpoint(experiment.model_dir, checkpoint or experiment.best_checkpoint)
     predictions = build_estimator(experiment, params).predict(
-        # At most as many as in training: that may have been chosen so that a large network fits.
-        partial(predict_input_fn, split, min(PREDICT_BATCH_SIZE, params.images_at_once)),
+        partial(predict_input_fn, split, predict_batch_size(params)),
         hooks=[FitsNetwork(experiment.model_dir, checkpoint)],
         checkpoint_path=str(checkpoint),
         yield_single_examples=False,

@@ -1,6 +1,6 @@
 """One run of `train.py`: validates, trains, evaluates and writes `metrics.json`.
 
-TensorFlow is imported only after params and data have been validated.
+TensorFlow is imported late, so that a new training on one machine validates params and data first.
 """
 
 import time
@@ -92,7 +92,15 @@ def run(
 
 @dataclass
 class _Run:
-    """A run that holds the experiment's lock; attributes as the arguments of `run`."""
+    """A run; `train` needs the experiment's lock.
+
+    Attributes:
+        workers: the processes of the training; None if it is one.
+        started: when it began, by a clock without jumps.
+        seconds_before: how long earlier runs have taken.
+        warm_start: whose weights the training begins with; None if nobody's.
+        others: the arguments of `run`.
+    """
 
     experiment: Experiment
     params: Params

@@ -11,7 +11,7 @@ from model.whitening import EMBEDDING_LAYER
 from src.errors import UserError
 from src.experiment.checkpoint_files import digest_of, step_of
 from src.experiment.experiment import Experiment
-from src.experiment.warm_start import WarmStart, checkpoint_of
+from src.experiment.warm_start import WarmStart
 from src.params.schema import Params
 
 
@@ -37,7 +37,7 @@ def read_warm_start(
     """
     # Long: what it takes and raises is much.
     try:
-        path = usable_checkpoint(source.model_dir, checkpoint_of(source))
+        path = usable_checkpoint(source.model_dir, source.evaluated_checkpoint)
     except UserError as error:
         raise UserError(f"{params_path}: init_from: {error}") from None
     reader = tf.train.load_checkpoint(str(path))

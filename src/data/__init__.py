@@ -1,1 +1,1 @@
-"""Turns a dataset's files into splits: listing, decoding, caching, class names and sampling."""
+"""Turns a dataset's files into splits: listing, decoding, caching, sampling; downloads data."""

@@ -35,7 +35,7 @@ __all__ = [
     "decode",
     "decode_file",
     "fitted",
-    "is_passed_over",
+    "is_visible",
     "thumbnail_file",
 ]
 
@@ -79,9 +79,9 @@ with contextlib.suppress(OSError, AttributeError):  # works only if Pillow's mod
     ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
-def is_passed_over(name: str) -> bool:
-    """Return whether the name is that of a system file or folder: Thumbs.db, __MACOSX, ..."""
-    return name.lower() in _SYSTEM_NAMES or name.startswith("._")
+def is_visible(name: str) -> bool:
+    """Return whether a name is neither hidden nor that of a system: Thumbs.db, __MACOSX, ..."""
+    return not name.startswith(".") and name.lower() not in _SYSTEM_NAMES
 
 
 def decode(path: Path, *, size: int, mode: str, resize: str) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from src.data.class_names import as_read, listed, nearly_equal, shortened
-from src.data.decode import is_passed_over
+from src.data.decode import is_visible
 from src.errors import UserError
 from src.printable import printable
 
@@ -234,9 +234,7 @@ def _visible(folder: Path, *, folders: bool) -> list[str]:
         return sorted(
             entry.name
             for entry in entries
-            if not entry.name.startswith(".")
-            and not is_passed_over(entry.name)
-            and _is_folder(entry) == folders
+            if is_visible(entry.name) and _is_folder(entry) == folders
         )
 
 
@@ -268,9 +266,6 @@ def _files(folder: Path, class_folder: str) -> Iterator[str]:
 
     def fail(error: OSError) -> None:
         raise error
-
-    def is_visible(name: str) -> bool:
-        return not name.startswith(".") and not is_passed_over(name)
 
     for directory, subfolders, files in os.walk(folder / class_folder, onerror=fail):
         links = [name for name in subfolders if os.path.islink(os.path.join(directory, name))]

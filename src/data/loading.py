@@ -22,7 +22,7 @@ from src.data.split import (
     share_with_positive,
     stratified_indices,
 )
-from src.errors import UserError
+from src.errors import START_OVER, UserError
 from src.params.schema import Params
 from src.registry import DATASETS, look_up
 from src.seeds import TEST_SPLIT_SEED
@@ -306,7 +306,7 @@ def _empty_split(dataset: Dataset, name: str, params: Params, *, was_kept: bool)
     if was_kept:
         return UserError(
             f"{dataset.source}: no image of the {name} split is left since training began; "
-            "accepted: the data used for training; to start over, use --overwrite"
+            f"accepted: the data used for training{START_OVER}"
         )
     train = dataset.splits["train"]
     in_groups = f" in {len(np.unique(train.groups))} groups" if train.groups is not None else ""

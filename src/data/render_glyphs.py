@@ -30,7 +30,7 @@ from src.data.written_glyphs import (
 from src.errors import UserError
 from src.printable import printable
 from src.system.atomic import atomic_write
-from src.system.cli import add_data_dir, run, whole_number
+from src.system.cli import add_data_dir, program_parser, run, whole_number
 from src.system.progress import phase
 
 IMAGES_PER_CLASS = 32
@@ -188,9 +188,10 @@ def _characters(systems: Sequence[str]) -> Iterator[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = program_parser(
+        "Draw characters of many writing systems, without digits, for extra_data.",
+        "  python -m src.data.render_glyphs --fonts ~/.fonts",
         prog="python -m src.data.render_glyphs",
-        description="Draw characters of many writing systems, without digits, for extra_data.",
     )
     add_data_dir(parser)
     parser.add_argument(

@@ -25,24 +25,24 @@ class ShuffledBatches:
 
     def __init__(self, num_examples: int, batch_size: int, seed: int) -> None:
         """Draw from `num_examples` (N) examples, `batch_size` (B) at a time."""
-        self.num_examples = num_examples
-        self.batch_size = batch_size
-        self.seed = seed
+        self._num_examples = num_examples
+        self._batch_size = batch_size
+        self._seed = seed
         self.steps_per_epoch = -(-num_examples // batch_size)
 
     def from_step(self, step: int) -> Iterator[NDArray[np.intp]]:
         """Yield the batches of steps `step`, `step + 1`, ... endlessly, each int [<= B]."""
         epoch, position = divmod(step, self.steps_per_epoch)
         while True:
-            order = stream("order of examples", self.seed, epoch).permutation(self.num_examples)
-            for start in range(position * self.batch_size, self.num_examples, self.batch_size):
-                yield order[start : start + self.batch_size]
+            order = stream("order of examples", self._seed, epoch).permutation(self._num_examples)
+            for start in range(position * self._batch_size, self._num_examples, self._batch_size):
+                yield order[start : start + self._batch_size]
             epoch, position = epoch + 1, 0
 
     def examples_before(self, step: int) -> int:
         """Return how many examples the batches before `step` hold."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        return epoch * self.num_examples + position * self.batch_size
+        return epoch * self._num_examples + position * self._batch_size
 
     def one_epoch(self) -> Iterator[NDArray[np.intp]]:
         """Yield the batches of the first epoch, each int [<= B]."""

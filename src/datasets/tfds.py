@@ -295,7 +295,6 @@ class _TFRecords:
         Raises:
             UserError: a file is missing, or ends within a record.
         """
-        self._paths = paths
         self._file_of: list[int] = []
         self._ranges: list[tuple[int, int]] = []  # start and length of the data
         for number, path in enumerate(paths):

@@ -4,7 +4,7 @@ The open set uses it on embeddings, and the embedding layer on features (`embedd
 
 Strangers differ from known pictures also in directions in which no class varies. There a short
 distance means much. The within-class covariance says which directions these are. It is shrunk
-halfway towards a multiple of the identity (Ledoit and Wolf, "A well-conditioned estimator for
+towards a multiple of the identity (Ledoit and Wolf, "A well-conditioned estimator for
 large-dimensional covariance matrices", 2004), so that no direction is stretched without end.
 """
 

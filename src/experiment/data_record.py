@@ -23,7 +23,7 @@ from src.data.holdout import held_out_labels, hold_out
 from src.data.loading import Data, load_data
 from src.data.near_duplicates import near_duplicate_warnings
 from src.data.split import SPLITS, Split
-from src.errors import UserError
+from src.errors import START_OVER, UserError
 from src.experiment.experiment import Experiment
 from src.params.schema import Params
 from src.printable import printable
@@ -290,7 +290,7 @@ def load_recorded(
     if not keeps_splits:
         raise UserError(
             f"{what}; accepted: the data used for training; to resume with known images in their "
-            "splits, use --keep_splits; to start over, use --overwrite"
+            f"splits, use --keep_splits{START_OVER}"
         )
     _check_held_out(params, before, record, what, experiment.params_path)
     return Loaded(data, record, changed, (f"{what}; known images keep their splits",))

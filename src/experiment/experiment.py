@@ -1,9 +1,11 @@
 """An experiment: a directory with `params.json`, and every file that a run adds to it.
 
 Committed: `params.json`. Written by `train.py`: `trained_params.json`, `trained_data.npz`,
-`network.txt`, `init_from.json`, checkpoints, event files, `triplets-STEP.npy`, `progress.json`,
-`metrics.json`, `figures/live/`, `export/best/`. By `visualize.py`: `projector/`, `figures/`. By
-`export.py`: the rest of `export/`. `src/experiment/run_files.py` lists all names.
+`network.txt`, `init_from.json`, checkpoints (also in `best/`, `untrained/`, `damaged/`), event
+files, `triplets-STEP.npy`, `progress.json`, `metrics.json`, `tensorflow.log`, `figures/live/`,
+`export/best/`. By `visualize.py`: `projector/`, `figures/`. By `export.py`: the rest of `export/`.
+By `gallery.py`: `gallery.sqlite`. By a search: `pruned.json`. `src/experiment/run_files.py` lists
+what a new training removes.
 """
 
 # Long: one class knows every file of an experiment, and most of its methods have a few lines.
@@ -15,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from src.errors import UserError
+from src.errors import START_OVER, UserError
 from src.experiment import run_files, state_files
 from src.experiment.checkpoint_files import (
     checkpoint_path,
@@ -32,10 +34,7 @@ from src.params.schema import Params
 from src.system.atomic import atomic_write
 from src.system.regular_file import read_regular
 
-__all__ = ["START_OVER", "Best", "Experiment"]
-
-START_OVER = "; to start over, use --overwrite"
-"""The end of some messages; a search, which has no such option, leaves it out."""
+__all__ = ["Best", "Experiment"]
 
 _Content = TypeVar("_Content")
 
@@ -207,6 +206,11 @@ class Experiment:
         """
         best = self.best()
         return best.step if best else self.latest_step()
+
+    @property
+    def evaluated_checkpoint(self) -> Path | None:
+        """The checkpoint of `evaluated_step`, without file endings; None if there is none."""
+        return self.best_checkpoint or self.latest_checkpoint
 
     def best(self) -> Best | None:
         """Return the content of `best.json`; None before the first evaluation."""

@@ -76,11 +76,6 @@ def find_source(init_from: str, own: Experiment) -> Experiment:
     return source
 
 
-def checkpoint_of(source: Experiment) -> Path | None:
-    """Return the checkpoint that a source gives: the best, else the latest; None if none."""
-    return source.best_checkpoint or source.latest_checkpoint
-
-
 def save_warm_start(path: Path, record: WarmStart) -> None:
     """Write the record."""
     with atomic_write(path) as file:
@@ -122,7 +117,7 @@ def _changes(path: Path, record: WarmStart) -> list[str]:
     """Return a line if the source has other weights than at `record`, which is in `path`."""
     then = f"{path}: the weights were those of {printable(record.init_from)} at step {record.step}"
     try:
-        checkpoint = checkpoint_of(Experiment(Path(record.init_from)))
+        checkpoint = Experiment(Path(record.init_from)).evaluated_checkpoint
         if checkpoint is None or not index_of(checkpoint).is_file():
             return [f"{then}, where no checkpoint is left"]
         if not all(path.is_file() for path in files_of(checkpoint)):  # a pipe would block

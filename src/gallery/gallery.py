@@ -51,6 +51,8 @@ class Gallery(Closing):
         experiment: the trained experiment.
         params: the params it was trained with.
         store: where the pictures are kept.
+        identity: the network and the checkpoint that the embeddings in the store are of.
+        judge: decides between the classes and unknown.
     """
 
     def __init__(
@@ -297,7 +299,7 @@ def check_checkpoint(store: Store, experiment: Experiment) -> Identity:
     build = f"python gallery.py build --model_dir {experiment.model_dir}"
     if identity is None:
         raise UserError(f"{store.where}: an empty gallery; accepted: one that was built ({build})")
-    checkpoint = experiment.best_checkpoint or experiment.latest_checkpoint
+    checkpoint = experiment.evaluated_checkpoint
     if checkpoint is None or not (found := digest_of(checkpoint)):
         raise UserError(
             f"{experiment.model_dir}: no checkpoint found; accepted: a trained experiment"

@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from src.errors import UserError
 from src.gallery.postgresql_session import PostgreSQLSession, index_name, is_cosine
 from src.gallery.record import Embeddings, Identity, NewPicture
-from src.gallery.rows import read_embeddings, read_identity
+from src.gallery.rows import class_sizes, read_embeddings, read_identity
 from src.gallery.session import Damaged, Session
 from src.gallery.tables import BUSY_SECONDS, FIRST_ROW, FORMAT, Tables
 from src.printable import printable
@@ -171,12 +171,7 @@ class PostgreSQL(Tables):
                 )
                 for query in queries
             ]
-            sizes: dict[str, int] = dict(
-                session.execute(
-                    "SELECT name, count(*) FROM enrolled JOIN classes ON classes.id = class_id "
-                    "GROUP BY name"
-                )
-            )
+            sizes = class_sizes(session)
         return [
             (pictures, np.array([sizes[name] for name in pictures.class_names], np.int64))
             for pictures in near

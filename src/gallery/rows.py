@@ -34,6 +34,16 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _IDENTITY = TypeAdapter(Identity)
 
 
+def class_sizes(session: Session) -> dict[str, int]:
+    """Return the number of pictures of each class."""
+    return dict(
+        session.execute(
+            "SELECT name, count(*) FROM enrolled JOIN classes ON classes.id = class_id "
+            "GROUP BY name"
+        )
+    )
+
+
 class Head(NamedTuple):
     """The only row of the table `gallery`.
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.decode import BadImage, decode_file, is_passed_over, thumbnail_file
+from src.data.decode import BadImage, decode_file, is_visible, thumbnail_file
 from src.data.image_csv import read_csv
 from src.data.listing import Listing, walk
 from src.errors import UserError
@@ -136,8 +136,8 @@ def unlabelled(arguments: Iterable[str]) -> list[Place]:
 def _files_in(folder: Path) -> list[Place]:
     found = []
     for directory, folders, files in os.walk(folder, onerror=_refuse):
-        folders[:] = sorted(name for name in folders if _is_visible(name))
-        found += [Place(Path(directory, name)) for name in sorted(files) if _is_visible(name)]
+        folders[:] = sorted(name for name in folders if is_visible(name))
+        found += [Place(Path(directory, name)) for name in sorted(files) if is_visible(name)]
     if not found:
         raise UserError(f"{printable(str(folder))}: no file in it; accepted: a folder of pictures")
     return found
@@ -147,10 +147,6 @@ def _refuse(error: OSError) -> None:
     raise UserError(
         f"{printable(str(error.filename))}: {error.strerror}; accepted: a folder that can be read"
     )
-
-
-def _is_visible(name: str) -> bool:
-    return not name.startswith(".") and not is_passed_over(name)
 
 
 def labelled_by_folder(folder: Path) -> list[Place]:

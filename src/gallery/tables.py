@@ -29,6 +29,7 @@ from src.gallery.record import (
     enrolled_name,
 )
 from src.gallery.rows import (
+    class_sizes,
     problems_of,
     read_embeddings,
     read_head,
@@ -132,12 +133,7 @@ class Tables(Closing):
     def classes(self) -> list[tuple[str, int]]:
         """Return the classes and their numbers of pictures."""
         with self.reading() as session:
-            counts: dict[str, int] = dict(
-                session.execute(
-                    "SELECT name, count(*) FROM enrolled JOIN classes ON classes.id = class_id "
-                    "GROUP BY name"
-                )
-            )
+            counts = class_sizes(session)
         return [(name, counts[name]) for name in in_order(counts)]
 
     def embeddings(self) -> Embeddings:

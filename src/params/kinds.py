@@ -17,7 +17,7 @@ class ReadBy:
     """Marks a key that only some choices of another key read; other choices refuse it.
 
     Attributes:
-        key: the other key: `dataset`, `network` or `triplet_strategy`. If it is the last,
+        key: the other key, such as `dataset` or `optimizer`. If it is `triplet_strategy`,
             `warmup_strategy` reads the key as well.
         choices: its values that read this one.
     """

@@ -236,7 +236,7 @@ def _resolve(
     """
     schemas, path = [schema], []
     for part in location:
-        for inner in _alternatives(schemas[-1], schema):
+        for inner in alternatives(schemas[-1], schema):
             if isinstance(part, int) and "items" in inner:
                 schemas.append(inner["items"])
                 path.append(str(part))
@@ -251,17 +251,17 @@ def _resolve(
     return schemas, path
 
 
-def _alternatives(
+def alternatives(
     schema: Mapping[str, Any], whole: Mapping[str, Any]
 ) -> Iterator[Mapping[str, Any]]:
     """Yield the schema itself, or its alternatives, at any depth, one of which a value must fit."""
     schema = _follow(schema, whole)
-    alternatives = schema.get("oneOf", schema.get("anyOf"))
-    if alternatives is None:
+    inners = schema.get("oneOf", schema.get("anyOf"))
+    if inners is None:
         yield schema
         return
-    for inner in alternatives:
-        yield from _alternatives(inner, whole)
+    for inner in inners:
+        yield from alternatives(inner, whole)
 
 
 def _follow(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str, Any]:

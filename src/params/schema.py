@@ -799,7 +799,7 @@ class Params(DatasetKeys):
     def differences(self, other: "Params") -> list[str]:
         """Return the keys that make `other` another experiment, sorted; some keys may change."""
         mine, theirs = self.model_dump(), other.model_dump()
-        free = DURATION_KEYS
+        free = MAY_CHANGE_KEYS
         for values in (mine, theirs):
             values["extra_data"] = [
                 {key: value for key, value in entry.items() if key not in free}
@@ -827,4 +827,4 @@ def keys_with(role: Role) -> frozenset[str]:
     return frozenset(name for name, key in Params.model_fields.items() if role in key.metadata)
 
 
-DURATION_KEYS = keys_with(Role.MAY_CHANGE)
+MAY_CHANGE_KEYS = keys_with(Role.MAY_CHANGE)

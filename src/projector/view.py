@@ -18,7 +18,7 @@ from src.embeddings.metrics import Embedded
 from src.embeddings.neighborhood import NUM_NEARBY
 from src.embeddings.search import NUM_VOTES
 from src.errors import UserError
-from src.experiment.checkpoint_files import checkpoint_path, step_of
+from src.experiment.checkpoint_files import checkpoint_path, index_of, step_of
 from src.experiment.curves import read_curves
 from src.experiment.experiment import Experiment
 from src.figures import FigureData
@@ -142,7 +142,7 @@ class Viewer:
             try:
                 embeddings = self.embeddings(name, checkpoint)[indices]
             except Exception:
-                if checkpoint.with_name(f"{checkpoint.name}.index").exists():
+                if index_of(checkpoint).exists():
                     raise
                 logger.warning("%s: skipped, because a training removed it", checkpoint)
                 continue

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-from src.errors import UserError
-from src.experiment.experiment import START_OVER
+from src.errors import START_OVER, UserError
 from src.params.reading import format_value, load_params
 from src.sweeping.plan import Child, check_unchanged
 

@@ -7,6 +7,7 @@ study that was interrupted proposes what it would have proposed.
 
 import json
 import math
+import statistics
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -238,15 +239,12 @@ class Study:
 
     def median(self, evaluation: int) -> float | None:
         """Return the median of the finished trials' best values after an evaluation."""
-        values = sorted(
+        values = [
             trial.intermediate_values[evaluation]
             for trial in self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
             if evaluation in trial.intermediate_values
-        )
-        if not values:
-            return None
-        middle = len(values) // 2
-        return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
+        ]
+        return statistics.median(values) if values else None
 
     def end(
         self, number: int, status: str, value: float | None, seconds: float, reason: str = ""

@@ -20,9 +20,9 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from src.data.holdout import hold_out
 from src.data.loading import load_data
 from src.data.pretrained_weights import find_weights
-from src.errors import UserError
+from src.errors import START_OVER, UserError
 from src.experiment.data_record import DataRecord, changes, read_record, record_of
-from src.experiment.experiment import START_OVER, Experiment
+from src.experiment.experiment import Experiment
 from src.experiment.facts import check_facts, check_training
 from src.experiment.status import Status
 from src.experiment.warm_start import find_source

@@ -3,12 +3,14 @@
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from typing import Any
 
 from src.errors import UserError
+from src.params.messages import alternatives
 from src.params.reading import format_value
 from src.params.schema import Params
 from src.printable import printable
@@ -189,26 +191,13 @@ def _schema() -> dict[str, Any]:
 def _takes_whole_numbers(key: str) -> bool:
     """Return whether a key, dotted if nested, accepts whole numbers but no other numbers."""
     schema = _schema()
-    kinds: list[dict[str, Any]] = [schema]
+    kinds: list[Mapping[str, Any]] = [schema]
     for part in key.split("."):
-        kinds = _kinds([kind["properties"][part] for kind in kinds if part in _of(kind)])
+        kinds = [
+            inner
+            for kind in kinds
+            if part in kind.get("properties", ())
+            for inner in alternatives(kind["properties"][part], schema)
+        ]
     types = {kind.get("type") for kind in kinds}
     return "integer" in types and "number" not in types
-
-
-def _of(kind: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = kind.get("properties", {})
-    return found
-
-
-def _kinds(schemas: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the alternatives of schemas, references followed."""
-    found = []
-    for schema in schemas:
-        if "$ref" in schema:
-            found += _kinds([_schema()["$defs"][schema["$ref"].rpartition("/")[2]]])
-        elif "anyOf" in schema or "allOf" in schema:
-            found += _kinds([*schema.get("anyOf", ()), *schema.get("allOf", ())])
-        else:
-            found.append(schema)
-    return found

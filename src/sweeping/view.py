@@ -3,15 +3,15 @@
 import sys
 import time
 from collections.abc import Sequence
-from types import TracebackType
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from src.experiment.table import MISSING
 from src.sweeping.job import Elsewhere, Job, Outcome, Started
+from src.system.closing import Closing
 
 
-class View:
+class View(Closing):
     """On a terminal, one bar for all jobs and one for each running job; always, event lines."""
 
     def __init__(self, total: int | None, done: int, at_once: int) -> None:
@@ -38,15 +38,8 @@ class View:
         self._free = list(range(at_once, 0, -1))
         self._bars: dict[str, tuple[int, tqdm]] = {}
 
-    def __enter__(self) -> "View":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Remove the bars."""
         for _, bar in self._bars.values():
             bar.close()
         self._all.close()

@@ -28,18 +28,17 @@ def has_nvidia_card(root: Path = Path("/")) -> bool:
     )
 
 
-def why_no_gpu(*, num_visible: int, root: Path = Path("/")) -> str | None:
-    """Return a line on what is missing if there is an NVIDIA card but TensorFlow sees no GPU.
+def why_no_gpu(root: Path = Path("/")) -> str | None:
+    """Return a line on what TensorFlow, which sees no GPU, lacks to see an NVIDIA card.
 
     Args:
-        num_visible: the number of GPUs that TensorFlow sees.
         root: as of `has_nvidia_card`.
 
     Returns:
-        None if TensorFlow sees a GPU, if there is no card, or if CUDA_VISIBLE_DEVICES hides it.
+        None if there is no card, or if CUDA_VISIBLE_DEVICES hides it.
     """
     hides = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
-    if num_visible or hides or not has_nvidia_card(root):
+    if hides or not has_nvidia_card(root):
         return None
     missing = "CUDA's libraries are missing: pip install 'tensorflow[and-cuda]'"
     if not (root / "proc/driver/nvidia/version").exists() and not (root / "dev/dxg").exists():

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 from raw_pictures import chunk, directory, exif, jpeg_segment, png, tiff
 
-from src.data.decode import MAX_SIDE, BadImage, decode, is_passed_over
+from src.data.decode import MAX_SIDE, BadImage, decode, is_visible
 
 
 def picture(tmp_path, image, name="x.png", **options):
@@ -666,9 +666,9 @@ def test_system_files_are_passed_over():
         *("Thumbs.db", "thumbs.DB", "ehthumbs.db", "desktop.ini", "Desktop.ini", ".DS_Store"),
         *("__MACOSX", "Icon\r", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "._a.jpg"),
     ):
-        assert is_passed_over(name), name
+        assert not is_visible(name), name
     for name in ("a.png", "Icon", "thumbs", "desktop", "recycler", "__macos", "", "db"):
-        assert not is_passed_over(name), name
+        assert is_visible(name), name
 
 
 def test_nothing_is_said_but_the_error(tmp_path, capfd):

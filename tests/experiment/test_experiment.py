@@ -10,7 +10,7 @@ from src.errors import UserError
 from src.experiment import experiment as experiment_module
 from src.experiment.experiment import Best, Experiment
 from src.params.reading import load_params, save_params
-from src.params.schema import DURATION_KEYS, Augment, ExtraDataset, Params
+from src.params.schema import MAY_CHANGE_KEYS, Augment, ExtraDataset, Params
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_defaults_written_out_are_the_same_params(experiment):
     experiment.check_resumable(Params(margin=0.5, dataset="mnist", seed=0))
 
 
-@pytest.mark.parametrize("key", sorted(DURATION_KEYS))
+@pytest.mark.parametrize("key", sorted(MAY_CHANGE_KEYS))
 def test_changed_durations_are_resumable(experiment, key):
     # A copy is not checked: some keys go with one dataset only.
     others = {"image_cache": "elsewhere", "live_figures": ("progress",)}
@@ -117,7 +117,7 @@ def test_changed_params_are_refused(experiment):
 LETTERS = (ExtraDataset(dataset="npz", npz_file="letters.npz"),)
 
 
-@pytest.mark.parametrize("key", sorted(set(Params.model_fields) - DURATION_KEYS))
+@pytest.mark.parametrize("key", sorted(set(Params.model_fields) - MAY_CHANGE_KEYS))
 def test_every_other_key_makes_another_experiment(experiment, key):
     old = getattr(Params(), key)
     new = {bool: not old, int: 3, float: 0.25, str: "another"}.get(type(old), "another")

@@ -11,7 +11,7 @@ from src.errors import UserError
 from src.params.kinds import Role
 from src.params.metric_names import BEST_METRICS
 from src.params.reading import load_params, save_params
-from src.params.schema import DURATION_KEYS, Augment, Params, keys_with
+from src.params.schema import MAY_CHANGE_KEYS, Augment, Params, keys_with
 
 # Written by hand: per key the values just inside its range, those just outside, and its words.
 POSITIVE = ([1e-9, 1, 1e6], [0, -0.5], "a number greater than 0")
@@ -456,7 +456,7 @@ def test_all_errors_in_one_pass(path):
 
 
 def test_duration_keys_are_keys():
-    assert set(Params.model_fields) > DURATION_KEYS
+    assert set(Params.model_fields) > MAY_CHANGE_KEYS
 
 
 def test_live_figures(path):
@@ -586,7 +586,7 @@ def test_which_keys_matter_is_declared_with_the_keys():
     assert keys_with(Role.WITHOUT_EFFECT) == free
     assert (
         keys_with(Role.MAY_CHANGE)
-        == DURATION_KEYS
+        == MAY_CHANGE_KEYS
         == free
         | {
             *("num_epochs", "save_checkpoints_steps", "patience_evaluations", "on_duplicates"),

@@ -17,6 +17,7 @@ from src.sweeping.space import Range, parse_dimension, parse_param
         ("batch_size=16..256:log", Range(16, 256, is_log=True, is_whole=True)),
         ("batch_size=32..128:32", Range(32, 128, is_whole=True, step=32)),
         ("augment.shift=0..4", Range(0, 4, is_whole=True)),
+        ("frozen_layers=0..10", Range(0, 10, is_whole=True)),  # or the name of a layer
         ("augment.rotation=0..4", Range(0.0, 4.0)),
         ("learning_rate=1e-4..1e-2:log", Range(1e-4, 1e-2, is_log=True)),
         ("triplet_strategy=batch_all,batch_hard", ["batch_all", "batch_hard"]),

@@ -577,6 +577,7 @@ def test_what_loading_reads_of_the_params_is_known(tmp_path, data_dir, dataset, 
             check_facts(recorded, data_found.splits, tmp_path)
             check_training(recorded, hold_out(data_found.splits, recorded, tmp_path), tmp_path)
         of_warnings = {"batch_size", "is_offline", "best_metric", "seed"}
+        of_warnings |= {"l2_normalize", "distance_name"}
         if "extra_per_batch" in of_facts:  # a property of two keys
             assert {"classes_per_batch", "extra_share"} <= FACT_KEYS
             of_facts.remove("extra_per_batch")

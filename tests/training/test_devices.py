@@ -19,7 +19,7 @@ def machine(monkeypatch):
 
     def make(*, gpus=0, line=None, units=False):
         monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["a GPU"] * gpus)
-        monkeypatch.setattr(devices, "why_no_gpu", lambda num_visible: line)
+        monkeypatch.setattr(devices, "why_no_gpu", lambda: line)
         monkeypatch.setattr(devices, "has_bfloat16_units", lambda: units)
 
     return make
