@@ -54,7 +54,7 @@ from src.system.progress import phase
 
 EXAMPLES = """\
   python gallery.py build --model_dir experiments/demo
-  python gallery.py build --model_dir experiments/demo --pictures my_pictures/
+  python gallery.py build --model_dir experiments/demo --pictures data/my_pictures/
   python gallery.py add heart a.png b.png --model_dir experiments/demo
   python gallery.py list --model_dir experiments/demo
   python gallery.py show heart --model_dir experiments/demo

@@ -132,7 +132,7 @@ SRC_ROWS = (
 )
 MODEL_ROWS = (
     {"estimator"},
-    {"rows", "learning_rate", "loss_scaling"},
+    {"rows", "learning_rate", "loss_scaling", "unit_length"},
     {"augment", "backbone", "dropout"},
     {"mining"},
     {"distribution"},

@@ -56,8 +56,8 @@ def _there(stage, monkeypatch, no_umap, one_figure):
     monkeypatch.chdir(stage)
     for name in ("photo.png", *(f"{letter}.png" for letter in "abc")):
         Image.fromarray(np.full((28, 28), ord(name[0]), np.uint8)).save(name)
-        (stage / "my_pictures" / "a class").mkdir(parents=True, exist_ok=True)
-        shutil.copy(name, stage / "my_pictures" / "a class" / name)
+        (stage / "data" / "my_pictures" / "a class").mkdir(parents=True, exist_ok=True)
+        shutil.copy(name, stage / "data" / "my_pictures" / "a class" / name)
 
 
 def provide(option, name):

@@ -92,15 +92,7 @@ def run(
 
 @dataclass
 class _Run:
-    """A run; `train` needs the experiment's lock.
-
-    Attributes:
-        workers: the processes of the training; None if it is one.
-        started: when it began, by a clock without jumps.
-        seconds_before: how long earlier runs have taken.
-        warm_start: whose weights the training begins with; None if nobody's.
-        others: the arguments of `run`.
-    """
+    """A run; `train` needs the experiment's lock. The first attributes are arguments of `run`."""
 
     experiment: Experiment
     params: Params
