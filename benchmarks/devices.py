@@ -155,7 +155,8 @@ def measure(rank: int, port: int, size: int) -> dict[str, float]:
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank]})
     from model.distribution import Distribution
     from model.estimator import estimator, tf
-    from model.model_fn import _triplet_loss, model_fn
+    from model.mining.by_params import loss_by_params
+    from model.model_fn import model_fn
     from model.workers import Workers
     from src.system.cluster import Cluster
 
@@ -197,8 +198,8 @@ def measure(rank: int, port: int, size: int) -> dict[str, float]:
         candidates = tf.Variable(embeddings)  # not a constant, which would be computed once
         own = distribution.own(batch)
         anchors = tf.range(own.first, own.end) if size > 1 else None
-        triplets = _triplet_loss(
-            tf.constant(labels), candidates, PARAMS, warms_up=True, anchors=anchors
+        triplets = loss_by_params(
+            tf.constant(labels), candidates, PARAMS, training=True, anchors=anchors
         )
         return tf.gradients(triplets.loss, candidates), triplets.num_valid_triplets
 

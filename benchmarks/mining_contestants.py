@@ -88,6 +88,10 @@ def make_ours(case: Case) -> Step:
 
 def make_definition(case: Case) -> Step:
     """Return a step that follows the strategy's definition literally."""
+    from model.estimator import tf
+
+    # On a GPU, the TensorFloat-32 of its matrix product would leave 10 bits of the distances.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     return _tensorflow_step(case, DEFINITIONS[case.strategy])
 
 

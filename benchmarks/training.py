@@ -272,6 +272,7 @@ def run_train(
         model_dir = Path(folder)
         (model_dir / "params.json").write_text(json.dumps(params))
         command = [sys.executable, "train.py", "--model_dir", folder, "--data_dir", str(data_dir)]
+        command += ["--replicas", "1"]  # as all that it is compared with
         finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
         if finished.returncode:
             raise SystemExit(f"{' '.join(command)}:\n{finished.stderr}")

@@ -113,7 +113,7 @@ def _train_spec(
         by_embeddings = scaling.scaled(by_embeddings)
     weights = list(map(plain, network.trainable_weights))
     average = None if params.ema_decay is None else MovingAverage(network, params.ema_decay)
-    by_weights = _gradients(batches, distribution.split(by_embeddings, size), weights)
+    by_weights = _gradients(batches, distribution, by_embeddings, size, weights)
     # Keras leaves UPDATE_OPS empty. Without these updates, batch norm's moving statistics never
     # change. `measured` is computed at every step, because all workers must run the same exchanges.
     with tf.control_dependencies([*network.get_updates_for(features), measured]):
@@ -168,14 +168,17 @@ def _embed(
 
 def _gradients(
     batches: list[WholeBatch | MicroBatches],
-    by_embeddings: list[tf.Tensor],
+    distribution: Distribution,
+    by_embeddings: tf.Tensor,
+    size: tf.Tensor,
     weights: list[tf.Variable],
 ) -> list[tf.Tensor]:
     """Return the gradient by the weights, added up over this process's replicas."""
-    of_replicas = [
-        batch.gradients(gradient, weights)
-        for batch, gradient in zip(batches, by_embeddings, strict=True)
-    ]
+    of_replicas = []
+    parts = distribution.split(by_embeddings, size)
+    for (device, _), batch, part in zip(distribution.replicas(size), batches, parts, strict=True):
+        with device:  # micro-batches are embedded again: where they were the first time
+            of_replicas.append(batch.gradients(part, weights))
     if len(of_replicas) == 1:
         return of_replicas[0]
     return [tf.add_n(gradients) for gradients in zip(*of_replicas, strict=True)]

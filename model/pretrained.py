@@ -179,7 +179,7 @@ def _read(application: keras.Model, path: Path, params: Params) -> LayerValues:
                     f"{path}: weights: found {printable(foreign)}, which is stored outside the "
                     f"file, as a link or external storage; {accepted}"
                 )
-            group = file if "layer_names" in file.attrs else file["model_weights"]
+            group = file if _names(file, "layer_names") else file["model_weights"]
             found = list(_saved_layers(group))
             _compare(found, wanted, path, params, accepted)
             with np.errstate(over="ignore"):

@@ -1,7 +1,9 @@
 """What the benchmarks share: contestants in processes of their own."""
 
+import ast
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,34 @@ from benchmarks import gpu
 from benchmarks.harness import Contestant
 from benchmarks.training import convolutions, mflop_an_image, resident_batch
 from src.params.schema import Params
+
+ROOT = Path(__file__).parent.parent
+
+
+def top_level(path):
+    """The names that a module defines or imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.name)
+def test_what_a_benchmark_imports_is_there(path):
+    """Also inside functions, which run in hours, or on a GPU."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        source = ROOT / node.module.replace(".", "/")
+        files = [one for one in (source.with_suffix(".py"), source / "__init__.py") if one.exists()]
+        for alias in node.names if files else ():
+            is_module = (source / f"{alias.name}.py").exists()
+            assert is_module or alias.name in top_level(files[0]), f"{node.module}.{alias.name}"
 
 
 def make_counter(start):

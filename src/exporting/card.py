@@ -144,8 +144,8 @@ def _how_to_call(
         *lines,
         "",
         f"Training has prepared pictures like this: turned upright by EXIF, transparent areas "
-        f"white, {resize[params.image_resize]}. A picture that is prepared otherwise is embedded "
-        "worse.",
+        f"white (the code above expects opaque pictures), {resize[params.image_resize]}. A picture "
+        "that is prepared otherwise is embedded worse.",
     ]
 
 
@@ -157,7 +157,10 @@ def _reading(params: Params, metrics: Mapping[str, Any]) -> list[str]:
     height, width, num_channels = metrics["image_shape"]
     mode = "L" if num_channels == 1 else "RGB"
     size = f"({width}, {height})"
-    ways = {"scale": f"picture.resize({size})", "pad": f"ImageOps.pad(picture, {size})"}
+    ways = {
+        "scale": f"picture.resize({size}, Image.Resampling.LANCZOS, reducing_gap=3)",
+        "pad": f"ImageOps.pad(picture, {size}, Image.Resampling.LANCZOS)",
+    }
     return [
         *("from PIL import Image, ImageOps", ""),
         f'names = ["a.png", "b.png"]  # {mode}, {height} x {width} pixels',

@@ -162,7 +162,7 @@ def test_the_card_prepares_pictures_as_training_does(tmp_path, monkeypatch, resi
     exec("\n".join(_reading(params, {"image_shape": [16, 16, len(mode)]})), names)
     expected = decode(tmp_path / "a.png", size=16, mode=mode, resize=resize).astype(int)
     assert names["images"].shape == (2, 16, 16, len(mode))
-    assert np.abs(names["images"] - expected).max() <= 12
+    assert np.abs(names["images"] - expected).max() <= 2
     assert (expected[:, 0].max() == 0) == (resize == "pad")
 
 

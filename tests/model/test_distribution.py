@@ -216,6 +216,16 @@ DRAWING = (
 """Ways to draw, by [B, 4]."""
 
 
+def test_micro_batches_of_a_replica_are_computed_on_its_device():
+    """Forward, and again for the gradient: what has no device is placed on the first GPU."""
+    params = Params(**CNN, micro_batch_size=7, embedding_size=4, batch_size=len(IMAGES))
+    step = Step(params, num_replicas=2)
+    (worker,) = step.workers
+    loops = [op.device for op in worker.graph.get_operations() if op.type.endswith("While")]
+    first, second = (loops.count(f"/device:CPU:{number}") for number in range(2))
+    assert first == second >= 2 and first + second == len(loops)
+
+
 def test_what_replicas_cannot_compute_is_refused():
     layers = keras.layers
 

@@ -314,6 +314,19 @@ def test_weights_that_are_not_finite_are_refused(weights_file, tmp_path, value):
     assert "found numbers that are not finite; accepted: " in message(path)
 
 
+def test_a_long_list_of_layers_that_keras_has_split(weights_file, tmp_path):
+    """Above 64 KiB, as of ResNetRS350."""
+    path = tmp_path / "split.h5"
+    path.write_bytes(weights_file.read_bytes())
+    with h5py.File(path, "a") as file:
+        layers = file.attrs["layer_names"]
+        del file.attrs["layer_names"]
+        file.attrs["layer_names0"], file.attrs["layer_names1"] = layers[:3], layers[3:]
+    found, expected = (read_weights(MOBILENET, one) for one in (path, weights_file))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_equal(one, other)
+
+
 def test_a_file_that_ends_too_early(weights_file, tmp_path):
     path = tmp_path / "short.h5"
     path.write_bytes(weights_file.read_bytes())
