@@ -180,17 +180,15 @@ class _Run:
 
     def _check_data(self, loaded: Loaded) -> dict[str, Split]:
         """Print a description of the data and warnings; return the splits to train on."""
-        data, path = loaded.data, self.experiment.params_path
+        data, params, path = loaded.data, self.params, self.experiment.params_path
         print_warnings([*loaded.warnings, *data.warnings])  # before an error that they may explain
-        print_warnings(check_facts(self.params, data.splits, path))
-        splits = hold_out(data.splits, self.params, path)
-        print_warnings(check_training(self.params, splits, path, data.extra_data))
+        splits = hold_out(data.splits, params, path)
+        print_warnings(check_facts(params, splits, path))
+        own = data.validation_by == "dataset"
+        print_warnings(check_training(params, splits, path, data.extra_data, own_validation=own))
         sizes = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
-        print(
-            f"{self.experiment.model_dir}: {self.params.dataset} ({sizes}), "
-            f"{self.params.triplet_strategy}"
-        )
-        print("\n".join(f"  {line}" for line in describe(data, splits, self.params)), flush=True)
+        print(f"{self.experiment.model_dir}: {params.dataset} ({sizes}), {params.triplet_strategy}")
+        print("\n".join(f"  {line}" for line in describe(data, splits, params)), flush=True)
         return splits
 
     def _prepare(

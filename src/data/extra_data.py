@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from src.data.class_names import listed
 from src.data.decode import fitted
 from src.data.digests import digests_of
 from src.data.duplicates import duplicate_warnings, without_duplicates
@@ -59,7 +60,21 @@ def load_extra_data(
         part, repeated = _without_known(dataset.splits["train"], known, params.on_duplicates, where)
         parts.append(part)
         lines += repeated
+        lines += _same_names(part, entry, splits["train"].class_names, where)
     return (reduce(_chained, parts) if parts else None), tuple(lines)
+
+
+def _same_names(part: Split, entry: "ExtraDataset", own: Sequence[str], where: str) -> list[str]:
+    """Return a warning if classes have names, but no numbers, of the experiment's own."""
+    names = {part.class_names[label] for label in np.unique(part.labels)}
+    same = {name.removeprefix(entry.prefix) for name in names} & set(own)
+    same = {name for name in same if not name.isdecimal()}
+    if not same:
+        return []
+    return [
+        f"{where}: {len(same)} classes have names of the experiment's own: {listed(sorted(same))}; "
+        "they count as other classes, and metrics of such a class that is held out flatter"
+    ]
 
 
 def _load(

@@ -7,6 +7,7 @@ from src.errors import UserError
 from src.printable import printable
 from src.system.regular_file import read_regular
 
+_MAX_DIGITS = 18  # of a number
 _MAX_BYTES = 1 << 26  # ten times the longest list of these datasets
 
 
@@ -65,7 +66,7 @@ def read_fields(path: Path, count: int) -> list[tuple[int, list[str]]]:
 
 def whole(text: str, where: str) -> int:
     """Return the number that a field holds; raise UserError, which names `where`, if none."""
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         raise UserError(f"{where}: found '{printable(text)[:80]}'; accepted: a whole number")
     return int(text)
 

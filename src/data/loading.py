@@ -283,8 +283,8 @@ def _dealt(
     """
     splits, own, positions = {}, {}, {}
     for position, name in enumerate(SPLITS):
-        rows = {part: np.flatnonzero(place == position) for part, place in places.items()}
-        rows = {part: of_part for part, of_part in rows.items() if len(of_part)}
+        found = {part: np.flatnonzero(place == position) for part, place in places.items()}
+        rows = {part: of_part for part, of_part in found.items() if len(of_part)}
         if not rows:
             raise _empty_split(dataset, name, params, was_kept=was_kept)
         splits[name] = reduce(
@@ -304,27 +304,27 @@ def _dealt(
 
 def _empty_split(dataset: Dataset, name: str, params: Params, *, was_kept: bool) -> UserError:
     if was_kept:
-        return UserError(
-            f"{dataset.source}: no image of the {name} split is left since training began; "
-            f"accepted: the data used for training{START_OVER}"
-        )
+        found = f"no image of the {name} split is left since training began"
+        accepted = f"the data used for training{START_OVER}"
+        return UserError(f"{dataset.source}: {found}; accepted: {accepted}")
     train = dataset.splits["train"]
     in_groups = f" in {len(np.unique(train.groups))} groups" if train.groups is not None else ""
     if name == "validation" and params.validation_by == "class" and in_groups:
         return UserError(
             f'{dataset.source}: validation_by: found "class", but classes and groups do not leave '
             '4 sets of linked images, 3 of them with two or more; accepted: "image", or a '
-            "validation split in the column split"
+            "validation split of the dataset's own"
         )
     if name == "validation" and params.validation_by == "class":
         return UserError(
             f'{dataset.source}: validation_by: found "class"; accepted: "image", or at least 4 '
             "training classes, 3 of them with two or more examples"
         )
-    key = "test_fraction" if name == "test" else "validation_fraction"
+    drawn = {name} if name == "test" else {"validation", "test"} - dataset.splits.keys()
+    keys = [f"{one}_fraction" for one in ("validation", "test") if one in drawn]
+    of = f"{', '.join(f'{key} {getattr(params, key):.4g}' for key in keys)} of {len(train)}"
     return UserError(
-        f"{dataset.source}: split {name}: found 0 examples ({key} {getattr(params, key):.4g} "
-        f"of {len(train)}{in_groups}); accepted: at least 1"
+        f"{dataset.source}: split {name}: found 0 examples ({of}{in_groups}); accepted: at least 1"
         + (", of a group of its own" if in_groups else "")
     )
 

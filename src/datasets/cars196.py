@@ -51,6 +51,10 @@ def load(data_dir: Path, params: "Params") -> Dataset:
     try:
         folder, files, meta = find_folder(data_dir, "cars196", [], [META, *DEVKIT]), DEVKIT, META
     except UserError:
+        tops = (data_dir / "cars196", data_dir)
+        has_devkit = any((top / META).is_file() for top in tops)
+        if has_devkit and not any((top / name).is_file() for top in tops for name in ALL_IN_ONE):
+            raise  # it names the missing files of the devkit
         folder = find_folder(data_dir, "cars196", [], list(ALL_IN_ONE))
         files, meta = ALL_IN_ONE, next(iter(ALL_IN_ONE))
     names = _class_names(folder / meta)

@@ -249,7 +249,16 @@ def _names(
 ) -> list[str]:
     """Return the class of each example."""
     texts = _texts(y, length, where)
-    known = None if class_names is None else _texts(class_names, class_names.size, "class_names")
+    known = None
+    if class_names is not None:
+        known = _texts(
+            class_names, class_names.size, f"{where.partition(': y of ')[0]}: class_names"
+        )
+        if y.dtype.kind not in "iu":
+            raise UserError(
+                f"{where}: found text, and an array class_names; accepted: whole numbers, or no "
+                "class_names"
+            )
     for row, text in enumerate(texts):
         is_number = y.dtype.kind in "iu"
         is_beyond = is_number and known is not None and int(text) >= len(known)

@@ -273,11 +273,7 @@ def load_recorded(
     )
     record = record_of(data)
     if begins and params.near_duplicates is not None:
-        splits = hold_out(data.splits, params, experiment.params_path)
-        found = near_duplicate_warnings(
-            splits, params.near_duplicates, params.on_duplicates, Path(params.dataset)
-        )
-        data = replace(data, warnings=(*data.warnings, *found))
+        data = _with_near_duplicates(data, params, experiment.params_path)
     if before is None:
         no_record = (
             f"{experiment.data_record_path}: not found, so it is unknown whether the data have "
@@ -294,6 +290,18 @@ def load_recorded(
         )
     _check_held_out(params, before, record, what, experiment.params_path)
     return Loaded(data, record, changed, (f"{what}; known images keep their splits",))
+
+
+def _with_near_duplicates(data: Data, params: Params, path: Path) -> Data:
+    """Return the data with a warning for any two splits of images that look alike."""
+    assert params.near_duplicates is not None
+    splits = hold_out(data.splits, params, path)
+    if data.extra_data is not None:
+        splits = {**splits, "extra_data": data.extra_data}
+    found = near_duplicate_warnings(
+        splits, params.near_duplicates, params.on_duplicates, Path(params.dataset)
+    )
+    return replace(data, warnings=(*data.warnings, *found))
 
 
 def _check_held_out(

@@ -31,7 +31,7 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
 
     Args:
         params: `image_size`, `num_labels`, `train_size`, `eval_size`, `extra_classes`, `augment`.
-        splits: every split of the dataset, with all classes.
+        splits: every split of the dataset, without the held-out classes.
         path: the file of the params, for the messages.
 
     Returns:
@@ -110,7 +110,12 @@ def _check_colors(params: Params, train: Split, path: Path) -> None:
 
 
 def check_training(
-    params: Params, splits: Mapping[str, Split], path: Path, extra_data: Split | None = None
+    params: Params,
+    splits: Mapping[str, Split],
+    path: Path,
+    extra_data: Split | None = None,
+    *,
+    own_validation: bool = False,
 ) -> list[str]:
     """Check the training data, without the held-out classes and with the extra ones.
 
@@ -119,6 +124,7 @@ def check_training(
         splits: `train` and `validation`.
         path: the file of the params, for the messages.
         extra_data: see `Data`.
+        own_validation: whether `validation` is not drawn from the training images.
 
     Returns:
         One line for each thing that a user should know before the training.
@@ -146,7 +152,7 @@ def check_training(
         )
     lines += _of_batches(params, train)
     lines += _of_lengths(params)
-    lines += _of_validation(params, splits["validation"])
+    lines += _of_validation(params, splits["validation"], is_own=own_validation)
     return [f"{path}: {line}" for line in lines]
 
 
@@ -272,7 +278,7 @@ def _of_batches(params: Params, train: Split) -> list[str]:
     ]
 
 
-def _of_validation(params: Params, validation: Split) -> list[str]:
+def _of_validation(params: Params, validation: Split, *, is_own: bool) -> list[str]:
     """Return a warning with a remedy if validation cannot choose the best checkpoint."""
     metric = params.best_metric
     of_all_images = metric in (*CLUSTERING, "loss")  # whoever searches whom
@@ -283,8 +289,9 @@ def _of_validation(params: Params, validation: Split) -> list[str]:
     if has_positive and (has_negative or not needs_both):
         return []
     apart = " in two groups" if roles.groups is not None else ""
-    cure = f"a larger validation_fraction, more {'groups' if apart else 'images'} per class"
-    if params.validation_by != "class":
+    cure = f"more {'groups' if apart else 'images'} per class"
+    cure = f"{cure} in it" if is_own else f"a larger validation_fraction, {cure}"
+    if params.validation_by != "class" and not is_own:
         cure += ', or "validation_by": "class" with at least 4 classes'
     what = f"no two images of one class{apart}" if not has_positive else "a single class"
     if roles.is_query is not None and not has_positive:

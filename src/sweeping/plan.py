@@ -237,8 +237,8 @@ def check_data(
         for alike in _grouped(group, FACT_KEYS):
             params, source = alike[0].params, Path(alike[0].name)
             try:
-                check_facts(params, data.splits, source)
                 splits = hold_out(data.splits, params, source)
+                check_facts(params, splits, source)
                 check_training(params, splits, source, data.extra_data)
             except UserError as error:
                 errors += _of_children(alike, error)
@@ -293,7 +293,8 @@ def _grouped(children: Iterable[Child], keys: Collection[str]) -> list[list[Chil
     """Group the children whose params have the same values of `keys`."""
     groups: dict[str, list[Child]] = {}
     for child in children:
-        values = child.params.model_dump(include=set(keys))
+        by_seed = {"seed"} if isinstance(child.params.holdout_classes, float) else set()
+        values = child.params.model_dump(include={*keys, *by_seed})  # a share is drawn
         groups.setdefault(json.dumps(values, sort_keys=True), []).append(child)
     return list(groups.values())
 

@@ -205,6 +205,10 @@ def test_unknown_classes_are_named_before_anything_is_drawn(use):
             "split validation: found 0 examples (validation_fraction",
         ),
         ({"validation_fraction": 0.99}, "split train: found 0 examples (validation_fraction"),
+        (
+            {"test_fraction": 0.95},
+            "split validation: found 0 examples (validation_fraction 0.1667, test_fraction 0.95 of",
+        ),
     ],
 )
 def test_a_split_that_would_be_empty(use, keys, expected):

@@ -219,6 +219,10 @@ def test_one_picture_in_two_extra_classes_is_named_refused_or_left_out(data_dir)
             'extra_data[0].dataset: found "npz"; accepted: another dataset, because the '
             "experiment's own dataset is the same",
         ),
+        (
+            [{"dataset": "hugging_face", "hf_name": "x", "group_column": "person"}],
+            'extra_data[0].group_column: found "person"; accepted: null, because',
+        ),
         ([{"dataset": "npz", "margin": 1}], "unknown key 'extra_data[0].margin'"),
         ([7], "extra_data.0: found 7; accepted: an object {...} with the keys "),
         ({"dataset": "npz"}, 'extra_data: found {"dataset": "npz"}; accepted: a list, each '),
@@ -265,6 +269,22 @@ def test_a_change_is_noticed_on_resuming_and_no_other_program_needs_them(data_di
     assert what in loaded(keeps_splits=True).warnings[0]
     (data_dir / "letters.npz").unlink()
     assert loaded(to_train=False).changes == ""
+
+
+def test_classes_of_the_same_name_are_named(data_dir):
+    """A class that is held out may be trained on under another dataset's name."""
+    names = np.array(["ash", "cat", "dog", "oak"])
+    np.savez(data_dir / "own.npz", x=OWN, y=np.arange(40) % 4, class_names=names)
+    for given, expected in (
+        (["cat", "dog", "elm"], ["2 classes have names of the experiment's own: cat, dog;"]),
+        (["0", "1", "elm"], []),
+    ):
+        np.savez(data_dir / "letters.npz", x=LETTERS, y=np.array(given * 3))
+        said = [line for line in load(data_dir).warnings if "have names of" in line]
+        assert len(said) == len(expected)
+        assert all(
+            f"extra_data[0]: {what}" in line for what, line in zip(expected, said, strict=True)
+        )
 
 
 def test_what_is_said_before_training(data_dir):

@@ -171,8 +171,8 @@ def test_cameras_that_saw_everybody_cannot_validate_by_class(monkeypatch):
         load(monkeypatch, {"validation_by": "class"}, **given)
     assert str(caught.value) == (
         'data/list.csv: validation_by: found "class", but classes and groups do not leave 4 sets '
-        'of linked images, 3 of them with two or more; accepted: "image", or a validation split in '
-        "the column split"
+        'of linked images, 3 of them with two or more; accepted: "image", or a validation split of '
+        "the dataset's own"
     )
     assert are_apart(groups_by_split(load(monkeypatch, **given)))
 
@@ -181,8 +181,8 @@ def test_one_group_cannot_be_split(monkeypatch):
     with pytest.raises(UserError) as caught:
         load(monkeypatch, train=split_of([0, 0, 1, 1, 2, 2], [7] * 6))
     assert str(caught.value) == (
-        "data/list.csv: split validation: found 0 examples (validation_fraction 0.1667 of 6 in 1 "
-        "groups); accepted: at least 1, of a group of its own"
+        "data/list.csv: split validation: found 0 examples (validation_fraction 0.1667, "
+        "test_fraction 0.2 of 6 in 1 groups); accepted: at least 1, of a group of its own"
     )
 
 

@@ -110,6 +110,14 @@ BAD = np.where(np.arange(60).reshape(12, 5) == 17, np.nan, X)
         ({"x": X, "y": Y.astype(float)}, "whole numbers or text"),
         ({"x": X, "y": Y - 1}, "row 0: found '-1'"),
         ({"x": X, "y": Y, "class_names": np.array(["a", "b"])}, "labels from 0 to 1"),
+        (
+            {"x": X, "y": Y, "class_names": np.array([["a", "b"]])},
+            "data.npz: class_names: found <U",
+        ),
+        (
+            {"x": X, "y": Y.astype(str), "class_names": np.array(["a", "b"])},
+            "y of train: found text, and an array class_names; accepted: whole numbers, or no",
+        ),
         ({"x": X, "y": np.zeros(12, int)}, "found 1 class"),
         ({"x": X, "y": Y, "group": Y[:3]}, "group of train"),
         ({"x": X, "y": Y, "x_test": X[:, :4], "y_test": Y}, "as in train"),

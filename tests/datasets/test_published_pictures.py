@@ -1,11 +1,13 @@
 """CUB-200, Cars196 and Stanford Online Products, on small copies of their layouts."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from src.data.file_lists import halves
+from src.data.file_lists import halves, whole
 from src.data.loading import load_data
 from src.datasets import cars196, sop
 from src.errors import UserError
@@ -193,6 +195,20 @@ def test_wrong_lists_of_cub(tmp_path, file, line, expected):
 def test_wrong_lists_of_sop(tmp_path, file, lines, expected):
     (write_sop(tmp_path) / file).write_text("\n".join(lines))
     assert expected in refusal(tmp_path, "sop")
+
+
+def test_a_devkit_that_is_incomplete_is_not_taken_for_another_archive(tmp_path):
+    folder = write_cars(tmp_path, "devkit")
+    missing = next(iter(set(cars196.DEVKIT) - {cars196.META}))
+    next(folder.rglob(Path(missing).name)).unlink()
+    assert Path(missing).name in refusal(tmp_path, "cars196")
+
+
+@pytest.mark.parametrize("digits", [19, 5000])
+def test_a_number_of_too_many_digits(digits):
+    with pytest.raises(UserError, match="x: found '9{19,80}'; accepted: a whole number"):
+        whole(digits * "9", "x")
+    assert whole("0123", "x") == 123
 
 
 def test_wrong_lists_of_cars(tmp_path):

@@ -208,6 +208,12 @@ def test_validation_that_cannot_choose(metric):
     assert bool(one_class) != is_retrieval
 
 
+def test_a_validation_split_of_its_own_is_not_made_larger_by_keys():
+    splits = {"train": split(classes(4, 100)), "validation": split([0, 1, 2, 3])}
+    (line,) = check_training(Params(), splits, PATH, own_validation=True)
+    assert line.endswith("; to change this: more images per class in it")
+
+
 @pytest.mark.parametrize("metric", ["map_at_r_within", "roc_auc", "ami", "loss"])
 @pytest.mark.parametrize("kind", ["groups", "roles"])
 def test_validation_whose_queries_find_nothing(metric, kind):
