@@ -19,7 +19,7 @@ from src.system.cache import cached, digest
 MAX_NUMBERS = 1024
 
 # Version of the cache file. Increase it if the metrics or `raw_pixels` change.
-_VERSION = 4
+_VERSION = 5
 
 Metrics = dict[str, dict[str, float | int | None]]
 """Split name -> metric name -> value."""

@@ -273,12 +273,13 @@ def _histograms(
 ) -> dict[str, list[float]]:
     """Return counts of the scores in bins of equal width from 0 on.
 
-    The last bin ends where 0.5 % of the scores and no threshold lie beyond. It also counts these.
+    The last bin ends where at most 0.5 % of either kind's scores and no threshold lie beyond. It
+    also counts these.
     """
-    both = np.concatenate([known, strangers])
-    finite = both[np.isfinite(both)]
+    finite = (found[np.isfinite(found)] for found in (known, strangers))
+    ends = [float(np.quantile(found, 0.995)) for found in finite if len(found)]
     limits = [found for found in thresholds.values() if not isinstance(found, str)]
-    end = max([float(np.quantile(finite, 0.995)) if len(finite) else 0.0, *limits]) or 1.0
+    end = max([0.0, *ends, *limits]) or 1.0
     edges = np.linspace(0, end, _NUM_BINS + 1)
     counts = {
         name: np.histogram(np.minimum(found, end), edges)[0].tolist()

@@ -207,9 +207,12 @@ def _centred(
 
 
 def _exponent(*centred: NDArray[np.float64]) -> int:
-    """Return the smallest E such that every vector is shorter than 2^E."""
+    """Return the smallest E such that every vector is a little shorter than 2^E.
+
+    Squared distances between opposite vectors are then below 4 as float32, too.
+    """
     longest = max(float(np.linalg.norm(x, axis=1).max(initial=0)) for x in centred)
-    return int(np.frexp(longest)[1])
+    return int(np.frexp(longest * (1 + 2.0**-20))[1])
 
 
 def nearest_columns(distances: NDArray[np.float32], count: int) -> NDArray[np.intp]:

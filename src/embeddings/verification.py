@@ -16,9 +16,11 @@ from src.params.metric_names import VERIFICATION
 # Float32 values >= 0 have the same order as their bits. The last 11 bits are dropped, so distances
 # share a bin only if they differ by less than 1 part in 4096.
 _DROPPED_BITS = 11
-# The bins cover the 24 powers of two below 4. Smaller distances count as 0.
-_LOWEST = (127 + 2 - 24) << (23 - _DROPPED_BITS)
-_NUM_BINS = 24 << (23 - _DROPPED_BITS)
+# The bins cover the 48 powers of two below 4, so that a vector may be a million times longer than
+# the others. Smaller distances count as 0.
+_NUM_POWERS = 48
+_LOWEST = (127 + 2 - _NUM_POWERS) << (23 - _DROPPED_BITS)
+_NUM_BINS = _NUM_POWERS << (23 - _DROPPED_BITS)
 
 
 class PairCounts:

@@ -130,6 +130,13 @@ class FigureData:
         )
 
     @property
+    def sampled(self) -> str:
+        """A sentence that says so if the images shown are a sample; "" if all are shown."""
+        if len(self.split) == self.num_examples:
+            return ""
+        return f" Among {len(self.split)} of the {self.num_examples} images of the split, a sample."
+
+    @property
     def unanswerable(self) -> str:
         """A sentence about images that are the only one of their class; "" if there are none."""
         number = int((~self.is_answerable).sum())

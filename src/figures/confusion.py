@@ -132,12 +132,20 @@ def _draw_matrix(axes: Axes, shares: NDArray[np.float64], names: list[str]) -> N
         axes.text(
             column,
             row,
-            f"{100 * share:.1f}",
+            _percent(share),
             ha="center",
             va="center",
             fontsize=size,
             color="white" if share > 0.25 else "#222222",
         )
+
+
+def _percent(share: float) -> str:
+    """Return a share as text that neither hides a confusion nor denies one."""
+    text = f"{100 * share:.1f}"
+    if text == "0.0":
+        return "<0.1"
+    return ">99.9" if text == "100.0" and share < 1 else text
 
 
 def _draw_frequent(axes: Axes, frequent: list[tuple[int, int, int]], names: list[str]) -> None:

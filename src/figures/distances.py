@@ -48,9 +48,9 @@ def draw(data: FigureData) -> CaptionedFigure | None:
     return CaptionedFigure(
         figure,
         "Distances of positive and negative pairs",
-        f"All {_num_pairs(positives + negatives)} pairs of images, by the distance used in "
-        f"training ({data.params.distance_name}). Each histogram sums to 1. The two overlap by "
-        f"{overlap:.1%}. {margin}",
+        f"All {_num_pairs(positives + negatives)} pairs of the images shown, by the distance used "
+        f"in training ({data.params.distance_name}). Each histogram sums to 1. The two overlap by "
+        f"{overlap:.1%}. {margin}{data.sampled}",
         f"Two histograms. The median distance of positive pairs is {median:.3g}, of negative pairs "
         f"{median_distance(pairs.edges, negatives):.3g}.",
     )

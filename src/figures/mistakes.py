@@ -141,6 +141,7 @@ def most_mistaken(
         image = int(mistaken[position])
         others = np.delete(np.arange(len(data.split)), image)
         distances = paired_distances(data.embeddings[[image]], data.embeddings[others], "euclidean")
-        order = np.argsort(distances, kind="stable")[:num_neighbors]
+        # Of equally near images, the one that is taken for the nearest comes first.
+        order = np.lexsort((distances, others != data.nearest[image]))[:num_neighbors]
         found.append(Mistake(image, others[order], distances[order], float(excess[position])))
     return found

@@ -39,10 +39,11 @@ def draw(data: FigureData) -> CaptionedFigure | None:
         figure,
         "Known images and strangers",
         f"Left: the scores of {num_known} test images and {num_strangers} strangers against the "
-        f"training images; each histogram sums to 1. An image is accepted if its score is at most "
-        "the threshold. Dashed lines: thresholds chosen for a share of strangers that is accepted "
-        "(FPIR). Right: the share of test images that are accepted and get the right class (DIR), "
-        f"against the share of strangers that are accepted. {strangers}",
+        "training images; each histogram sums to 1, and its last bin also has all larger scores. "
+        "An image is accepted if its score is at most the threshold. Dashed lines: thresholds "
+        "chosen for a share of strangers that is accepted (FPIR). Right: the share of test images "
+        "that are accepted and get the right class (DIR), against the share of strangers that "
+        f"are accepted. {strangers}",
         f"Two histograms and a curve. A test image scores lower than a stranger with probability "
         f"{auroc:.3g}.",
     )

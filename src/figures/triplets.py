@@ -50,7 +50,8 @@ def draw(data: FigureData) -> CaptionedFigure | None:
         "its farthest positive and nearest negative; those with the largest d(a,p) - d(a,n) are "
         "shown. Right column: the easiest triplets. Each anchor contributes its nearest positive "
         "and farthest negative; those with the smallest d(a,p) - d(a,n) are shown. No image is in "
-        f"two triplets of a column. d is {data.params.distance_name}; the {name} is {formula}.",
+        f"two triplets of a column. d is {data.params.distance_name}; the {name} is {formula}."
+        f"{data.sampled}",
         f"{len(hardest)} hard and {len(easiest)} easy triplets of images. {of_losses} of the hard "
         f"triplets are {losses[0].min():.3g} to {losses[0].max():.3g}, those of "
         f"the easy triplets {losses[1].min():.3g} to {losses[1].max():.3g}. Anchor, positive and "

@@ -86,7 +86,9 @@ def percentiles_of_distances(
         rng = np.random.default_rng(0)
         first = rng.integers(size, size=max_pairs)
         second = (first + rng.integers(1, size, size=max_pairs)) % size
-    vectors = comparable(embeddings, distance)
+    vectors = embeddings
+    if DISTANCES[distance].compares_directions:  # float32 has no squares of very small lengths
+        vectors = comparable(embeddings.astype(np.float64), distance).astype(np.float32)
     squared = np.empty(len(first), np.float32)
     for start in range(0, len(first), _BLOCK_PAIRS):
         block = slice(start, start + _BLOCK_PAIRS)

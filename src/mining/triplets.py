@@ -24,6 +24,10 @@ from src.system.atomic import atomic_write
 from src.system.cache import digest
 from src.system.regular_file import open_regular
 
+_ROUNDING = 1e-13
+"""A difference of squared distances below this share of |x|^2 + |y|^2 is rounding error."""
+
+
 # Size of the pool in which `mine_triplets` searches an anchor's positive and negative. Batch-hard
 # searches about 64 examples too; larger pools train worse: docs/decisions/0008.
 POOL_SIZES = {"hard": 64, "semihard": 1024}
@@ -192,7 +196,10 @@ def _choose_semihard(
     distances = _square_distances(x[pool])
     differences = x[pool] - x[triplets[:, 1]]  # [R, D]
     to_positive = np.einsum("rd,rd->r", differences, differences)[:, None]
-    farther = np.where(same | (distances <= to_positive), np.inf, distances)
+    # Products round, differences do not: a negative as far as the positive is not farther.
+    squares = np.einsum("rd,rd->r", x[pool], x[pool])
+    rounding = _ROUNDING * (squares[:, None] + squares)
+    farther = np.where(same | (distances <= to_positive + rounding), np.inf, distances)
     nearest, farthest = farther.argmin(axis=1), np.where(same, -np.inf, distances).argmax(axis=1)
     negatives = np.where(farther[rows, nearest] < np.inf, nearest, farthest)
     chosen = triplets.copy()

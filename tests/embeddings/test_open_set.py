@@ -13,6 +13,7 @@ from src.embeddings.open_gallery import OpenGallery
 from src.embeddings.open_set import Nearest
 from src.embeddings.open_set_evaluation import (
     Queries,
+    _histograms,
     auroc,
     evaluate_open_set,
     measure,
@@ -291,6 +292,16 @@ def test_curve_and_histograms_are_of_the_reported_queries():
     assert len(histograms["edges"]) == 101 and histograms["edges"][0] == 0
     for at in found["at"].values():
         assert at["threshold"] is None or at["threshold"] <= histograms["edges"][-1]
+
+
+def test_few_strangers_beside_many_queries_are_not_in_one_bar():
+    rng = np.random.default_rng(0)
+    known, strangers = rng.normal(0.2, 0.05, 10_000), rng.normal(2.0, 0.4, 40)
+    found = _histograms(known, strangers, {"1e-2": 1.0, "1e-3": "too few"})
+    assert found["edges"][-1] == pytest.approx(np.quantile(strangers, 0.995))
+    assert found["unknown"][-1] <= 2 and sum(found["unknown"]) == 40
+    assert _histograms(known, strangers, {"1e-2": 9.0})["edges"][-1] == 9
+    assert _histograms(np.full(3, np.inf), np.full(2, np.inf), {})["edges"][-1] == 1
 
 
 def test_all_at_one_point_has_no_threshold():

@@ -71,6 +71,31 @@ def test_without_ties_as_scikit_learn_to_the_width_of_the_bins():
     assert found["roc_auc"] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("length", [1e2, 1e4, 1e5])
+def test_one_vector_that_is_much_longer_than_the_others(length):
+    """Its scale is that of all distances, and the others' must still be told apart."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 150).astype(np.int32)
+    points = (rng.normal(size=(150, 6)) + rng.normal(size=(4, 6))[labels]).astype(np.float32)
+    points[0] *= length
+    found = verification_metrics(rank_gallery(points, labels, count_pairs=True).pairs)
+    expected = reference(*all_pairs(points, labels))
+    assert of_pairs(found) == pytest.approx(expected, abs=2e-3)
+    assert found["roc_auc"] == pytest.approx(expected["roc_auc"], abs=1e-4)
+
+
+def test_opposite_vectors_are_a_pair():
+    """Twice a length just below a power of two: squared and as float32, it rounds to the limit."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(2, dtype=np.int32), 3)
+    for _ in range(50):
+        direction = rng.normal(size=64)
+        direction /= np.linalg.norm(direction)
+        points = np.where(labels[:, None] == 0, direction, -direction).astype(np.float32)
+        found = verification_metrics(rank_gallery(points, labels, count_pairs=True).pairs)
+        assert found["num_negative_pairs"] == 18 and found["roc_auc"] == 1
+
+
 def test_a_gallery_counts_all_pairs_with_it():
     rng = np.random.default_rng(0)
     queries, gallery = rng.normal(size=(2, 30, 4)).astype(np.float32)

@@ -4,12 +4,19 @@ import tracemalloc
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from figure_data import data_of
 
 from src.data.split import Split
 from src.embeddings.retrieval import recall_at_1
 from src.figures import draw
-from src.figures.confusion import frequent_confusions, label_pairs, most_confused, row_shares
+from src.figures.confusion import (
+    _percent,
+    frequent_confusions,
+    label_pairs,
+    most_confused,
+    row_shares,
+)
 
 
 def test_against_a_loop():
@@ -64,6 +71,14 @@ def test_the_numbers_drawn():
     assert "5 of 7 images (71.43%)" in drawn.caption
     assert "One image is excluded: it is the only one of its class." in drawn.caption
     assert "Most frequent confusions: a taken for b: 1; b taken for a: 1;" in drawn.alt
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0, "<0.1"), (2e-4, "<0.1"), (1e-3, "0.1"), (0.5, "50.0"), (0.9998, ">99.9"), (1.0, "100.0")],
+)
+def test_a_share_neither_hides_a_confusion_nor_denies_one(share, text):
+    assert _percent(share) == text
 
 
 def test_most_frequent_first_and_none_of_what_is_right():

@@ -1,5 +1,7 @@
 """The histograms of distances and the margin in them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from figure_data import data_of
@@ -75,8 +77,9 @@ def test_the_distance_and_its_numbers_are_stated(distance, title):
         f"positive pairs (same class): {num_positive}",
         f"negative pairs (different classes): {1770 - num_positive:,}".replace(",", " "),
     ]
-    assert f"All 1 770 pairs of images, by the distance used in training ({distance})." in (
-        drawn.caption
+    assert (
+        f"All 1 770 pairs of the images shown, by the distance used in training ({distance})."
+        in (drawn.caption)
     )
     assert f"The median distance of positive pairs is {median_of(data):.3g}, of" in drawn.alt
 
@@ -107,3 +110,10 @@ def test_the_distance_that_trained_is_the_one_shown():
 def test_the_median_of_equal_embeddings_is_0():
     pairs = scan_pairs(np.full((6, 3), 0.25, np.float32), np.array([0, 0, 0, 1, 1, 1]), "euclidean")
     assert median_distance(pairs.edges, pairs.positive_counts) == 0
+
+
+def test_a_sample_is_called_one():
+    data = data_of()
+    of = " Among 60 of the 999 images of the split, a sample."
+    assert of not in draw("distances", data).caption
+    assert of in draw("distances", replace(data, num_examples=999)).caption

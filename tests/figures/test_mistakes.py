@@ -55,6 +55,19 @@ class TestMistakes:
         assert f"{len(mistaken)} of 60 images" in drawn.caption
 
 
+def test_the_image_that_was_taken_for_the_nearest_comes_first():
+    """Of two that are as near to within rounding, the one with the lower number."""
+    data = data_of(6, 2)
+    embeddings = np.array([[1.0], [np.nextafter(np.float32(1), 2)], [1.0], [5], [6], [7]])
+    embeddings = np.hstack([embeddings, np.ones((6, 1))]).astype(np.float32)
+    labels = np.array([0, 1, 0, 1, 0, 1], np.int32)
+    split = Split(data.split.images, labels, data.split.class_names)
+    data = replace(data, split=split, embeddings=embeddings)
+    assert data.nearest[0] == 1
+    (mistake, *_) = [one for one in most_mistaken(data, all_mistaken(data), 6, 3) if one.image == 0]
+    assert mistake.neighbors[:2].tolist() == [1, 2]
+
+
 def test_no_mistake_no_drawn():
     assert draw("mistakes", data_of(spread=100)) is None
 

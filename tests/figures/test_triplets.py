@@ -1,5 +1,7 @@
 """The hardest and the easiest triplets, against all triplets."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from figure_data import data_of
@@ -78,3 +80,10 @@ def test_triplet_losses_by_hand():
 def test_the_temperature_of_a_soft_margin_is_in_the_caption():
     drawn = draw("triplets", data_of(60, margin="soft", triplet_strategy="easy_positive"))
     assert "the loss is log(1 + exp((d(a,p) - d(a,n)) / 0.1))." in drawn.caption
+
+
+def test_a_sample_is_called_one():
+    data = data_of()
+    of = " Among 60 of the 999 images of the split, a sample."
+    assert of not in draw("triplets", data).caption
+    assert of in draw("triplets", replace(data, num_examples=999)).caption

@@ -97,6 +97,13 @@ def test_percentiles_of_all_pairs(num_examples):
         np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("length", [1e-30, 1e-23, 1e19])
+def test_percentiles_of_directions_do_not_depend_on_lengths(length):
+    points = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    found = percentiles_of_distances((points * length).astype(np.float32), "cosine")
+    np.testing.assert_allclose(found, percentiles_of_distances(points, "cosine"), rtol=1e-4)
+
+
 def test_percentiles_by_hand():
     # 0, 1, 3 on a line: distances 1, 2, 3.
     embeddings = np.array([[0], [1], [3]], np.float32)

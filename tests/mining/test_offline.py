@@ -187,6 +187,17 @@ class TestMining:
             could_be = [(labels == a).sum() > 1 and (labels != a).any() for a in labels]
             np.testing.assert_array_equal(is_triplet, could_be)
 
+    def test_a_negative_as_far_as_the_positive_is_not_farther(self, name):
+        """Each vector is there four times, twice in each of two classes."""
+        x = np.repeat(embeddings_of(40), 4, axis=0)
+        labels = np.tile(np.array([0, 0, 1, 1], np.int32), 40)
+        triplets, d = self.mined("semihard", name, labels, x)
+        vector = np.arange(160) // 4
+        for a, p, n in triplets:
+            farther = d[a, (labels != labels[a]) & (d[a] > d[a, p] + 1e-9)]
+            if len(farther):
+                assert vector[n] != vector[p] and d[a, n] == pytest.approx(farther.min())
+
     @pytest.mark.parametrize("mining", ["hard", "semihard"])
     def test_equal_embeddings(self, name, mining):
         triplets, _ = self.mined(mining, name, x=np.full((100, 5), 0.3, np.float32))
