@@ -1,5 +1,6 @@
 """Keeps and exports the best checkpoint by a metric, and stops the run when patience ends."""
 
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -16,6 +17,7 @@ from src.experiment.experiment import Best, Experiment
 from src.experiment.table import format_number
 from src.params.metric_names import LOWER_IS_BETTER
 from src.params.schema import Params
+from src.system.atomic import atomic_write
 
 
 class BestCheckpoint(AfterEvaluation):
@@ -55,7 +57,7 @@ class BestCheckpoint(AfterEvaluation):
             serving_input_receiver_fn=serving_input_fn,
             event_file_pattern=None,
             compare_fn=lambda best_eval_result, current_eval_result: True,
-            exports_to_keep=1,
+            exports_to_keep=None,
         )
 
     def after_evaluation(self, evaluated: Evaluated) -> Any:
@@ -85,14 +87,20 @@ class BestCheckpoint(AfterEvaluation):
         return exported
 
     def _export(self, evaluated: Evaluated) -> Any:
-        """Export the checkpoint as a SavedModel, and return the path."""
-        return self._exporter.export(
+        """Export the checkpoint as a SavedModel in place of the earlier one; return the path."""
+        exported = self._exporter.export(
             evaluated.estimator,
             evaluated.export_path,
             str(evaluated.checkpoint),
             evaluated.results,
             is_the_final_export=False,
         )
+        if exported is not None:
+            # `BestExporter` would keep that of the latest time: an older one, if a clock went back.
+            for path in Path(evaluated.export_path).iterdir():
+                if path.name != Path(os.fsdecode(exported)).name:
+                    shutil.rmtree(path, ignore_errors=True)
+        return exported
 
     def _is_better(self, value: float | None, best: float | None) -> bool:
         """Return whether a value is better than the best, or the best is undefined (None)."""
@@ -105,7 +113,8 @@ class BestCheckpoint(AfterEvaluation):
         folder = self._experiment.best_dir
         folder.mkdir(exist_ok=True)
         for path in files_of(checkpoint):
-            shutil.copyfile(path, folder / path.name)
+            with atomic_write(folder / path.name) as copy, open(path, "rb") as file:
+                shutil.copyfileobj(file, copy)
         self._experiment.save_best(best)
         remove_others(folder / checkpoint.name)
 

@@ -46,12 +46,25 @@ class AlignedSaver(tf.compat.v1.train.CheckpointSaverHook):
         """Save to `model_dir` every `save_steps` steps, and at the first and the last step."""
         super().__init__(model_dir, save_steps=save_steps)
         self._save_steps = save_steps
+        self._has_begun = False
 
     def after_create_session(self, session: Any, coord: Any) -> None:
         """Save, and count from the previous multiple."""
         super().after_create_session(session, coord)
         step = self._timer.last_triggered_step()
         self._timer.update_last_triggered_step(step - step % self._save_steps)
+
+    def _save(self, session: Any, step: int) -> Any:
+        """Save, unless the run has just restored this checkpoint.
+
+        TensorFlow would write it in place: a kill meanwhile would damage a good checkpoint.
+        """
+        is_first, self._has_begun = not self._has_begun, True
+        if is_first and Experiment(Path(self._checkpoint_dir)).latest_step() == step:
+            for listener in self._listeners:
+                listener.after_save(session, step)
+            return False
+        return super()._save(session, step)
 
 
 class FitsNetwork(tf.compat.v1.train.SessionRunHook):

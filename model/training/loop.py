@@ -1,5 +1,6 @@
 """Trains an experiment, as one or more consecutive runs of the Estimator."""
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -213,8 +214,9 @@ class _Training:
                 *([self._live_figures] if params.live_figures else []),
             ],
             start_delay_secs=0,
-            throttle_secs=0,  # after every checkpoint; by default, at most every 10 minutes
-        )
+            # After every checkpoint; by default, at most every 10 minutes. With 0, there is none
+            # while a clock that was set back is behind the last evaluation.
+        )._replace(throttle_secs=-math.inf)
 
     def run(self, segment: Segment) -> None:
         """Train a segment, and evaluate after every checkpoint."""

@@ -152,14 +152,15 @@ class _Run:
             workers.compare(facts(params, loaded.record, distribution))
         self._prepare_directory(begins=begins)
         self.seconds_before = experiment.start(params)
-        with atomic_write(experiment.network_path) as file:
-            file.write(network.encode())
-        if loaded.changes:
-            experiment.forget_best_value()
-        else:  # changed data are noted once triplets have been mined in them
-            save_record(experiment.data_record_path, loaded.record)
-        with self._noted_if_stopped(), self._quiet_console():
-            collapsed, results = self._train_and_evaluate(splits, weights, loaded, distribution)
+        with self._noted_if_stopped():
+            with atomic_write(experiment.network_path) as file:
+                file.write(network.encode())
+            if loaded.changes:
+                experiment.forget_best_value()
+            else:  # changed data are noted once triplets have been mined in them
+                save_record(experiment.data_record_path, loaded.record)
+            with self._quiet_console():
+                collapsed, results = self._train_and_evaluate(splits, weights, loaded, distribution)
         self._report(splits, results, collapsed=collapsed)
 
     def _quiet_console(self) -> Any:

@@ -99,7 +99,14 @@ def remaining_segments(
             mined = None  # nothing is learned yet to mine triplets with
         elif first_step == mined_step or data_have_changed:
             checkpoint = checkpoint_path(experiment.model_dir, first_step)
-            mined = _mine(experiment, params, train, mined_step, checkpoint)
+            mined = _mine(
+                experiment,
+                params,
+                train,
+                mined_step,
+                checkpoint,
+                keeps_earlier=not data_have_changed,
+            )
         else:
             mined = _mined(experiment, params, train, mined_step)
         data_have_changed = False
@@ -129,11 +136,18 @@ def _mined(experiment: Experiment, params: Params, train: Split, step: int) -> N
 
 
 def _mine(
-    experiment: Experiment, params: Params, train: Split, step: int, checkpoint: Path
+    experiment: Experiment,
+    params: Params,
+    train: Split,
+    step: int,
+    checkpoint: Path,
+    *,
+    keeps_earlier: bool = True,
 ) -> NDArray[np.int32]:
     """Mine triplets with the checkpoint of `step`: int32 [N, 3].
 
-    They are saved to a file, so a run that resumes within the segment uses the same triplets.
+    They are saved to a file, so a run that resumes within the segment uses the same triplets. Files
+    of earlier segments stay for runs that resume there, unless they are of other data.
     """
     mined = mine_triplets(
         params.offline_mining,
@@ -148,6 +162,7 @@ def _mine(
     names = (file.stem.removeprefix("triplets-") for file in path.parent.glob("triplets-*.npy"))
     steps = sorted(int(name) for name in names if name.isdecimal())
     kept = [kept for kept in steps if kept <= step][-params.keep_checkpoint_max :]
+    kept = kept if keeps_earlier else [step]
     for other in set(steps) - set(kept):
         experiment.triplets_path(other).unlink(missing_ok=True)  # triplets-07.npy is not ours
     return mined

@@ -162,7 +162,7 @@ def remove_others(checkpoint: Path) -> None:
 
 def remove_leftovers(model_dir: Path) -> None:
     """Remove unfinished files that TensorFlow left."""
-    for pattern in (*_LEFT_FOLDERS, *_LEFT_FILES):
+    for pattern in (*_LEFT_FOLDERS, *_LEFT_FILES, "export/best/temp-*"):
         for path in model_dir.glob(pattern):
             with suppress(OSError):  # leftovers do no harm
                 if path.is_dir() and not path.is_symlink():

@@ -228,7 +228,10 @@ class Experiment:
     def forget_best_value(self) -> None:
         """Note that the best checkpoint was chosen on other data, so its value is unknown."""
         if best := self.best():
-            self.save_best(replace(best, value=None, loss=None, num_evaluations_since=0))
+            # A checkpoint after the latest one was lost; it will be trained and evaluated anew.
+            latest = min(best.latest_step, self.latest_step() or 0)
+            forgotten = replace(best, value=None, loss=None, num_evaluations_since=0)
+            self.save_best(replace(forgotten, latest_step=latest))
 
     def stopped_early(self, params: Params) -> bool:
         """Return whether the patience of `params` has run out."""
@@ -302,7 +305,7 @@ class Experiment:
             Messages about this, one line each.
         """
         best_path = self.best_dir / "best.json"
-        notes = (best_path, self.metrics_path, self.trained_params_path)
+        notes = (best_path, self.metrics_path, self.trained_params_path, self.warm_start_path)
         if not self.is_discarded and not any(map(os.path.lexists, notes)):
             return run_files.remove_discarded(self.model_dir)
         lines = []
@@ -374,7 +377,7 @@ class Experiment:
         """Return whether a training as long as `params` require is finished here.
 
         That is a training of at least `num_epochs`, or one that stopped early and would do so
-        again. If its last checkpoint is missing, it is not finished.
+        again. If its last checkpoint is missing, or the one that was evaluated, it is not finished.
         """
         metrics = self.metrics()
         return (
@@ -385,6 +388,7 @@ class Experiment:
             and self.latest_step() == metrics.get("global_step")
             and self.trained_params().num_epochs >= params.num_epochs
             and (not metrics.get("stopped_early") or self.stopped_early(params))
+            and metrics.get("evaluated_step", self.evaluated_step()) == self.evaluated_step()
         )
 
     def start(self, params: Params) -> float:

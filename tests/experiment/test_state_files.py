@@ -132,6 +132,8 @@ def test_without_what_is_shown_of_it_a_training_is_not_finished(experiment, key)
     save_params(experiment.trained_params_path, Params())
     write_state(experiment.model_dir, [16])
     write_metrics(experiment, METRICS)
+    assert not experiment.is_finished(Params())  # what was evaluated is not there
+    write_best(experiment, BEST)
     assert experiment.is_finished(Params())
     write_metrics(experiment, {name: value for name, value in METRICS.items() if name != key})
     assert not experiment.is_finished(Params())

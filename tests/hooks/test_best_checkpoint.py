@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from model.split_metrics import NAMES
 from model.training.build import build_estimator
 from model.training.embedding import embed
 from src.data.split import Split
+from src.errors import UserError
 from src.experiment.experiment import Best, Experiment
 from src.params.schema import Params
 
@@ -166,13 +168,35 @@ def test_a_copy_that_broke_off_leaves_the_old_one_in_force(experiment, monkeypat
     kept.evaluate(10, 0.5)
 
     def broken(source, target):
+        target.write(b"some")
         raise OSError("no space left")
 
-    monkeypatch.setattr("model.hooks.best_checkpoint.shutil.copyfile", broken)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr("model.hooks.best_checkpoint.shutil.copyfileobj", broken)
+    with pytest.raises(UserError, match=r"model.ckpt-20.*: cannot be written; accepted"):
         kept.evaluate(20, 0.75)
     assert experiment.best().step == 10
     assert kept.files() == names_of(10)
+
+
+def test_an_older_export_does_not_stay_if_a_clock_went_back(experiment, monkeypatch, tmp_path):
+    """TensorFlow Serving takes the largest number for the newest version."""
+    kept = Kept(experiment, monkeypatch)
+    folder = tmp_path / "export" / "best"
+
+    def export(estimator, export_path, checkpoint_path, results, **options):
+        path = folder / str(1800000000 - results["global_step"])
+        path.mkdir(parents=True)
+        return os.fsencode(path)
+
+    kept.export = export
+    for step, value in ((10, 0.5), (20, 0.75)):
+        path = experiment.model_dir / f"model.ckpt-{step}"
+        for ending in ("index", "data-00000-of-00001", "meta"):
+            path.with_name(f"{path.name}.{ending}").write_text(f"{step}")
+        results = {**dict.fromkeys([*NAMES, "loss"], 0.5), "global_step": step}
+        results["num_valid_triplets"] = 9
+        kept.best.export(None, str(folder), str(path), results | {kept.metric: value}, False)
+    assert os.listdir(folder) == ["1799999980"]
 
 
 def test_stopping_ends_a_run_at_the_step_that_was_evaluated(tmp_path):

@@ -217,6 +217,22 @@ def test_a_run_killed_while_it_mines_in_changed_data_mines_again(
         run_train(model_dir, data_dir)
 
 
+def test_triplets_of_changed_data_are_not_there_to_go_back_to(
+    make_experiment, data_dir, tmp_path, monkeypatch
+):
+    model_dir = make_experiment(**HARD, remine_epochs=1, keep_checkpoint_max=5)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(patch, 17)
+        run_train(model_dir, data_dir)
+    assert triplet_files(model_dir) == ["triplets-14.npy", "triplets-7.npy"]
+    changed = shutil.copytree(data_dir, tmp_path / "changed")
+    images, _ = bright_quadrants(240, 1)
+    images[:10] = 255 - images[:10]
+    write_idx(changed / "mnist" / "train-images-idx3-ubyte.gz", images)
+    assert train_only(model_dir, changed, "--keep_splits") == 28
+    assert triplet_files(model_dir) == ["triplets-14.npy", "triplets-21.npy"]
+
+
 def test_triplets_of_another_training_are_not_taken(make_experiment, data_dir, batches):
     """Of one whose checkpoints were removed by hand."""
     model_dir = make_experiment(**HARD, num_epochs=2)

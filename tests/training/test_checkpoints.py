@@ -1,10 +1,12 @@
 """Damaged checkpoints, set aside; checkpoints of another network, refused. On real ones."""
 
+import itertools
 import json
 import os
 import re
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from tiny import train_only
@@ -12,6 +14,7 @@ from tiny import train_only
 import train
 import visualize
 from src.errors import UserError
+from src.experiment.curves import read_curves
 from src.experiment.experiment import Experiment
 from src.params.reading import load_params
 from src.registry import FIGURES
@@ -256,6 +259,53 @@ def test_a_damaged_best_checkpoint_is_set_aside(model_dir, data_dir, capsys):
     )
     assert (model_dir / "damaged" / "best" / f"{best.name}.index").exists()
     visualize.main(arguments)  # by the latest
+
+
+def test_if_the_best_is_lost_the_latest_is_evaluated_and_kept(model_dir, data_dir, capsys):
+    """Otherwise `metrics.json` would describe weights that nobody has."""
+    experiment = Experiment(model_dir)
+    for path in experiment.best_dir.glob("model.ckpt-*"):
+        path.unlink()
+    for path in model_dir.glob("model.ckpt-21.*"):
+        shutil.copy(path, experiment.best_dir / path.name)
+    experiment.save_best(replace(experiment.best(), step=21))
+    experiment.save_metrics({**experiment.metrics(), "evaluated_step": 21})
+    run_train(model_dir, data_dir)
+    assert "already finished at step 28" in capsys.readouterr().out
+    flip_a_bit(experiment.best_checkpoint)
+    assert run_train(model_dir, data_dir)["evaluated_step"] == 28 == experiment.best().step
+    before = experiment.metrics_path.read_bytes()
+    run_train(model_dir, data_dir)
+    assert "already finished at step 28" in capsys.readouterr().out
+    assert experiment.metrics_path.read_bytes() == before
+
+
+def test_a_restored_checkpoint_is_not_written_again(model_dir, data_dir):
+    """TensorFlow would write it in place, and a kill meanwhile would leave none."""
+    longer(model_dir)
+    state = {path.name: path.stat() for path in model_dir.glob("model.ckpt-28.*")}
+    assert run_train(model_dir, data_dir)["global_step"] == 35
+    for name, before in state.items():
+        after = (model_dir / name).stat()
+        assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns), name
+
+
+def test_a_clock_that_is_set_back_leaves_no_evaluation_out(make_experiment, data_dir, monkeypatch):
+    from tensorflow.python.training import basic_session_run_hooks as hooks
+
+    model_dir = make_experiment(num_epochs=3)
+    falling = itertools.count(2e9, -600)
+    monkeypatch.setattr(hooks, "time", SimpleNamespace(time=lambda: next(falling)))
+    train_only(model_dir, data_dir)
+    steps, _ = read_curves(model_dir / "eval_validation")["map_at_r_within"]
+    assert steps == [7, 14, 21]
+
+
+def test_an_export_that_broke_off_is_removed(model_dir, data_dir):
+    (model_dir / "export" / "best" / "temp-1800000000").mkdir(parents=True)
+    longer(model_dir)
+    run_train(model_dir, data_dir)
+    assert not list((model_dir / "export" / "best").glob("temp-*"))
 
 
 def run_train(model_dir, data_dir, *options):
