@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +122,7 @@ def serve() -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             sys.argv[1:] = request["argv"]
             os.environ.update(request["environment"])
+            tempfile.tempdir = None  # found anew, by TMPDIR
             run(programs[request["program"]].main)
             sys.exit()
         print(pid, flush=True)

@@ -61,11 +61,12 @@ def start(programs, data_dir):
     """`start(model_dir, number, ...)`: that many workers on this machine."""
     running = []
 
-    def start(model_dir, number, *arguments):
+    def start(model_dir, number, *arguments, temporary=None):
         addresses = [f"127.0.0.1:{port}" for port in free_ports(number)]
+        variables = {"TMPDIR": str(temporary)} if temporary else {}
         arguments = ("--model_dir", model_dir, "--data_dir", data_dir, *arguments)
         started = [
-            programs.start("train", *arguments, environment={"TF_CONFIG": config})
+            programs.start("train", *arguments, environment={"TF_CONFIG": config, **variables})
             for config in tf_configs(addresses)
         ]
         running.extend(started)
@@ -136,12 +137,17 @@ def test_stopped_killed_and_resumed_workers_train_what_one_process_trains(
         assert "no longer answers; all workers end, and the same command on all resumes" in error
 
     # The same command resumes, and the result is that of one process.
-    ends = [worker.wait() for worker in start(several, 2)]
+    (temporary := tmp_path / "temporary").mkdir()
+    workers = start(several, 2, temporary=temporary)
+    while not list(temporary.glob("worker-*")):  # of the one that is not the chief
+        assert not workers[1].has_ended()
+        time.sleep(0.01)
+    ends = [worker.wait() for worker in workers]
     assert [code for code, _, _ in ends] == [0, 0], ends
     assert_equal_weights(several, one)
     assert "training on 2 workers" in ends[0][1]
     assert ends[1][1] == ""  # the console is the chief's
-    assert not list(several.glob("worker-*"))
+    assert not list(temporary.glob("worker-*"))
 
 
 def test_mined_triplets_and_replicas_of_workers(programs, start, data_dir, tmp_path):
