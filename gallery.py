@@ -86,7 +86,7 @@ def _build(args: argparse.Namespace) -> None:
         split = hold_out(loaded.data.splits, params, experiment.params_path)[args.split]
         pictures = building.from_split(split, args.split, params.dataset)
         total = len(split)
-    _fill(args.gallery or experiment.gallery_path, experiment, pictures, total)
+    _fill(args.gallery or experiment.own_gallery(), experiment, pictures, total)
 
 
 def _fill(
@@ -117,7 +117,7 @@ def _rebuild(args: argparse.Namespace) -> None:
                 f"{_size(image_shape)}, as the experiment has them now (`gallery.py build` takes "
                 "the original pictures)"
             )
-        where = args.gallery or experiment.gallery_path
+        where = args.gallery or experiment.own_gallery()
         _fill(where, experiment, building.from_gallery(store), sum(n for _, n in store.classes()))
 
 
@@ -179,7 +179,8 @@ def _list(args: argparse.Namespace) -> None:
         for name, count in classes:
             print(f"  {count:{width}}  {printable(name)}")
         if (calibration := store.calibration()) is not None:
-            print(Judge(Calibration.from_json(calibration, store.where)).description)
+            judge = Judge(Calibration.from_json(calibration, store.where))
+            print(printable(judge.description))
 
 
 def _show(args: argparse.Namespace) -> None:
@@ -238,7 +239,7 @@ def _copy(args: argparse.Namespace) -> None:
 def _open(args: argparse.Namespace) -> Store:
     experiment = Experiment(args.model_dir)
     experiment.check_pictures()
-    return open_store(args.gallery or experiment.gallery_path)
+    return open_store(args.gallery or experiment.own_gallery())
 
 
 def _summarise(store: Store) -> None:
@@ -247,7 +248,7 @@ def _summarise(store: Store) -> None:
     total = sum(count for _, count in classes)
     print(
         f"{store.where}: {counted(total, 'picture')} of {counted(len(classes), 'class')}, by step "
-        f"{identity.step} of {identity.experiment}"
+        f"{identity.step} of {printable(identity.experiment)}"
         if identity
         else f"{store.where}: nothing built yet"
     )
@@ -294,9 +295,7 @@ def _parser() -> argparse.ArgumentParser:
         add_gallery(added)
         return added
 
-    build = of_experiment(
-        "build", _build, "embed known pictures, and store them in place of what the gallery holds"
-    )
+    build = of_experiment("build", _build, "embed pictures, in place of what the gallery holds")
     source = build.add_mutually_exclusive_group()
     source.add_argument(
         "--split", choices=SPLITS, default="train", help="a split of the dataset (default: train)"

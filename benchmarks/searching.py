@@ -8,6 +8,7 @@ docs/searching.md.
 
 import argparse
 import datetime
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from benchmarks.searching_protocol import (
     SEEDS,
     Part,
     Searched,
+    check_folder,
     check_searched,
     params_of,
     parts,
@@ -50,15 +52,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     chosen = [part for part in parts() if part[0] in args.searches and part[1] in args.seeds]
     failed = []
     for search, seed in chosen:
-        found = read_searched(args.out)
-        if any(one.part == (search, seed) for one in found):
+        if any(one.part == (search, seed) for one in read_searched(args.out)):
             continue
         try:
-            found.append(_searched((search, seed), args))
+            one = _searched((search, seed), args)
         except SweepFailed as error:
             print(f"failed: {error}", flush=True)
             failed.append(f"  {search} with seed {seed}: {str(error).splitlines()[0]}")
             continue
+        # Read again: another process may have added a search meanwhile.
+        found = [*(old for old in read_searched(args.out) if old.part != one.part), one]
         write_searched(args.out, found)
         write_page(args.out, found)
     write_page(args.out, read_searched(args.out))
@@ -78,6 +81,7 @@ def _searched(part: Part, args: argparse.Namespace) -> Searched:
     """
     search, seed = part
     parent = args.directory / f"{search}-seed_{seed}"
+    check_folder(parent, part, args.minutes)
     content = params_of(seed)
     write_params(Child(Experiment(parent), content, check_params(content, parent / "params.json")))
     try:
@@ -96,7 +100,9 @@ def _searched(part: Part, args: argparse.Namespace) -> Searched:
             f"{parent}: {failed[0].name} failed, so the budget is not that of the others; remove "
             f"this folder: {failed[0].reason}"
         )
-    if record.seconds < 60 * args.minutes:
+    size = math.prod(len(grid.split(",")) for _, grid in RANGES.values())
+    is_whole_grid = search == "grid" and len(record.trials) == size
+    if record.seconds < 60 * args.minutes and not is_whole_grid:
         raise SweepFailed(f"{parent}: ended after {record.seconds / 60:.1f} minutes")
     return Searched(
         search=search,

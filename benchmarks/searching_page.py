@@ -16,6 +16,7 @@ from src.comparing.search_figure import best_over_minutes
 from src.drawing.style import FAINT, NEGATIVE_COLOR, POSITIVE_COLOR, new_figure
 from src.experiment.status import Status
 from src.searching.director import said
+from src.system.atomic import atomic_write
 
 PAGE = "searching.md"
 FIGURE = "search-study.png"
@@ -53,7 +54,8 @@ def write_page(folder: Path, found: Sequence[Searched]) -> None:
     page = page_of((REPOSITORY / "docs" / PAGE).read_text(encoding="utf-8"), found)
     if found:
         write_figure(lambda: figure_of(found), folder / FIGURE)
-    (folder / PAGE).write_text(page, encoding="utf-8")
+    with atomic_write(folder / PAGE) as file:
+        file.write(page.encode())
 
 
 def page_of(page: str, found: Sequence[Searched]) -> str:
@@ -72,7 +74,7 @@ def _results(found: Sequence[Searched]) -> list[str]:
     return [
         f"![The best value of each search over time]({FIGURE})",
         _table(found),
-        f"({where}; `make search-study`.)",
+        f"(Recorded on: {where}; `make search-study`.)",
     ]
 
 
@@ -102,9 +104,13 @@ def _counts(one: Searched) -> list[str]:
 
 
 def _best(one: Searched) -> str:
-    """Return the params of a search's best training."""
-    winner = [trial for trial in one.record.trials if trial.name == one.record.winner]
-    return said(winner[0].values) if winner else "-"
+    """Return the params of the best training that has ended within the time."""
+    within = [
+        (trial.value, -trial.number, trial)
+        for trial in one.record.trials
+        if trial.value is not None and (trial.seconds or 0.0) <= 60 * one.minutes
+    ]
+    return said(max(within)[2].values) if within else "-"
 
 
 def _mean(own: Sequence[Searched], time: float) -> str:

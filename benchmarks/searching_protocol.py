@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from src.errors import UserError
 from src.printable import printable
-from src.searching.record import SearchRecord
+from src.searching.record import SearchRecord, range_of, read_record
+from src.sweeping.space import parse_dimension
 from src.system.records import read_model, write_model
 
 MINUTES = 60.0
@@ -41,6 +42,7 @@ RANGES = {
 
 RESULTS = "search-study.json"
 _MAX_BYTES = 2**24
+_SECONDS_TO_END = 150.0  # after the time is over, until the last training has saved
 
 Part = tuple[str, int]
 """A kind of search and a seed."""
@@ -62,6 +64,26 @@ def protocol_of(minutes: float) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
+def check_folder(parent: Path, part: Part, minutes: float) -> None:
+    """Refuse a search of other ranges or pruning, or one that has had more time.
+
+    Raises:
+        UserError: it is one.
+    """
+    record = read_record(parent)
+    if record is None:
+        return
+    texts = {key: RANGES[key][part[0] == "grid"] for key in RANGES}
+    space = {key: range_of(parse_dimension(f"{key}={text}")[1]) for key, text in texts.items()}
+    ended = max((trial.seconds or 0.0 for trial in record.trials), default=0.0)
+    is_longer = ended > 60 * minutes + _SECONDS_TO_END
+    if record.space != space or record.prune != SEARCHES[part[0]] or is_longer:
+        raise UserError(
+            f"{printable(str(parent))}: found a search of other ranges, pruning or minutes; "
+            "accepted: that of this study, or another --directory"
+        )
+
+
 _Text = Annotated[str, Field(max_length=1000)]
 
 
@@ -77,8 +99,8 @@ class Searched(_Strict):
         seed: of the search and its trainings.
         minutes: its time.
         protocol: see `protocol_of`.
-        machine: processor, cores, memory, TensorFlow.
-        date: when it was added to the results, YYYY-MM-DD.
+        machine: that added it to the results: processor, cores, memory, TensorFlow.
+        date: when it did, YYYY-MM-DD.
         record: what the search wrote.
     """
 

@@ -284,3 +284,21 @@ def slurm(_slurm: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]
         monkeypatch.setenv(key, value)
     yield _slurm
     _slurm.clear()
+
+
+@pytest.fixture
+def obeys_permissions() -> Iterator[None]:
+    """Root, too, for the length of a test: without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
+    if os.geteuid():
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this thread
+    capabilities = (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, capabilities) == 0
+    kept = capabilities[0]
+    capabilities[0] &= ~0b110
+    assert libc.capset(header, capabilities) == 0
+    yield
+    capabilities[0] = kept
+    assert libc.capset(header, capabilities) == 0

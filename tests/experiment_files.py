@@ -26,6 +26,11 @@ GENERATED = [
     "figures/index.html",
     "figures/live/progress/step_00000782.png",
     "trained_params.json",
+    "trained_data.npz",
+    "network.txt",
+    "init_from.json",
+    "triplets-7.npy",
+    "progress.json",
     "tensorflow.log",
 ]
 
@@ -33,6 +38,8 @@ FOREIGN = [
     "params.json",
     "params.json.bak",
     "README.md",
+    "gallery.sqlite",
+    "gallery.sqlite-wal",
     ".gitignore",
     "my_metrics.json",
     "metrics.json.bak",

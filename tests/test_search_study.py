@@ -145,7 +145,7 @@ def test_the_table_by_hand():
         "| **tpe** | mean |  |  | - | 0.7000 ± 0.1000 | 0.7667 ± 0.1528 |  |",
     ]
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
-    assert "(a machine, 2026-11-27; `make search-study`.)" in text
+    assert "(Recorded on: a machine, 2026-11-27; `make search-study`.)" in text
     left = "random with seed 0, grid with seed 1, random with seed 1, grid with seed 2, random with"
     assert f"Not run yet: {left} seed 2." in text
     assert page_of(text, found) == text
@@ -275,6 +275,37 @@ def test_searches_have_their_time_and_are_not_run_again(tmp_path, data, fake, mo
     monkeypatch.setattr(sweep, "main", lambda command: pytest.fail("searched again"))
     searching.main(arguments(tmp_path, data, "--searches", "grid", "tpe", "--seeds", "1"))
     assert read_searched(tmp_path / "out") == found
+
+
+def test_a_search_of_another_study_is_not_taken_for_this_one(tmp_path, data, fake, monkeypatch):
+    command = arguments(tmp_path, data, "--searches", "random", "--seeds", "1")
+    searching.main(command)
+    other = [*command, "--out", str(tmp_path / "other")]
+    with monkeypatch.context() as patch:
+        patch.setitem(RANGES, "margin", ("0.05..2:log", "0.05,2"))
+        with pytest.raises(UserError, match="found a search of other ranges, pruning or minutes"):
+            searching.main(other)
+    monkeypatch.setattr("benchmarks.searching_protocol._SECONDS_TO_END", 0.0)
+    other[other.index("--minutes") + 1] = "0.001"
+    with pytest.raises(UserError, match="found a search of other ranges, pruning or minutes"):
+        searching.main(other)
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_ends_after_the_time_is_not_the_best_within_it():
+    late = searched("tpe", 0, *finished((30, 0.5), (60.02, 0.9)))
+    assert "| tpe | 0 | 2 | 0 | - | 0.5000 | 0.5000 | margin 0.1," in page_of(MARKS, [late])
+
+
+def test_a_grid_that_is_done_before_its_time_is_complete(tmp_path, data, fake, monkeypatch):
+    for key in RANGES:
+        drawn, grid = RANGES[key]
+        monkeypatch.setitem(RANGES, key, (drawn, ",".join(grid.split(",")[:1])))
+    command = arguments(tmp_path, data, "--searches", "grid", "--seeds", "1")
+    command[command.index("--minutes") + 1] = "60"
+    searching.main(command)
+    (one,) = read_searched(tmp_path / "out")
+    assert len(one.record.trials) == 1 and one.record.seconds < 60
 
 
 def test_a_search_without_a_result_is_one_and_a_signal_ends_the_study(

@@ -30,6 +30,9 @@ _BLOCK = 1024  # hashes compared at once with all of another split
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
+_TRAINED = {"train", "extra_data"}
+
+
 def near_duplicate_warnings(
     splits: Mapping[str, Split], max_bits: int, on_duplicates: str, source: Path
 ) -> list[str]:
@@ -38,7 +41,7 @@ def near_duplicate_warnings(
     Images with equal pixels are left out: `src.data.duplicates` names them.
 
     Args:
-        splits: by name; these must have `digests`.
+        splits: by name; these must have `digests`. `train` and `extra_data` may look alike.
         max_bits: two images look alike if at most this many bits of their hashes differ.
         on_duplicates: as in `Params`; "error" refuses them. Nothing is dropped, because images that
             look alike may be different ones.
@@ -57,7 +60,8 @@ def near_duplicate_warnings(
         lines = [
             line
             for one, other in combinations(splits, 2)
-            if (line := _line(splits, signs, (other, one), max_bits))
+            if not {one, other} <= _TRAINED
+            and (line := _line(splits, signs, (other, one), max_bits))
         ]
     lines = [f"{source}: {line}" for line in lines]
     if lines and on_duplicates == "error":

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.data.class_names import as_read, listed
+from src.data.decode import PASSING_ERRORS, BadImage
 from src.data.listed_pictures import cache_folders, cache_paths, decoded_dataset, decoding
 from src.data.listing import SPLIT_WORDS, Listing, warn_of_names
 from src.data.picture_files import RowPictures
 from src.data.split import SPLITS, Dataset
 from src.errors import UserError
 from src.printable import counted, printable
+from src.system.regular_file import open_regular
 
 if TYPE_CHECKING:
     from src.params.schema import Params
@@ -43,6 +45,38 @@ class TableSplit:
 
 UNUSED = TableSplit((), None, (), lambda row: b"")
 """A split that is not read."""
+
+
+def file_state(path: Path) -> str:
+    """Return a text that changes if a file does."""
+    try:
+        s = os.stat(path)
+        return f"{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}"
+    except (OSError, ValueError):
+        return "missing"
+
+
+def picture_bytes(path: Path, max_bytes: int) -> bytes:
+    """Return the content of a picture's own file, at most a byte more than `max_bytes`.
+
+    Raises:
+        BadImage: there is none, or nobody may read it.
+        UserError: the system cannot read it now.
+    """
+    try:
+        with open_regular(path) as file:
+            return file.read(max_bytes + 1)
+    except FileNotFoundError:
+        raise BadImage("missing") from None
+    except (UserError, OSError) as error:
+        # `open_regular` words the system's error as that of a user.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise BadImage(str(error)) from None
+        if cause.errno not in PASSING_ERRORS:
+            raise BadImage(cause.strerror or str(error)) from None
+        said = f"{cause.strerror}; accepted: a picture that can be read now"
+        raise UserError(f"{printable(str(path))}: {said}") from None
 
 
 @dataclass(frozen=True)

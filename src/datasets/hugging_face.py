@@ -1,6 +1,7 @@
 """Loads a dataset of pictures and labels with Hugging Face's library `datasets`."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -13,14 +14,15 @@ from src.data.picture_tables import (
     PictureTable,
     TableSplit,
     choose,
+    file_state,
     group_column,
     own_splits,
+    picture_bytes,
     table_dataset,
 )
 from src.data.split import Dataset
 from src.errors import UserError
 from src.printable import printable
-from src.system.regular_file import open_regular
 
 if TYPE_CHECKING:
     from src.params.schema import Params
@@ -35,6 +37,8 @@ _IMAGES = ("image", "img", "picture", "pixel_values")
 _SECONDS = 10
 
 _MAX_BYTES = 1 << 28  # of a picture
+
+_OF_HUB = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)  # an owner, and the name of a dataset
 
 _SAVED = ("dataset_dict.json", "state.json")  # as `save_to_disk` writes them
 
@@ -113,6 +117,8 @@ def _opened(source: Path, params: "Params", *, is_local: bool) -> Mapping[str, A
             f'{where}: hf_config: found "{printable(params.hf_config)}"; accepted: null, because a '
             "Parquet file, or a folder of save_to_disk, has no configurations"
         )
+    if not is_local:
+        _check_name(str(params.hf_name))
     try:
         if is_saved:
             found = datasets.load_from_disk(str(source))
@@ -137,6 +143,15 @@ def _opened(source: Path, params: "Params", *, is_local: bool) -> Mapping[str, A
     if not found:
         raise UserError(f"{where}: hf_name: found no split; accepted: at least one")
     return dict(found)
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name that the hub cannot have: it may be a reader of the library, for any files."""
+    if not _OF_HUB.fullmatch(name):
+        raise UserError(
+            f'hf_name: found "{printable(name)}"; accepted: a folder or a Parquet file in '
+            "data_dir, or owner/name on the hub"
+        )
 
 
 def _said(error: Exception) -> str:
@@ -292,7 +307,7 @@ def _split(
 def _states(pictures: Any, image: str) -> list[str]:
     """Return a text for each row that changes if the table's files do, or the picture's own."""
     files = [Path(file["filename"]) for file in pictures.cache_files]
-    of_table = " ".join(_state(str(file)) for file in files) or str(pictures._fingerprint)
+    of_table = " ".join(map(file_state, files)) or str(pictures._fingerprint)
     states = []
     for batch in pictures.with_format("arrow").iter(1 << 14):
         column = batch.column(image)
@@ -303,18 +318,10 @@ def _states(pictures: Any, image: str) -> list[str]:
                 paths = pc.if_else(
                     pc.is_null(pc.struct_field(part, "bytes")), pc.struct_field(part, "path"), None
                 ).to_pylist()
-                states += [of_table if path is None else _state(path) for path in paths]
+                states += [of_table if path is None else file_state(Path(path)) for path in paths]
         else:
             states += [of_table] * len(batch)
     return states
-
-
-def _state(path: str) -> str:
-    try:
-        s = os.stat(path)
-        return f"{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}"
-    except (OSError, ValueError):
-        return "missing"
 
 
 def _content(pictures: Any, image: str, folders: Sequence[str], row: int) -> bytes:
@@ -325,17 +332,7 @@ def _content(pictures: Any, image: str, folders: Sequence[str], row: int) -> byt
         path = os.path.realpath(cell["path"])
         if not any(path.startswith(os.path.join(folder, "")) for folder in folders):
             raise BadImage("outside the folder of the dataset")
-        try:
-            with open_regular(Path(path)) as file:
-                content = file.read(_MAX_BYTES + 1)
-        except FileNotFoundError:
-            raise BadImage("missing") from None
-        except UserError as error:
-            raise BadImage(str(error)) from None
-        except OSError as error:
-            raise UserError(
-                f"{printable(path)}: {error.strerror}; accepted: a picture that can be read now"
-            ) from None
+        content = picture_bytes(Path(path), _MAX_BYTES)
     if not content:
         raise BadImage("no picture")
     if len(content) > _MAX_BYTES:

@@ -39,9 +39,25 @@ _ACCEPTED = (
     "float vectors [N, F], or images [N, H, W] or [N, H, W, C] of uint8, in which C is 1 or 3"
 )
 
+try:
+    import lzma
+
+    _OF_LZMA: tuple[type[Exception], ...] = (lzma.LZMAError,)
+except ImportError:  # of a Python that was built without it
+    _OF_LZMA = ()
+
 # What reading a damaged file may raise.
 _DAMAGED = (
-    *(zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, LookupError),
+    *(
+        zipfile.BadZipFile,
+        zlib.error,
+        *_OF_LZMA,
+        struct.error,
+        OSError,
+        EOFError,
+        ValueError,
+        LookupError,
+    ),
     *(RuntimeError, TypeError, SyntaxError, OverflowError, MemoryError),
 )
 

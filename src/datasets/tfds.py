@@ -5,7 +5,6 @@ Its records are read without TensorFlow: here only to find out what they are, th
 
 import hashlib
 import json
-import os
 import re
 import shlex
 import struct
@@ -25,6 +24,7 @@ from src.data.picture_tables import (
     PictureTable,
     TableSplit,
     choose,
+    file_state,
     group_column,
     own_splits,
     table_dataset,
@@ -122,6 +122,7 @@ def _prepared(data_dir: Path, params: "Params") -> Any:
             f"tfds_name: the library tensorflow_datasets cannot be imported ({error}); accepted: "
             'an environment with the extra tfds; install it with pip install ".[tfds]"'
         ) from None
+    _import_no_features(tfds)
     folder = None if params.tfds_data_dir is None else data_dir / params.tfds_data_dir
     try:
         builder = tfds.builder(name, **({} if folder is None else {"data_dir": str(folder)}))
@@ -146,6 +147,17 @@ def _prepared(data_dir: Path, params: "Params") -> Any:
             f"accepted: a prepared dataset; `{shlex.join(command)}` downloads and prepares it"
         )
     return builder
+
+
+def _import_no_features(tfds: Any) -> None:
+    """Have the library know its own features alone: it would import what `features.json` names."""
+
+    def registered(connector: Any, name: str) -> Any:
+        if name not in connector._registered_features:
+            raise ValueError(f"features.json: {name} is none of the library's features")
+        return connector._registered_features[name]
+
+    tfds.features.FeatureConnector.cls_from_name = classmethod(registered)
 
 
 def _is_picture(feature: Any) -> bool:
@@ -187,7 +199,7 @@ def _split(
             f"{of_split.num_examples}, as dataset_info.json says; prepare the dataset again"
         )
 
-    state = " ".join(map(_state, paths))
+    state = " ".join(map(file_state, paths))
 
     def values(column: str) -> list[int | str | None]:
         files = [column, *(str(path.absolute()) for path in paths)]
@@ -260,11 +272,6 @@ class _Examples:
         if len(values) != 1 or not values[0]:
             raise BadImage("no picture")
         return bytes(values[0])
-
-
-def _state(path: Path) -> str:
-    s = os.stat(path)
-    return f"{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}"
 
 
 def _array_records(paths: Sequence[Path]) -> Any:

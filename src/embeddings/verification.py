@@ -58,11 +58,13 @@ class PairCounts:
         bins = distances.view(np.int32).reshape(-1) >> _DROPPED_BITS
         bins -= _LOWEST
         np.clip(bins, 0, _NUM_BINS, out=bins)
-        of_all = np.bincount(bins, minlength=_NUM_BINS + 1)
-        of_positive = np.bincount(bins[np.flatnonzero(is_positive)], minlength=_NUM_BINS + 1)
+        first = int(bins.min(initial=_NUM_BINS))  # most chunks have distances of few powers of two
+        bins -= first
+        of_all = np.bincount(bins)
+        of_positive = np.bincount(bins[np.flatnonzero(is_positive)])
         with self._lock:
-            self._all += of_all
-            self._positive += of_positive
+            self._all[first : first + len(of_all)] += of_all
+            self._positive[first : first + len(of_positive)] += of_positive
 
     @staticmethod
     def upper_edge(bin_index: int) -> float:

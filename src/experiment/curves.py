@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 from tensorboard.compat.tensorflow_stub import errors  # type: ignore[import-untyped]
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import (  # type: ignore[import-untyped]
@@ -9,6 +10,9 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import (  # type: igno
 )
 
 from src.experiment.tags import name_of
+
+_DAMAGES = (DecodeError, OverflowError, MemoryError)
+"""What a record raises whose checksums are right, but not its content or length."""
 
 # Steps in ascending order, and the value at each step.
 Curve = tuple[list[int], list[float]]
@@ -27,6 +31,8 @@ def read_curves(directory: Path) -> dict[str, Curve]:
     """
     values: dict[str, dict[int, float]] = {}
     for path in sorted(directory.glob("events.out.tfevents.*")):
+        if path.is_symlink() or not path.is_file():  # a pipe would be waited for
+            continue
         for event in _events(path):
             for value in event.summary.value:
                 if value.HasField("simple_value"):
@@ -45,5 +51,5 @@ def _events(path: Path) -> list[Event]:
         while True:
             reader.GetNext()
             events.append(Event.FromString(reader.record()))
-    except (errors.OutOfRangeError, errors.DataLossError):
+    except (errors.OutOfRangeError, errors.DataLossError, *_DAMAGES):
         return events

@@ -12,7 +12,7 @@ what a new training removes.
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -162,6 +162,11 @@ class Experiment:
     def gallery_path(self) -> Path:
         """The gallery of known classes, which `gallery.py` writes. A new training keeps it."""
         return self.model_dir / "gallery.sqlite"
+
+    def own_gallery(self) -> Path:
+        """Return `gallery_path`; refuse links and special files there, as `check_own` does."""
+        self.check_own([f"{self.gallery_path.name}*"])
+        return self.gallery_path
 
     @property
     def cache_dir(self) -> Path:
@@ -387,9 +392,17 @@ class Experiment:
             and self.latest_step() is not None
             and self.latest_step() == metrics.get("global_step")
             and self.trained_params().num_epochs >= params.num_epochs
+            and self._has_evaluated(metrics)
             and (not metrics.get("stopped_early") or self.stopped_early(params))
-            and metrics.get("evaluated_step", self.evaluated_step()) == self.evaluated_step()
         )
+
+    def _has_evaluated(self, metrics: Mapping[str, Any]) -> bool:
+        """Return whether the checkpoint that `metrics` describe is the one that is shown."""
+        try:
+            step = self.evaluated_step()
+        except UserError:
+            return False  # `train.py` sets the damaged file aside
+        return bool(metrics.get("evaluated_step", step) == step)
 
     def start(self, params: Params) -> float:
         """Note that a training with `params` is running.

@@ -18,6 +18,7 @@ from src.mining.batches import steps_without_triplet, training_batches
 from src.params.metric_names import CLUSTERING, VERIFICATION
 from src.params.poses import POSES, changes_shape
 from src.params.schema import Augment, Params
+from src.printable import printable
 
 # From this share of an epoch's steps without a triplet on, the warning names a remedy.
 _MANY_WITHOUT_TRIPLET = 0.1
@@ -42,6 +43,7 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
             other data; or `extra_classes` would turn images that are not square; or `augment`
             would change the colours of grey images.
     """
+    _check_without_data(params, path)
     train, test = splits["train"], splits["test"]
     if train.holds_vectors:
         _check_vectors(params, train, path)
@@ -73,6 +75,31 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
         )
         if size and size != len(split)
     ]
+
+
+def _check_without_data(params: Params, path: Path) -> None:
+    """Refuse what nothing should be trained with; what has been is not useless.
+
+    Raises:
+        UserError: `augment.flip` makes an extra class of another one, so that equal images have two
+            classes; or `extra_data` has groups, which are for splits.
+    """
+    shown_as = {(False, 0): "the images themselves"}
+    shown_as |= {POSES[pose]: f"'{pose}'" for pose in params.extra_classes}
+    for pose in params.extra_classes if params.augment.flip else ():
+        mirrored, turns = POSES[pose]
+        if twin := shown_as.get((not mirrored, -turns % 4)):
+            raise UserError(
+                f"{path}: extra_classes: found '{pose}'; accepted: others, because augment.flip "
+                f"makes it of {twin}"
+            )
+    for number, entry in enumerate(params.extra_data):
+        if entry.group_column is not None:
+            raise UserError(
+                f"{path}: extra_data[{number}].group_column: found "
+                f'"{printable(entry.group_column)}"; accepted: null, because these examples are in '
+                "no split but train"
+            )
 
 
 def _check_vectors(params: Params, train: Split, path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from src.params.metric_names import MAX_CLASSES, MAX_QUERIES
+from src.printable import printable
 
 MISSING = "-"
 """Stands for an undefined value."""
@@ -51,10 +52,10 @@ def format_splits(
     names = ("map_at_r_within", "recall_at_1_within", "recall_at_1", "loss", "fraction_positive")
     rows = []
     for split, metrics in splits.items():
-        rows.append((split, metrics))
+        rows.append((printable(split), metrics))
         for baseline, of_splits in baselines.items():
             if split in of_splits:
-                rows.append((f"  {baseline}", of_splits[split]))
+                rows.append((f"  {printable(baseline)}", of_splits[split]))
     return format_table(
         ["split", *names],
         [[label, *(format_number(m.get(name)) for name in names)] for label, m in rows],

@@ -80,7 +80,7 @@ class Gallery(Closing):
         self.experiment = Experiment(Path(model_dir))
         self.params: Params = self.experiment.trained_params()
         self.experiment.check_pictures()
-        self.store: Store = open_store(where or self.experiment.gallery_path)
+        self.store: Store = open_store(where or self.experiment.own_gallery())
         self.identity = check_checkpoint(self.store, self.experiment)
         self._calibration = self.store.calibration() or {}
         self.judge = Judge(Calibration.from_json(self._calibration, self.store.where))

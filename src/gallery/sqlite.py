@@ -44,12 +44,18 @@ _LEAST_BYTES = 512  # of a database; SQLite overwrites a shorter file as if it w
 _POLL_SECONDS = 0.2  # SQLite's own wait for a lock, during which Python heeds no signal
 _PAGE_BYTES = 16_384  # with the usual 4096, a million embeddings take 77 000 calls to read
 _SETTINGS = (
+    "trusted_schema = OFF",
     "foreign_keys = ON",
     "synchronous = FULL",  # what was committed survives a power loss
     "cache_size = -65536",  # KiB of pages; the indices of a million pictures fit
     "wal_autocheckpoint = 256",  # pages, 4 MiB
 )
 """Of each connection."""
+_OTHER_THAN_TABLES = """
+SELECT count(*) FROM sqlite_master
+WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'
+"""
+"""What a gallery does not have: SQL that runs when the file is read or written."""
 _NO_ROOM = 2**16  # with fewer free bytes SQLite's "disk I/O error" means a full disk
 
 
@@ -181,6 +187,10 @@ class SQLite(Tables):
     def _require_gallery(self) -> None:
         """Check that the file is a gallery of a known format."""
         with self._transaction("BEGIN") as connection:
+            if _execute(connection, _OTHER_THAN_TABLES) != [(0,)]:
+                raise UserError(
+                    f"{self.where}: found a view, a trigger or a virtual table; accepted: a gallery"
+                )
             kind = _kind(connection)
             if kind is None:
                 raise self._missing()

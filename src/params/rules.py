@@ -9,7 +9,6 @@ from pydantic_core import PydanticCustomError
 from src.params.applications import LITE0_WEIGHTS
 from src.params.kinds import ReadBy
 from src.params.messages import CONTRADICTION, one_of, shown
-from src.params.poses import POSES
 from src.registry import (
     OFFLINE_STRATEGIES,
     PICTURE_DATASETS,
@@ -34,7 +33,6 @@ def check_together(params: "Params") -> None:
     _check_memory(params)
     _check_drops(params)
     _check_augment(params)
-    _check_poses(params)
     _check_weights(params)
     _check_whitening(params)
     if params.dataset in PICTURE_DATASETS and params.image_size is None:
@@ -72,9 +70,6 @@ def _check_extra_data(params: "Params") -> None:
         if (same := names.setdefault(_same_name(entry), f"extra_data[{number}]")) != where[:-1]:
             accepted = f"another dataset, because {same} is the same"
             raise _contradiction(entry, "dataset", accepted, where)
-        if entry.group_column is not None:
-            accepted = "null, because these examples are in no split but train"
-            raise _contradiction(entry, "group_column", accepted, where)
 
 
 def _same_name(keys: "DatasetKeys") -> tuple[str, ...]:
@@ -192,19 +187,6 @@ def _check_drops(params: "Params") -> None:
         raise _contradiction(params, "learning_rate_drop_steps", accepted)
     if list(drops) != sorted(set(drops)):
         raise _contradiction(params, "learning_rate_drop_steps", "numbers in increasing order")
-
-
-def _check_poses(params: "Params") -> None:
-    """Refuse extra classes that `augment.flip` makes of others: equal images of two classes."""
-    if not params.augment.flip:
-        return
-    shown_as = {(False, 0): "the images themselves"}
-    shown_as |= {POSES[pose]: f"'{pose}'" for pose in params.extra_classes}
-    for pose in params.extra_classes:
-        mirrored, turns = POSES[pose]
-        if twin := shown_as.get((not mirrored, -turns % 4)):
-            accepted = f"no '{pose}' with augment.flip, which makes it of {twin}"
-            raise _contradiction(params, "extra_classes", accepted)
 
 
 def _check_augment(params: "Params") -> None:

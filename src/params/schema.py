@@ -749,8 +749,8 @@ class Params(DatasetKeys):
 
     @property
     def has_loss_in_collapse(self) -> bool:
-        """Whether the strategy chooses triplets if all distances are 0."""
-        return self.triplet_strategy != "easy_positive" or self.easy_positive_negative != "semihard"
+        """Whether all strategies choose triplets if all distances are 0."""
+        return "easy_positive" not in self.strategies or self.easy_positive_negative != "semihard"
 
     @property
     def unread_keys(self) -> frozenset[str]:

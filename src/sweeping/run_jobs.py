@@ -165,7 +165,7 @@ class _Run:
             except TryLater as error:
                 self._try_later(job, str(error))
             except (UserError, OSError) as error:  # a full disk, no more processes
-                self._not_started(job, f"could not be started: {error}")
+                self._not_started(job, Unfinished(f"could not be started: {error}"))
             else:
                 self.num_tries = 0
                 self.running.append(started)

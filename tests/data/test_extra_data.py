@@ -219,10 +219,6 @@ def test_one_picture_in_two_extra_classes_is_named_refused_or_left_out(data_dir)
             'extra_data[0].dataset: found "npz"; accepted: another dataset, because the '
             "experiment's own dataset is the same",
         ),
-        (
-            [{"dataset": "hugging_face", "hf_name": "x", "group_column": "person"}],
-            'extra_data[0].group_column: found "person"; accepted: null, because',
-        ),
         ([{"dataset": "npz", "margin": 1}], "unknown key 'extra_data[0].margin'"),
         ([7], "extra_data.0: found 7; accepted: an object {...} with the keys "),
         ({"dataset": "npz"}, 'extra_data: found {"dataset": "npz"}; accepted: a list, each '),

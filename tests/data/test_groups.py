@@ -64,6 +64,7 @@ def test_whole_groups_are_drawn(kind, fraction, seed):
     assert not set(groups[drawn].tolist()) & set(np.delete(groups, drawn).tolist())
     # No group that remains would bring the number nearer to the wanted one.
     left = count - len(drawn)
+    assert abs(left) <= np.bincount(groups).max()
     sizes = np.unique(np.delete(groups, drawn), return_counts=True)[1]
     assert (sizes >= 2 * left).all() or len(sizes) == 1
 

@@ -229,7 +229,7 @@ def test_no_folder(tmp_path, is_file):
     assert refusal(tmp_path / "pictures").startswith(f"{tmp_path / 'pictures'}: No")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.usefixtures("obeys_permissions")
 @pytest.mark.parametrize("name", [".", "cat", "cat/deep"])
 def test_a_folder_that_may_not_be_read(tmp_path, name):
     touch(tmp_path, "cat/deep/0.png", "dog/0.png")

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import time
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -11,10 +12,9 @@ import pytest
 from lazily import Lazy, needs
 from PIL import Image
 
-from src.data import image_cache
+from src.data import image_cache, picture_tables
 from src.data.loading import load_data
 from src.data.picture_files import RowPictures
-from src.datasets import hugging_face
 from src.datasets.hugging_face import _states
 from src.errors import UserError
 from src.params.schema import Params
@@ -273,29 +273,34 @@ def test_pictures_of_more_bytes_than_an_array_of_arrow_can_hold():
     assert _states(pictures, "image") == ["x", "x", "missing"]
 
 
-def test_a_disk_that_fails_is_no_bad_picture(tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["open", "read"])
+def test_a_disk_that_fails_is_no_bad_picture(tmp_path, monkeypatch, where):
     (tmp_path / "hf").mkdir()
-    (tmp_path / "hf" / "a.png").write_bytes(png(7))
+    path = tmp_path / "hf" / "a.png"
+    path.write_bytes(png(7))
     images = [{"bytes": png(i), "path": None} for i in range(12)]
-    images[4] = {"bytes": None, "path": str(tmp_path / "hf" / "a.png")}
+    images[4] = {"bytes": None, "path": str(path)}
     write_parquet(tmp_path / "x", images, [0, 1, 2] * 4)
+    system, opened = os.open, picture_tables.open_regular
+
+    def fail(name, *args, **options):
+        if str(name) == str(path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return system(name, *args, **options)
 
     @contextmanager
-    def fail(path):
-        yield SimpleNamespace(read=lambda size: raises(OSError(errno.EIO, "Input/output error")))
+    def unreadable(name):
+        with opened(name):
+            yield SimpleNamespace(read=lambda size: fail(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(hugging_face, "open_regular", fail)
+        if where == "open":
+            patch.setattr(os, "open", fail)
+        else:
+            patch.setattr(picture_tables, "open_regular", unreadable)
         found = refused(tmp_path, on_bad_image="skip")
-    assert (
-        found
-        == f"{tmp_path}/hf/a.png: Input/output error; accepted: a picture that can be read now"
-    )
+    assert found == f"{path}: {os.strerror(errno.EIO)}; accepted: a picture that can be read now"
     assert sum(map(len, load(tmp_path, "x").splits.values())) == 12
-
-
-def raises(error):
-    raise error
 
 
 def test_a_configuration_that_nothing_has_is_refused(tmp_path):
@@ -304,6 +309,18 @@ def test_a_configuration_that_nothing_has_is_refused(tmp_path):
     for name in ("x.parquet", "x"):
         found = refused(tmp_path, name, hf_config="large")
         assert 'hf_config: found "large"; accepted: null' in found and "\n" not in found
+
+
+@pytest.mark.parametrize("name", ["pandas", "csv", "imagefolder", "buckets/a/b", "hf://a/b"])
+def test_no_reader_of_the_library_is_taken_for_a_dataset(tmp_path, monkeypatch, name):
+    """It would read whatever lies in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.pkl").write_bytes(b"no pickle")
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(UserError) as caught:
+        load(tmp_path / "elsewhere", name)
+    assert str(caught.value).startswith(f'hf_name: found "{name}"; accepted: a folder or a Parquet')
 
 
 def test_other_bad_input(tmp_path):

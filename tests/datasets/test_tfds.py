@@ -1,5 +1,6 @@
 """Datasets that TensorFlow Datasets has prepared, in both of its formats; read without it."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -142,6 +143,21 @@ def test_a_split_that_is_not_used_is_not_read(prepared, tmp_path):
     data = load_data(params(), tmp_path)
     assert len(data.splits["train"]) == 12
     assert any("not used: small" in line for line in data.warnings)
+
+
+def test_no_code_that_a_dataset_names_is_run(prepared, tmp_path, monkeypatch):
+    """The library imports the module of a feature that it does not know."""
+    shutil.copytree(prepared / "tfrecord", tmp_path / "tfrecord")
+    (tmp_path / "payload.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Feature: ..."
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    path = next((tmp_path / "tfrecord").rglob("features.json"))
+    path.write_text(json.dumps({"type": "payload.Feature", "content": {}}))
+    assert "payload.Feature is none of the library's features" in refused(tmp_path)
+    path.write_text(json.dumps({"pythonClassName": "payload.Feature", "featuresDict": {}}))
+    refused(tmp_path)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_damaged_files(prepared, tmp_path):

@@ -1,6 +1,10 @@
 """Curves from event files that TensorFlow wrote."""
 
+import os
+import struct
+
 import pytest
+from fake_train import masked_crc
 
 from model.estimator import tf
 from src.experiment.curves import read_curves
@@ -44,6 +48,26 @@ def test_a_damaged_file_gives_what_comes_before(tmp_path):
     content[-10] ^= 0xFF
     path.write_bytes(content)
     assert read_curves(tmp_path) == {"loss": ([10], [0.5])}
+
+
+@pytest.mark.parametrize(
+    ("length", "content"), [(5, b"\xff" * 5), (1 << 63, b""), ((1 << 64) - 1, b""), (1 << 45, b"")]
+)
+def test_a_record_whose_checksums_are_right_but_nothing_else(tmp_path, length, content):
+    write(tmp_path, [("loss", 10, 0.5)])
+    [path] = tmp_path.iterdir()
+    head = struct.pack("<Q", length)
+    with open(path, "ab") as file:
+        file.write(head + masked_crc(head) + content + masked_crc(content))
+    assert read_curves(tmp_path) == {"loss": ([10], [0.5])}
+
+
+def test_what_is_no_file_is_passed_over(tmp_path):
+    write(tmp_path / "real", [("loss", 10, 0.5)])
+    os.mkfifo(tmp_path / "events.out.tfevents.1")
+    (tmp_path / "events.out.tfevents.2").mkdir()
+    (tmp_path / "events.out.tfevents.3").symlink_to(next((tmp_path / "real").iterdir()))
+    assert read_curves(tmp_path) == {}
 
 
 def test_nothing_there(tmp_path):

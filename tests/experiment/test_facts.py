@@ -46,6 +46,32 @@ def test_a_loss_of_directions_beside_metrics_of_distances():
         assert lines(balanced, **keys) == []
 
 
+@pytest.mark.parametrize(
+    ("poses", "found"),
+    [
+        (["mirror"], "'mirror'; accepted: others, because .* makes it of the images them"),
+        (["rot90", "mirror_rot270"], "'rot90'; accepted: others, because .* of 'mirror_rot270'"),
+        (["mirror_rot180", "rot180"], "of 'rot180'"),
+        (["rot90", "mirror_rot90"], None),
+        (["rot90", "rot180", "rot270"], None),
+    ],
+)
+def test_extra_classes_that_a_flip_makes_of_others(poses, found):
+    assert facts(Params(extra_classes=poses), classes(3, 2)) == []
+    flipped = Params(extra_classes=poses, augment={"flip": True})  # what was trained can be read
+    if found is None:
+        assert facts(flipped, classes(3, 2)) == []
+        return
+    with pytest.raises(UserError, match=f"extra_classes: found .*{found}"):
+        facts(flipped, classes(3, 2))
+
+
+def test_groups_of_extra_data_have_no_effect():
+    extra = {"dataset": "hugging_face", "hf_name": "a/b", "group_column": "person"}
+    with pytest.raises(UserError, match=r'extra_data\[0\].group_column: found "person"; acc'):
+        facts(Params(extra_data=[extra]), classes(3, 2))
+
+
 # What params state of the data
 
 

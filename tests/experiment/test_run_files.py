@@ -5,6 +5,7 @@ import itertools
 import os
 import shutil
 import subprocess
+from fnmatch import fnmatchcase
 
 import pytest
 from experiment_files import FOREIGN, GENERATED, files, write_checkpoint
@@ -13,7 +14,7 @@ from src.comparing.results import read_result
 from src.errors import UserError
 from src.experiment.damaged import set_aside
 from src.experiment.experiment import Best, Experiment
-from src.experiment.run_files import FILES, FOLDERS, check_own, discard
+from src.experiment.run_files import FILES, FOLDERS, NAMES, check_own, discard
 from src.experiment.status import Status
 from src.params.reading import save_params
 from src.params.schema import Params
@@ -130,6 +131,12 @@ def test_killed_at_every_change_of_the_disk(experiment, tmp_path):
     begin_next(experiment)
 
 
+def test_every_name_of_a_run_is_among_those_of_the_tests():
+    names = {name.split("/")[0] for name in GENERATED} | {"damaged"}
+    own = [pattern for pattern in NAMES if ".tmp" not in pattern and "_temp" not in pattern]
+    assert [one for one in own if not any(fnmatchcase(name, one) for name in names)] == []
+
+
 TOP_LEVEL = sorted({name.split("/")[0] for name in GENERATED} - {"trained_params.json"})
 
 
@@ -195,7 +202,7 @@ def test_an_immutable_file(experiment):
     begin_next(experiment)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may do everything")
+@pytest.mark.usefixtures("obeys_permissions")
 def test_a_folder_without_permissions(experiment):
     experiment.best_dir.chmod(0)
     with pytest.raises(UserError, match="/best: cannot be moved .Permission denied"):

@@ -164,3 +164,8 @@ def test_known_classes_as_strangers_are_said_to_flatter():
     assert notes(calibrated_on="known classes")[1].endswith(
         "(this flatters: set holdout_classes to measure strangers)"
     )
+
+
+def test_names_of_a_file_from_elsewhere_are_printable():
+    text = format_splits({"test\x1b]0;a\x07": {}}, {"b\x1b[31m": {"test\x1b]0;a\x07": {}}})
+    assert "\x1b" not in text and "\x07" not in text

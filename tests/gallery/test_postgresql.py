@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from galleries import IDENTITY, digest, picture
-from gallery_experiment import quadrant, write_gallery
+from gallery_experiment import CALIBRATION, quadrant, write_gallery
 
 import gallery as gallery_program
 from src.distance import DISTANCES
@@ -263,6 +263,18 @@ def test_an_index_of_no_gallery_is_not_called_damage(postgresql_gallery):
         pytest.raises(UserError, match=r"an empty gallery; accepted: one that was built$"),
     ):
         store.create_index()
+
+
+def test_means_are_not_searched_by_the_index(postgresql_gallery, tmp_path, monkeypatch):
+    monkeypatch.setitem(CALIBRATION["open_set"], "class_by", "class_mean")
+    experiment = write_gallery(tmp_path / "x", monkeypatch)
+    with Gallery(experiment.model_dir) as gallery:
+        gallery.add("one", quadrant(0)[None])
+    gallery_program.main(["copy", str(experiment.gallery_path), postgresql_gallery])
+    where = ["--model_dir", str(experiment.model_dir), "--gallery", postgresql_gallery]
+    gallery_program.main(["index", *where])
+    with pytest.raises(UserError, match="names classes by their means; accepted: "):
+        Gallery(experiment.model_dir, postgresql_gallery, approximate=True)
 
 
 def test_queries_by_the_index(postgresql_gallery, tmp_path, monkeypatch, capsys):

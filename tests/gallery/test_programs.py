@@ -66,6 +66,22 @@ def test_built_from_a_folder(call, folder):
     assert "  3  left\n  3  right\n" in call(gallery, "list")
 
 
+def test_a_gallery_that_is_a_link_out_of_the_experiment_is_refused(
+    call, folder, model_dir, tmp_path
+):
+    elsewhere = tmp_path / "elsewhere.sqlite"
+    (model_dir / "gallery.sqlite").symlink_to(elsewhere)
+    for program, arguments in (
+        (gallery, ["build", "--pictures", folder]),
+        (gallery, ["list"]),
+        (query, [folder]),
+    ):
+        with pytest.raises(UserError, match="gallery.sqlite: a symbolic link; accepted: a regular"):
+            call(program, *arguments)
+    assert not elsewhere.exists()
+    call(gallery, "build", "--pictures", folder, "--gallery", model_dir / "gallery.sqlite")
+
+
 def test_built_from_a_csv_file(call, folder):
     (folder / "list.csv").write_text("path,label\nleft/0.png,one\nright/1.png,two\n")
     assert "2 pictures of 2 classes" in call(gallery, "build", "--csv", folder / "list.csv")

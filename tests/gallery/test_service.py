@@ -3,6 +3,7 @@
 import io
 import re
 import threading
+import time
 from urllib.parse import quote
 
 import numpy as np
@@ -77,6 +78,25 @@ def test_enrol_query_and_forget(client):
     assert client.get("/classes").json() == []
     for method, path in (("DELETE", "/pictures/1"), ("DELETE", "/classes/heart")):
         assert client.request(method, path).status_code == 404
+
+
+def test_a_change_that_has_begun_is_finished_after_the_answer(make_client, monkeypatch):
+    begun, may_go_on, enrol = threading.Event(), threading.Event(), Gallery.enrol
+
+    def slowly(self, *given):
+        begun.set()
+        assert may_go_on.wait(30)
+        return enrol(self, *given)
+
+    monkeypatch.setattr(Gallery, "enrol", slowly)
+    client = make_client(max_seconds=1.0)
+    assert client.post("/classes/heart/pictures", files=upload(png(1))).status_code == 503
+    assert begun.is_set()
+    may_go_on.set()
+    deadline = time.monotonic() + 20
+    while client.get("/classes").json() != [{"class": "heart", "pictures": 1}]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_pictures_of_a_class_can_be_seen_and_moved(client):

@@ -203,6 +203,9 @@ def test_rates_are_those_of_the_score(open_page, gallery):
     at = page.page.locator("#ruler line[stroke-dasharray]").get_attribute("x1")
     assert float(at) == pytest.approx(10 + 580 * 0.5 / 1.05, abs=0.1)  # the edges end at 1
     assert f"threshold {2.5 * THRESHOLD:.2f}" in page.page.locator("#ruler").text_content()
+    page.page.click("#clear")  # the threshold stays
+    page.shows("#verdict", "^…$")
+    assert "2.0 % of strangers are let in and 3.0 % of known" in page.text("#rates")
 
 
 @pytest.mark.parametrize("gallery", [{"1": 1.5, "50": 1.0}], indirect=True)

@@ -476,28 +476,6 @@ def test_live_figures(path):
     )
 
 
-@pytest.mark.parametrize(
-    ("poses", "twin"),
-    [
-        (["mirror"], "'mirror' with augment.flip, which makes it of the images themselves"),
-        (
-            ["rot90", "mirror_rot270"],
-            "'rot90' with augment.flip, which makes it of 'mirror_rot270'",
-        ),
-        (["mirror_rot180", "rot180"], "which makes it of 'rot180'"),
-        (["rot90", "mirror_rot90"], None),
-        (["rot90", "rot180", "rot270"], None),
-    ],
-)
-def test_extra_classes_that_a_flip_makes_of_others(path, poses, twin):
-    assert load(path, {"extra_classes": poses}).extra_classes == tuple(poses)
-    flipped = {"extra_classes": poses, "augment": {"flip": True}}
-    if twin is None:
-        load(path, flipped)
-    else:
-        assert twin in message(path, flipped)
-
-
 def test_extra_classes(path):
     assert load(path, {}).extra_classes == ()
     assert load(path, {"extra_classes": ["rot90", "mirror"]}).extra_classes == ("rot90", "mirror")

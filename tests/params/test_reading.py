@@ -125,7 +125,7 @@ def test_file_in_place_of_the_directory(path):
 def test_however_wrong_a_file_is_little_is_said_and_soon(path, content):
     started = time.process_time()
     lines = message(path, content).split("\n")
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 3
     assert len(lines) <= 21 and max(map(len, lines)) < 300
 
 

@@ -307,6 +307,10 @@ def test_a_pruned_training_taken_up_by_hand_and_stopped_is_stopped(pruned_search
     [
         ({}, None),
         ({"learning_rate_schedule": "cosine"}, "learning_rate_schedule is cosine"),
+        (
+            {"learning_rate_schedule": "steps", "learning_rate_drop_steps": [9]},
+            "learning_rate_schedule is steps",
+        ),
         ({"learning_rate_warmup_steps": 9}, "learning_rate_warmup_steps is 9"),
         ({"warmup_strategy": "batch_all", "warmup_steps": 9}, "warmup_strategy is batch_all"),
     ],
@@ -342,7 +346,7 @@ def test_when_the_time_is_over_trainings_save_and_more_time_resumes_them(parent,
     assert "stopped; the same command with time left resumes it" in out
     record = read_record(parent)
     assert [trial.status for trial in record.trials] == ["running"]
-    assert 3 <= record.seconds < 8
+    assert 3 <= record.seconds < 60
     with pytest.raises(SweepFailed):  # no time is left
         run(parent, *MARGIN, "--minutes", 0.05)
     assert len(started_steps(parent, "trial_0000")) == 1
@@ -548,21 +552,27 @@ def test_what_the_same_command_takes_up_again_has_not_failed(
         patch.setattr(sweep, "_launcher", lambda *_: launcher)
         with pytest.raises(SweepFailed, match="trial_0002: not finished$"):
             run(parent, *MARGIN, "--trials", 3)
-    said = "could not be started: Unable to contact" if refuses else "cancelled (job 7); the same"
-    assert refuses or f"trial_0000: not finished: {said}" in capsys.readouterr().out
+    said = "not finished: cancelled (job 7); the same"
+    if refuses:
+        said = "could not be started: Unable to contact slurm controller"
+    assert f"trial_0000: {said}" in capsys.readouterr().out
     assert [trial.status for trial in read_record(parent).trials] == ["running"] * 3
     assert [trial.status for trial in run(parent, *MARGIN, "--trials", 3).trials] == (
         ["finished"] * 3
     )
 
 
-def test_a_cluster_that_is_down_ends_a_search_with_a_word(parent, fake, monkeypatch, capsys):
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_cluster_that_is_down_ends_a_search_with_a_word(
+    parent, fake, monkeypatch, capsys, refuses
+):
     monkeypatch.setattr("src.sweeping.run_jobs._SECONDS_BETWEEN_TRIES", 0)
-    launcher = Stubborn(refuses=False)
+    launcher = Stubborn(refuses)
     monkeypatch.setattr(sweep, "_launcher", lambda *_: launcher)
     with pytest.raises(SweepFailed):
         run(parent, *MARGIN, "--trials", 60)
-    assert 20 <= launcher.num_started <= 21
+    assert launcher.num_started in ([0] if refuses else [20, 21])
+    assert 20 <= len(read_record(parent).trials) <= 21
     assert capsys.readouterr().out.count("20 proposals in a row without a result: no more") == 1
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import TINY
+from tiny import TINY, write_noise
 
 import src.sweeping.plan
 import sweep
@@ -544,8 +544,13 @@ def test_the_data_of_every_child_are_looked_at_first(
     assert all(path.exists() for path in kept) and not ran
 
 
-@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist", "cifar10", "image_folder"])
-@pytest.mark.parametrize("csv", [None, "list.csv"])
+@pytest.mark.parametrize(
+    ("dataset", "csv"),
+    [
+        *(("mnist", None), ("fashion_mnist", None), ("npz", None)),
+        *(("image_folder", None), ("image_folder", "list.csv")),
+    ],
+)
 def test_what_loading_reads_of_the_params_is_known(tmp_path, data_dir, dataset, csv):
     """Children that share these keys share their data: a key more, and some go unseen."""
 
@@ -559,6 +564,13 @@ def test_what_loading_reads_of_the_params_is_known(tmp_path, data_dir, dataset, 
 
     params = Params(**TINY)
     data = data_dir
+    if dataset == "fashion_mnist":
+        write_noise(tmp_path / "fashion_mnist")
+        params, data = Params(**TINY, dataset=dataset), tmp_path
+    if dataset == "npz":
+        images = np.random.default_rng(0).integers(0, 256, (60, 4, 4), np.uint8)
+        np.savez(tmp_path / "a.npz", x=images, y=np.arange(60) % 3)
+        params, data = Params(**TINY, dataset=dataset, npz_file="a.npz"), tmp_path
     if dataset == "image_folder":
         make_pictures(tmp_path / "a")
         names = [str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*.png")]
@@ -566,11 +578,9 @@ def test_what_loading_reads_of_the_params_is_known(tmp_path, data_dir, dataset, 
         (tmp_path / "a" / "list.csv").write_text("\n".join(lines))
         params, data = Params(**TINY, **PICTURES, image_csv=csv), tmp_path
     read = set()
-    data_found = None
-    with contextlib.suppress(UserError):  # data that are not there
-        data_found = load_data(Recorded(params, read), data)
+    data_found = load_data(Recorded(params, read), data)
     assert read <= DATA_KEYS | {"seed"}
-    if data_found and csv is None:
+    if csv is None:
         of_facts = set()
         recorded = Recorded(params.model_copy(update={"holdout_classes": [0, 1]}), of_facts)
         with contextlib.suppress(UserError):

@@ -95,7 +95,7 @@ def test_names_that_cannot_be_opened(tmp_path, name):
     assert text.isprintable() and "; accepted: a regular file that this user may read" in text
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.usefixtures("obeys_permissions")
 def test_a_file_that_may_not_be_read(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "file").chmod(0)

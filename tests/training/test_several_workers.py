@@ -166,8 +166,8 @@ def test_mined_triplets_and_replicas_of_workers(programs, start, data_dir, tmp_p
     # A signal to the chief stops all as well.
     workers = start(several, 2, "--replicas", "2")
     wait_for_step(several, 2, workers)
-    workers[0].kill(signal.SIGTERM)
-    assert [worker.wait()[0] for worker in workers] == [143, 143]
+    workers[0].kill(signal.SIGINT)
+    assert [worker.wait()[0] for worker in workers] == [130, 130]
     assert json.loads((several / "metrics.json").read_text())["status"] == "stopped"
 
     ends = [worker.wait() for worker in start(several, 2, "--replicas", "2")]

@@ -285,6 +285,14 @@ IN_BATCH = in_every_way(
 PARTS = np.split(RNG.permutation(30), [3, 4, 17])
 
 
+STATE = RNG.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def _the_same_draws_whatever_ran_before():
+    RNG.bit_generator.state = STATE
+
+
 def assert_parts_are_the_whole(parts, gradients_of_sums, whole):
     total = TripletLoss(*map(sum, zip(*(part.triplets for part in parts), strict=True)))
     assert total.loss_sum == pytest.approx(whole.triplets.loss_sum, rel=1e-6)

@@ -13,6 +13,7 @@ const state = {
   source: "", // its name
   answer: null,
   threshold: null, // of the answer, or where the slider stands
+  factor: 1, // of the size of the class nearest in the last answer
   isMoved: false, // whether the slider was moved
   opened: null, // the class whose contact sheet is open
 };
@@ -100,19 +101,21 @@ function verdictAt(threshold) {
 }
 
 // Histograms are of scores: distances divided by a factor, that of the nearest class's size. An
-// answer's distances and threshold are not divided.
-function inDistances(calibration, answer) {
+// answer's distances and threshold are not divided, nor is the threshold that stays after it.
+function inDistances({ calibration, answer }) {
   const { histograms, at } = calibration;
   const ofRate = Object.entries(at ?? {}).find(([rate]) => Number(rate) === answer?.far)?.[1];
-  if (!histograms || !ofRate?.threshold || answer.threshold === null) return calibration;
-  const factor = answer.threshold / ofRate.threshold;
-  const edges = histograms.edges.map((edge) => edge * factor);
+  if (ofRate?.threshold && answer.threshold !== null) {
+    state.factor = answer.threshold / ofRate.threshold;
+  }
+  if (!histograms) return calibration;
+  const edges = histograms.edges.map((edge) => edge * state.factor);
   return { ...calibration, histograms: { ...histograms, edges } };
 }
 
 function showAnswer() {
   const { answer, threshold } = state;
-  const calibration = inDistances(state.calibration, answer);
+  const calibration = inDistances(state);
   const verdict = answer && verdictAt(threshold);
   $("verdict").textContent = !answer ? "…" : verdict ?? "unknown";
   $("verdict").className = !answer ? "" : verdict === null ? "unknown" : "known";
@@ -271,8 +274,8 @@ async function settle() {
 }
 
 async function done(change, text, undo) {
-  await settle(); // a removal that waits comes first: later, it would take what is changed now
   try {
+    await settle(); // a removal that waits comes first: later, it would take what is changed now
     await change();
     say(text, { undo });
   } catch (error) {
@@ -305,10 +308,11 @@ async function changed() {
 async function addPicture(event) {
   event.preventDefault();
   const name = $("name").value;
+  const { picture, source } = state; // before a wait, in which they may change
   let added;
   await done(
     async () => {
-      [added] = await api.add(name, state.picture, state.source);
+      [added] = await api.add(name, picture, source);
       $("name").value = "";
     },
     `Added to ${name}.`,
@@ -333,7 +337,7 @@ async function start() {
   $("add").onsubmit = addPicture;
   $("threshold").oninput = () => {
     state.isMoved = true;
-    const end = rulerEnd(inDistances(state.calibration, state.answer), state.answer);
+    const end = rulerEnd(inDistances(state), state.answer);
     state.threshold = ($("threshold").value / 1000) * end;
     showAnswer();
   };
