@@ -18,7 +18,7 @@ from src.data.split import Split
 from src.errors import TrainingDiverged, UserError
 from src.experiment.data_record import DataRecord, Loaded, load_recorded, save_record
 from src.experiment.experiment import Experiment
-from src.experiment.facts import check_facts, check_training, describe
+from src.experiment.facts import check_facts, check_training, check_without_data, describe
 from src.experiment.source_data import seen_by_source
 from src.experiment.status import Status
 from src.experiment.table import format_splits, queries_notes, threshold_notes
@@ -183,6 +183,7 @@ class _Run:
         """Print a description of the data and warnings; return the splits to train on."""
         data, params, path = loaded.data, self.params, self.experiment.params_path
         print_warnings([*loaded.warnings, *data.warnings])  # before an error that they may explain
+        check_without_data(params, path)
         splits = hold_out(data.splits, params, path)
         print_warnings(check_facts(params, splits, path))
         own = data.validation_by == "dataset"

@@ -125,7 +125,7 @@ def _opened(source: Path, params: "Params", *, is_local: bool) -> Mapping[str, A
         elif is_local and source.is_file():
             found = datasets.load_dataset("parquet", data_files=str(source))
         elif is_local:
-            found = datasets.load_dataset(str(source), params.hf_config)
+            found = datasets.load_dataset(str(source.absolute()), params.hf_config)
         else:
             with _asked_once(where):
                 found = datasets.load_dataset(where, params.hf_config)
@@ -147,7 +147,8 @@ def _opened(source: Path, params: "Params", *, is_local: bool) -> Mapping[str, A
 
 def _check_name(name: str) -> None:
     """Refuse a name that the hub cannot have: it may be a reader of the library, for any files."""
-    if not _OF_HUB.fullmatch(name):
+    is_of_hub = _OF_HUB.fullmatch(name) and not {".", ".."} & set(name.split("/"))
+    if not is_of_hub or os.path.isdir(name):
         raise UserError(
             f'hf_name: found "{printable(name)}"; accepted: a folder or a Parquet file in '
             "data_dir, or owner/name on the hub"
@@ -318,7 +319,10 @@ def _states(pictures: Any, image: str) -> list[str]:
                 paths = pc.if_else(
                     pc.is_null(pc.struct_field(part, "bytes")), pc.struct_field(part, "path"), None
                 ).to_pylist()
-                states += [of_table if path is None else file_state(Path(path)) for path in paths]
+                states += [
+                    of_table if path is None else file_state(Path(path)) if path else "missing"
+                    for path in paths
+                ]
         else:
             states += [of_table] * len(batch)
     return states

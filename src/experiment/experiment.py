@@ -165,7 +165,8 @@ class Experiment:
 
     def own_gallery(self) -> Path:
         """Return `gallery_path`; refuse links and special files there, as `check_own` does."""
-        self.check_own([f"{self.gallery_path.name}*"])
+        endings = ("", "-wal", "-shm", "-journal")  # of SQLite
+        self.check_own(f"{self.gallery_path.name}{ending}" for ending in endings)
         return self.gallery_path
 
     @property

@@ -43,7 +43,6 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
             other data; or `extra_classes` would turn images that are not square; or `augment`
             would change the colours of grey images.
     """
-    _check_without_data(params, path)
     train, test = splits["train"], splits["test"]
     if train.holds_vectors:
         _check_vectors(params, train, path)
@@ -77,8 +76,8 @@ def check_facts(params: Params, splits: Mapping[str, Split], path: Path) -> list
     ]
 
 
-def _check_without_data(params: Params, path: Path) -> None:
-    """Refuse what nothing should be trained with; what has been is not useless.
+def check_without_data(params: Params, path: Path) -> None:
+    """Refuse what nothing should be trained with any more; what was can still be used.
 
     Raises:
         UserError: `augment.flip` makes an extra class of another one, so that equal images have two

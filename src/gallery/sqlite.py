@@ -53,7 +53,7 @@ _SETTINGS = (
 """Of each connection."""
 _OTHER_THAN_TABLES = """
 SELECT count(*) FROM sqlite_master
-WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'
+WHERE type NOT IN ('table', 'index') OR (type = 'table' AND sql NOT LIKE 'CREATE TABLE %')
 """
 """What a gallery does not have: SQL that runs when the file is read or written."""
 _NO_ROOM = 2**16  # with fewer free bytes SQLite's "disk I/O error" means a full disk

@@ -16,6 +16,7 @@ import numpy as np
 
 from src.errors import UserError
 from src.experiment.experiment import Experiment
+from src.experiment.facts import check_without_data
 from src.experiment.pruned import is_pruned, read_pruned, save_pruned
 from src.experiment.status import Status
 from src.params.reading import format_value
@@ -171,6 +172,7 @@ class Director:
             check_comparable([child])
             ended = ending(child, self.goal.metric)
             if ended is None:
+                check_without_data(child.params, Path(name))
                 write_params(child)
         except UserError as error:
             lines = [line.removeprefix(f"{name}: ") for line in str(error).split("\n")]

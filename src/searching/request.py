@@ -11,8 +11,10 @@ from typing import Any
 
 from src.errors import UserError
 from src.experiment.experiment import Experiment
+from src.experiment.facts import check_without_data
 from src.params.messages import MAX_LINES
 from src.params.reading import check_params, read_json_object
+from src.params.schema import Params
 from src.printable import printable
 from src.searching.comparable import in_search
 from src.searching.goal import Goal
@@ -74,7 +76,7 @@ def check_space(request: Request) -> Mapping[str, Any]:
         errors: dict[str, None] = {}
         for value in _ends(dimension):
             try:
-                check_params(with_values(parent, {key: value}), Path(key))
+                _checked(with_values(parent, {key: value}), Path(key))
             except UserError as error:
                 if not _is_right_with_others(parent, space, key, value):
                     errors |= dict.fromkeys(str(error).split("\n"))
@@ -92,6 +94,13 @@ def check_space(request: Request) -> Mapping[str, Any]:
                 )
     _check_no_best(request.parent_dir)
     return parent
+
+
+def _checked(content: Mapping[str, Any], path: Path) -> Params:
+    """Return the params of a trial; refuse what contradicts itself."""
+    params = check_params(content, path)
+    check_without_data(params, path)
+    return params
 
 
 def _check_seeds(content: Mapping[str, Any], seed: int, num_seeds: int) -> None:
@@ -124,7 +133,7 @@ def _is_right_with_others(
     for chosen in combinations:
         values = {**dict(zip(others, chosen, strict=True)), key: value}
         with suppress(UserError):
-            check_params(with_values(parent, values), Path(key))
+            _checked(with_values(parent, values), Path(key))
             return True
     return False
 
@@ -147,7 +156,7 @@ def check_all_data(
         for value in _ends(dimension)[:_MAX_CHECKED]:
             content = with_values(parent, {key: value})
             try:
-                params = check_params(content, Path(key))
+                params = _checked(content, Path(key))
             except UserError:  # right only with another value of another key
                 continue
             experiment = Experiment(request.parent_dir / "none")

@@ -23,7 +23,7 @@ from src.data.pretrained_weights import find_weights
 from src.errors import START_OVER, UserError
 from src.experiment.data_record import DataRecord, changes, read_record, record_of
 from src.experiment.experiment import Experiment
-from src.experiment.facts import check_facts, check_training
+from src.experiment.facts import check_facts, check_training, check_without_data
 from src.experiment.status import Status
 from src.experiment.warm_start import find_source
 from src.params.kinds import Role
@@ -237,6 +237,8 @@ def check_data(
         for alike in _grouped(group, FACT_KEYS):
             params, source = alike[0].params, Path(alike[0].name)
             try:
+                if afresh or any(one.status == Status.TO_RUN for one in alike):
+                    check_without_data(params, source)
                 splits = hold_out(data.splits, params, source)
                 check_facts(params, splits, source)
                 check_training(params, splits, source, data.extra_data)

@@ -311,12 +311,15 @@ def test_a_configuration_that_nothing_has_is_refused(tmp_path):
         assert 'hf_config: found "large"; accepted: null' in found and "\n" not in found
 
 
-@pytest.mark.parametrize("name", ["pandas", "csv", "imagefolder", "buckets/a/b", "hf://a/b"])
+@pytest.mark.parametrize(
+    "name", ["pandas", "csv", "imagefolder", "buckets/a/b", "hf://a/b", "../x", "here/pets"]
+)
 def test_no_reader_of_the_library_is_taken_for_a_dataset(tmp_path, monkeypatch, name):
     """It would read whatever lies in the working directory."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "a.pkl").write_bytes(b"no pickle")
+    (tmp_path / "here" / "pets").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(UserError) as caught:
         load(tmp_path / "elsewhere", name)

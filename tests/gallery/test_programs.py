@@ -79,6 +79,8 @@ def test_a_gallery_that_is_a_link_out_of_the_experiment_is_refused(
         with pytest.raises(UserError, match="gallery.sqlite: a symbolic link; accepted: a regular"):
             call(program, *arguments)
     assert not elsewhere.exists()
+    (model_dir / "gallery.sqlite.latest").symlink_to(elsewhere)  # of the user
+    (model_dir / "gallery.sqlite.backups").mkdir()
     call(gallery, "build", "--pictures", folder, "--gallery", model_dir / "gallery.sqlite")
 
 

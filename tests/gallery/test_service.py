@@ -89,7 +89,7 @@ def test_a_change_that_has_begun_is_finished_after_the_answer(make_client, monke
         return enrol(self, *given)
 
     monkeypatch.setattr(Gallery, "enrol", slowly)
-    client = make_client(max_seconds=1.0)
+    client = make_client(max_seconds=4.0)
     assert client.post("/classes/heart/pictures", files=upload(png(1))).status_code == 503
     assert begun.is_set()
     may_go_on.set()

@@ -169,6 +169,8 @@ CODE = {
     "view": f"ALTER TABLE gallery RENAME TO other; CREATE VIEW gallery AS {ENDLESS}",
     "trigger": "CREATE TRIGGER t AFTER INSERT ON classes BEGIN DELETE FROM enrolled; END",
     "virtual table": "CREATE VIRTUAL TABLE v USING fts5(text)",
+    "disguised": "CREATE VIRTUAL TABLE v USING fts5(text); PRAGMA writable_schema=ON; "
+    "UPDATE sqlite_master SET sql = replace(sql, 'CREATE VIRTUAL', 'CREATE  VIRTUAL')",
 }
 
 

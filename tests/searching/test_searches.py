@@ -642,6 +642,19 @@ def test_a_value_that_is_right_only_with_another_value_of_another_key(tmp_path, 
     sweep.main([*arguments(parent, *MARGIN, *sizes, *strategies), "--dry_run"])
 
 
+def test_extra_classes_that_are_right_without_a_flip_alone(tmp_path, fake, capsys):
+    parent = make_parent(tmp_path / "p", augment={"flip": True})
+    poses = ("--param", 'extra_classes=[],["mirror"]')
+    with pytest.raises(UserError, match="extra_classes: found 'mirror'; accepted: others"):
+        run(parent, *poses, search="grid")
+    record = run(parent, *poses, "--param", "augment.flip=true,false", search="grid")
+    ends = {str(trial.values): trial.status for trial in record.trials}
+    failed = [trial for trial in record.trials if trial.status == "failed"]
+    assert len(ends) == 4 and len(failed) == 1
+    assert failed[0].values == {"extra_classes": ["mirror"], "augment.flip": True}
+    assert not (parent / failed[0].name).exists()
+
+
 def test_a_file_in_the_winners_place_is_refused_at_once(parent, fake):
     (parent / "best").touch()
     with pytest.raises(UserError, match="best: found a file; accepted: a directory"):
