@@ -47,17 +47,9 @@ except ImportError:  # of a Python that was built without it
     _OF_LZMA = ()
 
 # What reading a damaged file may raise.
-_DAMAGED = (
-    *(
-        zipfile.BadZipFile,
-        zlib.error,
-        *_OF_LZMA,
-        struct.error,
-        OSError,
-        EOFError,
-        ValueError,
-        LookupError,
-    ),
+_DAMAGED: tuple[type[Exception], ...] = (
+    *_OF_LZMA,
+    *(zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, LookupError),
     *(RuntimeError, TypeError, SyntaxError, OverflowError, MemoryError),
 )
 
