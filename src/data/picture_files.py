@@ -119,9 +119,9 @@ class PictureFiles:
         """Read a picture; see `Pictures`."""
         path = self.folder / self.names[row]
         try:
-            status = path.stat()
             if not path.resolve().is_relative_to(self._resolved_folder):
                 return "outside the folder of pictures", 0
+            status = path.stat()
             # Opening a pipe would block forever.
             if not stat.S_ISREG(status.st_mode):
                 return "not a regular file", 0

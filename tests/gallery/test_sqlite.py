@@ -168,9 +168,11 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT i 
 CODE = {
     "view": f"ALTER TABLE gallery RENAME TO other; CREATE VIEW gallery AS {ENDLESS}",
     "trigger": "CREATE TRIGGER t AFTER INSERT ON classes BEGIN DELETE FROM enrolled; END",
-    "virtual table": "CREATE VIRTUAL TABLE v USING fts5(text)",
-    "disguised": "CREATE VIRTUAL TABLE v USING fts5(text); PRAGMA writable_schema=ON; "
-    "UPDATE sqlite_master SET sql = replace(sql, 'CREATE VIRTUAL', 'CREATE  VIRTUAL')",
+    **{
+        kind: "CREATE TABLE v (text); PRAGMA writable_schema = ON; UPDATE sqlite_master SET "
+        f"sql = '{sql} TABLE v USING some_module(text)', rootpage = 0 WHERE name = 'v'"
+        for kind, sql in (("virtual table", "CREATE VIRTUAL"), ("disguised", "CREATE  VIRTUAL"))
+    },
 }
 
 
