@@ -12,7 +12,7 @@ from benchmarks.harness import REPOSITORY
 from benchmarks.results_page import with_results, write_figure
 from benchmarks.searching_protocol import SEARCHES, Part, Searched, parts
 from src.comparing.comparison import statistic
-from src.comparing.search_figure import best_over_minutes
+from src.comparing.search_figure import best_over_minutes, best_over_trials
 from src.drawing.style import FAINT, NEGATIVE_COLOR, POSITIVE_COLOR, new_figure
 from src.experiment.status import Status
 from src.searching.director import said
@@ -72,7 +72,7 @@ def _results(found: Sequence[Searched]) -> list[str]:
         machines.setdefault(one.machine, set()).add(one.date)
     where = "; ".join(f"{name}, {' and '.join(sorted(dates))}" for name, dates in machines.items())
     return [
-        f"![The best value of each search over time]({FIGURE})",
+        f"![The best value of each search over time, and over trainings]({FIGURE})",
         _table(found),
         f"(Recorded on: {where}; `make search-study`.)",
     ]
@@ -135,20 +135,28 @@ def _left(found: Sequence[Searched]) -> list[str]:
 
 
 def figure_of(found: Sequence[Searched]) -> Figure:
-    """Draw the best value over time: a thin line for each search, a thick one for their mean."""
-    figure = new_figure(9, 4.5)
-    axes = figure.subplots()
-    for search in SEARCHES:
-        curves = [best_over_minutes(one.record) for one in found if one.search == search]
-        for curve in filter(None, curves):
-            _draw(axes, curve, _COLORS[search], linewidth=1, alpha=0.5)
-        if mean := mean_of(curves):
-            _draw(axes, mean, _COLORS[search], linewidth=2.5, label=f"{search}, mean")
-    axes.set_xlabel("minutes")
-    axes.set_ylabel("best MAP@R on validation so far")
-    axes.set_xlim(0, found[0].minutes)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower right")
+    """Draw the best value over minutes, and over trainings, which another machine has as many of.
+
+    A thin line is a search, a thick one the mean of the searches of a kind.
+    """
+    figure = new_figure(10, 4.5)
+    over_minutes, over_trainings = figure.subplots(1, 2, sharey=True)
+    for axes, curve_of in (
+        (over_minutes, best_over_minutes),
+        (over_trainings, best_over_trials),
+    ):
+        for search in SEARCHES:
+            curves = [curve_of(one.record) for one in found if one.search == search]
+            for curve in filter(None, curves):
+                _draw(axes, curve, _COLORS[search], linewidth=1, alpha=0.5)
+            if mean := mean_of(curves):
+                _draw(axes, mean, _COLORS[search], linewidth=2.5, label=f"{search}, mean")
+    over_minutes.set(xlabel="minutes", ylabel="best MAP@R on validation so far")
+    over_minutes.set_xlim(0, found[0].minutes)
+    over_trainings.set_xlabel("trainings that have ended")
+    over_trainings.set_xlim(left=0)
+    if over_minutes.get_legend_handles_labels()[0]:
+        over_minutes.legend(loc="lower right")
     return figure
 
 

@@ -184,13 +184,15 @@ def test_the_figure_has_a_line_for_each_search_and_for_the_mean_of_each_kind():
         searched("tpe", 1, *finished((8, 0.8))),
         searched("random", 0, (8, "diverged", None)),
     ]
-    (axes,) = figure_of(found).axes
+    axes, over_trainings = figure_of(found).axes
     lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()]
     end = 60 + 1 / 60
     grid = ([2, 31, end], [0.5, 0.7, 0.7])
     tpe = [([4, end], [0.4, 0.4]), ([8, end], [0.8, 0.8]), ([8, end], [0.6, 0.6])]
     for (places, values), expected in zip(lines, [grid, grid, *tpe], strict=True):
         assert places == pytest.approx(expected[0]) and values == pytest.approx(expected[1])
+    counted = [list(line.get_xdata()) for line in over_trainings.get_lines()]
+    assert counted == [[1, 2], [1, 2], [1], [1], [1]]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == ["grid, mean", "tpe, mean"]
 
