@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-from benchmarks.harness import REPOSITORY
+from benchmarks import results_page
 from benchmarks.reality_protocol import (
     BASELINE,
     FINAL_SEEDS,
@@ -20,11 +20,10 @@ from benchmarks.reality_protocol import (
     Row,
     complete,
 )
-from benchmarks.results_page import with_results, write_figure
+from benchmarks.results_page import where_measured, with_results, write_figure
 from src.comparing.comparison import statistic
 from src.drawing.style import FAINT, INK, POSITIVE_COLOR, new_figure
 from src.experiment.status import Status
-from src.system.atomic import atomic_write
 
 PAGE = "reality-check.md"
 FIGURE = "reality-check.png"
@@ -84,11 +83,9 @@ def write_page(folder: Path, rows: Sequence[Row]) -> None:
 
     The page is that of `docs`, with other results in their place.
     """
-    page = page_of((REPOSITORY / "docs" / PAGE).read_text(encoding="utf-8"), rows)
     if rows:
         write_figure(lambda: figure_of(rows), folder / FIGURE)
-    with atomic_write(folder / PAGE) as file:
-        file.write(page.encode())
+    results_page.write_page(folder / PAGE, lambda page: page_of(page, rows))
 
 
 def figure_of(rows: Sequence[Row]) -> Figure:
@@ -131,18 +128,14 @@ def _results(rows: Sequence[Row], done: Sequence[Part]) -> list[str]:
     """Return the paragraphs with the figure and the table."""
     if not rows:
         return ["**Nothing has been measured yet.**"]
-    machines: dict[str, set[str]] = {}
-    for row in rows:
-        machines.setdefault(row.machine, set()).add(row.date)
-    where = "; ".join(f"{name}, {' and '.join(sorted(dates))}" for name, dates in machines.items())
     hours = sum(row.seconds or 0 for row in rows) / 3600
     hours += sum({row.part: row.search_seconds for row in rows}.values()) / 3600
     budget = " or ".join(sorted({f"{row.trials} + {len(FINAL_SEEDS)}" for row in rows}))
     return [
         f"![MAP@R of each strategy on each data set]({FIGURE})",
         _table(rows),
-        f"({where}; `make reality-check`; {len(done)} of {len(PARTS)} parts, each of {budget} "
-        f"trainings, {hours:.1f} hours.)",
+        f"({where_measured(rows)}; `make reality-check`; {len(done)} of {len(PARTS)} parts, each "
+        f"of {budget} trainings, {hours:.1f} hours.)",
     ]
 
 

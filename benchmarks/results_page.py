@@ -2,14 +2,28 @@
 
 import argparse
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from matplotlib.figure import Figure
 
 from benchmarks.harness import REPOSITORY
 from src.drawing.style import style
 from src.system.atomic import atomic_write
+
+
+class Recorded(Protocol):
+    """A result that says which machine measured it, and when."""
+
+    @property
+    def machine(self) -> str:
+        """Processor, cores, memory, TensorFlow."""
+
+    @property
+    def date(self) -> str:
+        """YYYY-MM-DD."""
+
 
 END = "<!-- end of results -->"
 
@@ -49,6 +63,21 @@ def with_results(page: str, target: str, paragraphs: Sequence[str]) -> str:
         raise ValueError(f"the page lacks {begin_of(target)!r}, or {END!r} after it")
     results = "\n\n".join([begin, *paragraphs, end])
     return f"{before}{results}{after}"
+
+
+def where_measured(found: Iterable[Recorded]) -> str:
+    """Return the machines of results, each with its dates, on a line."""
+    machines: dict[str, set[str]] = {}
+    for one in found:
+        machines.setdefault(one.machine, set()).add(one.date)
+    return "; ".join(f"{name}, {' and '.join(sorted(dates))}" for name, dates in machines.items())
+
+
+def write_page(path: Path, page_of: Callable[[str], str]) -> None:
+    """Write the page of docs/ that has the name of `path`, as `page_of` changes it."""
+    page = page_of((REPOSITORY / "docs" / path.name).read_text(encoding="utf-8"))
+    with atomic_write(path) as file:
+        file.write(page.encode())
 
 
 def write_figure(draw: Callable[[], Figure], path: Path) -> None:

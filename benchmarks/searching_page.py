@@ -8,15 +8,14 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.harness import REPOSITORY
-from benchmarks.results_page import with_results, write_figure
+from benchmarks import results_page
+from benchmarks.results_page import where_measured, with_results, write_figure
 from benchmarks.searching_protocol import SEARCHES, Part, Searched, parts
 from src.comparing.comparison import statistic
 from src.comparing.search_figure import best_over_minutes, best_over_trials
 from src.drawing.style import FAINT, NEGATIVE_COLOR, POSITIVE_COLOR, new_figure
 from src.experiment.status import Status
 from src.searching.director import said
-from src.system.atomic import atomic_write
 
 PAGE = "searching.md"
 FIGURE = "search-study.png"
@@ -51,11 +50,9 @@ def write_page(folder: Path, found: Sequence[Searched]) -> None:
 
     The page is that of `docs`, with other results in their place.
     """
-    page = page_of((REPOSITORY / "docs" / PAGE).read_text(encoding="utf-8"), found)
     if found:
         write_figure(lambda: figure_of(found), folder / FIGURE)
-    with atomic_write(folder / PAGE) as file:
-        file.write(page.encode())
+    results_page.write_page(folder / PAGE, lambda page: page_of(page, found))
 
 
 def page_of(page: str, found: Sequence[Searched]) -> str:
@@ -67,14 +64,10 @@ def _results(found: Sequence[Searched]) -> list[str]:
     """Return the paragraphs with the figure and the table."""
     if not found:
         return []
-    machines: dict[str, set[str]] = {}
-    for one in found:
-        machines.setdefault(one.machine, set()).add(one.date)
-    where = "; ".join(f"{name}, {' and '.join(sorted(dates))}" for name, dates in machines.items())
     return [
         f"![The best value of each search over time, and over trainings]({FIGURE})",
         _table(found),
-        f"(Recorded on: {where}; `make search-study`.)",
+        f"(Recorded on: {where_measured(found)}; `make search-study`.)",
     ]
 
 
